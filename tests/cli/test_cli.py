@@ -228,6 +228,8 @@ class TestResume:
             (["--learning-rate", "1"], "does not take --learning-rate"),
             (["--model", "three-layer"], "does not take --model"),
             (["--out", "elsewhere"], "does not take --out"),
+            (["--overwrite"], "does not take --overwrite"),
+            (["--summary"], "does not take --summary"),
             (["--epochs", "3"], "the run has 8 epochs behind it"),
             (["--data", "cifar10:x"], "the run's model is for digits"),
         ],
@@ -420,6 +422,8 @@ class TestErrors:
             ["train", "--learning-rate", "nan"],
             ["train", "--seed", "-1"],
             ["train", "--threads", "0"],
+            ["train", "--threads", "1025"],
+            ["train", "--overwrite"],
             ["train", "--model", "four-layer"],
             ["train", "--data", "mnist"],
             ["train", "--data", "digits:here"],
@@ -499,6 +503,15 @@ class TestInfo:
         assert np.__version__ in out
         assert "threads" in out
         assert "optional packages: matplotlib" in out
+
+    @pytest.mark.parametrize("option", ["--stride", "--pad", "--groups", "--algorithm", "--dtype"])
+    def test_what_belongs_to_a_convolution(self, option, capsys):
+        value = {"--algorithm": "direct", "--dtype": "float64"}.get(option, "1")
+        assert f"{option} goes with --conv" in refused(capsys, "info", option, value)
+        shapes = ("--conv", "2,4,8,8", "4,4,3,3")
+        if option == "--groups":
+            shapes = ("--conv", "2,4,8,8", "8,4,3,3")
+        assert "forward" in "\n".join(lines(capsys, "info", *shapes, option, value))
 
     def test_version(self, capsys):
         import cnnlib

@@ -10,6 +10,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.cli.main import main
+from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.predict import _writing
 from cnnlib.cli.run.folder import Run
 from cnnlib.convnet import ConvNet
@@ -169,6 +170,13 @@ class TestTrain:
         assert not (tmp_path / "runs").exists()
 
 
+def test_a_folder_of_the_users_home(monkeypatch):
+    """No shell expands what stands behind a colon."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("USERPROFILE", "/home/somebody")
+    assert parse_data("folder:~/photos") == ("folder", "/home/somebody/photos")
+
+
 class TestEval:
     def test_of_a_run(self, trained, capsys):
         out = lines(capsys, "eval", trained[0])
@@ -255,12 +263,19 @@ class TestEval:
         assert [int(row["predictions"][0]["class"]) for row in rows] == p.argmax(axis=1).tolist()
 
 
+def test_a_class_that_cannot_be_learned(tmp_path, capsys):
+    write_folder(tmp_path / "photos", {"ant": 20, "bee": 1})  # which validates
+    train = ("train", "--data", f"folder:{tmp_path / 'photos'}", *TINY, "--epochs", 1)
+    assert "no training images of bee" in lines(capsys, *train, "--out", tmp_path / "run")
+
+
 class TestSkipUnreadable:
     def test_train_eval_and_predict(self, tmp_path, capsys):
         root = tmp_path / "photos"
         write_folder(root, {"ant": 20, "bee": 20})
         broken = root / "bee" / "3.png"
         broken.write_text("text")
+        (root / "bee" / "IMG_0001.HEIC").touch()
         command = [
             "train",
             "--data",
@@ -275,6 +290,7 @@ class TestSkipUnreadable:
         assert main([*command, "--skip-unreadable"]) == 0
         out, err = capsys.readouterr()
         assert out.splitlines()[-1].startswith("test accuracy: ")
+        assert "\npassed over by their suffixes: .heic (1); images are " in out
         assert err.splitlines()[0] == "cnnlib: left out 1 file that cannot be read:"
         assert err.splitlines()[1].startswith(f"  {broken} cannot be read")
         assert main(["eval", str(tmp_path / "run")]) == 0

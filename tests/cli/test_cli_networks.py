@@ -6,6 +6,8 @@ import cifar_files
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
+from cnnlib.cli.main import build_parser
+from cnnlib.cli.options.settings import chosen_settings
 from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.run.folder import Run
 from cnnlib.inference import Predictor
@@ -40,6 +42,21 @@ def test_unknown_names_are_one_line_and_status_2(tmp_path, capsys):
 
 def test_summary_is_for_networks_that_have_one(tmp_path, capsys):
     assert "--summary" in refused(capsys, "train", "--summary", "--epochs", 1, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        (["--schedule", "cosine"], {"schedule": {"name": "cosine"}, "lr_decay": 1.0}),
+        (["--lr-decay", "0.9", "--model", "resnet8"], {"schedule": None, "lr_decay": 0.9}),
+        (["--recipe", "cifar10-fast", "--lr-decay", "0.9"], {"schedule": None, "lr_decay": 0.9}),
+        (["--recipe", "cifar10-fast", "--ema-decay", "0.9"], {"lookahead": None, "ema_decay": 0.9}),
+    ],
+    ids=" ".join,
+)
+def test_what_is_given_turns_off_what_it_excludes(given, chosen):
+    *_, settings = chosen_settings(build_parser("train").parse_args(["train", *given]))
+    assert {name: settings[name] for name in chosen} == chosen
 
 
 class TestRecipe:

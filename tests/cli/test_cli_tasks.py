@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from cnnlib import save_model
 from cnnlib.cli.main import main
 from cnnlib.cli.report.pictures import colours
-from cnnlib.data import load_array_folder, load_target_folder
+from cnnlib.convnet import ConvNet
+from cnnlib.data import Normalization, load_array_folder, load_target_folder
 from cnnlib.onnx import load as load_onnx
-from helpers import refused
+from helpers import lines, refused
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 QUICK = ("--threads", "1", "--image-size", "16")
@@ -120,6 +122,31 @@ class TestMasks:
         assert main(["train", "--resume", str(masks_run), "--num-epochs", "7"]) == 0
         assert "going on after epoch 6 of 7" in capsys.readouterr().out
 
+    def test_predictions_of_many_images(self, masks_run, folders, tmp_path, capsys, monkeypatch):
+        """No more are held than a batch needs; a file that cannot be read is left out."""
+        images = [folders / f"squares/images/0{k}.png" for k in range(5)]
+        (tmp_path / "bad.png").write_bytes(b"no image")
+        command = ["predict", masks_run, *images[:2], tmp_path / "bad.png", *images[2:], "--skip-unreadable"]
+        assert "10 files in" in lines(capsys, *command, "--out", tmp_path / "whole")[-1]
+        monkeypatch.setattr("cnnlib.cli.predict._BATCH_VALUES", 2 * 16 * 16)
+        batches, stack = [], np.stack
+
+        def counted(arrays, **how):
+            batches.append(len(arrays))
+            return stack(arrays, **how)
+
+        monkeypatch.setattr(np, "stack", counted)
+        assert "10 files in" in lines(capsys, *command, "--out", tmp_path / "parts")[-1]
+        assert max(batches) <= 2
+        for path in (tmp_path / "whole").iterdir():
+            assert path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes()
+
+    def test_nothing_is_left_of_what_is_refused(self, masks_run, folders, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        image = str(folders / "squares/images/00.png")
+        assert "two images are called 00" in refused(capsys, "predict", masks_run, image, image)
+        assert not list(tmp_path.iterdir())
+
 
 class TestNumbers:
     def test_the_run(self, numbers_run, capsys):
@@ -152,6 +179,46 @@ class TestNumbers:
         assert main(["predict", str(numbers_run), str(folders / "grey/images/00.png")]) == 0
         printed = float(capsys.readouterr().out.splitlines()[1].split(",")[1])
         assert net.loss(net.preprocess(image))[0, 0] == pytest.approx(printed, rel=1e-3)
+
+
+def test_images_in_deeper_folders(folders, tmp_path, capsys):
+    """Beside a folder that holds no images at all."""
+    root = tmp_path / "photos"
+    (root / "images" / "day 1").mkdir(parents=True)
+    (root / "notes").mkdir()
+    for k in range(20):
+        image = f"{k:02}.png"
+        (root / "images" / "day 1" / image).write_bytes((folders / "grey/images" / image).read_bytes())
+    rows = (folders / "grey/values.csv").read_text().splitlines()[:21]
+    (root / "values.csv").write_text("\n".join([rows[0], *(f"day 1/{row}" for row in rows[1:])]))
+    run, data = tmp_path / "run", f"folder:{root}"
+    train = ("train", "--task", "values", "--data", data, "--out", run, "--num-epochs", "1", *QUICK)
+    assert lines(capsys, *train)[-1].startswith("test r2: ")
+    assert lines(capsys, "eval", run)[0].startswith("test r2: ")
+    (root / "images" / "day 1" / "00.png").rename(root / "images" / "00.png")
+    assert "no longer holds the run's images" in refused(capsys, "eval", run)
+
+
+def test_images_of_a_saved_model(tmp_path, capsys):
+    """One channel is no label."""
+    net = ConvNet([{"conv": 4}, "relu", {"pixels": 1}], (1, 8, 8), seed=0)
+    net.params["W2"][:], net.params["b2"][:] = 0, 0.5
+    save_model(net, tmp_path / "net.npz", preprocess=Normalization(0, 255))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    lines(capsys, "predict", tmp_path / "net.npz", tmp_path / "black.png", "--out", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["black.png"]
+    assert np.unique(np.array(Image.open(tmp_path / "out" / "black.png"))).tolist() == [128]
+
+
+def test_numbers_of_a_saved_model(tmp_path, capsys):
+    """The last stage says how many there are."""
+    net = ConvNet([{"conv": 4}, "relu", "global_avg_pool", {"values": 2}], (1, 8, 8), seed=0)
+    save_model(net, tmp_path / "net.npz", preprocess=Normalization(0, 255), classes=("width", "height"))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    printed = lines(capsys, "predict", tmp_path / "net.npz", tmp_path / "black.png")
+    assert printed == ["file,width,height", f"{tmp_path / 'black.png'},0,0"]
+    with pytest.raises(ValueError, match="classes has 3 names, the model has 2 classes"):
+        save_model(net, tmp_path / "net.npz", classes="abc")
 
 
 def test_images_of_arrays(tmp_path, capsys):
@@ -204,6 +271,26 @@ class TestFiles:
         assert data["classes"] == ("ground", "square")
         assert data["y_train"][0].max() == 255
 
+    def test_masks_of_photos_that_lie_on_their_side(self, tmp_path):
+        """A photo that its EXIF data turn upright has an upright mask; one half its size will do."""
+        upright = Image.Exif()
+        upright[0x0112] = 6
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir()
+        for k in range(5):
+            Image.new("L", (40, 20)).save(tmp_path / f"images/{k}.jpg", exif=upright)
+            Image.new("L", (10, 20), 255).save(tmp_path / f"masks/{k}.png")
+        assert load_target_folder(tmp_path, 8, "pixels")["y_train"].min() == 1
+
+    def test_options_are_checked_by_name(self, folders):
+        for options, message in (
+            ({"channels": 2}, "channels must be one of"),
+            ({"validation": 0.5, "test": 0.5}, "validation \\+ test must be below 1"),
+            ({"size": (8, 8, 8)}, "size must be an integer or"),
+        ):
+            with pytest.raises(ValueError, match=f"^load_target_folder: {message}"):
+                load_target_folder(folders / "squares", **{"size": 8, "task": "pixels", **options})
+
     def test_black_and_white_masks(self, tmp_path):
         for kind, value in (("images", 0), ("masks", 255)):
             (tmp_path / kind).mkdir()
@@ -222,7 +309,12 @@ class TestFiles:
                 ValueError,
                 "3.png cannot be read as",
             ),
-            (lambda root: (root / "classes.txt").write_text("a\n"), "pixels", ValueError, "names 1 labels"),
+            (
+                lambda root: (root / "classes.txt").write_text("a\n"),
+                "pixels",
+                ValueError,
+                "names 1 labels, masks have 2",
+            ),
             (lambda root: None, "values", FileNotFoundError, "one CSV file, got 0"),
             (
                 lambda root: (root / "v.csv").write_text("file,a\n0.png,x\n"),
@@ -237,6 +329,30 @@ class TestFiles:
                 "no line in .*1.png",
             ),
             (lambda root: (root / "v.csv").write_text("file\n"), "values", ValueError, "expected a heading"),
+            (
+                lambda root: (root / "v.csv").write_text("file,a\n\n0.png,1\n0.png,2\n"),
+                "values",
+                ValueError,
+                "v.csv, line 4: 0.png has a line before",
+            ),
+            (
+                lambda root: (root / "v.csv").write_bytes("file,höhe\n".encode("latin-1")),
+                "values",
+                ValueError,
+                "v.csv must be text in UTF-8",
+            ),
+            (
+                lambda root: (root / "v.csv").write_text("file,a\n" + 200_000 * "x"),
+                "values",
+                ValueError,
+                "v.csv is no CSV file: field larger",
+            ),
+            (
+                lambda root: Image.new("L", (4, 8)).save(root / "masks/3.png"),
+                "pixels",
+                ValueError,
+                "3.png cannot be read as a mask: it has 4x8 pixels, its image 8x8",
+            ),
         ],
     )
     def test_what_is_lacking(self, spoil, task, error, text, tmp_path):
@@ -257,13 +373,20 @@ def test_colours_tell_labels_apart():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["train", "--model", "unet"], "--model unet is for --task pixels, not for --data digits"),
         (["train", "--task", "values"], "--task values takes --data folder:DIR or npy:DIR, not digits"),
+        (["train", "--task", "pixels"], "--task pixels takes --data folder:DIR or npy:DIR, not digits"),
         (["train", "--task", "pixels", "--data", "SQUARES", "--model", "resnet8"], "models such as unet"),
         (["train", "--task", "values", "--data", "GREY", "--model", "unet"], "models such as vgg-small"),
         (["train", "--data", "SQUARES", "--model", "unet"], "--task classes is for models such as"),
+        (
+            ["train", "--task", "pixels", "--data", "SQUARES", "--tta", "mirror"],
+            "--tta means nothing to --task",
+        ),
+        (["train", "--task", "values", "--data", "GREY", "--validation", "0"], "--validation 0: epochs are"),
         (["predict", "MASKS", "IMAGE", "--json"], "--json means nothing to a model of pixels"),
         (["predict", "MASKS", "IMAGE", "--top", "2"], "--top means nothing to a model of pixels"),
-        (["predict", "NUMBERS", "IMAGE", "--out", "x"], "--out means nothing to a model of numbers"),
+        (["predict", "NUMBERS", "IMAGE", "--out", "x"], "--out means nothing to a model of values"),
         (["predict", "MASKS", "IMAGE", "IMAGE"], "two images are called 00"),
     ],
 )

@@ -8,9 +8,18 @@ import pytest
 from cnnlib import safetensors
 from cnnlib.cli.main import build_parser
 from cnnlib.convnet import ConvNet
-from cnnlib.data import Normalization, load_image_folder
+from cnnlib.data import (
+    Normalization,
+    download_CIFAR10,
+    get_CIFAR10_data,
+    load_array_folder,
+    load_CIFAR10,
+    load_image_folder,
+    load_target_folder,
+    map_CIFAR100,
+)
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.solver import Solver
+from cnnlib.solver import Solver, load_weights
 from helpers import refused
 
 MODELS = {
@@ -86,9 +95,9 @@ def test_flat_samples_have_no_channels():
         ({"learning_rate": 0.1}, "it is a setting of the update rule: optim_config={'learning_rate': 0.1}"),
         ({"lr": 0.1}, "optim_config={'learning_rate': 0.1}"),
         ({"momentum": 0.8}, "optim_config={'momentum': 0.8}"),
-        ({"epochs": 3}, "did you mean num_epochs?"),
-        ({"batchsize": 3}, "did you mean batch_size?"),
-        ({"zzz": 3}, "there are update_rule, optim_config"),
+        ({"epochs": 3}, "did you mean 'num_epochs'?"),
+        ({"batchsize": 3}, "did you mean 'batch_size'?"),
+        ({"zzz": 3}, "known: update_rule, optim_config"),
     ],
     ids=str,
 )
@@ -159,6 +168,29 @@ def test_articles():
 def test_what_is_no_list_no_model_no_dict(call, message):
     with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda path: load_array_folder(path), "load_array_folder: root"),
+        (lambda path: load_image_folder(path, 8), "load_image_folder: root"),
+        (lambda path: load_target_folder(path, 8, "pixels"), "load_target_folder: root"),
+        (lambda path: load_CIFAR10(path), "load_CIFAR10: root"),
+        (lambda path: get_CIFAR10_data(path), "get_CIFAR10_data: cifar10_dir"),
+        (lambda path: map_CIFAR100(path), "map_CIFAR100: root"),
+        (lambda path: download_CIFAR10(path), "download_CIFAR10: dest"),
+        (lambda path: load_weights(path, MODELS["flat"](1)), "load_weights: path"),
+        (lambda path: Solver.resume(path, MODELS["flat"](1), data(1, 6, 8)), "Solver.resume: path"),
+        (
+            lambda path: cnnlib.features(MODELS["flat"](1), data(1, 6, 8)["X_val"], cache=path),
+            "features: cache",
+        ),
+    ],
+)
+def test_what_is_no_path(call, argument):
+    with pytest.raises(TypeError, match=rf"^{re.escape(argument)} must be a string or a path, got 3$"):
+        call(3)
 
 
 @pytest.mark.parametrize(

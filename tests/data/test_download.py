@@ -115,6 +115,15 @@ class TestDownload:
         download_CIFAR10(base_url=server.url, md5=md5(content), progress=False)
         assert load_CIFAR10(tmp_path / "default")[0].shape == (100, 3, 32, 32)
 
+    def test_a_folder_of_the_users_home(self, server, archive, tmp_path, monkeypatch):
+        for name in ("HOME", "USERPROFILE"):
+            monkeypatch.setenv(name, str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path)
+        server.files["cifar-10-python.tar.gz"] = content = archive("python")
+        got = download_CIFAR10("~/data", base_url=server.url, md5=md5(content), progress=False)
+        assert got == tmp_path / "home" / "data" / "cifar-10-batches-py"
+        assert not (tmp_path / "~").exists()
+
     def test_published_checksum_is_asked_for(self, server, archive, tmp_path):
         server.files["cifar-10-binary.tar.gz"] = archive("binary")
         with pytest.raises(

@@ -72,7 +72,7 @@ class TestShardedArray:
         with pytest.raises(IndexError, match=r"there are 12 rows, got"):
             joined[index]
 
-    @pytest.mark.parametrize("index", [0.5, np.ones(12, dtype=bool), "x"])
+    @pytest.mark.parametrize("index", [0.5, np.ones(12, dtype=bool), "x", (3, 0)])
     def test_what_is_no_row(self, joined, index):
         with pytest.raises(IndexError, match=r"by integers or a slice, got"):
             joined[index]
@@ -268,6 +268,7 @@ class TestArrayFolder:
             ("y_val", np.zeros(10), "y_val must be integer labels"),
             ("y_val", np.full(10, -1), r"a label is -1, expected 0\.\.2"),
             ("X_test", None, "neither X_test.npy nor"),
+            ("classes.txt", "höhe".encode("latin-1"), "classes.txt must be text in UTF-8"),
         ],
     )
     def test_what_is_refused(self, tmp_path, name, content, complaint):
@@ -275,10 +276,31 @@ class TestArrayFolder:
         write_arrays(folder)
         if content is None:
             (folder / f"{name}.npy").unlink()
+        elif isinstance(content, bytes):
+            (folder / name).write_bytes(content)
         else:
             np.save(folder / f"{name}.npy", content)
         with pytest.raises((FileNotFoundError, ValueError), match=complaint):
             load_array_folder(folder)
+
+    def test_names_as_other_systems_write_them(self, tmp_path):
+        write_arrays(tmp_path / "data")
+        (tmp_path / "data" / "classes.txt").write_bytes("\ufeffcat\r\nguide dog \r\nowl\r\n\r\n".encode())
+        assert load_array_folder(tmp_path / "data")["classes"] == ("cat", "guide dog", "owl")
+
+    def test_targets_that_do_not_fit_together(self, tmp_path):
+        folder = tmp_path / "data"
+        write_arrays(folder)
+        with pytest.raises(
+            ValueError, match="task must be one of 'classes', 'values', 'pixels', got 'value'"
+        ):
+            load_array_folder(folder, task="value")
+        np.save(folder / "y_test.npy", np.zeros((8, 2)))
+        with pytest.raises(ValueError, match=r"y_test has shape \(8, 2\).*y_train \(40, 1\)"):
+            load_array_folder(folder, task="values")
+        for part, count in (("train", 40), ("val", 10), ("test", 8)):
+            np.save(folder / f"y_{part}.npy", np.full((count, 8, 8), 3 if part == "test" else 1))
+        assert load_array_folder(folder, task="pixels")["classes"] == ("0", "1", "2", "3")
 
     def test_files_that_are_cut_short_or_missing(self, tmp_path):
         folder = tmp_path / "data"

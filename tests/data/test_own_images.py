@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cnnlib.cli.main import main
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "own-images.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "own-images.md"
 pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 
 

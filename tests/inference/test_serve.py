@@ -20,7 +20,7 @@ from pathlib import Path
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib.cli.main import main
+from cnnlib.cli.main import build_parser, main
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization
 from helpers import refused
@@ -502,6 +502,7 @@ class TestCommand:
             ("--batch", "0"), ("--batch-wait", "-1"), ("--queue", "0"),
         ):  # fmt: skip
             assert "expected" in refused(capsys, "serve", model, option, value)
+        assert build_parser("serve").parse_args(["serve", str(model), "--batch-wait", "0.0"]).batch_wait == 0
         assert "there is no run" in refused(capsys, "serve", tmp_path / "nothing")
         (tmp_path / "junk.onnx").write_bytes(b"junk")
         if importlib.util.find_spec("onnx"):
@@ -522,7 +523,7 @@ def test_no_image_is_left_without_an_answer():
         return images[:1]
 
     async def ask_and_end():
-        batcher = Batcher(held, batch=2)
+        batcher = Batcher(held, Limits(batch=2))
         worker = asyncio.create_task(batcher.run())
         go.set()
         rows = await asyncio.gather(

@@ -144,6 +144,8 @@ def test_what_is_needed_is_asked_for(here, capsys):
         (["--from", "net.npz", "--fine-tune", "4"], "of 4 blocks the first one stays"),
         (["--from", "net.npz", "--learning-rate", "1"], "--learning-rate means nothing to --from"),
         (["--from", "net.npz", "--resume", "x"], "--resume means nothing to --from"),
+        (["--from", "net.npz", "--task", "values"], "--task values means nothing to it"),
+        (["--from", "net.npz", "--comm-timeout", "3"], "--comm-timeout means nothing to --from"),
         (["--from", "net.npz", "--colours", "grey"], "the network takes images of 3 channels"),
         (["--from", "net.npz", "--validation", "0"], "found by validation"),
         (["--from", "net.npz", "--network", "resnet8"], "says itself of which network it is"),

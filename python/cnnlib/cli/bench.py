@@ -121,9 +121,8 @@ def _own_rows(images, dtype, budget):
             want = slow(*arguments)
             naive_seconds = time.perf_counter() - started
             got = fast(*arguments)
-            names = ("out",) if arguments is forward else ("dx", "dw", "db")[: len(arrays)]
-            if arguments is not forward and len(arrays) == 1:
-                want, got = (want,), (got,)
+            names = ("out",) if arguments is forward else ("dx", "dw", "db")
+            want, got = (part if isinstance(part, tuple) else (part,) for part in (want, got))
             seconds = _shortest(lambda fast=fast, arguments=arguments: fast(*arguments), budget)
             difference = {r: float(rel_error(g, n)) for r, g, n in zip(names, got, want)}
             row = {"name": name, "naive_s": naive_seconds, "fast_s": seconds}

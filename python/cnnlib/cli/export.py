@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cnnlib import onnx
-from cnnlib.cli.options.arguments import add, add_data, add_which
+from cnnlib.cli.options.arguments import add, add_data, add_which, positive_int
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import CALIBRATION, open_trained
 from cnnlib.onnx.metadata import require_onnx
@@ -21,7 +21,7 @@ def add_to(commands):
     add(export, "run RUN|MODEL", "a run's folder, a checkpoint in it, or a file of cnnlib.save_model")
     add(export, "file FILE.onnx", "the file to write")
     add_which(export)
-    add(export, "--batch N", "fix the number of images; by default it stays open", "N")
+    add(export, "--batch N", "fix the number of images; by default it stays open", type=positive_int)
     calibrated = f"calibrated by {CALIBRATION} images of the training split"
     add(export, "--int8", f"with QuantizeLinear, {calibrated}")
     add_data(export, "the images of --int8, where the run's data set has moved or for a saved model")
@@ -38,8 +38,7 @@ def run(options):
         model = open_trained(options.run, options.which).eight_bits(options.data).model
     else:
         model = _model(options.run, options.which)
-    batch = options.batch if options.batch == "N" else _number(options.batch)
-    onnx.save(model, options.file, batch=batch)
+    onnx.save(model, options.file, batch=options.batch or "N")
     say(f"{options.file}: {model!r}, operators of version {OPSET}")
     if model.preprocess is not None:
         say(f"its images go in as {model.preprocess!r} makes them")
@@ -57,10 +56,3 @@ def _model(path, which):
     trained = open_trained(path, which)
     trained.model.preprocess, trained.model.classes = trained.normalization, trained.classes
     return trained.model
-
-
-def _number(text):
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"--batch must be a number of images, got {text!r}") from None

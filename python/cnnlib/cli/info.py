@@ -20,15 +20,18 @@ def add_to(commands):
     for spec in ("--stride N", "--pad N|same", "--dilation N", "--groups N"):
         add(info, spec, "of that convolution", type=_number_or_name)
     add(info, "--algorithm NAME", "the method that it should take")
-    add(info, "--dtype float32|float64", "of its arrays", "float32")
+    add(info, "--dtype float32|float64", "of its arrays; default: float32")
 
 
 def run(options):
     """Run the subcommand; returns the exit status."""
     if options.conv:
         param = {name: getattr(options, name) for name in _PARAM if getattr(options, name) is not None}
-        print(cnnlib.explain(*(*options.conv, param, options.dtype)))
+        print(cnnlib.explain(*(*options.conv, param, options.dtype or "float32")))
         return 0
+    for name in (*_PARAM, "dtype"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} goes with --conv")
     cnnlib.show_config()
     found = []
     for package in _OPTIONAL:

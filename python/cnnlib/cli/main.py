@@ -72,7 +72,8 @@ def _options(arguments):
         return options
     from cnnlib.cli.options.config_file import arguments_in  # which takes time, as the commands do
 
-    from_file = arguments_in(path, vars(options).keys() - set(_NOT_IN_FILES))
+    known = {name: value for name, value in vars(options).items() if name not in _NOT_IN_FILES}
+    from_file = arguments_in(path, known)
     try:
         parser.parse_args([options.command, *from_file])
     except _UsageError as error:
@@ -83,9 +84,7 @@ def _options(arguments):
 
 def build_parser(command=None):
     """The parser of the whole command line, or of one command, whose module alone is then imported."""
-    parser = _Parser(
-        prog="cnnlib", description="Convolutional networks on the CPU: train, evaluate, predict."
-    )
+    parser = _Parser(prog="cnnlib", description="Convolutional networks on the CPU: train, evaluate, predict")
     parser.add_argument("--version", action="version", version=f"cnnlib {cnnlib.__version__}")
     add_debug(parser)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)

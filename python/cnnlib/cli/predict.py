@@ -2,12 +2,13 @@
 
 import csv
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from cnnlib._system.text import display_width, padded, printable
-from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads, flag
+from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
 from cnnlib.cli.run.trained import open_model
@@ -16,64 +17,6 @@ from cnnlib.data.image_files import find_images, needs_pillow, open_image, passe
 _OPACITY = 0.5  # of a mask over its photo
 _INK = 51  # of 255: what counts as part of a digit
 _BATCH_VALUES = 2**22  # of images that are read together
-
-
-def _predict_numbers(trained, paths, options):
-    """Print the numbers of each image."""
-    if options.out is not None:
-        raise ValueError("--out means nothing to a model of numbers, which are printed")
-    _, scores = _images_and_scores(trained, paths)
-    if options.json:
-        rows = [dict(zip(trained.classes, row.tolist(), strict=True)) for row in scores]
-        print(json_text([{"file": path, "values": row} for path, row in zip(paths, rows, strict=True)]))
-        return
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", *trained.classes])
-    for path, row in zip(paths, scores, strict=True):
-        writer.writerow([path, *(f"{value:.6g}" for value in row)])
-
-
-def _predict_pixels(trained, paths, options):
-    """Write an image for each, and a mask over the photo too, to the folder --out."""
-    if options.json:
-        raise ValueError("--json means nothing to a model of pixels, which writes images")
-    folder = Path("predictions" if options.out is None else options.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [Path(path).stem for path in paths]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"two images are called {twice}: their predictions would have one name")
-    count = 0
-    for name, image, scores in zip(names, *_images_and_scores(trained, paths), strict=True):
-        for ending, picture in _pictures(image, scores, trained.gives_labels):
-            picture.save(folder / f"{name}{ending}.png")
-            count += 1
-    say(f"{count} files in {folder}", fold=False)
-
-
-def _images_and_scores(trained, paths):
-    C, H, W = trained.shape
-    images = np.stack([photo(path, (H, W), C) for path in paths])
-    return images, trained.scores(images, 255.0, trained.tta)
-
-
-def _pictures(image, scores, labels):
-    """A mask and the photo below it, or an image of values in [0, 1], each with its file's ending."""
-    from PIL import Image
-
-    if not labels:
-        pixels = (255 * np.clip(scores, 0, 1) + 0.5).astype(np.uint8)
-        if len(pixels) not in (1, 3):
-            raise ValueError(f"an image has 1 or 3 channels, the model gives {len(pixels)}")
-        yield "", Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        return
-    mask = scores.argmax(axis=0).astype(np.uint8)
-    picture = Image.fromarray(mask)
-    picture.putpalette(colours(np.arange(256, dtype=np.uint8)[None])[0].tobytes())
-    yield "", picture
-    ground = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
-    over = np.where(mask[..., None] > 0, (1 - _OPACITY) * ground + _OPACITY * colours(mask), ground)
-    yield "-over", Image.fromarray((over + 0.5).astype(np.uint8))
 
 
 def add_to(commands):
@@ -98,29 +41,83 @@ def run(options):
     """Run the subcommand; returns the exit status."""
     trained = open_model(options)
     needs_pillow("cnnlib predict")
-    # All images first: a wrong name among many stops the command before it prints half of them.
+    given = {"--top": options.top != 1, "--out": options.out is not None, "--json": options.json}
+    meaningless = {"classes": ["--out"], "values": ["--top", "--out"], "pixels": ["--top", "--json"]}
+    for name in meaningless[trained.task]:
+        if given[name]:
+            raise ValueError(f"{name} means nothing to a model of {trained.task}")
     paths = _files(options.images)
-    if trained.task == "classes":
-        _predict_classes(trained, paths, options)
-        return 0
-    for name in ("skip_unreadable", "top"):
-        if getattr(options, name) not in (None, False, 1):
-            raise ValueError(f"{flag(name)} means nothing to a model of {trained.task}")
-    (_predict_numbers if trained.task == "values" else _predict_pixels)(trained, paths, options)
+    faults: list[str] | None = [] if options.skip_unreadable else None
+    if trained.task == "pixels":
+        for name, times in Counter(Path(path).stem for path in paths).items():
+            if times > 1:
+                raise ValueError(f"two images are called {name}: their predictions would have one name")
+    predict = {"classes": _predict_classes, "values": _predict_numbers, "pixels": _predict_pixels}
+    predict[trained.task](trained, _batches(trained, paths, faults), options)
+    say_left_out(faults or [])
     return 0
 
 
-def _predict_classes(trained, paths, options):
+def _predict_classes(trained, batches, options):
     """Print the likeliest classes of each image."""
-    if options.out is not None:
-        raise ValueError("--out is for models of pixels; classes are printed")
-    paths, probabilities, faults = _probabilities(trained, paths, options.skip_unreadable)
-    found = likeliest(probabilities, trained.classes, options.top)
+    kept, parts = [], [np.empty((0, len(trained.classes)))]
+    for names, images in batches:
+        kept.extend(names)
+        parts.append(trained.probabilities(images))
+    # All first: a wrong name among many stops the command before it prints half of them.
+    found = likeliest(np.concatenate(parts), trained.classes, options.top)
     if options.json:
-        print(json_text(json_rows(paths, found)))
-    elif paths:
-        _print_table(paths, found)
-    say_left_out(faults)
+        print(json_text(json_rows(kept, found)))
+    elif kept:
+        _print_table(kept, found)
+
+
+def _predict_numbers(trained, batches, options):
+    """Print the numbers of each image."""
+    rows = [
+        (name, row)
+        for names, images in batches
+        for name, row in zip(names, trained.scores(images, 255.0, trained.tta).tolist(), strict=True)
+    ]
+    if options.json:
+        named = ((name, dict(zip(trained.classes, row, strict=True))) for name, row in rows)
+        print(json_text([{"file": name, "values": values} for name, values in named]))
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", *trained.classes])
+    writer.writerows([name, *(f"{value:.6g}" for value in row)] for name, row in rows)
+
+
+def _predict_pixels(trained, batches, options):
+    """Write an image for each, and a mask over the photo too, to the folder --out."""
+    folder, count = Path("predictions" if options.out is None else options.out), 0
+    for names, images in batches:
+        folder.mkdir(parents=True, exist_ok=True)
+        maps = trained.scores(images, 255.0, trained.tta)
+        for name, image, scores in zip(names, images, maps, strict=True):
+            for ending, picture in _pictures(image, scores, trained.gives_labels):
+                picture.save(folder / f"{Path(name).stem}{ending}.png")
+                count += 1
+    say(f"{count} files in {folder}", fold=False)
+
+
+def _pictures(image, scores, labels):
+    """A mask and the photo below it, or an image of values in [0, 1], each with its file's ending."""
+    from PIL import Image
+
+    if not labels:
+        pixels = (255 * np.clip(scores, 0, 1) + 0.5).astype(np.uint8)
+        if len(pixels) not in (1, 3):
+            raise ValueError(f"an image has 1 or 3 channels, the model gives {len(pixels)}")
+        yield "", Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        return
+    mask = scores.argmax(axis=0).astype(np.uint8)
+    picture = Image.fromarray(mask)
+    picture.putpalette(colours(np.arange(256, dtype=np.uint8)[None])[0].tobytes())
+    yield "", picture
+    ground = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    over = np.where(mask[..., None] > 0, (1 - _OPACITY) * ground + _OPACITY * colours(mask), ground)
+    yield "-over", Image.fromarray((over + 0.5).astype(np.uint8))
 
 
 def likeliest(probabilities, classes, top):
@@ -153,27 +150,24 @@ def _files(names):
     return paths
 
 
-def _probabilities(trained, paths, skip):
-    """Images, for each (rows) the probabilities of the classes, and the faults of those left out with `skip`.
+def _batches(trained, paths, faults):
+    """The images that a model is to see, some at a time: their paths, and an array (N, C, H, W).
 
-    No more images are held than a batch needs.
+    What cannot be read is an error, or, where `faults` is a list, left out and noted there.
     """
-    kept, faults = [], []
     step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
-    parts = [np.empty((0, len(trained.classes)))]
     for start in range(0, len(paths), step):
-        images = []
+        kept, images = [], []
         for path in paths[start : start + step]:
             try:
                 images.append(read_image(path, trained))
                 kept.append(path)
             except (OSError, ValueError) as error:
-                if not skip:
+                if faults is None:
                     raise
                 faults.append(str(error))
         if images:
-            parts.append(trained.probabilities(np.stack(images)))
-    return kept, np.concatenate(parts), faults
+            yield kept, np.stack(images)
 
 
 def _print_table(paths, predictions):
@@ -191,8 +185,8 @@ def _print_table(paths, predictions):
 def read_image(file, trained, most_pixels=None):
     """An image file as the model's images come: (C, H, W), not yet normalised.
 
-    `file` and `most_pixels` are those of :func:`cnnlib.data.image_files.open_image`. Unless the model's
-    images are writing, it is a photograph, uint8, cropped around its middle and scaled. Writing (float32 in
+    `file` and `most_pixels` are those of :func:`cnnlib.data.image_files.open_image`. Unless the model
+    tells writing apart, it is a photograph, uint8, cropped around its middle and scaled. Writing (float32 in
     [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is cropped to
     the ink, and scaled so that it fills the image, as the published digits do.
 
@@ -202,7 +196,7 @@ def read_image(file, trained, most_pixels=None):
         The file cannot be read, or is no image; the message names it.
     """
     C, H, W = trained.shape
-    if trained.normalization.ink:
+    if trained.normalization.ink and trained.task == "classes":
         return _writing(open_image(file, most_pixels=most_pixels).convert("L"), H, W)[None]
     return photo(file, (H, W), C, most_pixels)
 

@@ -5,7 +5,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from cnnlib.cli.options.arguments import add, add_model, add_setting, add_threads, port, positive_number
+from cnnlib.cli.options.arguments import FORMS, add, add_model, add_setting, add_threads, port
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_model
 from cnnlib.cli.server.batching import Limits
@@ -38,7 +38,7 @@ def add_to(commands):
     ):
         add_setting(serve, name, form, f"{what}; default: {value:g}", value)
     about = "how long an image waits for others while the model is idle; default: 0"
-    add(serve, "--batch-wait MS", about, 0.0, type=_milliseconds)
+    add(serve, "--batch-wait MS", about, 0.0, type=FORMS["number"]["type"])
     add(serve, "--log-requests", "print a line for each request")
     add_threads(serve)
 
@@ -62,7 +62,7 @@ def run(options):
         seconds=options.timeout,
         waiting=max(options.queue, options.max_images),
         batch=options.batch,
-        batch_seconds=options.batch_wait,
+        batch_seconds=options.batch_wait / 1000,
         connections=options.max_connections,
     )
     server = Server(trained, Path(options.run).resolve().name, options.top, limits)
@@ -80,8 +80,3 @@ def run(options):
         listen(uvicorn_server(server.app(), limits, options.log_requests), listener)
     say(f"stopped; requests answered: {server.answered}")
     return 0
-
-
-def _milliseconds(text):
-    """As seconds."""
-    return 0.0 if text == "0" else positive_number(text) / 1000

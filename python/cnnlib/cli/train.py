@@ -5,18 +5,9 @@ import contextlib
 import functools
 from pathlib import Path
 
-from cnnlib.cli.options import settings, transfer
+from cnnlib.cli.options import datasets, settings, transfer
 from cnnlib.cli.options.arguments import add, add_data, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_config_file
-from cnnlib.cli.options.datasets import (
-    DATA_SETS,
-    FOUND,
-    PARTS,
-    counted,
-    data_folder,
-    describe_found,
-    look_into,
-)
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.run import ranks, tasks
@@ -169,7 +160,7 @@ def _begin(options, comm, held):
     model = settings.build_network(description)
     if options.summary and not hasattr(model, "summary"):
         raise ValueError(f"--summary: a {model_name} model has none; {', '.join(settings.SPECS)} do")
-    data = data_set.load(place, PARTS)
+    data = data_set.load(place, datasets.PARTS)
     fitted = comm.from_root(lambda: Normalization.fit(data["X_train"]), patient=True)
     white = fitted.white if data_set.white is None else data_set.white
     normalization = Normalization(fitted.mean, fitted.std, white, data_set.ink)
@@ -193,10 +184,13 @@ def _begin(options, comm, held):
     }
     comm.from_root(lambda: run.begin(normalization=normalization, **content))
     size = sum(w.size for w in model.params.values())
-    say(
-        f"{counted(label, data, shape)} in {len(classes)} {'classes' if task == 'classes' else 'outputs'}; "
-        f"{model_name} model with {size:,} parameters; {ranks.workers(comm)}"
-    )
+    about = datasets.counted(label, data, shape, len(classes), task)
+    say(f"{about}; {model_name} model with {size:,} parameters; {ranks.workers(comm)}")
+    if task == "classes":
+        if name == "folder":
+            datasets.say_passed_over(place)
+        if lacking := set(range(len(classes))) - set(data["y_train"].tolist()):
+            say(f"no training images of {', '.join(classes[label] for label in sorted(lacking))}")
     if options.summary:
         print(model.summary())
     return run, solver, data
@@ -204,19 +198,21 @@ def _begin(options, comm, held):
 
 def _data_set(options, name, folder, chosen, comm):
     """The data set, where it lies, and what config.json says of images that its files decide about."""
-    place, task, shape, shares = data_folder(name, folder), options.task or "classes", None, None
+    place, task, shape, shares = datasets.data_folder(name, folder), options.task or "classes", None, None
     if options.skip_unreadable and name != "folder":
         raise ValueError(f"--skip-unreadable means nothing to --data {name}")
-    if task != "classes" and name not in ("folder", "npy"):
-        raise ValueError(f"--task {task} takes --data folder:DIR or npy:DIR, not {name}")
-    if name not in FOUND:
-        return DATA_SETS[name], place, {}
+    if task != "classes" and chosen["tta"] is not None:  # nor is a mirrored mask turned back
+        raise ValueError(f"--tta means nothing to --task {task}")
+    if name not in datasets.FOUND:
+        return datasets.DATA_SETS[name], place, {}
     if name == "folder":
+        if chosen["validation"] == 0:
+            raise ValueError("--validation 0: epochs are compared by validation images")
         shape = settings.CHANNELS[chosen["colours"]], *settings.pixels(chosen["image_size"])
         shares = {share: chosen[share] for share in ("validation", "test")}
         shares["skip_unreadable"] = options.skip_unreadable
-    data_set = ranks.root_first(comm, lambda: look_into(name, place, shape, shares, task))
-    return data_set, place, describe_found(place, data_set.shape, shares)
+    data_set = ranks.root_first(comm, lambda: datasets.look_into(name, place, shape, shares, task))
+    return data_set, place, datasets.describe_found(place, data_set.shape, shares, task)
 
 
 def _save_config(options, model_name, chosen):
@@ -232,11 +228,11 @@ def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
     run = ranks.shared_run(comm, lambda: Run.open(options.resume))
     fixed = [name for name in settings.given(options) if name not in ("num_epochs", "early_stopping")]
-    fixed += ["recipe", "model", "task", "out", "save_config", "skip_unreadable"]
+    fixed += ["recipe", "model", "task", "out", "overwrite", "save_config", "skip_unreadable", "summary"]
     settings.refuse(options, fixed, transfer.NOT_WITH_RESUME)
     checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))
     later = comm.from_root(lambda: run.go_on_from(checkpoint, held))
-    data = ranks.root_first(comm, lambda: run.load_data(options.data, PARTS))
+    data = ranks.root_first(comm, lambda: run.load_data(options.data, datasets.PARTS))
     changed = {"num_epochs": options.num_epochs} if options.num_epochs is not None else {}
     stopping = False if options.early_stopping == "none" else options.early_stopping
     if stopping is not None:

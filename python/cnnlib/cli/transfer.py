@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib.cli.options.datasets import PARTS, counted, describe_found
+from cnnlib.cli.options.datasets import PARTS, counted, describe_found, say_passed_over
 from cnnlib.cli.options.settings import CHANNELS, defaults, parse_data, pixels, refuse
 from cnnlib.cli.options.transfer import KEPT
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
@@ -31,14 +31,17 @@ _FEW = 10  # photos of a class, below which its accuracy says little
 
 def run(options, given):
     """Run the subcommand; `given` are the settings of a training that the command line names."""
-    if options.distributed:
-        raise ValueError("--distributed means nothing to --from: one process, of --threads, is at work")
+    alone = "{} means nothing to --from: one process, of --threads, is at work"
+    refuse(options, ("distributed", "comm_timeout"), alone)
+    if options.task not in (None, "classes"):
+        raise ValueError(f"--from learns classes of images: --task {options.task} means nothing to it")
     others = ("recipe", "model", "resume", "keep_checkpoints", "save_config", "log", "summary")
     meaningless = [name for name in (*given, *others) if name not in KEPT]
     refuse(options, meaningless, "{} means nothing to --from: validation finds its settings")
     name, folder = parse_data(options.data or "digits")
     if name != "folder":
         raise ValueError(f"--from needs images in a folder for each class, --data folder:DIR, got {name}")
+    folder = str(Path(folder).resolve())
     started = time.monotonic()
     size = None if options.image_size is None else pixels(options.image_size)
     trunk = open_trunk(getattr(options, "from"), options.cut, _normalization(options), size, options.network)
@@ -90,7 +93,6 @@ def _learn(options, run, trunk, starts, data, folder, started):
 
 def _about(options, trunk, data, folder):
     """What config.json says of the run."""
-    folder = str(Path(folder).resolve())
     began = {name: getattr(options, name) for name in KEPT}
     began |= {"from": str(Path(getattr(options, "from")).resolve()), "data": f"folder:{folder}"}
     images = describe_found(folder, trunk.input_dim, _shares(options))
@@ -132,7 +134,8 @@ def _images(options, folder, shape):
     few = [f"{name} ({count})" for name, count in zip(data["classes"], total, strict=True) if count < _FEW]
     if few:
         say(f"few photos, so that accuracies say little: {', '.join(few)}")
-    say(f"{counted(Path(folder).name, data, shape)} in {len(data['classes'])} classes")
+    say(counted(Path(folder).name, data, shape, len(data["classes"])))
+    say_passed_over(folder)
     return data
 
 
@@ -148,11 +151,9 @@ def _features(trunk, data, folder, views):
     cache = cache_root(Path(folder)) / f"features-{network_digest(predictor)}"
     found = dict(data)
     for part in PARTS:
-        count = views if part == "train" else 1
-        if len(data[f"X_{part}"]):
-            found[f"X_{part}"] = features(
-                predictor, data[f"X_{part}"], views=count, cache=cache, verbose=True
-            )
+        X, count = data[f"X_{part}"], views if part == "train" else 1
+        if len(X):
+            found[f"X_{part}"] = features(predictor, X, views=count, cache=cache, verbose=True)
         found[f"y_{part}"] = np.tile(data[f"y_{part}"], count)
     return found
 

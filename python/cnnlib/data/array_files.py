@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._files.npy import mapped_array
+from cnnlib._params import choice, path_text
 from cnnlib.data.shards import ShardedArray
 
 _WHERE = "load_array_folder"
@@ -57,7 +58,8 @@ def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict
     >>> data["X_train"].shape, data["classes"]
     ((20, 1, 8, 8), ('0', '1', '2'))
     """
-    root = Path(root)
+    root = Path(path_text(_WHERE, "root", root))
+    choice(_WHERE, "task", task, ("classes", "values", "pixels"))
     if not root.is_dir():
         raise FileNotFoundError(f"{_WHERE}: there is no folder {root}")
     data: dict[str, Any] = {}
@@ -67,7 +69,8 @@ def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict
             data |= {"X_test": first[:0], "y_test": np.array(data["y_val"][:0])}
             continue
         data |= _split(root, part, task)
-    _check_images(root, data)
+    for name in ("X", "y"):
+        _check_splits(root, data, name)
     if task != "classes":
         return {**data, "classes": _names(root, data, task)}
     labels = np.concatenate([data[f"y_{part}"] for part in ("train", "val", "test")])
@@ -106,11 +109,11 @@ def _names(root, data, task):
     if task == "values" or y.ndim == 4:
         count = y.shape[1]
     else:
-        highest = max(int(part[part != 255].max(initial=0)) for part in map(np.asarray, (y, data["y_val"])))
-        count = highest + 1
+        parts = [np.asarray(data[f"y_{part}"]) for part in ("train", "val", "test")]
+        count = 1 + max(int(part[part != 255].max(initial=0)) for part in parts)
     names = class_names(root, count)
     if len(names) < count:
-        raise ValueError(f"{root}: {CLASSES} has {len(names)} names, y_train needs {count}")
+        raise ValueError(f"{root}: {CLASSES} has {len(names)} names, y needs {count}")
     return names
 
 
@@ -118,7 +121,20 @@ def class_names(root: Path, count: int) -> tuple[str, ...]:
     """The lines of a folder's ``classes.txt``; without that file the numbers from 0 on, `count` of them."""
     if not (root / CLASSES).is_file():
         return tuple(map(str, range(count)))
-    return tuple((root / CLASSES).read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    return read_names(root / CLASSES)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The lines of a text file, without those that are empty."""
+    return tuple(filter(None, map(str.strip, read_text(path).split("\n"))))
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with a mark of the byte order or without."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be text in UTF-8: {error}") from error
 
 
 def _files(root, name):
@@ -157,14 +173,14 @@ def _mapped(root, name):
         raise ValueError(f"{root}: the files of {name} do not fit together: {error}") from error
 
 
-def _check_images(root, data):
-    first = data["X_train"]
+def _check_splits(root, data, name):
+    first = data[f"{name}_train"]
     for part in ("val", "test"):
-        X = data[f"X_{part}"]
-        if (X.shape[1:], X.dtype) != (first.shape[1:], first.dtype):
+        array = data[f"{name}_{part}"]
+        if array.shape[1:] != first.shape[1:] or (name == "X" and array.dtype != first.dtype):
             raise ValueError(
-                f"{root}: X_{part} has shape {X.shape} and dtype {X.dtype}, "
-                f"X_train {first.shape} and {first.dtype}"
+                f"{root}: {name}_{part} has shape {array.shape} and dtype {array.dtype}, "
+                f"{name}_train {first.shape} and {first.dtype}"
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import at_least
+from cnnlib._params import at_least, path_text
 from cnnlib.data.cifar_files import map_pickle, read_pickle, read_records
 from cnnlib.data.shards import ShardedArray
 
@@ -159,7 +159,8 @@ def map_CIFAR10(
 
 def _splits(where, root, counts, of_pickle):
     """The splits of CIFAR-10, images as bytes; ``of_pickle(path, count, classes)`` reads a pickled batch."""
-    batches = _find_batches(default_data_dir() if root is None else root, where)
+    name = "root" if where == "load_CIFAR10" else "cifar10_dir"
+    batches = _find_batches(Path(path_text(where, name, default_data_dir() if root is None else root)), where)
     classes = len(CIFAR10_CLASSES)
 
     def batch(path):
@@ -218,7 +219,6 @@ def batch_files(layout):
 
 def _find_batches(root, where):
     """The batch files below `root`: {'train': paths, 'test': paths}; FileNotFoundError if one is missing."""
-    root = Path(root)
     hint = f"cnnlib.data.download_CIFAR10({str(root)!r}) fetches the data set"
     if not root.is_dir():
         raise FileNotFoundError(f"{where}: there is no folder {root}; {hint}")
@@ -274,7 +274,7 @@ def map_CIFAR100(root: str | os.PathLike, num_validation: int = 1000) -> dict[st
     >>> data["X_val"].shape, len(data["classes"])
     ((10, 3, 32, 32), 100)
     """
-    folder = _folder_100(Path(root))
+    folder = _folder_100(Path(path_text(_WHERE_100, "root", root)))
     total = _IMAGES_100["train.bin"]
     if at_least(0, _WHERE_100, "num_validation", num_validation) >= total:
         raise ValueError(f"{_WHERE_100}: num_validation must be in 0..{total - 1}, got {num_validation}")

@@ -12,7 +12,8 @@ def load_digits() -> dict[str, np.ndarray]:
 
     The split is fixed and stratified: of each digit's images, shuffled once and for all, a fifth is
     held out for testing, a tenth for validation, and the rest is for training. It does not follow the
-    writers: one person's digits may stand in all three parts.
+    writers: one person's digits may stand in all three parts. Each part begins with fewer classes than it has
+    (the first 156 training images hold no zero), so draw a small subset at random.
 
     Returns
     -------

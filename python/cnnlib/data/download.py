@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cnnlib._params import path_text
 from cnnlib.data.cifar10 import batch_files, default_data_dir
 
 CIFAR10_PAGE = "https://www.cs.toronto.edu/~kriz/"
@@ -77,7 +78,8 @@ def download_CIFAR10(
     if layout not in _ARCHIVES:
         raise ValueError(f"download_CIFAR10: layout must be 'python' or 'binary', got {layout!r}")
     name, published_md5, folder = _ARCHIVES[layout]
-    dest = default_data_dir() if dest is None else Path(dest)
+    dest = default_data_dir() if dest is None else Path(path_text("download_CIFAR10", "dest", dest))
+    dest = dest.expanduser()  # as pooch does
     if all((dest / file).is_file() for file in batch_files(layout)):
         return dest / folder
 

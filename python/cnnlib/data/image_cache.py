@@ -80,16 +80,10 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
     stamps = source.stamps()
     fingerprint = hashlib.sha256(json.dumps([_VERSION, source.classes, stamps]).encode()).hexdigest()
     root = cache_root(source.root)
-    wanted = [
-        _Cache(
-            root,
-            f"{height}x{width}-{_COLOURS[C]}-{source.seed}-",
-            fingerprint,
-            (len(stamps), C, height, width),
-            None if channels else C == 1,
-        )
-        for C in ([channels] if channels else (3, 1))
-    ]
+    wanted = []
+    for C in [channels] if channels else (3, 1):
+        prefix, shape = f"{height}x{width}-{_COLOURS[C]}-{source.seed}-", (len(stamps), C, height, width)
+        wanted.append(_Cache(root, prefix, fingerprint, shape, None if channels else C == 1))
     _remove_remains(root)
     for cache in wanted:
         images = cache.opened()
@@ -101,16 +95,9 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
         if source.stamps() != stamps:
             raise ValueError(f"the files in {source.root} changed while they were read; try again")
         cache = next(cache for cache in wanted if cache.grey in (None, grey))
-        index = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "fingerprint": fingerprint,
-            "shape": cache.shape,
-            "grey files": grey,
-            "classes": source.classes,
-            "labels": source.labels.tolist(),
-            "files": stamps,
-        }
+        index = {"format": _FORMAT, "version": _VERSION, "fingerprint": fingerprint, "shape": cache.shape}
+        index |= {"grey files": grey, "classes": source.classes, "labels": source.labels.tolist()}
+        index["files"] = stamps
         with open(building / "index.json", "x", encoding="utf-8") as file:
             json.dump(index, file)
             file.flush()

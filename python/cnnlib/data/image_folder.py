@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import choice, flag, integer, positive_int, probability
+from cnnlib._params import choice, flag, integer, path_text, positive_int, probability
 from cnnlib._params.random import random_stream
 from cnnlib.data.image_cache import (
     CACHE_SUFFIX,
@@ -93,23 +93,14 @@ def load_image_folder(
     ((16, 3, 16, 16), ('cats', 'dogs'))
     """
     needs_pillow(_WHERE)
-    height, width = image_size(size)
-    validation = probability(_WHERE, "validation", validation)
-    test = probability(_WHERE, "test", test)
-    if validation + test >= 1:
-        raise ValueError(f"{_WHERE}: validation + test must be below 1, got {validation} + {test}")
-    if channels is not None:
-        channels = integer(_WHERE, "channels", channels)
-        choice(_WHERE, "channels", str(channels), ("1", "3"))
-    if seed is None:
-        raise TypeError(f"{_WHERE}: seed must be an integer, got None")
-
-    classes, files, labels = _scan(Path(root))
+    height, width, *shares = checked_options(_WHERE, size, validation, test, seed, channels)
+    root = Path(path_text(_WHERE, "root", root))
+    classes, files, labels = _scan(root)
     place = places(labels, random_stream(seed, _WHERE))
     order = np.lexsort((labels, place))
 
     def source(rows):
-        return Source(Path(root), classes, tuple(files[i] for i in rows), labels[rows], int(seed))
+        return Source(root, classes, tuple(files[i] for i in rows), labels[rows], int(seed))
 
     faults = known_unreadable(source(order)) if flag(_WHERE, "skip_unreadable", skip_unreadable) else {}
     kept = np.delete(order, list(faults))
@@ -123,34 +114,44 @@ def load_image_folder(
             faults |= {int(np.flatnonzero(order == kept[k])[0]): fault for k, fault in error.faults.items()}
             note_unreadable(source(order), faults)
             kept = np.delete(order, list(faults))
-    paths = tuple(Path(root) / files[i] for i in kept)
+    paths = tuple(root / files[i] for i in kept)
     return {
-        **splits(X, labels[kept], paths, place[kept], validation, test),
+        **splits(_WHERE, X, labels[kept], paths, place[kept], *shares),
         "classes": classes,
         "unreadable": tuple(faults[k] for k in sorted(faults)),
     }
 
 
-def folder_digest(root: str | os.PathLike) -> str:
+def folder_digest(root: str | os.PathLike, task: str = "classes") -> str:
     """A text that is the same as long as the folder holds the same classes and files, by their names.
 
-    The split depends on these: other files lead to other training images.
+    The split depends on these: other files lead to other training images. With another `task` the folders
+    are those of images and masks, which may lie deeper.
     """
-    classes, files, _ = _scan(Path(root))
+    classes, files, _ = _scan(Path(root), task != "classes")
     names = "\0".join([*classes, "", *(file.as_posix() for file in files)])
     return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
 
 
-def image_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width."""
-    if isinstance(size, Sequence) and not isinstance(size, str):
-        if len(size) != 2:
-            raise ValueError(f"{_WHERE}: size must be an integer or (height, width), got {size!r}")
-        return positive_int(_WHERE, "size", size[0]), positive_int(_WHERE, "size", size[1])
-    return (positive_int(_WHERE, "size", size),) * 2
+def checked_options(
+    where: str, size: Any, validation: Any, test: Any, seed: Any, channels: Any
+) -> tuple[int, int, float, float]:
+    """Height, width, and the shares for validation and for tests; the others are checked alone."""
+    sizes = size if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+    if len(sizes) != 2:
+        raise ValueError(f"{where}: size must be an integer or (height, width), got {size!r}")
+    height, width = (positive_int(where, "size", side) for side in sizes)
+    validation, test = probability(where, "validation", validation), probability(where, "test", test)
+    if validation + test >= 1:
+        raise ValueError(f"{where}: validation + test must be below 1, got {validation} + {test}")
+    if channels is not None:
+        choice(where, "channels", str(integer(where, "channels", channels)), ("1", "3"))
+    if seed is None:
+        raise TypeError(f"{where}: seed must be an integer, got None")
+    return height, width, validation, test
 
 
-def _scan(root):
+def _scan(root, deep=False):
     """Classes, files relative to `root`, and the files' labels (N,)."""
     if not root.is_dir():
         raise FileNotFoundError(f"{_WHERE}: there is no folder {root}")
@@ -163,8 +164,8 @@ def _scan(root):
         raise ValueError(f"{_WHERE}: {root} must hold a folder of images for each class; it holds no folder")
     files, labels = [], []
     for label, folder in enumerate(folders):
-        images = find_images(folder)
-        if not images:
+        images = find_images(folder, deep=deep)
+        if not images and not deep:
             deeper = any(path.is_dir() for path in folder.iterdir())
             hint = f", but folders: is {folder} the folder that is meant?" if deeper else ""
             raise ValueError(f"{_WHERE}: {folder} holds no images{hint}{passed_over(folder)}")
@@ -189,7 +190,13 @@ def places(labels: np.ndarray, random: Any) -> np.ndarray:
 
 
 def splits(
-    X: np.ndarray, y: np.ndarray, paths: Sequence[Path], place: np.ndarray, validation: float, test: float
+    where: str,
+    X: np.ndarray,
+    y: np.ndarray,
+    paths: Sequence[Path],
+    place: np.ndarray,
+    validation: float,
+    test: float,
 ) -> dict[str, Any]:
     """The parts of the images, which stand in the order of `place`: the test split comes first."""
     ends = np.searchsorted(place, [test, test + validation]).tolist()
@@ -197,7 +204,7 @@ def splits(
     ends[1] = max(ends[1], ends[0] + int(validation > 0))
     if ends[1] >= len(y):
         raise ValueError(
-            f"{_WHERE}: of {len(y)} images none is left for training with validation {validation:g} and "
+            f"{where}: of {len(y)} images none is left for training with validation {validation:g} and "
             f"test {test:g}"
         )
     slices = {"train": slice(ends[1], None), "val": slice(*ends), "test": slice(0, ends[0])}

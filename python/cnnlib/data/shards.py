@@ -79,8 +79,9 @@ class ShardedArray:
                 return self._run(start, max(start, stop))
             rows = np.arange(start, stop, step)
         index = np.asarray(rows)
-        if index.dtype.kind not in "iu":
-            raise IndexError(f"ShardedArray: rows are chosen by integers or a slice, got {index.dtype}")
+        if isinstance(rows, tuple) or index.dtype.kind not in "iu":
+            got = "a tuple" if isinstance(rows, tuple) else index.dtype
+            raise IndexError(f"ShardedArray: rows are chosen by integers or a slice, got {got}")
         if index.size and not -len(self) <= index.min() <= index.max() < len(self):
             raise IndexError(f"ShardedArray: there are {len(self)} rows, got {index.min()} to {index.max()}")
         index = index % max(len(self), 1)

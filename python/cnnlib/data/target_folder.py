@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import choice, probability
+from cnnlib._params import choice, path_text
 from cnnlib._params.random import random_stream
-from cnnlib.data.array_files import CLASSES, class_names
+from cnnlib.data.array_files import CLASSES, class_names, read_text
 from cnnlib.data.image_cache import Source, cached_images
 from cnnlib.data.image_files import find_images, needs_pillow
-from cnnlib.data.image_folder import image_size, places, splits
+from cnnlib.data.image_folder import checked_options, places, splits
 
 _WHERE = "load_target_folder"
 IGNORED = 255  # a mask's value for pixels that have no label
+_ORIENTATION = 0x0112  # a tag of EXIF
+_TOLERANCE = 0.02  # by which a mask's proportions may differ from its image's
 
 
 def load_target_folder(
@@ -39,11 +42,11 @@ def load_target_folder(
     Parameters
     ----------
     root : path
-        With `task` 'pixels' ``root/masks`` has a file for each image, of its name but for the suffix, best a
-        PNG: grey, or with a palette. A pixel's value is its label, 255 that it has none; masks in black and
-        white alone (0 and 255) have the labels 0 and 1. ``root/classes.txt`` may name the labels, a line
-        each. With 'values' ``root`` has one CSV file: a column of file names below ``root/images``, then
-        columns of numbers, with a heading.
+        With `task` 'pixels' ``root/masks`` has a file for each image, of its name but for the suffix and of
+        its proportions, best a PNG: grey, or with a palette. A pixel's value is its label, 255 that it has
+        none; masks in black and white alone (0 and 255) have the labels 0 and 1. ``root/classes.txt`` may
+        name the labels, a line each. With 'values' ``root`` has one CSV file: a column of file names below
+        ``root/images``, then columns of numbers, with a heading.
     size : int or (int, int)
         Height and width that all images get; masks follow, each pixel from the nearest one.
     task : 'pixels' or 'values'
@@ -64,7 +67,8 @@ def load_target_folder(
     FileNotFoundError
         There is no folder of images or masks, or no CSV file.
     ValueError
-        Images without masks or numbers (they are named), files that cannot be read, settings out of range.
+        Images without masks or numbers (they are named), masks of other proportions than their images',
+        files that cannot be read, settings out of range.
 
     Examples
     --------
@@ -78,11 +82,9 @@ def load_target_folder(
     ((8, 1, 16, 16), (8, 16, 16), ('0', '1'))
     """
     needs_pillow(_WHERE)
-    height, width = image_size(size)
     choice(_WHERE, "task", task, ("pixels", "values"))
-    validation = probability(_WHERE, "validation", validation)
-    test = probability(_WHERE, "test", test)
-    root = Path(root)
+    height, width, *shares = checked_options(_WHERE, size, validation, test, seed, channels)
+    root = Path(path_text(_WHERE, "root", root))
     folder = root / "images"
     if not folder.is_dir():
         raise FileNotFoundError(f"{_WHERE}: {root} has no folder 'images'")
@@ -99,7 +101,7 @@ def load_target_folder(
     names = tuple(files[k].relative_to(folder) for k in order)
     X = cached_images(Source(folder, classes, names, labels, int(seed)), height, width, channels, verbose)
     paths = tuple(files[k] for k in order)
-    return {**splits(X, targets[order], paths, place[order], validation, test), "classes": classes}
+    return {**splits(_WHERE, X, targets[order], paths, place[order], *shares), "classes": classes}
 
 
 def _masks(root, folder, files, size):
@@ -112,7 +114,7 @@ def _masks(root, folder, files, size):
     }
     stems = [path.relative_to(folder).with_suffix("") for path in files]
     _refuse_lacking("mask", [str(path) for path, stem in zip(files, stems, strict=True) if stem not in found])
-    masks = np.stack([_mask(found[stem], size) for stem in stems])
+    masks = np.stack([_mask(found[stem], path, size) for path, stem in zip(files, stems, strict=True)])
     values = np.unique(masks)
     if set(values.tolist()) <= {0, IGNORED}:
         masks, highest = (masks == IGNORED).astype(np.uint8), 1
@@ -120,17 +122,32 @@ def _masks(root, folder, files, size):
         highest = int(values[values != IGNORED].max())
     names = class_names(root, highest + 1)
     if len(names) <= highest:
-        raise ValueError(f"{_WHERE}: {root / CLASSES} names {len(names)} labels, masks have {highest}")
+        raise ValueError(f"{_WHERE}: {root / CLASSES} names {len(names)} labels, masks have {highest + 1}")
     return masks, names
 
 
-def _mask(path, size):
+def _upright_size(photo):
+    """Width and height as :func:`cnnlib.data.image_files.photo` sees them; None of what that refuses."""
+    from PIL import Image
+
+    try:
+        with Image.open(photo) as file:
+            turned = "exif" in file.info and file.getexif().get(_ORIENTATION, 1) > 4
+            return file.size[::-1] if turned else file.size
+    except Exception:  # a damaged file can raise nearly anything
+        return None
+
+
+def _mask(path, photo, size):
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as file:
             if file.mode not in ("1", "L", "P"):
                 raise ValueError(f"a mask is grey or has a palette, got mode {file.mode}")
+            W, H = _upright_size(photo) or file.size
+            if abs(file.width * H / (file.height * W) - 1) > _TOLERANCE:  # each is cropped to one shape
+                raise ValueError(f"it has {file.width}x{file.height} pixels, its image {W}x{H}")
             pixels = np.asarray(file, np.uint8)
             image = Image.fromarray(255 * pixels if file.mode == "1" else pixels)
     except Exception as error:  # a damaged file can raise nearly anything
@@ -144,21 +161,31 @@ def _numbers(root, folder, files):
     tables = sorted(root.glob("*.csv"))
     if len(tables) != 1:
         raise FileNotFoundError(f"{_WHERE}: {root} must hold one CSV file, got {len(tables)}")
-    with open(tables[0], newline="", encoding="utf-8") as file:
-        heading, *rows = [row for row in csv.reader(file) if row] or [[]]
+    (_, heading), *rows = _lines(tables[0]) or [(1, [])]
     if len(heading) < 2:
         raise ValueError(f"{tables[0]}: expected a heading of a column of files and columns of numbers")
     numbers = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         try:
             values = [float(text) for text in row[1:]]
         except ValueError:
             values = []
         if len(values) != len(heading) - 1 or not np.isfinite(values).all():
             raise ValueError(f"{tables[0]}, line {line}: expected {len(heading) - 1} numbers, got {row[1:]}")
+        if folder / row[0] in numbers:
+            raise ValueError(f"{tables[0]}, line {line}: {row[0]} has a line before")
         numbers[folder / row[0]] = values
     _refuse_lacking(f"line in {tables[0]}", [str(path) for path in files if path not in numbers])
     return np.array([numbers[path] for path in files], np.float32), tuple(heading[1:])
+
+
+def _lines(table):
+    """The number and the values of each line of a CSV file that is not empty."""
+    reader = csv.reader(io.StringIO(read_text(table)))
+    try:
+        return [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"{table} is no CSV file: {error}") from error
 
 
 def _refuse_lacking(what, lacking):

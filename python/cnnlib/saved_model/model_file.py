@@ -84,7 +84,7 @@ def save_model(
     if classes is None:
         classes = model.classes
     if classes is not None:
-        classes = _checked_classes("save_model", classes, arguments["num_classes"])
+        classes = _checked_classes("save_model", classes, model)
     state = snapshot(model)
     described_model = {"class": name, "arguments": arguments}
     if isinstance(model, ConvNet):
@@ -133,9 +133,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
         preprocess = content["preprocess"]
         model.preprocess = None if preprocess is None else PREPROCESSING.build(preprocess)
         if content["classes"] is not None:
-            model.classes = _checked_classes(
-                "its list", content["classes"], described["arguments"]["num_classes"]
-            )
+            model.classes = _checked_classes("its list", content["classes"], model)
         smoothing = content["label_smoothing"]
         if not isinstance(smoothing, float) or not 0 <= smoothing < 1:
             raise ValueError(f"its label_smoothing is {smoothing!r}")
@@ -179,8 +177,13 @@ def is_model(content):
     return isinstance(content, dict) and all(part in content for part in _PARTS)
 
 
-def _checked_classes(where, classes, count):
-    names = tuple(classes)
+def num_outputs(model: Any) -> int | None:
+    """Classes, or numbers, or channels; a ConvNet's last stage may say it in place of `num_classes`."""
+    return model._size if isinstance(model, ConvNet) else model.arguments["num_classes"]
+
+
+def _checked_classes(where, classes, model):
+    names, count = tuple(classes), num_outputs(model)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"{where} of classes must hold names, got {classes!r}")
     if len(names) != count:

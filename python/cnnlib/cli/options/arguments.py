@@ -73,7 +73,7 @@ def add_which(parser):
 
 
 def add_threads(parser):
-    add_setting(parser, "threads", "count", "threads of the kernels; default: all cores")
+    add_setting(parser, "threads", "threads", "threads of the kernels; default: all cores")
 
 
 def _digits(low, end, expected):
@@ -160,6 +160,7 @@ FORMS: dict[str, dict[str, Any]] = {  # of an option's text, as argparse takes i
     "number": {"type": _real(lambda value: 0 <= value < math.inf, "a number of at least 0"), "metavar": "X"},
     "numbers": {"type": _numbers, "metavar": "X[,X,X]"},
     "positive number": {"type": positive_number, "metavar": "X"},
+    "threads": {"type": _digits(1, 1025, "an integer from 1 to 1024"), "metavar": "N"},
     "seed": {"type": _digits(0, 2**32, "an integer from 0 to 4294967295"), "metavar": "N"},
     "share": {
         "type": _real(lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),

@@ -4,19 +4,13 @@ A file has a line for each option, by its long name: ``learning-rate = 1e-3``, `
 ``augment = "flip,crop:pad=4"``. Values may also be TOML's own lists and tables.
 """
 
-import difflib
 import json
 import sys
 import textwrap
 
+from cnnlib._params import hint
 from cnnlib.cli.options.arguments import DATA_NAMES, OLD_NAMES, flag
-from cnnlib.cli.options.settings import (
-    MODEL_OPTIONS,
-    PIXEL_SPECS,
-    SPECS,
-    defaults,
-    has_defaults,
-)
+from cnnlib.cli.options.settings import ALIKE, MODEL_SETTINGS, defaults, has_defaults
 from cnnlib.cli.recipes import RECIPES
 
 
@@ -27,14 +21,10 @@ def recipe_table():
 def defaults_table():
     lines = []
     for data in DATA_NAMES:
-        for model in MODEL_OPTIONS:
-            if model in (*SPECS[1:], *PIXEL_SPECS[1:]):  # as the first of them
-                continue
-            alike = next((group for group in (SPECS, PIXEL_SPECS) if model in group), (model,))
+        for alike in ALIKE:
             names = [name for name in alike if has_defaults(data, name)]
-            if not names:
-                continue
-            lines += _table(f"  {data}, {', '.join(names)}", defaults(data, model))
+            if names:
+                lines += _table(f"  {data}, {', '.join(names)}", defaults(data, names[0]))
     return "\n".join(lines)
 
 
@@ -63,11 +53,8 @@ def plain(name, value):
     return f"{value}"
 
 
-_NEGATABLE = ("batchnorm",)
-
-
 def arguments_in(path, known):
-    """The options in the file `path` as a command line has them; `known` are the names there are.
+    """The options in the file `path` as a command line has them; `known` are those there are, with values.
 
     Raises
     ------
@@ -84,13 +71,14 @@ def arguments_in(path, known):
         name = key.replace("-", "_")
         name = next((new for new, old in OLD_NAMES.items() if name in old), name)
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.5)
-            hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
-            raise ValueError(f"{path}: there is no option {key!r}{hint}")
+            names = [name.replace("_", "-") for name in known]
+            advice = hint(key, names, "see cnnlib train --help")
+            raise ValueError(f"{path}: there is no option {key!r}; {advice}")
         if value is True:
             arguments.append(flag(name))
         elif value is False:
-            arguments += [f"--no-{name.replace('_', '-')}"] if name in _NEGATABLE else []
+            switch = isinstance(known[name], bool) and name not in MODEL_SETTINGS  # off is its default
+            arguments += [] if switch else [f"--no-{name.replace('_', '-')}"]
         else:
             arguments.append(f"{flag(name)}={plain(name, value)}")
     return arguments

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnlib import data
+from cnnlib.cli.output import say
+from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
@@ -93,12 +95,12 @@ def look_into(name, folder, shape, shares, task):
     return DataSet(name, read["classes"], read["X_train"].shape[1:], white, shares, task)
 
 
-def describe_found(folder, shape, shares):
+def describe_found(folder, shape, shares, task="classes"):
     """What config.json says of images that the files decide about, beside classes and normalisation."""
     about = {"size": list(shape[1:]), "channels": shape[0]}
     if shares is not None:  # images of a folder
         about |= {name: share for name, share in shares.items() if share is not False}
-        about["names"] = folder_digest(folder)
+        about["names"] = folder_digest(folder, task)
     return about
 
 
@@ -109,8 +111,16 @@ def data_folder(name, folder):
     return str(Path(folder or data.default_data_dir()).resolve())
 
 
-def counted(label, data, shape):
-    """A line's beginning: how many images the splits have, and their shape."""
+def say_passed_over(folder):
+    """Name the suffixes of files that count as no images, as those of a telephone's photos may."""
+    text = passed_over(folder)
+    if text:
+        say(text.removeprefix("; "))
+
+
+def counted(label, data, shape, outputs, task="classes"):
+    """A line's beginning: how many images the splits have, their shape, and how many classes or numbers."""
     words = ("training", "validation", "test")
     counts = (f"{len(data[f'y_{part}'])} {word}" for part, word in zip(PARTS, words, strict=True))
-    return f"{label}: {', '.join(counts)} images of {'x'.join(map(str, shape))}"
+    size, kind = "x".join(map(str, shape)), "classes" if task == "classes" else "outputs"
+    return f"{label}: {', '.join(counts)} images of {size} in {outputs} {kind}"

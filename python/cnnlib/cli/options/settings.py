@@ -35,6 +35,7 @@ TRAINING: dict[str, Any] = {  # the same
 SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
 TASKS = ("classes", "values", "pixels")
 PIXEL_SPECS = ("unet", "autoencoder")  # the same, for --task pixels
+ALIKE = ("three-layer",), ("fully-connected",), SPECS, PIXEL_SPECS  # models with the same defaults
 MODEL_OPTIONS = {
     "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
@@ -126,6 +127,8 @@ def has_defaults(data_name, model_name):
 
 def defaults(data_name, model_name):
     """Every setting of a run on a data set with a model, as a dict."""
+    if model_name in PIXEL_SPECS and data_name not in ("folder", "npy"):
+        raise ValueError(f"--model {model_name} is for --task pixels, not for --data {data_name}")
     if not has_defaults(data_name, model_name):
         raise ValueError(f"the images of {data_name} are too small for a {model_name} model")
     return {**_COMMON, **_DEFAULTS[data_name, model_name]}
@@ -149,6 +152,8 @@ def chosen_settings(options):
     """Data set, its folder, model, and every setting: the recipe's or the defaults, overridden."""
     recipe: dict[str, Any] = RECIPES.get(options.recipe, {"data": "digits"})
     name, folder = parse_data(options.data or recipe["data"])
+    if options.task not in (None, "classes") and name not in ("folder", "npy"):
+        raise ValueError(f"--task {options.task} takes --data folder:DIR or npy:DIR, not {name}")
     model_name = options.model or recipe.get("model") or default_model(name, options.task)
     if options.recipe is not None:
         if name != recipe["data"]:
@@ -164,6 +169,9 @@ def chosen_settings(options):
             raise ValueError(f"{flag(option)} means nothing to {what}")
         value = getattr(options, option)
         settings[option] = None if value == "none" else value
+    for one, other in (("schedule", "lr_decay"), ("lr_decay", "schedule"), ("ema_decay", "lookahead")):
+        if getattr(options, one) is not None and getattr(options, other) is None:
+            settings[other] = _COMMON[other]  # as they exclude each other
     if settings["update_rule"] not in MOMENTUM_RULES:
         if options.momentum is not None:
             raise ValueError(f"--momentum means nothing to {settings['update_rule']}")
@@ -186,7 +194,7 @@ def parse_data(text):
         raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
     if (colon or name in ("folder", "npy")) and not folder:
         raise ValueError(f"--data {text} lacks the folder after the colon")
-    return name, folder or None
+    return name, os.path.expanduser(folder) or None  # which no shell does behind a colon
 
 
 def pixels(image_size):

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from cnnlib.cli.options.arguments import add_data, add_run, add_threads
+from cnnlib.cli.options.arguments import add, add_data, add_threads
 from cnnlib.cli.options.datasets import PARTS
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_report import report
@@ -42,7 +42,7 @@ def add_to(commands):
         description="Write a run's report.html and pictures anew, of the newest checkpoint or that which is "
         "named, and print the test accuracy.",
     )
-    add_run(parser)
+    add(parser, "run RUN|FILE", "a run's folder, or a checkpoint in it")
     add_data(parser, "where the run's data set lies, if it has moved")
     add_threads(parser)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
 from collections.abc import Sequence
@@ -162,20 +163,20 @@ class Gallery:
 
     def mistakes(self, count: int) -> np.ndarray:
         """Wrong images, those first of which the model was surest."""
-        _, seen, sureness = self._seen()
+        _, seen, sureness = self._seen
         wrong = np.flatnonzero(seen != self.y)
         return wrong[np.argsort(-sureness[wrong], kind="stable")][:count]
 
     def near_misses(self, count: int) -> np.ndarray:
         """Right images, those first whose second class was nearly as likely."""
-        p, seen, sureness = self._seen()
+        p, seen, sureness = self._seen
         right = np.flatnonzero(seen == self.y)
         second = np.sort(p[right], axis=1)[:, -2] if p.shape[1] > 1 else np.zeros(len(right))
         return right[np.argsort(sureness[right] - second, kind="stable")][:count]
 
     def typical(self, label: int, count: int) -> np.ndarray:
         """Right images of a class, those first of which the model was surest."""
-        _, seen, sureness = self._seen()
+        _, seen, sureness = self._seen
         rows = np.flatnonzero((self.y == label) & (seen == label))
         return rows[np.argsort(-sureness[rows], kind="stable")][:count]
 
@@ -185,8 +186,9 @@ class Gallery:
 
     def figures(self, rows: Sequence[int] | np.ndarray) -> str:
         """The same, to be put into a gallery."""
-        return "".join(self._figure(int(row)) for row in rows)
+        return "".join(map(self._figure, rows))
 
+    @functools.cached_property
     def _seen(self):
         """Probabilities (N, K), the likeliest class of each image, and its probability."""
         p = softmax(self.scores)
@@ -194,7 +196,7 @@ class Gallery:
         return p, seen, p[np.arange(len(p)), seen]
 
     def _figure(self, row):
-        p = softmax(self.scores[row : row + 1])[0]
+        p = self._seen[0][row]
         order = np.argsort(-p, kind="stable")[:2]
         lines = [f"{self.classes[k]}: {100 * p[k]:.0f} %" for k in order]
         if order[0] != self.y[row]:

@@ -15,7 +15,7 @@ from cnnlib.cli.options.datasets import FOUND
 from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.report import html_page as html
 from cnnlib.cli.report.step_profile import profile_step
-from cnnlib.cli.run.folder import history_columns, history_rows
+from cnnlib.cli.run.folder import history
 from cnnlib.cli.run.log import metrics_of
 from cnnlib.cli.run.trained import CALIBRATION
 from cnnlib.inference import prepare
@@ -51,20 +51,18 @@ def report(run, solver, data, part, scores, values, pictures):
     }
     if task == "classes":
         gallery = html.Gallery(X, y, scores, run.data_set.classes, data.get(f"files_{part}"))
-        makers |= {
-            "the classes": lambda: _classes(run, part, y, right, pictures),
-            "the mistakes": lambda: _gallery(
-                "Mistakes, the surest first", gallery, gallery.mistakes(_MISTAKES)
-            ),
-            "the near misses": lambda: _gallery(
-                "Near misses: right, but only just", gallery, gallery.near_misses(_NEAR_MISSES)
-            ),
-            "the classes' images": lambda: _typical(gallery),
-            "the filters": lambda: _filters(pictures),
-            "the eight bits": lambda: _eight_bits(run, solver, data, X, y, right),
-            "the time by layer": lambda: _time_by_layer(solver),
-        }
-    else:
+        makers["the classes"] = lambda: _classes(run, part, y, right, pictures)
+        if importlib.util.find_spec("PIL") is not None:
+            makers |= {
+                "the mistakes": lambda: _mistakes(gallery),
+                "the near misses": lambda: _near_misses(gallery),
+                "the classes' images": lambda: _typical(gallery),
+            }
+        if pictures is not None:
+            makers["the filters"] = lambda: _filters(pictures)
+        makers["the eight bits"] = lambda: _eight_bits(run, solver, data, X, y, right)
+        makers["the time by layer"] = lambda: _time_by_layer(solver)
+    elif pictures is not None:
         makers["the samples"] = lambda: _samples(pictures)
     makers |= {
         "the network": lambda: _network(solver.model),
@@ -129,9 +127,9 @@ def _curves(solver, pictures):
         loss = pictures.html("loss", "Loss of training and validation by epoch", "svg")
         about = f"{metrics_of(solver)[0].capitalize()} in training and validation by epoch"
         parts.append(html.side_by_side(loss, pictures.html("metric", about, "svg")))
-    rows = [[f"{value:.6g}" for value in row] for row in history_rows(solver)]
+    heading, *rows = history(solver)
     if rows:
-        columns = [(name.replace("_", " "), "number") for name in history_columns(solver)]
+        columns = [(name.replace("_", " "), "number") for name in heading]
         parts.append(html.folded("Epoch by epoch", html.table(columns, rows)))
     return html.section("Training", *parts)
 
@@ -155,14 +153,18 @@ def _classes(run, part, y, right, pictures):
     return html.section(what, html.side_by_side(matrix, by_class))
 
 
-def _gallery(title, gallery, rows):
-    return html.section(title, gallery.html(rows)) if len(rows) and _has_pillow() else ""
+def _mistakes(gallery):
+    rows = gallery.mistakes(_MISTAKES)
+    return html.section("Mistakes, the surest first", gallery.html(rows)) if len(rows) else ""
+
+
+def _near_misses(gallery):
+    rows = gallery.near_misses(_NEAR_MISSES)
+    return html.section("Near misses: right, but only just", gallery.html(rows)) if len(rows) else ""
 
 
 def _typical(gallery):
     """What each class looks like: the images of which the model was surest."""
-    if not _has_pillow():
-        return ""
     parts = []
     for label, name in enumerate(gallery.classes[:_SHOWN_CLASSES]):
         rows = gallery.typical(label, _TYPICAL)
@@ -173,19 +175,11 @@ def _typical(gallery):
     return html.section(title, *parts) if parts else ""
 
 
-def _has_pillow():
-    return importlib.util.find_spec("PIL") is not None
-
-
 def _filters(pictures):
-    if pictures is None:
-        return ""
     return html.section("First layer", pictures.html("filters.png", "The first layer's filters", "png"))
 
 
 def _samples(pictures):
-    if pictures is None:
-        return ""
     about = "Above the best samples, below the worst: image, target, what the network gives"
     return html.section("Samples", html.paragraph(about), pictures.html("samples.png", about, "png"))
 

@@ -45,15 +45,11 @@ class Profile:
         ]
         rest = self.total - sum(forward + backward for _, forward, backward in rows) - self.loss - self.update
         parts = [*rows, ("loss", self.loss, None), ("update", self.update, None), ("rest", rest, None)]
-        return [
-            (
-                name,
-                (forward + (backward or 0.0)) / self.total,
-                f"{1e3 * forward:.3f}",
-                "" if backward is None else f"{1e3 * backward:.3f}",
-            )
-            for name, forward, backward in parts
-        ]
+        made = []
+        for name, forward, backward in parts:
+            texts = f"{1e3 * forward:.3f}", "" if backward is None else f"{1e3 * backward:.3f}"
+            made.append((name, (forward + (backward or 0.0)) / self.total, *texts))
+        return made
 
 
 def profile_step(model, X, y, update, steps):

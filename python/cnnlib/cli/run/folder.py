@@ -70,6 +70,8 @@ class Run:
         `held`, a ``contextlib.ExitStack``, is open.
         """
         if out is None:
+            if overwrite:
+                raise ValueError("--overwrite replaces the run in a folder that --out names")
             run = cls(_next_free(Path("runs"), data_name))
             held.enter_context(locked(run.folder))
             return run
@@ -207,13 +209,14 @@ class Run:
         A folder must have the images of the run, by their names: with others the split is another, and the
         test images are some that the model has learnt. `any_images` admits them.
         """
-        data = self.config["data"]
+        data, task = self.config["data"], self.data_set.task
         name, folder = data["name"], data.get("folder")
         if option is not None:
             other, folder = parse_data(option)
             if other != name:
                 raise ValueError(f"the run's model is for {name}, not for --data {option}")
-        if not any_images and data.get("names") not in (None, name == "folder" and folder_digest(folder)):
+        names = data.get("names")
+        if names is not None and not any_images and names != folder_digest(folder, task):
             raise ValueError(
                 f"{folder} no longer holds the run's images, so its split is another; "
                 "cnnlib eval --split all looks at all the images there are"
@@ -236,32 +239,22 @@ class Run:
 
     def after_epoch(self, solver, keep_checkpoints):
         """Bring history.csv up to date; drop the checkpoints that the newest one makes superfluous."""
-        lines = [",".join(history_columns(solver))]
-        lines += [",".join(f"{value:.6g}" for value in row) for row in history_rows(solver)]
-        self.write_file("history.csv", "\n".join(lines) + "\n")
+        self.write_file("history.csv", "".join(f"{','.join(row)}\n" for row in history(solver)))
         newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
         if self._superfluous not in (None, newest) and newest.is_file():
             self._superfluous.unlink(missing_ok=True)
         self._superfluous = None if keep_checkpoints else newest
-
-    def history(self):
-        """history.csv as a dict of columns (arrays)."""
-        path = self.folder / "history.csv"
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-        except (IndexError, TypeError, ValueError, csv.Error) as error:
-            raise ValueError(f"{path} is damaged: {error!r}") from error
 
     @property
     def _interrupted(self):
         return Path(interrupted_path(self.checkpoint_name()))
 
     def _last_epoch(self):
+        """The epoch that history.csv ends with; None where it says none."""
         try:
-            return int(self.history()["epoch"][-1])
-        except (FileNotFoundError, IndexError, KeyError, OverflowError, ValueError):
+            with open(self.folder / "history.csv", newline="", encoding="utf-8") as file:
+                return int(float(list(csv.DictReader(file))[-1]["epoch"]))
+        except (FileNotFoundError, LookupError, OverflowError, TypeError, ValueError, csv.Error):
             return None
 
     def _checkpoints(self):
@@ -270,14 +263,8 @@ class Run:
         return {int(match[1]): path for match, path in matches if match}
 
     def _remove_files(self):
-        names = (
-            "config.json",
-            "history.csv",
-            REPORT,
-            MODEL,
-            *LOG_FILES.values(),
-            *chain(*PICTURES_OF.values()),
-        )
+        names = ["config.json", "history.csv", REPORT, MODEL, *LOG_FILES.values()]
+        names += chain(*PICTURES_OF.values())
         files = (self.folder / name for name in names)
         for path in (*self._checkpoints().values(), self._interrupted, *files):
             path.unlink(missing_ok=True)
@@ -300,17 +287,14 @@ def versions():
     }
 
 
-def history_columns(solver):
-    """The columns of history.csv."""
-    return (*log_columns(solver), "samples_per_second")
-
-
-def history_rows(solver):
-    """A row for each epoch of a Solver, in the order of `history_columns`; the loss is the epoch's mean."""
+def history(solver):
+    """The rows of history.csv: a heading, and one for each epoch of a Solver, with the mean of its losses."""
     steps, columns = solver.iterations_per_epoch, log_columns(solver)
+    yield [*columns, "samples_per_second"]
     for k in range(1, solver.epoch + 1):
         row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
-        yield (*(row[name] for name in columns), len(solver.X_train) / max(row["seconds"], 1e-9))
+        values = (*(row[name] for name in columns), len(solver.X_train) / max(row["seconds"], 1e-9))
+        yield [f"{value:.6g}" for value in values]
 
 
 def _next_free(parent, name):

@@ -16,10 +16,12 @@ from cnnlib.cli.options.datasets import DATA_SETS, FOUND, PARTS, DataSet
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
+from cnnlib.data.array_files import read_names
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
+from cnnlib.saved_model.model_file import num_outputs
 
 _FILES = {
     "onnx": ("an ONNX file", lambda path: cnnlib.onnx.load(path)),
@@ -115,10 +117,7 @@ def given_normalization(options):
 def open_model(options):
     """What the options of :func:`cnnlib.cli.options.arguments.add_model` name."""
     normalization = given_normalization(options)
-    classes = None
-    if options.classes is not None:
-        lines = Path(options.classes).read_text(encoding="utf-8-sig").splitlines()
-        classes = [line.strip() for line in lines if line.strip()]
+    classes = None if options.classes is None else read_names(Path(options.classes))
     trained = open_trained(options.run, normalization=normalization, classes=classes)
     if options.ink is None:
         return trained
@@ -205,7 +204,8 @@ def _of_file(path, which, kind, read, normalization, classes):
                 )
         return _pairs(lambda parts: data_set.load(folder, parts), split), data_set.white
 
-    return Trained(model, normalization, classes, shape, None, load, getattr(model, "head", "classes"))
+    task = getattr(model, "head", "classes")
+    return Trained(model, normalization, classes, shape, None, load, task, gives_labels=count > 1)
 
 
 def _input_dim(model):
@@ -221,7 +221,7 @@ def _num_classes(path, model):
     if isinstance(model, inference.Predictor):
         count = model.output_shape[0] if len(model.output_shape) == 1 else None
     else:
-        count = model.arguments["num_classes"]
+        count = num_outputs(model)
     if count is None:
         raise ValueError(f"{path}: the model does not give an image a score for each class")
     return count

@@ -83,10 +83,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def _running(self, app: Starlette) -> AsyncIterator[None]:
         """Read images and predict, as long as the application runs."""
-        limits = self.limits
-        self._batcher = Batcher(
-            self._predict, batch=limits.batch, waiting=limits.waiting, batch_seconds=limits.batch_seconds
-        )
+        self._batcher = Batcher(self._predict, self.limits)
         self._readers = ThreadPoolExecutor(cnnlib.get_num_threads(), "reader")
         self._worker = asyncio.create_task(self._batcher.run())
         try:

@@ -102,22 +102,13 @@ class Batcher:
     ----------
     predict : callable
         From images (N, C, H, W) to a row for each; it is called from one thread at a time.
-    batch, waiting : int
-        Images of a call at most; images that may wait for one.
-    batch_seconds : float
-        How long an image waits for others while the predictor is idle.
+    limits : Limits
+        Of which `waiting`, `batch` and `batch_seconds` count here.
     """
 
-    def __init__(
-        self,
-        predict: Callable[[np.ndarray], np.ndarray],
-        *,
-        batch: int = 32,
-        waiting: int = 256,
-        batch_seconds: float = 0.0,
-    ) -> None:
-        self._predict, self._batch, self._batch_seconds = predict, batch, batch_seconds
-        self._queue: asyncio.Queue[Waiting] = asyncio.Queue(waiting)
+    def __init__(self, predict: Callable[[np.ndarray], np.ndarray], limits: Limits) -> None:
+        self._predict, self._limits = predict, limits
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue(limits.waiting)
         self._next: list[Waiting] = []  # what has left the queue for the next call
         self._thread = ThreadPoolExecutor(1, "predictor")
         self.calls = self.images = 0
@@ -149,11 +140,11 @@ class Batcher:
         try:
             while True:
                 self._next.append(await self._queue.get())
-                while len(self._next) < self._batch and not self._queue.empty():
+                while len(self._next) < self._limits.batch and not self._queue.empty():
                     self._next.append(self._queue.get_nowait())
-                if self._batch_seconds > 0:
+                if self._limits.batch_seconds > 0:
                     with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._fill(), self._batch_seconds)
+                        await asyncio.wait_for(self._fill(), self._limits.batch_seconds)
                 taken, self._next = self._next, []
                 await self._call([(image, future) for image, future in taken if not future.done()])
         finally:
@@ -165,7 +156,7 @@ class Batcher:
 
     async def _fill(self) -> None:
         """Take images until there are enough for a call."""
-        while len(self._next) < self._batch:
+        while len(self._next) < self._limits.batch:
             self._next.append(await self._queue.get())
 
     async def _call(self, taken: list[Waiting]) -> None:
