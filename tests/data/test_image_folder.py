@@ -507,8 +507,8 @@ class TestErrors:
         [
             ([], FileNotFoundError, "there is no folder"),
             (["photos/x.png"], ValueError, "must hold a folder of images for each class"),
-            (["photos/a/x.png", "photos/b/x.txt"], ValueError, "photos/b holds no images; passed over by"),
-            (["photos/train/a/x.png"], ValueError, "photos/train the folder that is meant?"),
+            (["photos/a/x.png", "photos/b/x.txt"], ValueError, "photos.b holds no images; passed over by"),
+            (["photos/train/a/x.png"], ValueError, "photos.train the folder that is meant?"),
             (["photos/a/x.png", "photos/b/x.png"], ValueError, "of 2 images none is left for training"),
         ],
     )
