@@ -31,6 +31,7 @@ struct ConvPlan {
   int threads;
   std::size_t scratch_bytes;  // of all threads, without the packed weights
   std::size_t packed_bytes;   // of the packed weights, 0 where they are read as they are
+  bool adds;                  // whether it takes ConvEpilogue::add
 };
 
 // Bytes that convolution, batch norm and ReLU in a row take beside their arrays, in all threads.
@@ -43,5 +44,6 @@ struct ConvCost {
   Method method;
   double cycles;
 };
+using ConvCosts = ConvCost[static_cast<int>(Method::count)];
 
 }  // namespace cnnlib

@@ -9,36 +9,25 @@
 
 namespace cnnlib {
 
-#ifdef CNNLIB_HAVE_AVX512
+// Each is defined where its set was compiled.
 namespace avx512 {
 const Isa& isa();
 }
-#endif
-#ifdef CNNLIB_HAVE_AVX2
 namespace avx2 {
 const Isa& isa();
 }
-#endif
-#ifdef CNNLIB_HAVE_BASE
 namespace base {
 const Isa& isa();
 }
-#endif
-#ifdef CNNLIB_HAVE_AVX512AMX
 namespace avx512amx {
 ByteProducts byte_products();
 }
-#endif
-#ifdef CNNLIB_HAVE_AVX512VNNI
 namespace avx512vnni {
 ByteProducts byte_products();
 }
-#endif
-#ifdef CNNLIB_HAVE_AVX2VNNI
 namespace avx2vnni {
 ByteProducts byte_products();
 }
-#endif
 
 namespace {
 

@@ -73,7 +73,7 @@ struct ConvKernels {
   // of which it returns the number.
   bool (*conv_fits)(const ConvShape&, Pass, Method);
   ConvPlan (*conv_plan)(const ConvShape&, Pass);
-  int (*conv_costs)(const ConvShape&, Pass, ConvCost* costs, int most);
+  int (*conv_costs)(const ConvShape&, Pass, ConvCosts&);
   // A plan of the forward pass for weights that are packed once and kept: for any batch of the shape's
   // images, whose number run_prepared_conv takes from the plan's shape.
   ConvPlan (*prepare_conv)(const ConvShape&);
@@ -82,8 +82,6 @@ struct ConvKernels {
   void (*pack_conv)(const ConvPlan&, const T* w, T* packed);
   void (*run_prepared_conv)(const ConvPlan&, const T* x, const T* w, const T* packed, const ConvEpilogue<T>&,
                             T* out);
-  // Whether the plan's method takes ConvEpilogue::add.
-  bool (*conv_adds)(const ConvPlan&);
 };
 
 template <class T>

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace cnnlib {
 
@@ -19,6 +20,15 @@ constexpr Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
 inline Index even_part(Index total, Index most, Index unit = 1) {
   const Index parts = ceil_div(total, most), part = ceil_div(total, parts);
   return parts == 1 ? total : round_up(part, unit);
+}
+
+// Indices [first, last).
+struct Range {
+  Index first, last;
+};
+// Number i of so many parts of `total`, as equal as can be.
+constexpr Range range_of(Index total, Index i, Index parts) {
+  return {total * i / parts, total * (i + 1) / parts};
 }
 
 enum class Pass { forward, input_gradient, weight_gradient };
@@ -86,17 +96,10 @@ struct ConvShape {
   bool few_weights = false;  // Winograd's tile with fewer of them, where both fit: they come from memory
 };
 
-// Whether Winograd's method can compute a convolution and both its gradients.
-inline bool winograd_fits(const ConvShape& s) {
-  const bool square = s.KH == s.KW && (s.KH == 3 || s.KH == 5);
-  const Index K = std::max(s.KH, s.KW);
-  const bool line = std::min(s.KH, s.KW) == 1 && (K == 3 || K == 5 || K == 7);
-  const Index margin_h = s.dilation_h * (s.KH - 1), margin_w = s.dilation_w * (s.KW - 1);
-  const bool strides =
-      (s.stride_h == 1 && s.stride_w == 1) || (s.stride_h == 2 && s.stride_w == 2 && s.KH == 3 && s.KW == 3 &&
-                                               s.dilation_h == 1 && s.dilation_w == 1);
-  return (square || line) && strides && s.pad_top <= margin_h && s.pad_left <= margin_w &&
-         (s.OH - 1) * s.stride_h < s.H + margin_h && (s.OW - 1) * s.stride_w < s.W + margin_w;
+// Without the padding behind the last member, whose bytes have any value.
+inline bool same_shape(const ConvShape& a, const ConvShape& b) {
+  return std::memcmp(&a, &b, offsetof(ConvShape, algorithm)) == 0 && a.algorithm == b.algorithm &&
+         a.few_weights == b.few_weights;
 }
 
 // An inverted residual: x (N, C, H, W) through a 1x1 convolution to the hidden channels, a depthwise one of

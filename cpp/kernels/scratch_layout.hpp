@@ -70,6 +70,21 @@ std::size_t bytes_of(const Method& method) {
   return layout.bytes();
 }
 
+// That scratch.
+template <class Memory>
+class ScratchOf {
+ public:
+  template <class Method>
+  explicit ScratchOf(const Method& method) : memory_(method, layout_), scratch_(layout_.bytes()) {}
+  const Memory* operator->() const { return &memory_; }
+  void* data() const { return scratch_.data(); }
+
+ private:
+  Layout layout_;
+  Memory memory_;
+  Scratch scratch_;
+};
+
 // Scratch for one array.
 template <class T>
 class ScratchArray {

@@ -90,6 +90,20 @@ def test_gradients_of_a_first_layer_are_the_same_alone(C, F, size, needs, isa, d
             assert got is None
 
 
+@pytest.mark.parametrize("needs", [("dx",), ("dw",), ("db",), ("dw", "db")], ids="-".join)
+@pytest.mark.parametrize("method", ["depthwise-rows", "depthwise-channels"])
+def test_gradients_of_a_depthwise_layer_are_the_same_alone(method, needs, isa, dtype, rng):
+    """An image is cut into several bands, at whose ends sums are rounded."""
+    x, w = (array.astype(dtype) for array in random_arrays(rng, (1, 2, 250, 200), (2, 1, 3, 3)))
+    param = {"pad": 1, "groups": 2, "algorithm": method}
+    out, cache = cnnlib.conv_forward(x, w, np.zeros(2, dtype), param)
+    for got, want in zip(
+        cnnlib.conv_backward(out, cache, needs=needs), cnnlib.conv_backward(out, cache), strict=True
+    ):
+        if got is not None:
+            np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("layer", WITH_NEEDS, ids=str)
 def test_needs_is_none_or_names(layer, rng):
     _, dout, _, cache = prepared(layer, rng)

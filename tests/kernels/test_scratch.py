@@ -23,6 +23,11 @@ SHAPES = {
     "dilated": ((4, 64, 28, 28), (64, 64, 3, 3), {"pad": 2, "dilation": 2}),
     "small, at a stride": ((17, 62, 6, 8), (41, 62, 3, 3), {"stride": 2, "pad": ((1, 0), (0, 0))}),
     "points at a stride": ((2, 62, 30, 30), (41, 62, 1, 1), {"stride": 2, "algorithm": "gathered"}),
+    "covers the image": ((64, 256, 7, 7), (512, 256, 7, 7), {}),
+    "covers the image, few images": ((3, 512, 4, 4), (700, 512, 4, 4), {}),
+    "covers the image, small result": ((600, 40, 3, 3), (30, 40, 3, 3), {}),
+    "images of one value": ((100, 800, 1, 1), (700, 800, 1, 1), {}),
+    "many values": ((8192, 4, 1, 1), (800, 4, 1, 1), {}),
     # conv_bn_relu takes them in blocks of 20, 20 and 18 images, of which the last is planned otherwise.
     "blocks of images": ((58, 5, 18, 18), (230, 5, 3, 3), {"pad": 1}),
 }
@@ -55,9 +60,17 @@ def test_a_plan_says_what_is_taken(name, isa, num_threads):
         assert said <= SMALL or 0.5 * said <= bytes_taken or alone, (key, plan.method)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_conv_bn_relu_takes_what_is_said(name, isa, num_threads):
+def test_threads_without_an_image_have_no_scratch(isa, num_threads):
     num_threads(THREADS)
+    plans = {N: cnnlib.explain((N, 3, 112, 112), (64, 3, 7, 7), {"algorithm": "col2im"}) for N in (1, 3)}
+    assert [plan.input_gradient.threads for plan in plans.values()] == [1, 3]
+    one, three = (plan.input_gradient.scratch_bytes for plan in plans.values())
+    assert 2 * one < three < 4 * one
+
+
+@pytest.mark.parametrize(("name", "threads"), [*((name, THREADS) for name in SHAPES), ("many values", 1)])
+def test_conv_bn_relu_takes_what_is_said(name, threads, isa, num_threads):
+    num_threads(threads)
     x, w, b, param = arrays_of(name)
     said = cnnlib.explain(x.shape, w.shape, param).conv_bn_relu_scratch_bytes
     one, zero = np.ones_like(b), np.zeros_like(b)

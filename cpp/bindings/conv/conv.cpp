@@ -164,8 +164,8 @@ py::object ready_conv_backward(const char* function, py::handle dout, py::handle
 template <class T>
 py::tuple conv_plan(const ConvShape& s, Pass pass) {
   const ConvPlan plan = kernels<T>().conv_plan(s, pass);
-  ConvCost costs[static_cast<int>(Method::count)];
-  const int count = kernels<T>().conv_costs(s, pass, costs, static_cast<int>(Method::count));
+  ConvCosts costs;
+  const int count = kernels<T>().conv_costs(s, pass, costs);
   py::list alternatives;
   for (int i = 0; i < count; ++i)
     alternatives.append(py::make_tuple(name_of(costs[i].method), costs[i].cycles));

@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "../../memory/buffers.hpp"
-#include "../../same_shape.hpp"
 #include "conv_shape.hpp"
 
 namespace cnnlib {

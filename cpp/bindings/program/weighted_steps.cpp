@@ -17,7 +17,7 @@ void conv_step(BoundProgram<T>& p, const std::string& name, int input, int outpu
   if (b) require_shape("prepare", "b", *b, {s.F});
   const Kernels<T>& k = p.kernels();
   const ConvPlan plan = k.prepare_network_conv(s);
-  require(!add || k.conv_adds(plan), [] { return "prepare: a convolution that cannot add to its output"; });
+  require(!add || plan.adds, [] { return "prepare: a convolution that cannot add to its output"; });
   const T* weights = w.data();
   T* const packed = p.new_weights(plan.packed_bytes);
   k.pack_conv(plan, weights, packed);

@@ -2,48 +2,31 @@
 #include "kernels/conv/conv.hpp"
 
 #include "kernels.hpp"
+#include "kernels/conv/gathered.hpp"
 #include "kernels/conv/plan.hpp"
 #include "kernels/families.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-namespace {
-
-// body(row) with a plan's row of the table of the forward pass or dx.
-template <class T, class Body>
-void with_correlation(const ConvPlan& plan, const Body& body) {
-  const auto find = [&](const auto& methods) {
-    for (const auto& m : methods)
-      if (m.method == plan.method) body(m);
-  };
-  plan.pass == Pass::forward ? find(forward_methods<T>) : find(input_gradient_methods<T>);
-}
-
-}  // namespace
-
 // `packed` null: packs the weights for itself.
 template <class T>
 void run_conv(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  with_correlation<T>(plan, [&](const auto& m) { m.run(plan, operands); });
+  row_of<T>(plan.method)->correlation().run(plan, operands);
 }
 
 // Packs weights beforehand, plan.packed_bytes of them.
 template <class T>
 void pack_conv(const ConvPlan& plan, const T* w, T* packed) {
-  with_correlation<T>(plan, [&](const auto& m) {
-    if (m.pack != nullptr) m.pack(plan, w, packed);
-  });
+  if (const auto pack = row_of<T>(plan.method)->correlation().pack) pack(plan, w, packed);
 }
 
 template <class T>
 void run_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& operands) {
   const ConvShape& s = plan.shape;
-  for (const auto& m : weight_gradient_methods<T>) {
-    if (m.method != plan.method) continue;
-    m.run(plan, operands);
-    if (!m.makes_db && operands.db != nullptr)
-      bias_gradient(operands.dout, operands.db, s.N, s.F, s.OH * s.OW);
-  }
+  const auto method = row_of<T>(plan.method)->weight_gradient();
+  method.run(plan, operands);
+  if (!method.makes_db && operands.db != nullptr)
+    bias_gradient(operands.dout, operands.db, s.N, s.F, s.OH * s.OW);
 }
 
 namespace {
@@ -109,13 +92,6 @@ void run_prepared_conv(const ConvPlan& plan, const T* x, const T* w, const T* pa
 }
 
 template <class T>
-bool conv_adds(const ConvPlan& plan) {
-  bool adds = false;
-  with_correlation<T>(plan, [&](const auto& m) { adds = m.adds; });
-  return adds;
-}
-
-template <class T>
 ConvKernels<T> conv_kernels() {
   return {
       .conv_forward = &conv_forward<T>,
@@ -128,21 +104,18 @@ ConvKernels<T> conv_kernels() {
       .prepare_network_conv = &plan_network_conv<T>,
       .pack_conv = &pack_conv<T>,
       .run_prepared_conv = &run_prepared_conv<T>,
-      .conv_adds = &conv_adds<T>,
   };
 }
 template ConvKernels<float> conv_kernels();
 template ConvKernels<double> conv_kernels();
 
-template std::size_t conv_scratch_bytes<float>(const ConvShape&, Pass);
-template std::size_t conv_scratch_bytes<double>(const ConvShape&, Pass);
-template std::size_t gradient_scratch_bytes<float>(const ConvShape&);
-template std::size_t gradient_scratch_bytes<double>(const ConvShape&);
-template void conv_forward(const float*, const float*, const float*, float*, const ConvShape&, bool);
-template void conv_forward(const double*, const double*, const double*, double*, const ConvShape&, bool);
-template void conv_backward(const float*, const float*, const float*, const float*, float*, float*, float*,
-                            const ConvShape&);
-template void conv_backward(const double*, const double*, const double*, const double*, double*, double*,
-                            double*, const ConvShape&);
+#define INSTANTIATE(T)                                                                  \
+  template std::size_t conv_scratch_bytes<T>(const ConvShape&, Pass);                   \
+  template std::size_t gradient_scratch_bytes<T>(const ConvShape&);                     \
+  template void conv_forward(const T*, const T*, const T*, T*, const ConvShape&, bool); \
+  template void conv_backward(const T*, const T*, const T*, const T*, T*, T*, T*, const ConvShape&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
 
 }  // namespace cnnlib::CNNLIB_ISA

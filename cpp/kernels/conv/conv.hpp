@@ -3,14 +3,10 @@
 //   out[n, f] = b[f] + sum over c, kh, kw of w[f, c, kh, kw] * x[n, c](stride * o + dilation * k - pad)
 #pragma once
 
+#include "conv_plan.hpp"
 #include "kernels/conv/bias_gradient.hpp"
-#include "kernels/conv/method.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// What a pass will do, as plan.hpp chooses.
-template <class T>
-ConvPlan plan_conv(const ConvShape&, Pass);
 
 // What all threads take beside the arrays, packed weights included.
 template <class T>

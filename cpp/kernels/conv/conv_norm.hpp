@@ -78,6 +78,10 @@ class ConvNormBackward {
     const ChannelParts norm(norm_shape(s));
     Layout layout;
     layout.array<Deviations>(norm.parts * s.F);
+    if (norm.s.S == 1) {  // columns of a matrix
+      layout.array<TwoSums>(column_parts(s.N) * s.F);
+      layout.array<T>(4 * s.F);
+    }
     return layout.bytes();
   }
 

@@ -3,9 +3,7 @@
 
 #include <algorithm>
 
-#include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
-#include "kernels/conv/gathered.hpp"
 #include "kernels/conv/rates.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
 #include "kernels/conv/winograd_rows/row_transforms.hpp"
@@ -41,7 +39,7 @@ struct CorrelationSizes : GroupSizes<T> {
     OW = ceil_div(dx ? s.W : s.OW, stride_w);
     pitch = OW + (s.KW - 1) * s.dilation_w / s.stride_w;
     in_plane = dx ? s.OH * s.OW : s.H * s.W;
-    // Two neighbouring columns at stride 2 are one correlation.
+    // At stride 2 one correlation makes both column phases of dx.
     classes = stride_h * (stride_w == 2 ? 1 : stride_w);
   }
   double products() const { return double(in) * this->taps; }  // of an output
@@ -57,10 +55,10 @@ struct CorrelationSizes : GroupSizes<T> {
   }
 };
 
-inline bool fits_any(const ConvShape&) { return true; }
+inline bool fits_any(const ConvShape&, Pass) { return true; }
 
-template <class T, Pass pass>
-double cost_pixel_lanes(const ConvShape& s) {
+template <class T>
+double cost_pixel_lanes(const ConvShape& s, Pass pass) {
   const CorrelationSizes<T> c(s, pass);
   const double rows = double(Panels(c.out).rows(0)), vectors = double(vectors_for(Panels(c.out).rows(0)));
   const double loads = std::max(1.0, (rows + vectors) / (rows * vectors));  // for each multiply-add
@@ -72,8 +70,8 @@ double cost_pixel_lanes(const ConvShape& s) {
          (product * loads * c.products() * outputs + c.staging(pointwise(s)) + c.packing() + stores);
 }
 
-template <class T, Pass pass>
-double cost_filter_lanes(const ConvShape& s) {
+template <class T>
+double cost_filter_lanes(const ConvShape& s, Pass pass) {
   const CorrelationSizes<T> c(s, pass);
   const double vectors = double(c.OH * c.OW * c.vectors(c.out));
   const bool scattered = pass == Pass::input_gradient && s.stride_w > 1 && !(s.stride_w == 2 && s.KW > 1);
@@ -83,11 +81,11 @@ double cost_filter_lanes(const ConvShape& s) {
 }
 
 // Positions have no neighbours. Those of a usual batch share the panels; each is copied once for all filters.
-inline bool fits_position_panels(const ConvShape& s) {
+inline bool fits_position_panels(const ConvShape& s, Pass) {
   return InstructionSet::position_panels && s.N > 0 && pointwise(s);
 }
-template <class T, Pass pass>
-double cost_position_panels(const ConvShape& s) {
+template <class T>
+double cost_position_panels(const ConvShape& s, Pass pass) {
   constexpr double images = Rates::reference_batch;
   const CorrelationSizes<T> c(s, pass);
   const double vectors = double(c.vectors(Index(images) * c.positions)) / images;
@@ -98,7 +96,7 @@ double cost_position_panels(const ConvShape& s) {
 }
 
 // The kernel covers the whole image, once: the convolution is an affine layer.
-inline bool fits_matrix_product(const ConvShape& s) {
+inline bool fits_matrix_product(const ConvShape& s, Pass) {
   const auto whole = [](Index out, Index size, Index K, Index pad, Index dilation) {
     return out == 1 && size == K && pad == 0 && (K == 1 || dilation == 1);
   };
@@ -106,27 +104,34 @@ inline bool fits_matrix_product(const ConvShape& s) {
          whole(s.OW, s.W, s.KW, s.pad_left, s.dilation_w);
 }
 template <class T>
-double cost_matrix_product(const ConvShape& s) {
+double cost_matrix_product(const ConvShape& s, Pass) {
   const GroupSizes<T> g(s);
   return double(g.C * g.taps) * double(g.vectors(g.F));
 }
 
 // Every channel has filters of its own. (A single channel with many filters is a matrix product.)
 // Windows begin in the image's padding at most: what they read beyond it is staged.
-inline bool fits_depthwise(const ConvShape& s) {
+inline bool fits_depthwise(const ConvShape& s, Pass) {
   return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1) && s.pad_top <= (s.KH - 1) * s.dilation_h &&
          s.pad_left <= (s.KW - 1) * s.dilation_w;
 }
+// Planes (planes.hpp): a filter of 3x3 for each channel, at stride 1 or 2, whose windows reach over the
+// image's edge but begin in it.
+inline bool fits_depthwise_planes(const ConvShape& s, Pass) {
+  return s.N > 0 && s.groups == s.C && s.F == s.C && s.KH == 3 && s.KW == 3 && s.dilation_h == 1 &&
+         s.dilation_w == 1 && s.stride_h == s.stride_w && s.stride_h <= 2 && s.pad_top <= 2 &&
+         s.pad_left <= 2;
+}
 // A walk down each vector of columns of a plane.
-template <class T, Pass pass>
-double cost_depthwise_planes(const ConvShape& s) {
+template <class T>
+double cost_depthwise_planes(const ConvShape& s, Pass pass) {
   const GroupSizes<T> g(s);
   const double walks = double(g.vectors(s.OW)), vectors = walks * double(s.OH);
   const double vector = s.stride_h == 2 ? Rates::strided_plane_vector(pass) : Rates::plane_vector(pass);
   return double(s.C) * (Rates::plane + Rates::plane_walk * walks + vector * vectors);
 }
-template <class T, Pass pass>
-double cost_depthwise_channels(const ConvShape& s) {
+template <class T>
+double cost_depthwise_channels(const ConvShape& s, Pass pass) {
   const GroupSizes<T> g(s);
   const double in = double(g.vectors(s.C) * s.H * s.W),
                out = double(g.vectors(s.C) * (s.F / s.C) * g.positions);
@@ -134,11 +139,13 @@ double cost_depthwise_channels(const ConvShape& s) {
 }
 
 // 1x1 at a stride, as a convolution at stride 1 of the points that it reads.
-inline bool fits_gathered(const ConvShape& s) { return strided_points(s); }
+inline bool fits_gathered(const ConvShape& s, Pass) {
+  return s.N > 0 && s.KH == 1 && s.KW == 1 && s.stride_h * s.stride_w > 1;
+}
 
 // Few channels, and enough taps and columns, to share the work of an image's rows.
 template <class T>
-bool few_channels(const ConvShape& s) {
+bool few_channels(const ConvShape& s, Pass) {
   constexpr Index few = 6, longest_reach = 64;
   const Index C = s.C / s.groups;
   return s.N > 0 && C <= few && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size &&
@@ -146,7 +153,11 @@ bool few_channels(const ConvShape& s) {
          s.dilation_w * s.KW < longest_reach;
 }
 template <class T>
-double cost_col2im(const ConvShape& s) {
+bool fits_col2im(const ConvShape& s, Pass pass) {
+  return pass == Pass::input_gradient && few_channels<T>(s, pass);
+}
+template <class T>
+double cost_col2im(const ConvShape& s, Pass) {
   const GroupSizes<T> g(s);
   const double pairs = double(g.C * g.taps);
   const double gathered =
@@ -157,7 +168,7 @@ double cost_col2im(const ConvShape& s) {
 
 // dw as a small matrix of long dot products.
 template <class T>
-double cost_dot_products(const ConvShape& s) {
+double cost_dot_products(const ConvShape& s, Pass) {
   constexpr double block_positions = 1024;
   const GroupSizes<T> g(s);
   const double sums = double(g.F) * double(round_up(g.C * g.taps + 1, dot_block));
@@ -170,25 +181,35 @@ double cost_dot_products(const ConvShape& s) {
 
 // With channels in the lanes.
 template <class T>
-double cost_shared_panels(const ConvShape& s) {
+double cost_shared_panels(const ConvShape& s, Pass) {
   const GroupSizes<T> g(s);
   return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
                      Rates::stage_channels * double(g.vectors(g.C)) * double(s.H * s.W) +
                      Rates::pack * double(g.F) * double(g.vectors(g.positions)));
 }
 
-inline bool fits_winograd(const ConvShape& s) { return s.N > 0 && winograd_fits(s); }
-template <class T, Pass pass>
-double cost_winograd(const ConvShape& s) {
-  constexpr bool dw = pass == Pass::weight_gradient;
+inline bool fits_winograd(const ConvShape& s, Pass) {
+  const bool square = s.KH == s.KW && (s.KH == 3 || s.KH == 5);
+  const Index K = std::max(s.KH, s.KW);
+  const bool line = std::min(s.KH, s.KW) == 1 && (K == 3 || K == 5 || K == 7);
+  const Index margin_h = s.dilation_h * (s.KH - 1), margin_w = s.dilation_w * (s.KW - 1);
+  const bool strides =
+      (s.stride_h == 1 && s.stride_w == 1) || (s.stride_h == 2 && s.stride_w == 2 && s.KH == 3 && s.KW == 3 &&
+                                               s.dilation_h == 1 && s.dilation_w == 1);
+  return s.N > 0 && (square || line) && strides && s.pad_top <= margin_h && s.pad_left <= margin_w &&
+         (s.OH - 1) * s.stride_h < s.H + margin_h && (s.OW - 1) * s.stride_w < s.W + margin_w;
+}
+template <class T>
+double cost_winograd(const ConvShape& s, Pass pass) {
+  const bool dw = pass == Pass::weight_gradient, dx = pass == Pass::input_gradient;
   constexpr Index lanes = Simd<T>::size;
   const GroupSizes<T> g(s);
   // A panel of filters (in dw, of channels) has two vectors where there are more than one.
   const Index narrow = pass == Pass::forward ? g.C : g.F, wide = pass == Pass::forward ? g.F : g.C;
   const double pairs = double(round_up(narrow, lanes)) *
                        double(round_up(wide, wide <= lanes ? lanes : Index{tile_lanes<T>})) / lanes;
-  const TileSizes tile = with_tile<pass>(s, [](auto chosen) { return chosen.sizes; });
-  const double tiles = double(tile_shape<pass>(s).grid(tile).per_image), points = double(tile.points()),
+  const TileSizes tile = with_tile(s, dx, [](auto chosen) { return chosen.sizes; });
+  const double tiles = double(tile_shape(s, dx).grid(tile).per_image), points = double(tile.points()),
                filters = double(tile.filters());
   const double point = s.KH == 1 || s.KW == 1 ? Rates::line_point : dw ? Rates::gradient_point : Rates::point;
   double product = sizeof(T) == 8 ? Rates::winograd_double_product : Rates::winograd_product;
@@ -205,19 +226,15 @@ double cost_winograd(const ConvShape& s) {
           point * tiles * points * double(g.vectors(g.C) + g.vectors(g.F)) + filter * filters * pairs);
 }
 
-// A row's tile exists for its taps, channels are few, and an image has tiles for a block of products.
+// A row's tile exists for its taps, channels are few, and an image has tiles for a block of products. In dw
+// sums take the place of registers, and tiles in two dimensions win earlier.
 template <class T>
-bool fits_winograd_rows(const ConvShape& s) {
-  constexpr Index most_channels = 24, most_terms = 160, most_stride = 4;
-  return s.N > 0 && has_row_tile(row_taps(s)) && s.dilation_w == 1 && s.stride_w <= most_stride &&
-         s.C / s.groups <= most_channels && row_terms(s) <= most_terms &&
+bool fits_winograd_rows(const ConvShape& s, Pass pass) {
+  constexpr Index most_terms = 160, most_stride = 4;
+  const Index most_channels = pass == Pass::forward ? 24 : 12;
+  return s.N > 0 && pass != Pass::input_gradient && has_row_tile(row_taps(s)) && s.dilation_w == 1 &&
+         s.stride_w <= most_stride && s.C / s.groups <= most_channels && row_terms(s) <= most_terms &&
          s.OH * ceil_div(s.OW, row_outs) >= tile_lanes<T>;
-}
-// In dw sums take the place of registers, and tiles in two dimensions win earlier.
-template <class T>
-bool fits_winograd_rows_gradient(const ConvShape& s) {
-  constexpr Index most_channels = 12;
-  return s.C / s.groups <= most_channels && fits_winograd_rows<T>(s);
 }
 // Sizes of Winograd's method along rows: terms of a product, vectors of tiles and points of an image.
 template <class T>
@@ -229,7 +246,7 @@ struct RowTileSizes : GroupSizes<T> {
         terms(double(row_terms(s))),
         row_vectors(double(this->vectors(s.OH * ceil_div(s.OW, row_outs)))),
         points(double(row_points(s))) {}
-  double products(Index filters) const { return points * terms * double(filters) * row_vectors; }
+  double products() const { return points * terms * double(this->F) * row_vectors; }
   // The transforms of the image's rows.
   double inputs(const ConvShape& s) const {
     return Rates::stage * double(this->C * this->vectors(s.H * s.W)) +
@@ -237,23 +254,21 @@ struct RowTileSizes : GroupSizes<T> {
   }
 };
 template <class T>
-double cost_winograd_rows(const ConvShape& s) {
+double cost_winograd_rows(const ConvShape& s, Pass pass) {
   const RowTileSizes<T> r(s);
-  const double packing = Rates::row_filter * r.points * r.terms * double(r.F) / Rates::reference_batch;
-  const double products =
-      r.points * double(Panels(r.F).count) * double(ceil_div(Index(r.row_vectors), tile_vectors));
-  return r.groups * (r.products(r.F) + Rates::row_product * products +
-                     Rates::row_output * r.points * double(r.F) * r.row_vectors + r.inputs(s) + packing);
-}
-template <class T>
-double cost_winograd_rows_gradient(const ConvShape& s) {
-  const RowTileSizes<T> r(s);
+  if (pass == Pass::forward) {
+    const double packing = Rates::row_filter * r.points * r.terms * double(r.F) / Rates::reference_batch;
+    const double products =
+        r.points * double(Panels(r.F).count) * double(ceil_div(Index(r.row_vectors), tile_vectors));
+    return r.groups * (r.products() + Rates::row_product * products +
+                       Rates::row_output * r.points * double(r.F) * r.row_vectors + r.inputs(s) + packing);
+  }
   const Index phases = std::min(s.KH, s.stride_h);
   const double bands =
       double(ceil_div(s.OH, rows_of_band<T>(s, r.C * phases, (s.KH - 1) * s.dilation_h / s.stride_h)));
   const double sums = r.points * double(r.F) * double(round_up(Index(r.terms), dot_block));
   const bool far = sums * sizeof(T) * Simd<T>::size > Rates::near_bytes;
-  return r.groups * (r.products(r.F) + Rates::row_gradient * r.points * double(r.F) * r.row_vectors +
+  return r.groups * (r.products() + Rates::row_gradient * r.points * double(r.F) * r.row_vectors +
                      (far ? Rates::far_sum : Rates::row_sum) * sums * bands + r.inputs(s));
 }
 

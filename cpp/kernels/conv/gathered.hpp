@@ -1,20 +1,20 @@
 // A 1x1 kernel at a stride as a convolution at stride 1 of the points that it reads, some images at a time.
 #pragma once
 
-#include "kernels/conv/method.hpp"
-#include "kernels/conv/rates.hpp"
+#include "kernels/conv/plan.hpp"
 #include "kernels/conv/staging.hpp"
 #include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-inline bool strided_points(const ConvShape& s) {
-  return s.N > 0 && s.KH == 1 && s.KW == 1 && s.stride_h * s.stride_w > 1;
-}
+template <class T>
+void pack_conv(const ConvPlan&, const T* w, T* packed);
+template <class T>
+void run_conv(const ConvPlan&, const ConvOperands<T>&);
 
-// The convolution of the gathered positions.
-inline ConvShape gathered(ConvShape s) {
+// The convolution of the points.
+inline ConvShape shape_of_points(ConvShape s) {
   s.H = s.OH;
   s.W = s.OW;
   s.stride_h = s.stride_w = 1;
@@ -76,93 +76,66 @@ void spread_points(const T* points, const T* bias, const ConvShape& s, T* x) {
 }
 
 template <class T>
-ConvPlan plan_conv(const ConvShape&, Pass);
-template <class T>
-ConvPlan describe_conv(ConvPlan);
-template <class T>
-void pack_conv(const ConvPlan&, const T* w, T* packed);
-template <class T>
-void run_conv(const ConvPlan&, const ConvOperands<T>&);
-template <class T>
-ConvCost choose_method(const ConvShape&, Pass);
-
-template <class T>
-Index points_of_image(const ConvShape& s) {
-  return s.C * s.OH * s.OW;
-}
-// So many that their points stay in the third-level cache.
-template <class T>
-Index images_at_once(const ConvShape& s) {
-  constexpr Index bytes = 16 << 20;
-  return std::clamp<Index>(bytes / (points_of_image<T>(s) * Index(sizeof(T))), 1, s.N);
-}
-
-template <class T, Pass pass>
-double cost_gathered(const ConvShape& s) {
+double cost_gathered(const ConvShape& s, Pass pass) {
   const bool dx = pass == Pass::input_gradient;
   const Index rows = dx ? s.H : s.OH, columns = dx ? s.W : s.OW;
-  return choose_method<T>(gathered(s), pass).cycles * Rates::fmas_per_cycle +
+  return choose_method<T>(shape_of_points(s), pass).cycles * Rates::fmas_per_cycle +
          double(s.C) * (Rates::points * double(ceil_div(rows * columns, Simd<T>::size)) +
                         Rates::point_row * double(rows));
 }
 
-// The convolution of the points.
 template <class T>
-ConvPlan plan_gathered(const ConvPlan& plan, const ConvShape& s) {
-  ConvPlan inner = plan_conv<T>(gathered(s), plan.pass);
-  inner.prepacked = plan.prepacked;
-  return inner;
-}
+class Gathered {
+ public:
+  explicit Gathered(const ConvPlan& whole) : plan(whole), s(whole.shape) {}
 
-template <class T>
-void describe_gathered(ConvPlan& plan) {
-  const ConvShape& s = plan.shape;
-  ConvShape some = s;  // at a time
-  some.N = images_at_once<T>(s);
-  const ConvPlan inner = describe_conv<T>(plan_gathered<T>(plan, some));
-  plan.packed_bytes = inner.packed_bytes;
-  plan.threads = threads_for(2.0 / 16 * double(s.N * s.F) * double(points_of_image<T>(s) / s.groups));
-  plan.scratch_bytes = some.N * points_of_image<T>(s) * sizeof(T) + inner.scratch_bytes;
-  name_blocks(plan, {{"images", some.N}});
-}
-
-// body(first image, shape of some images, room for their points)
-template <class T, class Body>
-void each_gathered(const ConvShape& s, const Body& body) {
-  const Index images = images_at_once<T>(s);
-  const ScratchArray<T> memory(checked_product(images, points_of_image<T>(s)));
-  for (Index n = 0; n < s.N; n += images) {
-    ConvShape part = s;
-    part.N = std::min(images, s.N - n);
-    body(n, part, memory.data());
+  void describe(ConvPlan& to) const {
+    const ConvPlan inner = describe_conv<T>(plan_of_points(images));
+    to.packed_bytes = inner.packed_bytes;
+    to.scratch_bytes = images * size * sizeof(T) + inner.scratch_bytes;
+    fill_in(to, {inner.tile_rows, inner.tile_columns}, inner.threads, {{"images", images}});
   }
-}
+
+  void pack(const T* w, T* packed) const { pack_conv(plan_of_points(s.N), w, packed); }
+
+  void run(const ConvOperands<T>& o) const {
+    const bool dx = plan.pass == Pass::input_gradient;
+    const Index in_size = s.C * s.H * s.W, out_size = s.F * s.OH * s.OW;
+    const ScratchArray<T> memory(checked_product(images, size));
+    T* points = memory.data();
+    for (Index n = 0; n < s.N; n += images) {
+      ConvShape some = s;
+      some.N = std::min(images, s.N - n);
+      ConvOperands<T> inner = o;
+      inner.in = dx ? o.in + n * out_size : points;
+      inner.out = dx ? points : o.out + n * out_size;
+      if (!dx) gather_points(o.in + n * in_size, some, points);
+      run_conv(plan_of_points(some.N), inner);
+      if (dx) spread_points(points, o.epilogue.bias, some, o.out + n * in_size);
+    }
+  }
+
+ private:
+  ConvPlan plan_of_points(Index N) const {
+    ConvShape points = shape_of_points(s);
+    points.N = N;
+    ConvPlan inner = plan_conv<T>(points, plan.pass);
+    inner.prepacked = plan.prepacked;
+    return inner;
+  }
+
+  static constexpr Index most_bytes = 16 << 20;  // of points, which stay in the third-level cache
+  const ConvPlan& plan;
+  const ConvShape& s;
+  Index size = s.C * s.OH * s.OW;                                                    // of an image's points
+  Index images = std::clamp<Index>(most_bytes / (size * Index(sizeof(T))), 1, s.N);  // at a time
+};
 
 template <class T>
-void pack_gathered(const ConvPlan& plan, const T* w, T* packed) {
-  pack_conv(plan_gathered<T>(plan, plan.shape), w, packed);
-}
-
-template <class T>
-void run_gathered(const ConvPlan& plan, const ConvOperands<T>& o) {
-  each_gathered<T>(plan.shape, [&](Index n, const ConvShape& s, T* points) {
-    gather_points(o.in + n * s.C * s.H * s.W, s, points);
-    ConvOperands<T> inner = o;
-    inner.in = points;
-    inner.out = o.out + n * s.F * s.OH * s.OW;
-    run_conv(plan_gathered<T>(plan, s), inner);
-  });
-}
-
-template <class T>
-void run_gathered_input_gradient(const ConvPlan& plan, const ConvOperands<T>& o) {
-  each_gathered<T>(plan.shape, [&](Index n, const ConvShape& s, T* points) {
-    ConvOperands<T> inner = o;
-    inner.in = o.in + n * s.F * s.OH * s.OW;
-    inner.out = points;
-    run_conv(plan_gathered<T>(plan, s), inner);
-    spread_points(points, o.epilogue.bias, s, o.out + n * s.C * s.H * s.W);
-  });
+CorrelationSteps<T> gathered() {
+  return {[](ConvPlan& plan) { Gathered<T>(plan).describe(plan); },
+          [](const ConvPlan& plan, const T* w, T* packed) { Gathered<T>(plan).pack(w, packed); },
+          [](const ConvPlan& plan, const ConvOperands<T>& o) { Gathered<T>(plan).run(o); }};
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

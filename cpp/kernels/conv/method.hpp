@@ -27,30 +27,29 @@ struct WeightGradientOperands {
   T *dw, *db;
 };
 
-// A way to compute the forward pass or dx. A cost is in cycles for one image on a reference processor
-// (rates.hpp); `describe` fills in a plan's tile, blocks and bytes.
+// How a method computes the forward pass or dx. `describe` fills in a plan's tile, blocks and bytes.
 template <class T>
-struct CorrelationMethod {
-  Method method;
-  bool (*fits)(const ConvShape&);
-  double (*cost)(const ConvShape&);
+struct CorrelationSteps {
   void (*describe)(ConvPlan&);
-  bool adds;                                             // takes Epilogue::add
   void (*pack)(const ConvPlan&, const T* w, T* packed);  // null where weights are used as they are
   void (*run)(const ConvPlan&, const ConvOperands<T>&);
+  bool adds = false;  // takes Epilogue::add
 };
-
+// How it computes dw and db.
 template <class T>
-struct WeightGradientMethod {
-  Method method;
-  bool (*fits)(const ConvShape&);
-  double (*cost)(const ConvShape&);
+struct WeightGradientSteps {
   void (*describe)(ConvPlan&);
-  bool makes_db;  // on the way
   void (*run)(const ConvPlan&, const WeightGradientOperands<T>&);
+  bool makes_db = false;  // on the way
 };
 
-// A run whose weights nobody has packed.
+// p + n, where there is a p: planning and packing have no images.
+template <class P>
+P* after(P* p, Index n) {
+  return p != nullptr ? p + n : nullptr;
+}
+
+// Runs a method whose weights nobody has packed.
 template <class T, class Method>
 void pack_and_run(const Method& method) {
   const ScratchArray<T> memory(method.packed_size());
@@ -59,10 +58,26 @@ void pack_and_run(const Method& method) {
   method.run(packed);
 }
 
-// A plan's blocks, by name.
+// The steps of a class of one shape and its operands.
+template <class T, template <class> class Method>
+CorrelationSteps<T> correlation_steps() {
+  return {[](ConvPlan& plan) { Method<T>(plan.shape, {}).describe(plan); },
+          [](const ConvPlan& plan, const T* w, T* packed) {
+            Method<T>(plan.shape, {nullptr, w, nullptr, {}, nullptr}).pack(packed);
+          },
+          [](const ConvPlan& plan, const ConvOperands<T>& o) {
+            const Method<T> method(plan.shape, o);
+            o.packed != nullptr ? method.run(o.packed) : pack_and_run<T>(method);
+          }};
+}
+
+// Fills in a plan's tile (rows, columns), threads and blocks, by name.
 template <std::size_t n>
-void name_blocks(ConvPlan& plan, const Block (&blocks)[n]) {
+void fill_in(ConvPlan& plan, const Index (&tile)[2], int threads, const Block (&blocks)[n]) {
   static_assert(n <= ConvPlan::most_blocks);
+  plan.tile_rows = tile[0];
+  plan.tile_columns = tile[1];
+  plan.threads = threads;
   for (std::size_t i = 0; i < n; ++i) plan.blocks[i] = blocks[i];
 }
 

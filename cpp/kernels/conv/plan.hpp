@@ -4,134 +4,84 @@
 #pragma once
 
 #include "kernels/conv/costs.hpp"
-#include "kernels/conv/depthwise/depthwise.hpp"
-#include "kernels/conv/direct/direct.hpp"
-#include "kernels/conv/gathered.hpp"
 #include "kernels/conv/matrix.hpp"
-#include "kernels/conv/weight_gradient/weight_gradient.hpp"
-#include "kernels/conv/winograd/winograd.hpp"
-#include "kernels/conv/winograd_rows/winograd_rows.hpp"
-#include "same_shape.hpp"
+#include "kernels/conv/units.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
+// A method, the passes that it fits, its cost for one image in vector multiply-adds (rates.hpp), and its
+// steps, null where it has none.
 template <class T>
-inline constexpr CorrelationMethod<T> forward_methods[] = {
-    {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, false,
-     nullptr, &run_matrix_forward<T>},
-    {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T, Pass::forward>,
-     &describe_depthwise<T>, false, nullptr, &run_depthwise_forward<T>},
-    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::forward>,
-     &describe_depthwise<T>, false, nullptr, &run_depthwise_forward<T>},
-    {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::forward>, &describe_winograd<T>, true,
-     &pack_winograd<T>, &run_winograd<T>},
-    {Method::winograd_rows, &fits_winograd_rows<T>, &cost_winograd_rows<T>, &describe_winograd_rows<T>, false,
-     &pack_winograd_rows<T>, &run_winograd_rows<T>},
-    {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T, Pass::forward>, &describe_pixel_lanes<T>, true,
-     &pack_pixel_lanes<T>, &run_pixel_lanes<T>},
-    {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::forward>, &describe_filter_lanes<T>, true,
-     &pack_filter_lanes<T>, &run_filter_lanes<T>},
-    {Method::position_panels, &fits_position_panels, &cost_position_panels<T, Pass::forward>,
-     &describe_position_panels<T>, true, &pack_position_panels<T>, &run_position_panels<T>},
-    {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::forward>, &describe_gathered<T>, false,
-     &pack_gathered<T>, &run_gathered<T>},
-};
+struct ConvMethod {
+  Method method;
+  bool (*fits)(const ConvShape&, Pass);
+  double (*cost)(const ConvShape&, Pass);
+  CorrelationSteps<T> (*correlation)();
+  WeightGradientSteps<T> (*weight_gradient)();
 
-template <class T>
-inline constexpr CorrelationMethod<T> input_gradient_methods[] = {
-    {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, false,
-     nullptr, &run_matrix_input_gradient<T>},
-    {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T, Pass::input_gradient>,
-     &describe_depthwise<T>, false, nullptr, &run_depthwise_input_gradient<T>},
-    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::input_gradient>,
-     &describe_depthwise<T>, false, nullptr, &run_depthwise_input_gradient<T>},
-    {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::input_gradient>, &describe_winograd<T>, true,
-     &pack_winograd<T>, &run_winograd<T>},
-    {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T, Pass::input_gradient>, &describe_pixel_lanes<T>,
-     true, &pack_pixel_lanes<T>, &run_pixel_lanes<T>},
-    {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::input_gradient>, &describe_filter_lanes<T>,
-     true, &pack_filter_lanes<T>, &run_filter_lanes<T>},
-    {Method::position_panels, &fits_position_panels, &cost_position_panels<T, Pass::input_gradient>,
-     &describe_position_panels<T>, true, &pack_position_panels<T>, &run_position_panels<T>},
-    {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::input_gradient>, &describe_gathered<T>, false,
-     &pack_gathered<T>, &run_gathered_input_gradient<T>},
-    {Method::col2im, &few_channels<T>, &cost_col2im<T>, &describe_col2im<T>, false, &pack_col2im<T>,
-     &run_col2im<T>},
-};
-
-template <class T>
-inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
-    {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, false,
-     &run_matrix_weight_gradient<T>},
-    {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T, Pass::weight_gradient>,
-     &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},
-    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::weight_gradient>,
-     &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},
-    {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::weight_gradient>,
-     &describe_winograd_weight_gradient<T>, false, &run_winograd_weight_gradient<T>},
-    {Method::winograd_rows, &fits_winograd_rows_gradient<T>, &cost_winograd_rows_gradient<T>,
-     &describe_winograd_rows_gradient<T>, true, &run_winograd_rows_gradient<T>},
-    {Method::dot_products, &few_channels<T>, &cost_dot_products<T>, &describe_dot_products<T>, true,
-     &run_dot_products<T>},
-    {Method::shared_panels, &fits_any, &cost_shared_panels<T>, &describe_shared_panels<T>, false,
-     &run_shared_panels<T>},
-};
-
-// body(methods) with the table of a pass.
-template <class T, class Body>
-auto with_methods(Pass pass, const Body& body) {
-  switch (pass) {
-    case Pass::forward:
-      return body(forward_methods<T>);
-    case Pass::input_gradient:
-      return body(input_gradient_methods<T>);
-    default:
-      return body(weight_gradient_methods<T>);
+  bool computes(const ConvShape& s, Pass pass) const {
+    return (pass == Pass::weight_gradient ? weight_gradient != nullptr : correlation != nullptr) &&
+           fits(s, pass);
   }
+};
+
+template <class T>
+inline constexpr ConvMethod<T> conv_methods[] = {
+    {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &matrix_correlation<T>,
+     &matrix_weight_gradient<T>},
+    {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T>, &depthwise<T>,
+     &depthwise_weight_gradient<T>},
+    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T>, &depthwise<T>,
+     &depthwise_weight_gradient<T>},
+    {Method::winograd, &fits_winograd, &cost_winograd<T>, &winograd<T>, &winograd_weight_gradient<T>},
+    {Method::winograd_rows, &fits_winograd_rows<T>, &cost_winograd_rows<T>, &winograd_rows<T>,
+     &winograd_rows_gradient<T>},
+    {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T>, &pixel_lanes<T>, nullptr},
+    {Method::filter_lanes, &fits_any, &cost_filter_lanes<T>, &filter_lanes<T>, nullptr},
+    {Method::position_panels, &fits_position_panels, &cost_position_panels<T>, &position_panels<T>, nullptr},
+    {Method::gathered, &fits_gathered, &cost_gathered<T>, &gathered<T>, nullptr},
+    {Method::col2im, &fits_col2im<T>, &cost_col2im<T>, &col2im<T>, nullptr},
+    {Method::dot_products, &few_channels<T>, &cost_dot_products<T>, nullptr, &dot_products<T>},
+    {Method::shared_panels, &fits_any, &cost_shared_panels<T>, nullptr, &shared_panels<T>},
+};
+
+// Null for the two wishes, 'auto' and 'direct'.
+template <class T>
+const ConvMethod<T>* row_of(Method method) {
+  for (const auto& m : conv_methods<T>)
+    if (m.method == method) return &m;
+  return nullptr;
 }
 
 // Whether a method can compute a pass.
 template <class T>
 bool fits(const ConvShape& s, Pass pass, Method method) {
-  return with_methods<T>(pass, [&](const auto& methods) {
-    for (const auto& m : methods)
-      if (m.method == method) return m.fits(s);
-    return false;
-  });
+  const ConvMethod<T>* row = row_of<T>(method);
+  return row != nullptr && row->computes(s, pass);
 }
 
-// The methods that fit, from the cheapest on, and what they cost, at most `most` of them. Returns their
-// number.
+// The methods that fit, from the cheapest on, and what they cost in cycles. Returns their number.
 template <class T>
-int plan_costs(const ConvShape& s, Pass pass, ConvCost* costs, int most) {
-  return with_methods<T>(pass, [&](const auto& methods) {
-    int count = 0;
-    for (const auto& m : methods) {
-      if (!m.fits(s)) continue;
-      const ConvCost cost{m.method, m.cost(s) / Rates::fmas_per_cycle};
-      int at = std::min(count, most - 1);
-      if (count == most && costs[at].cycles <= cost.cycles) continue;
-      for (; at > 0 && costs[at - 1].cycles > cost.cycles; --at) costs[at] = costs[at - 1];
-      costs[at] = cost;
-      count = std::min(count + 1, most);
-    }
-    return count;
-  });
-}
-
-constexpr int most_methods = static_cast<int>(Method::count);
-
-inline bool is_winograd(Method method) {
-  return method == Method::winograd || method == Method::winograd_rows;
+int plan_costs(const ConvShape& s, Pass pass, ConvCosts& costs) {
+  int count = 0;
+  for (const auto& m : conv_methods<T>) {
+    if (!m.computes(s, pass)) continue;
+    const ConvCost cost{m.method, m.cost(s, pass) / Rates::fmas_per_cycle};
+    int at = count++;
+    for (; at > 0 && costs[at - 1].cycles > cost.cycles; --at) costs[at] = costs[at - 1];
+    costs[at] = cost;
+  }
+  return count;
 }
 
 // The method that a pass takes.
 template <class T>
 ConvCost choose_method(const ConvShape& s, Pass pass) {
   const Method wish = s.algorithm;
-  ConvCost costs[most_methods];
-  const int count = plan_costs<T>(s, pass, costs, most_methods);
-  const bool named = wish != Method::automatic && wish != Method::direct && fits<T>(s, pass, wish);
+  ConvCosts costs;
+  const int count = plan_costs<T>(s, pass, costs);
+  const bool named = fits<T>(s, pass, wish);
+  const auto is_winograd = [](Method m) { return m == Method::winograd || m == Method::winograd_rows; };
   for (int i = 0; i < count; ++i)
     if (named ? costs[i].method == wish : wish != Method::direct || !is_winograd(costs[i].method))
       return costs[i];
@@ -165,11 +115,13 @@ ConvPlan plan_conv(const ConvShape& s, Pass pass) {
 // A plan with tile, blocks, threads and bytes.
 template <class T>
 ConvPlan describe_conv(ConvPlan plan) {
-  with_methods<T>(plan.pass, [&](const auto& methods) {
-    for (const auto& m : methods)
-      if (m.method == plan.method) m.describe(plan);
-    return 0;
-  });
+  const ConvMethod<T>& row = *row_of<T>(plan.method);
+  if (plan.pass == Pass::weight_gradient) {
+    row.weight_gradient().describe(plan);
+  } else {
+    row.correlation().describe(plan);
+    plan.adds = row.correlation().adds;
+  }
   return plan;
 }
 

@@ -24,13 +24,10 @@ struct AxisPhases {
   Index* shift;
   Index* remainder;  // of each phase
 
-  void assign(Index* memory, Index taps) {  // of 3 * taps
+  void split(const TapAxis& taps, Index* memory) {  // of 3 * taps.count
     phase_of = memory;
-    shift = memory + taps;
-    remainder = memory + 2 * taps;
-  }
-
-  void plan(const TapAxis& taps) {
+    shift = memory + taps.count;
+    remainder = memory + 2 * taps.count;
     if (taps.count == 0) return;
     lowest = taps.at[0];
     for (Index a = 1; a < taps.count; ++a) lowest = std::min(lowest, taps.at[a]);
@@ -64,12 +61,13 @@ struct Staging {
   Index rows, cols;  // of the largest block
   Index height, width, pitch, phase_size, channel_size;
 
-  void plan(const TapAxis& row_taps, const TapAxis& col_taps) {
-    stride_h = row_taps.stride;
-    stride_w = col_taps.stride;
-    y.plan(row_taps);
-    x.plan(col_taps);
+  // `memory` has room for memory_size() indices and lives as long.
+  Staging(const TapAxis& row_taps, const TapAxis& col_taps, Index* memory)
+      : stride_h(row_taps.stride), stride_w(col_taps.stride) {
+    y.split(row_taps, memory);
+    x.split(col_taps, memory + 3 * row_taps.count);
   }
+  static Index memory_size(Index row_taps, Index col_taps) { return 3 * (row_taps + col_taps); }
 
   // Rows begin at multiples of `align` values; `room` values follow those of a phase.
   void set_block(Index block_rows, Index block_cols, Index align = 1, Index room = 0) {

@@ -97,7 +97,7 @@ struct ProductBlocks {
 
 // Many rows: the threads pack a group of b's panels, then take blocks of rows, which they pack themselves.
 template <class T>
-void product_by_row_blocks(const MatrixProduct<T>& p) {
+std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const ProductBlocks<T> blocks(p, threads);
   const Index chunks = p.chunks(), panel_size = p.most_terms() * p.lanes;
@@ -106,6 +106,7 @@ void product_by_row_blocks(const MatrixProduct<T>& p) {
   const auto tile_memory = layout.per_thread<T>(threads, tile_size<T>);
   const auto b_memory = layout.array<T>(checked_product(blocks.group * p.lanes, chunks * p.most_terms()));
   const auto offset_memory = layout.array<Index>(p.most_terms());
+  if (p.c == nullptr) return layout.bytes();
   const Scratch scratch(layout.bytes());
   T* packed_b = b_memory.in(scratch.data());  // [panel][chunk][k][lane]
   Index* offset = offset_memory.in(scratch.data());
@@ -133,6 +134,7 @@ void product_by_row_blocks(const MatrixProduct<T>& p) {
       }
     });
   }
+  return layout.bytes();
 }
 
 // Multiplies packed rows by panels of b's columns, which the thread packs just before. For few rows, columns
@@ -182,12 +184,13 @@ class ColumnPanels {
 
 // Few rows: the threads pack all of them, then take panels of columns.
 template <class T>
-void product_by_column_panels(const MatrixProduct<T>& p) {
+std::size_t product_by_column_panels(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const Index chunk_size = p.packed_rows(p.M);
   Layout layout;
   const auto a_memory = layout.array<T>(checked_product(p.chunks(), chunk_size));
   ColumnPanels<T> columns(p, threads, layout);
+  if (p.c == nullptr) return layout.bytes();
   const Scratch scratch(layout.bytes());
   T* packed_a = a_memory.in(scratch.data());  // [chunk][panel][k][row]
   columns.place(scratch.data());
@@ -198,18 +201,20 @@ void product_by_column_panels(const MatrixProduct<T>& p) {
     for (Index chunk = 0; chunk < p.chunks(); ++chunk)
       columns.multiply(packed_a + chunk * chunk_size, chunk, n, target_in_c(p, 0, n, chunk), slot);
   });
+  return layout.bytes();
 }
 
 // A small result of long sums (split K): the threads take chunks, and panels of columns where these are too
 // few; the chunks' results are added up in their order.
 template <class T>
-void product_by_chunks(const MatrixProduct<T>& p) {
+std::size_t product_by_chunks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const Index size = p.M * p.N, groups = splits_for(p.chunks(), p.panels(), threads);
   Layout layout;
   const auto part_memory = layout.array<T>(checked_product(p.chunks(), size));
   const auto a_memory = layout.per_thread<T>(threads, p.packed_rows(p.M));
   ColumnPanels<T> columns(p, threads, layout);
+  if (p.c == nullptr) return layout.bytes();
   const Scratch scratch(layout.bytes());
   T* parts = part_memory.in(scratch.data());  // [chunk][M][N]
   columns.place(scratch.data());
@@ -217,13 +222,15 @@ void product_by_chunks(const MatrixProduct<T>& p) {
     const Index chunk = task / groups, group = task % groups;
     T* packed_a = a_memory.of(scratch.data(), slot);
     pack_a(p, 0, p.M, chunk, packed_a);
-    for (Index panel = p.panels() * group / groups; panel < p.panels() * (group + 1) / groups; ++panel) {
+    const Range own = range_of(p.panels(), group, groups);
+    for (Index panel = own.first; panel < own.last; ++panel) {
       const Index n = panel * p.lanes;
       columns.multiply(packed_a, chunk, n,
                        {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, {}}, slot);
     }
   });
   add_chunks(p, parts);
+  return layout.bytes();
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

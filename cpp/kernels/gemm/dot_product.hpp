@@ -57,15 +57,10 @@ template <class T>
 using DotKernel = void (*)(const T* const* left, const T* const* right, const VectorAt* at, Index whole,
                            Index partial, Index lanes, bool start, T* sums);
 
-template <class T, int... R>
-constexpr std::array<DotKernel<T>, sizeof...(R)> dot_kernels(std::integer_sequence<int, R...>) {
-  return {&add_dot_products<T, R + 1>...};
-}
-
 // The kernel for `rows` vectors of the left side, 1 to dot_block.
 template <class T>
 DotKernel<T> dot_kernel(Index rows) {
-  static constexpr auto table = dot_kernels<T>(std::make_integer_sequence<int, dot_block>());
+  static constexpr auto table = kernels_by_rows<dot_block>([](auto R) { return &add_dot_products<T, R()>; });
   return table[rows - 1];
 }
 

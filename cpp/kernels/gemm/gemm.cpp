@@ -6,7 +6,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 TILE_KERNELS(float, template)
 TILE_KERNELS(double, template)
-template void matrix_product(const MatrixProduct<float>&);
-template void matrix_product(const MatrixProduct<double>&);
+template std::size_t matrix_product(const MatrixProduct<float>&);
+template std::size_t matrix_product(const MatrixProduct<double>&);
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -8,10 +8,9 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <utility>
 
 #include "kernels/gemm/broadcast_values.hpp"
+#include "kernels/gemm/kernels_by_rows.hpp"
 #include "kernels/rectifier.hpp"
 #include "kernels/simd/transpose.hpp"
 
@@ -176,15 +175,11 @@ template <class T>
 using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                             const Target<T>& target);
 
-template <class T, int V, Ahead ahead, int... R>
-constexpr std::array<TileKernel<T>, sizeof...(R)> tile_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_tile<T, R + 1, V, ahead>...};
-}
-
 // The kernel for `rows` rows (1 to max_rows) of V vectors.
 template <class T, int V = tile_vectors, Ahead ahead = Ahead::none>
 TileKernel<T> tile_kernel(Index rows) {
-  static constexpr auto table = tile_kernels<T, V, ahead>(std::make_integer_sequence<int, max_rows>());
+  static constexpr auto table =
+      kernels_by_rows<max_rows>([](auto R) { return &multiply_tile<T, R(), V, ahead>; });
   return table[rows - 1];
 }
 

@@ -53,8 +53,9 @@ struct MatrixProduct {
   Packet finished(Packet sum) const { return activation(sum); }
 };
 
-// c = a * b + bias: compiled in a unit of its own (gemm.cpp).
+// c = a * b + bias, and the bytes of scratch that it takes, which is all where there is no c. Compiled in a
+// unit of its own (gemm.cpp).
 template <class T>
-void matrix_product(const MatrixProduct<T>&);
+std::size_t matrix_product(const MatrixProduct<T>&);
 
 }  // namespace cnnlib::CNNLIB_ISA

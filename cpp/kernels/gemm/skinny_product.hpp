@@ -65,7 +65,7 @@ void multiply_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index first, Ind
 
 // b lies along its rows: the threads take chunks of its rows, and strips of its columns.
 template <class T, int M>
-void skinny_product_by_rows(const MatrixProduct<T>& p) {
+std::size_t skinny_product_by_rows(const MatrixProduct<T>& p) {
   constexpr Index size = Simd<T>::size;
   constexpr Index strip_bytes = 16 << 10;  // of a strip's sums, in the first-level cache
   constexpr Index most_columns = strip_bytes / (M * Index(sizeof(T)));
@@ -73,8 +73,11 @@ void skinny_product_by_rows(const MatrixProduct<T>& p) {
   const Index tasks = threads > 1 ? ceil_div(2 * threads, p.chunks()) : 1;
   const Index strips = std::min(std::max(ceil_div(p.N, most_columns), tasks), ceil_div(p.N, size));
   const Index columns = round_up(ceil_div(p.N, strips), size);
-  const ScratchArray<T> memory(checked_product(p.chunks(), M * p.N));
-  T* parts = memory.data();
+  Layout layout;
+  const auto memory = layout.array<T>(checked_product(p.chunks(), M * p.N));
+  if (p.c == nullptr) return layout.bytes();
+  const Scratch scratch(layout.bytes());
+  T* parts = memory.in(scratch.data());
   // Several short rows are one run of memory; long ones are as many as a processor prefetches well.
   constexpr Index short_row_bytes = 8 << 10;
   constexpr int few = 4, many = M == 1 ? 16 : few;
@@ -85,6 +88,7 @@ void skinny_product_by_rows(const MatrixProduct<T>& p) {
     multiply(p, chunk, first, std::min(first + columns, p.N), parts + chunk * M * p.N);
   });
   add_chunks(p, parts);
+  return layout.bytes();
 }
 
 // sum[m] = one chunk of row m times `columns` columns of b from n on, squares of which are transposed in
@@ -119,8 +123,9 @@ template <class T, int M>
 
 // b lies along its columns: a task is as many of them as a vector has lanes.
 template <class T, int M>
-void skinny_product_by_columns(const MatrixProduct<T>& p) {
+std::size_t skinny_product_by_columns(const MatrixProduct<T>& p) {
   using S = Simd<T>;
+  if (p.c == nullptr) return 0;
   parallel_ranges(p.N, S::size, double(p.K) / 4, [&](Index n, Index end) {
     const Index columns = end - n;
     typename S::Packet total[M], sum[M];
@@ -132,6 +137,7 @@ void skinny_product_by_columns(const MatrixProduct<T>& p) {
     }
     for (int m = 0; m < M; ++m) store_first(p.c + m * p.N + n, columns, p.finished(total[m]));
   });
+  return 0;
 }
 
 // a has few rows and b is large.
@@ -144,21 +150,12 @@ bool suits_skinny_product(const MatrixProduct<T>& p) {
 }
 
 template <class T>
-void skinny_product(const MatrixProduct<T>& p) {
-  const auto run = [&](auto rows) {
-    p.b.col == 1 ? skinny_product_by_rows<T, rows()>(p) : skinny_product_by_columns<T, rows()>(p);
-  };
-  static_assert(most_skinny_rows == 4);
-  switch (p.M) {
-    case 1:
-      return run(std::integral_constant<int, 1>());
-    case 2:
-      return run(std::integral_constant<int, 2>());
-    case 3:
-      return run(std::integral_constant<int, 3>());
-    default:
-      return run(std::integral_constant<int, 4>());
-  }
+std::size_t skinny_product(const MatrixProduct<T>& p) {
+  static constexpr auto by_rows = kernels_by_rows<most_skinny_rows>(
+                            [](auto M) { return &skinny_product_by_rows<T, M()>; }),
+                        by_columns = kernels_by_rows<most_skinny_rows>(
+                            [](auto M) { return &skinny_product_by_columns<T, M()>; });
+  return (p.b.col == 1 ? by_rows : by_columns)[p.M - 1](p);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,8 +1,7 @@
-#include "kernels/conv/depthwise/depthwise.hpp"
-
 #include "kernels/conv/depthwise/forward.hpp"
 #include "kernels/conv/depthwise/gradients.hpp"
 #include "kernels/conv/depthwise/plane_passes.hpp"
+#include "kernels/conv/units.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -15,24 +14,6 @@ void describe_depthwise_gradients(ConvPlan& plan, bool dx, bool sums) {
 }
 
 template <class T>
-void describe_depthwise(ConvPlan& plan) {
-  const bool dx = plan.pass == Pass::input_gradient;
-  if (plan.pass != Pass::forward) return describe_depthwise_gradients<T>(plan, dx, !dx);
-  if (plan.method == Method::depthwise_rows)
-    describe_depthwise_planes<T>(plan);
-  else
-    DepthwiseForwardPass<T>(plan.shape).describe(plan);
-}
-
-template <class T>
-void run_depthwise_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
-  if (plan.method == Method::depthwise_rows)
-    run_depthwise_planes<T>(plan.shape, o);
-  else
-    DepthwiseForwardPass<T>(plan.shape).run(o);
-}
-
-template <class T>
 void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o) {
   const bool dx = o.dx != nullptr, sums = o.dw != nullptr || o.db != nullptr;
   if (plan.method == Method::depthwise_rows)
@@ -42,21 +23,39 @@ void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o
 }
 
 template <class T>
-void run_depthwise_input_gradient(const ConvPlan& plan, const ConvOperands<T>& o) {
-  run_depthwise_backward<T>(plan, {nullptr, o.w, o.in, o.epilogue.bias, o.out, nullptr, nullptr});
+CorrelationSteps<T> depthwise() {
+  return {[](ConvPlan& plan) {
+            if (plan.pass == Pass::input_gradient)
+              describe_depthwise_gradients<T>(plan, true, false);
+            else if (plan.method == Method::depthwise_rows)
+              describe_depthwise_planes<T>(plan);
+            else
+              DepthwiseForwardPass<T>(plan.shape).describe(plan);
+          },
+          nullptr,
+          [](const ConvPlan& plan, const ConvOperands<T>& o) {
+            if (plan.pass == Pass::input_gradient)
+              run_depthwise_backward<T>(plan, {nullptr, o.w, o.in, o.epilogue.bias, o.out, nullptr, nullptr});
+            else if (plan.method == Method::depthwise_rows)
+              run_depthwise_planes<T>(plan.shape, o);
+            else
+              DepthwiseForwardPass<T>(plan.shape).run(o);
+          }};
 }
 template <class T>
-void run_depthwise_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-  run_depthwise_backward<T>(plan, {o.x, nullptr, o.dout, nullptr, nullptr, o.dw, o.db});
+WeightGradientSteps<T> depthwise_weight_gradient() {
+  return {[](ConvPlan& plan) { describe_depthwise_gradients<T>(plan, false, true); },
+          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
+            run_depthwise_backward<T>(plan, {o.x, nullptr, o.dout, nullptr, nullptr, o.dw, o.db});
+          },
+          true};
 }
 
 #define INSTANTIATE(T)                                                                 \
-  template void describe_depthwise<T>(ConvPlan&);                                      \
   template void describe_depthwise_gradients<T>(ConvPlan&, bool, bool);                \
-  template void run_depthwise_forward(const ConvPlan&, const ConvOperands<T>&);        \
   template void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&); \
-  template void run_depthwise_input_gradient(const ConvPlan&, const ConvOperands<T>&); \
-  template void run_depthwise_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
+  template CorrelationSteps<T> depthwise();                                            \
+  template WeightGradientSteps<T> depthwise_weight_gradient();
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -11,30 +11,28 @@
 
 #include "kernels/conv/depthwise/channel_stencil.hpp"
 #include "kernels/conv/method.hpp"
+#include "machine/processor.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 class DepthwiseForwardPass {
-  using L = ChannelLanes<T>;
   static constexpr Index vector = Simd<T>::size;
 
  public:
   explicit DepthwiseForwardPass(const ConvShape& shape) : s(shape) { stencil.list_x_taps(staged.pitch); }
 
   void run(const ConvOperands<T>& o) {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    staged.set_pixel_offsets(memory.pixels.in(scratch.data()));
-    memory.first_use.reset(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    staged.set_pixel_offsets(scratch->pixels.in(scratch.data()));
+    scratch->first_use.reset(scratch.data());
     parallel_for(ceil_div(s.N, images) * stencil.tasks * bands, threads, [&](Index task, int slot) {
-      if (memory.first_use(scratch.data(), slot))  // the halo stays zero
-        std::fill_n(memory.staged.of(scratch.data(), slot), staged.size(), T(0));
-      const Work work{memory.staged.of(scratch.data(), slot) + staged.margin,
-                      memory.out.of(scratch.data(), slot), memory.weights.of(scratch.data(), slot)};
-      const ChannelGroups groups = stencil.groups_of(task / bands % stencil.tasks);
+      if (scratch->first_use(scratch.data(), slot))  // the halo stays zero
+        std::fill_n(scratch->staged.of(scratch.data(), slot), staged.size(), T(0));
+      const Work work{scratch->staged.of(scratch.data(), slot) + staged.margin,
+                      scratch->out.of(scratch.data(), slot), scratch->weights.of(scratch.data(), slot)};
+      const Range groups = stencil.groups_of(task / bands % stencil.tasks);
       gather_weights(work, groups, o);
       const Index first = task / bands / stencil.tasks * images;
       for (Index n = first; n < std::min(first + images, s.N); ++n)
@@ -44,10 +42,7 @@ class DepthwiseForwardPass {
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = stencil_rows;
-    plan.tile_columns = vector;
-    plan.threads = threads;
-    name_blocks(plan, {{"output rows", band_rows}, {"channels", L::channels}});
+    fill_in(plan, {stencil_rows, vector}, threads, {{"output rows", band_rows}, {"channels", vector}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -57,7 +52,7 @@ class DepthwiseForwardPass {
     ThreadReserved<T> staged, out, weights;
     FirstUse first_use;
     Memory(const DepthwiseForwardPass& m, Layout& layout) : first_use(m.threads, layout) {
-      pixels = layout.array<Index>(L::Staged::pixel_offsets(m.staged.rows, m.s.W));
+      pixels = layout.array<Index>(m.staged.pixels());
       staged = layout.per_thread<T>(m.threads, m.staged.size());
       out = layout.per_thread<T>(m.threads, checked_product(m.band_rows, m.out_pitch));
       weights = layout.per_thread<T>(m.threads, m.stencil.task_groups * m.group_weights);
@@ -68,7 +63,7 @@ class DepthwiseForwardPass {
     T *staged, *out, *weights;
   };
 
-  void gather_weights(const Work& work, ChannelGroups groups, const ConvOperands<T>& o) const {
+  void gather_weights(const Work& work, Range groups, const ConvOperands<T>& o) const {
     const T* bias = o.epilogue.bias;
     T* to = work.weights;
     for (Index group = groups.first; group < groups.last; ++group)
@@ -86,23 +81,25 @@ class DepthwiseForwardPass {
     T* out = o.out + (n * s.C + stencil.first_channel(group)) * stencil.multiplier * plane + oh * s.OW;
     stencil.stage_x(staged, o.in, n, group, oh, rows, work.staged);
     for (Index m = 0; m < stencil.multiplier; ++m, weight += filter_weights, out += plane) {
-      L::correlate(stencil.x_taps, weight, weight + stencil.taps * vector, o.epilogue.activation, rows, s.OW,
-                   work.staged, s.stride_h * staged.pitch, s.stride_w, work.out, out_pitch, 1);
-      L::unstage(work.out, rows, s.OW, stencil.channels_of(group), stencil.multiplier * plane, out);
+      sum_rows<T>({&stencil.x_taps, weight, weight + stencil.taps * vector, s.stride_w * vector, vector, rows,
+                   s.stride_h * staged.pitch, out_pitch, o.epilogue.activation},
+                  s.OW, work.staged, work.out);
+      unstage_channels(work.out, rows * s.OW, stencil.channels_of(group), stencil.multiplier * plane, out);
     }
   }
 
   // Bytes of staged x and of out for one output row.
   double row_bytes() const {
-    return sizeof(T) * (double(s.stride_h) * L::pitch(stencil.x_width()) + double(out_pitch));
+    return sizeof(T) * (double(s.stride_h) * double(stencil.x_width() * vector) + double(out_pitch));
   }
 
   ConvShape s;
   ChannelStencil<T> stencil{s};
-  Index out_pitch = L::pitch(s.OW);
-  Index bands = ceil_div(s.OH, std::max<Index>(1, L::band_bytes() / row_bytes()));
+  Index out_pitch = s.OW * vector;
+  // Whole images where possible, so that no halo of a band is staged twice.
+  Index bands = ceil_div(s.OH, std::max<Index>(1, caches().l2 / 4 / row_bytes()));
   Index band_rows = ceil_div(s.OH, bands);
-  typename L::Staged staged{stencil.x_shape(band_rows)};
+  StagedChannels<T> staged = stencil.x_staging(band_rows);
   int threads = threads_for(depthwise_work(s));
   Index filter_weights = (stencil.taps + 1) * vector, group_weights = stencil.multiplier * filter_weights;
   // Images of a task, which gathers its weights once, as long as there are tasks enough for the threads.

@@ -11,20 +11,21 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+inline Index floor_divide(Index a, Index b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+// ceil_div of a number that may be negative.
+inline Index divide_up(Index a, Index b) { return floor_divide(a + b - 1, b); }
+
 // Band number `band` of `bands`: rows [out_first, out_last) of dout, whose products with x are summed, rows
 // [dx_first, dx_last) of dx, and the rows of dout that are staged for both, those above and below the image
 // included.
 struct GradientBand {
   Index out_first, out_last, dx_first, dx_last, dout_first, dout_last;
 
-  GradientBand(const ConvShape& s, Index band, Index bands, bool with_dx)
+  GradientBand(const ConvShape& s, Index band, Index bands)
       : out_first(band * s.OH / bands),
         out_last((band + 1) * s.OH / bands),
         dx_first(band * s.H / bands),
-        dx_last((band + 1) * s.H / bands),
-        dout_first(out_first),
-        dout_last(out_last) {
-    if (!with_dx) return;
+        dx_last((band + 1) * s.H / bands) {
     const Index reach = (s.KH - 1) * s.dilation_h;
     dout_first = std::min(out_first, floor_divide(dx_first + s.pad_top - reach, s.stride_h));
     dout_last = std::max(out_last, floor_divide(dx_last - 1 + s.pad_top, s.stride_h) + 1);
@@ -43,9 +44,9 @@ struct BandRows {
     dx = std::max(dx, band.dx_rows());
     dout = std::max(dout, band.dout_rows());
   }
-  static BandRows largest(const ConvShape& s, Index bands, bool with_dx) {
+  static BandRows largest(const ConvShape& s, Index bands) {
     BandRows rows;
-    for (Index i = 0; i < bands; ++i) rows.add(GradientBand(s, i, bands, with_dx));
+    for (Index i = 0; i < bands; ++i) rows.add(GradientBand(s, i, bands));
     return rows;
   }
 };
@@ -53,13 +54,13 @@ struct BandRows {
 // The least number of bands, but for rounding, for which bytes(rows) of the largest is at most `most_bytes`.
 // A band has at least one row of dout, and no fewer rows than the halo that it stages again.
 template <class Bytes>
-Index choose_bands(const ConvShape& s, bool with_dx, double most_bytes, const Bytes& bytes) {
+Index choose_bands(const ConvShape& s, double most_bytes, const Bytes& bytes) {
   const Index reach = (s.KH - 1) * s.dilation_h;
   const Index most = std::clamp<Index>(s.OH * s.stride_h / std::max<Index>(1, reach), 1, s.OH);
   const auto largest = [&](Index bands) {  // dx and dout differ most in the first or the last
     BandRows rows;
-    rows.add(GradientBand(s, 0, bands, with_dx));
-    rows.add(GradientBand(s, bands - 1, bands, with_dx));
+    rows.add(GradientBand(s, 0, bands));
+    rows.add(GradientBand(s, bands - 1, bands));
     return bytes(rows);
   };
   Index bands = 1;
@@ -79,7 +80,10 @@ struct GradientTaps {
         column_phases(std::min(s.stride_w, s.W)) {}
 
   Index width(const ConvShape& s) const { return std::max(s.OW + left, ceil_div(s.W, s.stride_w) + right); }
-  StagedShape dout_shape(const ConvShape& s, Index rows) const { return {s.OH, s.OW, width(s), left, rows}; }
+  template <class T>
+  StagedChannels<T> dout_staging(const ConvShape& s, Index rows) const {
+    return {s.OH, s.OW, width(s), left, rows};
+  }
   Index lists() const { return row_phases * column_phases; }
 
   // Fills list[row phase][column phase]; `memory` has room for two indices for each weight of a channel. The
@@ -106,7 +110,7 @@ struct GradientTaps {
         const Index kh = s.KH - 1 - a, kw = s.KW - 1 - k;
         const Index row = ph + s.pad_top - kh * s.dilation_h, column = pw + s.pad_left - kw * s.dilation_w;
         if (row % s.stride_h == 0 && column % s.stride_w == 0)
-          tap(f * plane + row / s.stride_h * pitch + column / s.stride_w * ChannelLanes<T>::column,
+          tap(f * plane + row / s.stride_h * pitch + column / s.stride_w * Simd<T>::size,
               (f * s.KH + kh) * s.KW + kw);
       });
   }

@@ -8,17 +8,17 @@
 //   db (F,)             db[f] = sum over n, oh, ow of dout[n, f, oh, ow]
 #pragma once
 
-#include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/depthwise/gradient_bands.hpp"
+#include "kernels/conv/units.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 class DepthwiseGradientPass {
-  using L = ChannelLanes<T>;
   static constexpr Index vector = Simd<T>::size;
   static constexpr Index most_parts = 24;  // of the sums, for threads to share
+  static constexpr Index band_bytes = 192 << 10;
   // Vectors of dout that are summed in T before the sums are added to the totals in double.
   static constexpr Index flush_vectors = 256;
 
@@ -26,33 +26,27 @@ class DepthwiseGradientPass {
   // `with_sums`: dw or db.
   DepthwiseGradientPass(const ConvShape& shape, bool dx, bool sums) : s(shape), with_dx(dx), with_sums(sums) {
     stencil.list_x_taps(x_staged.pitch);
-    if (with_dx)
-      dx_taps.list<T>(s, dout_staged.pitch, dout_size, lists, index_memory.in(axis_scratch.data()));
+    if (with_dx) dx_taps.list<T>(s, dout_staged.pitch, dout_size, lists, index_memory.data());
   }
 
   void run(const DepthwiseGradients<T>& o) {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    prepare(memory, scratch.data());
-    double* totals = memory.totals.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    prepare(scratch);
+    double* totals = scratch->totals.in(scratch.data());
     parallel_for(parts * stencil.tasks, threads, [&](Index task, int slot) {
-      if (memory.first_use(scratch.data(), slot)) {
-        if (with_sums) std::fill_n(memory.x.of(scratch.data(), slot), x_staged.size(), T(0));
-        std::fill_n(memory.dout.of(scratch.data(), slot), stencil.multiplier * dout_size, T(0));
+      if (scratch->first_use(scratch.data(), slot)) {
+        if (with_sums) std::fill_n(scratch->x.of(scratch.data(), slot), x_staged.size(), T(0));
+        std::fill_n(scratch->dout.of(scratch.data(), slot), stencil.multiplier * dout_size, T(0));
       }
       const Index part = task / stencil.tasks;
-      Worker(*this, memory, scratch.data(), slot, o)
+      Worker(*this, scratch, slot, o)
           .run(part, stencil.groups_of(task % stencil.tasks), totals + part * total_size);
     });
     if (with_sums) finish(totals, o);
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = stencil_rows;
-    plan.tile_columns = vector;
-    plan.threads = threads;
-    name_blocks(plan, {{"output rows", most.out}, {"channels", L::channels}});
+    fill_in(plan, {stencil_rows, vector}, threads, {{"output rows", most.out}, {"channels", vector}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -64,8 +58,8 @@ class DepthwiseGradientPass {
     FirstUse first_use;
     Memory(const DepthwiseGradientPass& m, Layout& layout) : first_use(m.threads, layout) {
       const Index groups = m.stencil.task_groups, multiplier = m.stencil.multiplier;
-      x_pixels = layout.array<Index>(L::Staged::pixel_offsets(m.x_staged.rows, m.s.W));
-      dout_pixels = layout.array<Index>(L::Staged::pixel_offsets(m.dout_staged.rows, m.s.OW));
+      x_pixels = layout.array<Index>(m.x_staged.pixels());
+      dout_pixels = layout.array<Index>(m.dout_staged.pixels());
       x = layout.per_thread<T>(m.threads, m.with_sums ? m.x_staged.size() : 0);
       dout = layout.per_thread<T>(m.threads, checked_product(multiplier, m.dout_size));
       dx = layout.per_thread<T>(m.threads, m.with_dx ? checked_product(m.most.dx, m.dx_row) : 0);
@@ -76,37 +70,37 @@ class DepthwiseGradientPass {
   };
 
   // Where the halos of staged rows lie, which stay zero, and zeros for the totals.
-  void prepare(const Memory& memory, void* scratch) {
-    x_staged.set_pixel_offsets(memory.x_pixels.in(scratch));
-    dout_staged.set_pixel_offsets(memory.dout_pixels.in(scratch));
-    memory.first_use.reset(scratch);
-    if (with_sums) std::fill_n(memory.totals.in(scratch), parts * total_size, 0.0);
+  void prepare(const ScratchOf<Memory>& scratch) {
+    x_staged.set_pixel_offsets(scratch->x_pixels.in(scratch.data()));
+    dout_staged.set_pixel_offsets(scratch->dout_pixels.in(scratch.data()));
+    scratch->first_use.reset(scratch.data());
+    if (with_sums) std::fill_n(scratch->totals.in(scratch.data()), parts * total_size, 0.0);
   }
 
   // One thread's work on a task: some bands of the images, in some groups of channels.
   class Worker {
    public:
-    Worker(const DepthwiseGradientPass& pass, const Memory& memory, void* scratch, int slot,
+    Worker(const DepthwiseGradientPass& pass, const ScratchOf<Memory>& scratch, int slot,
            const DepthwiseGradients<T>& operands)
         : m(pass),
           s(pass.s),
           stencil(pass.stencil),
           o(operands),
-          staged_x(memory.x.of(scratch, slot) + m.x_staged.margin),
-          staged_dout(memory.dout.of(scratch, slot) + m.dout_staged.margin),
-          staged_dx(memory.dx.of(scratch, slot)),
-          weights(memory.weights.of(scratch, slot)),
-          sums(memory.sums.of(scratch, slot)) {}
+          staged_x(scratch->x.of(scratch.data(), slot) + m.x_staged.margin),
+          staged_dout(scratch->dout.of(scratch.data(), slot) + m.dout_staged.margin),
+          staged_dx(scratch->dx.of(scratch.data(), slot)),
+          weights(scratch->weights.of(scratch.data(), slot)),
+          sums(scratch->sums.of(scratch.data(), slot)) {}
 
-    void run(Index part, ChannelGroups groups, double* totals) {
+    void run(Index part, Range groups, double* totals) {
       if (m.with_sums) std::fill_n(sums, stencil.task_groups * stencil.multiplier * m.sum_size, T(0));
       if (m.with_dx) gather_weights(groups);
       const Index last = std::min((part + 1) * m.part_blocks, m.blocks);
       Index summed = 0;  // vectors of dout since the last flush
       for (Index block = part * m.part_blocks; block < last; ++block) {
         const Index n = block / m.bands;
-        const GradientBand band(s, block % m.bands, m.bands, m.with_dx);
-        summed += band.out_rows() * L::pitch(s.OW) / vector;
+        const GradientBand band(s, block % m.bands, m.bands);
+        summed += band.out_rows() * s.OW;
         const bool flush = summed > flush_vectors || block == last - 1;
         if (flush) summed = 0;
         for (Index group = groups.first; group < groups.last; ++group) {
@@ -123,7 +117,7 @@ class DepthwiseGradientPass {
 
    private:
     // weights[group][bias, then the taps of each phase of dx][lane]
-    void gather_weights(ChannelGroups groups) {
+    void gather_weights(Range groups) {
       for (Index group = groups.first; group < groups.last; ++group) {
         T* to = weights + (group - groups.first) * m.weight_size;
         stencil.gather_bias(o.bias, 1, group, to);
@@ -137,9 +131,8 @@ class DepthwiseGradientPass {
       const Index plane = s.OH * s.OW, multiplier = stencil.multiplier;
       const T* from = o.dout + (n * s.C + stencil.first_channel(group)) * multiplier * plane;
       for (Index f = 0; f < multiplier; ++f)
-        m.dout_staged.stage(from + f * plane, o.dout + s.N * s.F * plane, stencil.channels_of(group),
-                            multiplier * plane, band.dout_first, band.dout_rows(),
-                            staged_dout + f * m.dout_size);
+        m.dout_staged.stage(from + f * plane, stencil.channels_of(group), multiplier * plane, band.dout_first,
+                            band.dout_rows(), staged_dout + f * m.dout_size);
     }
 
     // A band of dx: a stencil over staged dout for each phase of its rows and columns.
@@ -154,11 +147,19 @@ class DepthwiseGradientPass {
         T* to = staged_dx + (first * s.stride_h + ph - band.dx_first) * m.dx_row;
         for (Index pw = 0; pw < m.dx_taps.column_phases; weight += list++->count * vector, ++pw)
           if (rows > 0)
-            L::correlate(*list, weight, bias, {}, rows, ceil_div(s.W - pw, s.stride_w), from,
-                         m.dout_staged.pitch, 1, to + pw * L::column, s.stride_h * m.dx_row, s.stride_w);
+            sum_rows<T>({list,
+                         weight,
+                         bias,
+                         vector,
+                         s.stride_w * vector,
+                         rows,
+                         m.dout_staged.pitch,
+                         s.stride_h * m.dx_row,
+                         {}},
+                        ceil_div(s.W - pw, s.stride_w), from, to + pw * vector);
       }
-      L::unstage(staged_dx, band.dx_rows(), s.W, stencil.channels_of(group), s.H * s.W,
-                 o.dx + ((n * s.C + stencil.first_channel(group)) * s.H + band.dx_first) * s.W);
+      unstage_channels(staged_dx, band.dx_rows() * s.W, stencil.channels_of(group), s.H * s.W,
+                       o.dx + ((n * s.C + stencil.first_channel(group)) * s.H + band.dx_first) * s.W);
     }
 
     // Adds a band's products of dout and x to the sums of a group.
@@ -166,8 +167,9 @@ class DepthwiseGradientPass {
       stencil.stage_x(m.x_staged, o.x, n, group, band.out_first, band.out_rows(), staged_x);
       const T* grad = staged_dout + (band.out_first - band.dout_first) * m.dout_staged.pitch;
       for (Index f = 0; f < stencil.multiplier; ++f, grad += m.dout_size, sum += m.sum_size)
-        L::accumulate(stencil.x_taps, band.out_rows(), s.OW, grad, m.dout_staged.pitch, staged_x,
-                      s.stride_h * m.x_staged.pitch, s.stride_w, sum);
+        add_rows<T>({&stencil.x_taps, s.stride_w * vector, vector, band.out_rows(),
+                     s.stride_h * m.x_staged.pitch, m.dout_staged.pitch},
+                    s.OW, grad, staged_x, sum);
     }
 
     // Adds a group's sums to the totals, and starts again from zero.
@@ -175,7 +177,9 @@ class DepthwiseGradientPass {
       const Index multiplier = stencil.multiplier;
       double* total = totals + stencil.first_channel(group) * multiplier * m.values;
       for (Index f = 0; f < multiplier; ++f, sum += m.sum_size, total += m.values) {
-        L::reduce(sum, m.values, stencil.channels_of(group), multiplier * m.values, total);
+        for (Index c = 0; c < stencil.channels_of(group); ++c)
+          for (Index t = 0; t < m.values; ++t)
+            total[c * multiplier * m.values + t] += double(sum[t * vector + c]);
         std::fill_n(sum, m.sum_size, T(0));
       }
     }
@@ -200,11 +204,12 @@ class DepthwiseGradientPass {
     }
   }
 
-  Index plan_bands() const {
-    return choose_bands(s, with_dx, L::gradient_band_bytes, [&](const BandRows& rows) {
-      return double(sizeof(T)) *
-             (double(stencil.x_rows(rows.out)) * L::pitch(stencil.x_width()) +
-              double(rows.dout) * stencil.multiplier * L::pitch(dx_taps.width(s)) + double(rows.dx) * dx_row);
+  // The same whatever is wanted: where sums are rounded follows from it.
+  Index number_of_bands() const {
+    return choose_bands(s, band_bytes, [&](const BandRows& rows) {
+      return double(sizeof(T)) * (double(stencil.x_rows(rows.out)) * double(stencil.x_width() * vector) +
+                                  double(rows.dout) * double(stencil.multiplier * dx_taps.width(s) * vector) +
+                                  double(rows.dx) * double(dx_row));
     });
   }
 
@@ -212,15 +217,14 @@ class DepthwiseGradientPass {
   bool with_dx, with_sums;
   ChannelStencil<T> stencil{s};
   GradientTaps dx_taps{s};
-  Layout axes;
-  Reserved<Index> index_memory = axes.array<Index>(2 * stencil.multiplier * stencil.taps);
-  Reserved<TapList> list_memory = axes.array<TapList>(dx_taps.lists());
-  Scratch axis_scratch{axes.bytes()};
-  TapList* lists = list_memory.in(axis_scratch.data());  // [row phase][column phase] of dx
-  Index dx_row = L::pitch(s.W);
-  Index bands = plan_bands();
-  BandRows most = BandRows::largest(s, bands, with_dx);
-  typename L::Staged x_staged{stencil.x_shape(most.out)}, dout_staged{dx_taps.dout_shape(s, most.dout)};
+  ScratchArray<Index> index_memory{2 * stencil.multiplier * stencil.taps};
+  ScratchArray<TapList> list_memory{dx_taps.lists()};
+  TapList* lists = list_memory.data();  // [row phase][column phase] of dx
+  Index dx_row = s.W * vector;
+  Index bands = number_of_bands();
+  BandRows most = BandRows::largest(s, bands);
+  StagedChannels<T> x_staged = stencil.x_staging(most.out),
+                    dout_staged = dx_taps.dout_staging<T>(s, most.dout);
   Index dout_size = round_up(dout_staged.size(), vector);  // of one filter
   Index values = stencil.taps + 1, total_size = s.F * values;
   // Parts of the sums depend on the shape alone, not on threads. Without sums each band is one.

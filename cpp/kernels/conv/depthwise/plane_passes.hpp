@@ -1,8 +1,8 @@
 // The passes of depthwise convolution on planes as they lie, as tasks of threads.
 #pragma once
 
-#include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/depthwise/planes.hpp"
+#include "kernels/conv/units.hpp"
 #include "kernels/simd/transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -66,23 +66,18 @@ class DepthwisePlaneGradients {
   }
 
   void run(const DepthwiseGradients<T>& o) {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    double* totals = memory.totals.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    double* totals = scratch->totals.in(scratch.data());
     parallel_for(parts * groups, threads, [&](Index task, int slot) {
       const Index part = task / groups, first = task % groups * channels;
       run_task(part * s.N / parts, (part + 1) * s.N / parts, first, std::min(channels, s.C - first),
-               memory.sums.of(scratch.data(), slot), totals + part * s.C * sums_of_channel, o);
+               scratch->sums.of(scratch.data(), slot), totals + part * s.C * sums_of_channel, o);
     });
     if (with_sums) finish(totals, o);
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = 1;
-    plan.tile_columns = lanes;
-    plan.threads = threads;
-    name_blocks(plan, {{"channels", channels}, {"partial sums", parts}});
+    fill_in(plan, {1, lanes}, threads, {{"channels", channels}, {"partial sums", parts}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 

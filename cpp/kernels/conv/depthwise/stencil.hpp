@@ -7,9 +7,8 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <utility>
 
+#include "kernels/gemm/kernels_by_rows.hpp"
 #include "kernels/rectifier.hpp"
 #include "kernels/simd/packet.hpp"
 
@@ -147,21 +146,6 @@ typename Simd<T>::Packet add_products(const TapProducts<T>& p, Index rows, const
   return total;
 }
 
-// The instances of a kernel for 1 to stencil_rows rows.
-template <class T>
-struct RowKernels {
-  using Sum = void (*)(const TapSums<T>&, Index, const T*, T*);
-  std::array<Sum, stencil_rows> any, three;
-
-  template <int... R>
-  static constexpr RowKernels make(std::integer_sequence<int, R...>) {
-    return {{&sum_taps<T, R + 1>...}, {&sum_three_rows<T, R + 1>...}};
-  }
-  static constexpr RowKernels make() { return make(std::make_integer_sequence<int, stencil_rows>()); }
-};
-template <class T>
-constexpr RowKernels<T> row_kernels = RowKernels<T>::make();
-
 // Cuts `rows` >= 0 rows into `count` register blocks of `height` rows and a remainder of fewer rows.
 struct RowBlocks {
   Index height, count, done;
@@ -175,7 +159,9 @@ struct RowBlocks {
 
 template <class T>
 void sum_rows(const TapSums<T>& p, Index rows, const T* staged, T* out) {
-  const auto& kernel = p.taps->three_rows(p.step) ? row_kernels<T>.three : row_kernels<T>.any;
+  static constexpr auto any = kernels_by_rows<stencil_rows>([](auto R) { return &sum_taps<T, R()>; }),
+                        three = kernels_by_rows<stencil_rows>([](auto R) { return &sum_three_rows<T, R()>; });
+  const auto& kernel = p.taps->three_rows(p.step) ? three : any;
   const RowBlocks blocks(rows);
   kernel[blocks.height - 1](p, blocks.count, staged, out);
   if (blocks.done < rows)

@@ -16,42 +16,37 @@ class Col2im {
   static constexpr Index lanes = S::size, band_bytes = 24 << 10;  // of products, in the first-level cache
 
  public:
-  explicit Col2im(const ConvShape& shape) : s(shape) {}
+  Col2im(const ConvShape& shape, const ConvOperands<T>& operands) : s(shape), o(operands) {}
 
   Index packed_size() const { return s.groups * pairs * F; }
 
-  void pack(const T* w, T* packed) const {
+  void pack(T* packed) const {
     for (Index g = 0; g < s.groups; ++g)
       for (Index panel = 0; panel < panels.count; ++panel)
         for (Index f = 0; f < F; ++f)
           for (Index m = 0; m < panels.rows(panel); ++m)
             packed[(g * pairs + panels.first(panel)) * F + f * panels.rows(panel) + m] =
-                w[(g * F + f) * pairs + panels.first(panel) + m];
+                o.w[(g * F + f) * pairs + panels.first(panel) + m];
   }
 
-  void run(const ConvOperands<T>& o) const {
-    if (o.packed == nullptr) return pack_and_run(o);
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    Index *offset = memory.offset.in(scratch.data()), *columns = memory.columns.in(scratch.data());
+  void run(const T* packed) const {
+    const ScratchOf<Memory> scratch(*this);
+    Index *offset = scratch->offset.in(scratch.data()), *columns = scratch->columns.in(scratch.data());
     for (Index f = 0; f < F; ++f) offset[f] = f * s.OH * s.OW;
-    plan_columns(columns);
-    for (int slot = 0; slot < threads; ++slot)  // their margins stay zero
-      std::fill_n(memory.products.of(scratch.data(), slot), pairs * plane, T(0));
+    list_columns(columns);
+    scratch->first_use.reset(scratch.data());
     parallel_for(s.N * s.groups, threads, [&](Index task, int slot) {
-      image({offset, columns, memory.products.of(scratch.data(), slot), memory.terms.of(scratch.data(), slot),
-             memory.line.of(scratch.data(), slot)},
-            task, o);
+      if (scratch->first_use(scratch.data(), slot))  // margins stay zero
+        std::fill_n(scratch->products.of(scratch.data(), slot), pairs * plane, T(0));
+      image({offset, columns, scratch->products.of(scratch.data(), slot),
+             scratch->terms.of(scratch.data(), slot), scratch->line.of(scratch.data(), slot)},
+            task, packed);
     });
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = panels.rows(0);
-    plan.tile_columns = tile_lanes<T>;
-    plan.threads = threads;
     plan.packed_bytes = packed_size() * sizeof(T);
-    name_blocks(plan, {{"output rows", band}, {"held rows", held}});
+    fill_in(plan, {panels.rows(0), tile_lanes<T>}, threads, {{"output rows", band}, {"held rows", held}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -62,7 +57,8 @@ class Col2im {
     Reserved<Index> columns;
     ThreadReserved<T> products, line;
     ThreadReserved<Index> terms;
-    Memory(const Col2im& m, Layout& layout) {
+    FirstUse first_use;
+    Memory(const Col2im& m, Layout& layout) : first_use(m.threads, layout) {
       offset = layout.array<Index>(m.F);
       columns = layout.array<Index>(m.s.stride_w * (m.s.KW + 1));
       products = layout.per_thread<T>(m.threads, checked_product(m.pairs, m.plane));
@@ -77,15 +73,7 @@ class Col2im {
     T* line;
   };
 
-  void pack_and_run(ConvOperands<T> o) const {
-    const ScratchArray<T> memory(packed_size());
-    T* packed = memory.data();
-    pack(o.w, packed);
-    o.packed = packed;
-    run(o);
-  }
-
-  void plan_columns(Index* columns) const {
+  void list_columns(Index* columns) const {
     for (Index phase = 0; phase < s.stride_w; ++phase) {
       Index count = 0, *terms = columns + phase * (s.KW + 1);
       for (Index kw = 0; kw < s.KW; ++kw) {
@@ -98,9 +86,10 @@ class Col2im {
 
   // dx of one image (of one group). Rows of dx are gathered as soon as the rows of outputs that reach them
   // were multiplied, which are in the first-level cache then.
-  void image(const Work& work, Index image, const ConvOperands<T>& o) const {
+  void image(const Work& work, Index image, const T* packed) const {
     const Index group = image % s.groups;
-    const T *grad = o.in + image * F * s.OH * s.OW, *packed = o.packed + group * pairs * F;
+    const T* grad = o.in + image * F * s.OH * s.OW;
+    packed += group * pairs * F;
     Index h = 0;
     for (Index begin = 0; begin < s.OH; begin += band) {
       const Index end = std::min(s.OH, begin + band);
@@ -108,7 +97,7 @@ class Col2im {
         multiply(work, grad, begin, end, packed + panels.first(panel) * F, panels.rows(panel),
                  work.products + panels.first(panel) * plane);
       for (; h < s.H && (end == s.OH || (h + s.pad_top) / s.stride_h < end); ++h) {
-        plan_terms(h, work);
+        list_terms(h, work);
         for (Index c = 0; c < C; ++c)
           gather(work, work.products + c * s.KH * s.KW * plane,
                  o.epilogue.bias != nullptr ? o.epilogue.bias[group * C + c] : T(0),
@@ -136,7 +125,7 @@ class Col2im {
   }
 
   // For every column phase of row h the number of its terms, then their offsets into a channel's products.
-  void plan_terms(Index h, const Work& work) const {
+  void list_terms(Index h, const Work& work) const {
     for (Index phase = 0; phase < s.stride_w; ++phase) work.terms[phase * most_terms] = 0;
     for (Index kh = 0; kh < s.KH; ++kh) {
       const Index down = h + s.pad_top - kh * s.dilation_h;
@@ -185,8 +174,9 @@ class Col2im {
   }
 
   ConvShape s;
+  ConvOperands<T> o;
   Index C = s.C / s.groups, F = s.F / s.groups, pairs = C * s.KH * s.KW;
-  int threads = threads_for(2.0 / 16 * s.N * s.F * pairs * s.OH * s.OW);
+  int threads = int(std::min<Index>(threads_for(2.0 / 16 * s.N * s.F * pairs * s.OH * s.OW), s.N* s.groups));
   Panels panels{pairs};
   Index per_row = ceil_div(s.OW, lanes);  // vectors
   // Products [channel, tap][output row modulo `held`][pitch], each row between zero margins, so that a tap of

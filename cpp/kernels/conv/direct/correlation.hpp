@@ -2,6 +2,7 @@
 // the staging planes each tap is a constant offset.
 #pragma once
 
+#include "kernels/conv/epilogue.hpp"
 #include "kernels/conv/staging.hpp"
 #include "threads/parallel.hpp"
 
@@ -41,20 +42,6 @@ struct Correlation {
     return kinds() == 1 ? cols.count : kind == 0 ? even_taps : cols.count - even_taps;
   }
 };
-
-// How the input of a correlation is staged; `axes` has room for staging_indices(p) and lives as long.
-template <class T>
-Index staging_indices(const Correlation<T>& p) {
-  return 3 * (p.rows.count + p.cols.count);
-}
-template <class T>
-Staging staging_of(const Correlation<T>& p, Index* axes) {
-  Staging staging;
-  staging.y.assign(axes, p.rows.count);
-  staging.x.assign(axes + 3 * p.rows.count, p.cols.count);
-  staging.plan(p.rows, p.cols);
-  return staging;
-}
 
 // Whether tiles can read x where it lies: a single tap at stride 1 that stays inside the image.
 template <class T>

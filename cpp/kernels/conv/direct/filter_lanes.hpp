@@ -8,8 +8,6 @@
 //   (rows)     x x x x x x x   input at offset k      |   two vectors of a panel
 #pragma once
 
-#include <optional>
-
 #include "kernels/conv/direct/block_input.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/position_tile.hpp"
@@ -67,6 +65,13 @@ struct RowsInside {
   }
 };
 
+// The most positions of a tile where `total` columns are cut into blocks of `cols`: the last block has fewer
+// columns, but may have wider tiles.
+inline Index widest_tile(Index total, Index cols) {
+  const Index last = total - (total - 1) / cols * cols;
+  return std::max(Panels(cols).rows(0), Panels(last).rows(0));
+}
+
 // The method; its blocks' input stays in the second-level cache for all filters, and the weights of a panel
 // of filters and a chunk of channels in the first-level cache for all tiles.
 template <class T>
@@ -75,14 +80,16 @@ class FilterLanes {
 
  public:
   explicit FilterLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(staging_of(p, axis_memory.data())) {
+      : p(correlation), staging(p.rows, p.cols, axis_memory.data()) {
     choose_blocks();
-    input.emplace(p, staging);
     panels = Panels(vectors, panel_vectors);
     width = panel_vectors * lanes;
     positions = staging.rows * staging.cols;
     blocks = row_blocks * col_blocks;
-    turned_size = std::max(p.w_filter + lanes, channels * taps) * width;
+    turned_size = (p.weights_in_order() ? p.rows.count > 1 ? channels * taps : 0
+                   : p.w_filter > 1     ? p.w_filter + lanes
+                                        : 0) *
+                  width;
     packs_by_panel = choose_packing();
     const bool far_input = double(p.N * p.H * p.W) * double(p.C * sizeof(T)) > l2_for_blocks();
     panels_at_once = far_input ? most_panels_at_once : 1;
@@ -116,15 +123,13 @@ class FilterLanes {
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = input->widest();
-    plan.tile_columns = width;
-    plan.threads = threads;
-    name_blocks(plan, {{"output rows", staging.rows},
-                       {"output columns", staging.cols},
-                       {"channels", channels},
-                       {"filters", width},
-                       {"parts of the filters", filter_parts},
-                       {"packed by panel", packs_by_panel}});
+    fill_in(plan, {widest_tile(p.OW, staging.cols), width}, threads,
+            {{"output rows", staging.rows},
+             {"output columns", staging.cols},
+             {"channels", channels},
+             {"filters", width},
+             {"parts of the filters", filter_parts},
+             {"packed by panel", packs_by_panel}});
     Layout layout;
     packs_by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
     Layout packing;
@@ -151,9 +156,9 @@ class FilterLanes {
     };
     const Index usual_panel = panel_for(even_part(p.OW, most_positions));
     const auto panel_now = [&] { return p.prepacked ? usual_panel : panel_for(even_part(p.OW, cols)); };
-    // Enough work for every thread to have two tasks: parts of the filters, which read the same input, where
-    // the weights are the larger operand; else, or where parts of one panel each are too few, smaller blocks,
-    // as long as they are worth a panel's way to the cache.
+    // Two tasks for every thread: parts of the filters, which read the same input, where the weights are the
+    // larger operand; else, or where parts of one panel each are too few, smaller blocks, as long as these
+    // are worth loading a panel.
     const auto count = [&] { return p.N * p.groups * ceil_div(p.OW, cols) * ceil_div(p.OH, rows); };
     const Index wanted = threads > 1 ? 2 * threads : 1;
     const auto too_few = [&] {
@@ -178,18 +183,18 @@ class FilterLanes {
     chunks = ceil_div(p.C, channels);
   }
 
-  // Whether the weights had better be packed panel by panel, each for all positions, than all beforehand: the
-  // sums of the panels at hand stay in the second-level cache, the input need not be copied or is less than
-  // the weights, it stays there too, or is less than the weights or read less often for the panels than the
-  // weights would be for the blocks, and the panels keep every thread busy.
+  // Whether to pack weights panel by panel, each for all positions, rather than all beforehand. The sums of
+  // the panels at hand have to fit the second-level cache. Input that is copied has to be smaller than the
+  // weights. Input has to fit that cache too, to be smaller than the weights, or to be read less often by
+  // panels than weights by blocks. And panels have to keep every thread busy.
   bool choose_packing() const {
     const Index all_positions = p.N * blocks * positions;
     constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
     // A thread on its own may have others beside it that stage as much.
     const Index most_staged = (threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
     return !p.prepacked && chunks > 1 && all_positions <= most_positions &&
-           (input->size() == 0 || p.F * taps > p.N * p.H * p.W) &&
-           p.N * p.groups * blocks * input->size() <= most_staged &&
+           (input.size() == 0 || p.F * taps > p.N * p.H * p.W) &&
+           p.N * p.groups * blocks * input.size() <= most_staged &&
            (all_positions * p.groups * p.C <= most_input || all_positions < p.F * taps ||
             positions < width * taps) &&
            keep_busy(p.groups * panels.count, threads);
@@ -214,8 +219,7 @@ class FilterLanes {
       for (Index kind = 0; kind < p.kinds(); ++kind)
         for (Index a = 0; a < p.rows.count; ++a)
           for (Index c = 0; c < count; ++c)
-            for (Index k = 0; k < p.taps_of(kind); ++k)
-              *offset++ = input->offset(c, a, p.first_tap(kind) + k);
+            for (Index k = 0; k < p.taps_of(kind); ++k) *offset++ = input.offset(c, a, p.first_tap(kind) + k);
   }
 
   // A block of output positions.
@@ -228,11 +232,9 @@ class FilterLanes {
     Index tiles() const { return rows * columns.count; }
   };
 
-  // Block number `task` of [group][image][block], its input in `staged` if it has to be copied.
-  Block block_at(Index task, T* staged) const {
-    const Index group = task / (blocks * p.N), oh = task % blocks / col_blocks * staging.rows,
-                ow = task % col_blocks * staging.cols;
-    const Index image = task / blocks % p.N;
+  // Block number `at` of an image, its input in `staged` if it has to be copied.
+  Block block_of(Index group, Index image, Index at, T* staged) const {
+    const Index oh = at / col_blocks * staging.rows, ow = at % col_blocks * staging.cols;
     Block block{group,
                 oh,
                 ow,
@@ -240,7 +242,7 @@ class FilterLanes {
                 Panels(std::min(staging.cols, p.OW - ow)),
                 p.x + image * p.x_image + group * p.C * p.x_plane,
                 p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col};
-    block.base = input->stage(block.base, oh, ow, block.rows, block.columns, staged);
+    block.base = input.stage(block.base, oh, ow, staged);
     return block;
   }
 
@@ -281,15 +283,15 @@ class FilterLanes {
       const RowsInside inside(p.rows, block.oh + i, p.H);
       for (Index s = 0; s < block.columns.count; ++s, ++tile) {
         const Index j = block.columns.first(s), rows = block.columns.rows(s);
-        const auto kernel = in_tiles    ? prefetching_position_kernel<T, Prefetch::run>(rows)
-                            : scattered ? prefetching_position_kernel<T, Prefetch::next_positions>(rows)
+        const auto kernel = in_tiles    ? position_kernel<T, tile_vectors, Prefetch::run>(rows)
+                            : scattered ? position_kernel<T, tile_vectors, Prefetch::next_positions>(rows)
                                         : position_kernel<T>(rows, panels.rows(step.panel));
         std::pair<const T*, Index> later{nullptr, 0};  // and its lines
         if (in_tiles)
           later = step.ahead.template run<T>(tile);
         else
           step.ahead.part(tile);
-        const T* from = input->at(block.base, tile, i, j, step.chunk * channels);
+        const T* from = input.at(block.base, i, j, step.chunk * channels);
         Index before = 0;  // products of other kinds
         for (Index kind = 0; kind < p.kinds(); ++kind) {
           const Index each = count * p.taps_of(kind), skipped = before + inside.first * each;
@@ -311,24 +313,21 @@ class FilterLanes {
   struct BlockMemory {
     ThreadReserved<T> staged, sum;
     BlockMemory(const FilterLanes& m, Layout& layout)
-        : staged(layout.per_thread<T>(m.threads, m.input->size())),
+        : staged(layout.per_thread<T>(m.threads, m.input.size())),
           sum(layout.per_thread<T>(m.threads,
                                    (m.chunks > 1 ? m.positions : max_rows) * m.p.kinds() * m.width)) {}
   };
 
   // Every thread takes blocks, or parts of the filters for them; all weights are packed.
   void run_by_block(const Index* offset, const T* packed) const {
-    Layout layout;
-    const BlockMemory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
+    const ScratchOf<BlockMemory> scratch(*this);
     parallel_for(p.N * p.groups * blocks * filter_parts, threads, [&](Index task, int slot) {
       const Index part = task % filter_parts;
       // Images outside, groups inside.
       const Index at = task / filter_parts, group = at / blocks % p.groups, image = at / blocks / p.groups;
-      const Block block =
-          block_at((group * p.N + image) * blocks + at % blocks, memory.staged.of(scratch.data(), slot));
-      const Index first = part * panels.count / filter_parts * chunks,
-                  last = (part + 1) * panels.count / filter_parts * chunks;
+      const Block block = block_of(group, image, at % blocks, scratch->staged.of(scratch.data(), slot));
+      const Range own = range_of(panels.count, part, filter_parts);
+      const Index first = own.first * chunks, last = own.last * chunks;
       for (Index i = first; i < last; ++i) {
         const Index panel = i / chunks, chunk = i % chunks, next = i + 1;
         PrefetchAhead ahead;
@@ -337,8 +336,8 @@ class FilterLanes {
                    channels * taps * panels.rows(panel) * lanes, block.tiles()};
         multiply(block,
                  {panel, chunk, packed + packed_at(group, chunk, panel),
-                  input->scattered() && i < first + chunks, ahead},
-                 offset, memory.sum.of(scratch.data(), slot));
+                  input.scattered() && i < first + chunks, ahead},
+                 offset, scratch->sum.of(scratch.data(), slot));
       }
     });
   }
@@ -351,7 +350,7 @@ class FilterLanes {
       const Index images = m.p.N * m.blocks;
       weights = layout.per_thread<T>(m.threads, m.panels_at_once * m.weights_size());
       turned = layout.per_thread<T>(m.threads, m.turned_size);
-      staged = layout.array<T>(checked_product(m.p.groups * images, m.input->size()));
+      staged = layout.array<T>(checked_product(m.p.groups * images, m.input.size()));
       sum = layout.per_thread<T>(m.threads, m.panels_at_once * images * m.sum_size());
       blocks = layout.array<Block>(m.p.groups * images);
     }
@@ -361,25 +360,24 @@ class FilterLanes {
   // few at once, so that input which no cache near the core holds is read less often.
   void run_by_panel(const Index* offset) const {
     const Index images = p.N * blocks;  // blocks of a group
-    Layout layout;
-    const PanelMemory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    Block* all = memory.blocks.in(scratch.data());
-    parallel_for(p.groups * images, input->size() > 0 ? threads : 1, [&](Index task, int) {
-      all[task] = block_at(task, memory.staged.in(scratch.data()) + task * input->size());
+    const ScratchOf<PanelMemory> scratch(*this);
+    Block* all = scratch->blocks.in(scratch.data());
+    parallel_for(p.groups * images, input.size() > 0 ? threads : 1, [&](Index task, int) {
+      all[task] = block_of(task / images, task % images / blocks, task % blocks,
+                           scratch->staged.in(scratch.data()) + task * input.size());
     });
     const Index tasks = ceil_div(panels.count, panels_at_once);
     parallel_for(p.groups * tasks, threads, [&](Index task, int slot) {
-      const Index group = task / tasks, first = panels.count * (task % tasks) / tasks,
-                  count = panels.count * (task % tasks + 1) / tasks - first;
-      T *weights = memory.weights.of(scratch.data(), slot), *sum = memory.sum.of(scratch.data(), slot);
+      const Range own = range_of(panels.count, task % tasks, tasks);
+      const Index group = task / tasks, first = own.first, count = own.last - first;
+      T *weights = scratch->weights.of(scratch.data(), slot), *sum = scratch->sum.of(scratch.data(), slot);
       Index tiles = 0;
       for (Index i = 0; i < images; ++i) tiles += all[group * images + i].tiles();
       Step steps[most_panels_at_once];
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         for (Index k = 0; k < count; ++k) {
           T* to = weights + k * weights_size();
-          pack_panel_of(group, chunk, first + k, memory.turned.of(scratch.data(), slot), to);
+          pack_panel_of(group, chunk, first + k, scratch->turned.of(scratch.data(), slot), to);
           steps[k] = {first + k, chunk, to, false, raw_weights(group, chunk + 1, first + k, count, tiles)};
         }
         for (Index i = 0; i < images; ++i) {
@@ -394,9 +392,9 @@ class FilterLanes {
   }
 
   Correlation<T> p;
-  ScratchArray<Index> axis_memory{staging_indices(p)};
+  ScratchArray<Index> axis_memory{Staging::memory_size(p.rows.count, p.cols.count)};
   Staging staging;
-  std::optional<BlockInput<T>> input;
+  BlockInput<T> input{p, staging};
   Panels panels{0};
   Index taps = p.taps();
   Index row_blocks, col_blocks, filter_parts, blocks;  // the last of an image

@@ -49,33 +49,40 @@ void flatten(Correlation<T>& p) {
   p.N = 1;
 }
 
-// `at` has room for 2 * (KH + KW).
+// The sizes of the forward pass, or of dx, whose input is dout; but for the taps and what follows from them.
 template <class T>
-Correlation<T> forward_correlation(const ConvShape& s, Index* at) {
+Correlation<T> correlation_of(const ConvShape& s, bool dx) {
+  const Index C = s.C / s.groups, F = s.F / s.groups, taps = s.KH * s.KW;
+  const Index plane = s.H * s.W, out_plane = s.OH * s.OW;
   Correlation<T> p;
   p.N = s.N;
   p.groups = s.groups;
-  p.C = s.C / s.groups;
-  p.F = s.F / s.groups;
-  p.H = s.H;
-  p.W = s.W;
+  p.C = dx ? F : C;
+  p.F = dx ? C : F;
+  p.H = dx ? s.OH : s.H;
+  p.W = p.x_row = dx ? s.OW : s.W;
+  p.x_plane = dx ? out_plane : plane;
+  p.x_image = s.groups * p.C * p.x_plane;
+  p.out_plane = dx ? plane : out_plane;
+  p.out_image = s.groups * p.F * p.out_plane;
+  p.w_channel = dx ? C * taps : taps;
+  p.w_filter = dx ? taps : C * taps;
+  p.w_group = F * C * taps;
+  p.weights = s.groups * p.w_group;
+  return p;
+}
+
+// `at` has room for 2 * (KH + KW).
+template <class T>
+Correlation<T> forward_correlation(const ConvShape& s, Index* at) {
+  Correlation<T> p = correlation_of<T>(s, false);
   p.OH = s.OH;
-  p.OW = s.OW;
-  p.x_image = s.C * s.H * s.W;
-  p.x_plane = s.H * s.W;
-  p.x_row = s.W;
-  p.out_first = 0;
-  p.out_image = s.F * s.OH * s.OW;
-  p.out_plane = s.OH * s.OW;
-  p.out_row = s.OW;
+  p.OW = p.out_row = s.OW;
   p.out_col = 1;
+  p.out_first = 0;
   Index* at_w = at + 2 * s.KH;
   p.rows = forward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, s.KW, at, at + s.KH);
   p.cols = forward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, 1, at_w, at_w + s.KW);
-  p.w_channel = s.KH * s.KW;
-  p.w_filter = p.C * p.w_channel;
-  p.w_group = p.F * p.w_filter;
-  p.weights = s.groups * p.w_group;
   if (pointwise(s)) flatten(p);
   return p;
 }
@@ -100,24 +107,9 @@ class CorrelationBody {
 template <class T>
 [[gnu::noinline]] void each_input_gradient(const ConvShape& s, Index* at_h, const CorrelationBody<T>& body) {
   Index* at_w = at_h + 2 * s.KH;
-  Correlation<T> p;
-  p.N = s.N;
-  p.groups = s.groups;
-  p.C = s.F / s.groups;
-  p.F = s.C / s.groups;
-  p.H = s.OH;
-  p.W = s.OW;
-  p.x_image = s.F * s.OH * s.OW;
-  p.x_plane = s.OH * s.OW;
-  p.x_row = s.OW;
-  p.out_image = s.C * s.H * s.W;
-  p.out_plane = s.H * s.W;
+  Correlation<T> p = correlation_of<T>(s, true);
   p.out_row = s.stride_h * s.W;
   p.out_col = s.stride_w;
-  p.w_filter = s.KH * s.KW;
-  p.w_channel = p.F * p.w_filter;
-  p.w_group = p.C * p.w_channel;
-  p.weights = s.groups * p.w_group;
   for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph) {
     const Index rows = backward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
     for (Index pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
@@ -168,8 +160,8 @@ void write_bias(const Correlation<T>& p) {
   });
 }
 
-// pack and run of a method whose lanes are Lanes<T>: packed weights of the correlations of a pass lie one
-// after the other.
+// The steps of a method whose lanes are Lanes<T>: packed weights of the correlations of a pass lie one after
+// the other.
 template <class T, template <class> class Lanes>
 void pack_correlations(const ConvPlan& plan, const T* w, T* packed) {
   each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
@@ -195,12 +187,9 @@ void run_correlations(const ConvPlan& plan, const ConvOperands<T>& operands) {
     if (p.taps() == 0) return write_bias(p);
     p.prepacked = plan.prepacked;
     const Lanes<T> lanes(p);
-    if (packed != nullptr) {
-      lanes.run(packed);
-      packed += lanes.packed_size();
-      return;
-    }
-    pack_and_run<T>(lanes);
+    if (packed == nullptr) return pack_and_run<T>(lanes);
+    lanes.run(packed);
+    packed += lanes.packed_size();
   });
 }
 
@@ -221,6 +210,11 @@ void describe_correlations(ConvPlan& plan) {
   });
   plan.scratch_bytes = scratch;
   plan.packed_bytes = packed * sizeof(T);
+}
+
+template <class T, template <class> class Lanes>
+CorrelationSteps<T> lanes_steps() {
+  return {&describe_correlations<T, Lanes>, &pack_correlations<T, Lanes>, &run_correlations<T, Lanes>, true};
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
-#include "kernels/conv/direct/lane_plan.hpp"
+#include "kernels/conv/direct/vector_cover.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
 #include "threads/grid.hpp"
@@ -22,12 +22,12 @@ class PixelLanes {
 
  public:
   explicit PixelLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(staging_of(p, axis_memory.data())) {
+      : p(correlation), staging(p.rows, p.cols, axis_memory.data()) {
     choose_blocks();
-    // Rows of channels that lie apart in x are too far from each other for a processor to guess what comes
-    // next, and on more pages than it has addresses at hand. Tiles of the first panel of filters prefetch
-    // what the next ones read; but input of many channels that no cache near the core holds is copied for the
-    // other panels into one run, and all panels prefetch what the next block reads.
+    // Rows of channels that lie apart in x are too far from each other for the hardware prefetcher, and on
+    // more pages than the TLB holds. Tiles of the first panel of filters prefetch what the next ones read.
+    // Input of many channels that no near cache holds is also packed for the other panels, and all panels
+    // prefetch what the next block reads.
     constexpr Index many_channels = 48;
     constexpr double far_input_bytes = 4 << 20;
     const double input_bytes = double(p.N * p.OH * p.OW) * double(p.C * sizeof(T));
@@ -60,33 +60,26 @@ class PixelLanes {
   }
 
   void run(const T* packed) const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    fill_offsets(memory.offset.in(scratch.data()));
+    const ScratchOf<Memory> scratch(*this);
+    fill_offsets(scratch->offset.in(scratch.data()));
     for (int slot = 0; slot < threads; ++slot)
-      *memory.plan.of(scratch.data(), slot) = {memory.source.of(scratch.data(), slot),
-                                               memory.first.of(scratch.data(), slot),
-                                               memory.ranges.of(scratch.data(), slot)};
-    if (copies) fill_run_offsets(memory.run_offset.in(scratch.data()));
-    const BlockOrder blocks{*this};
-    parallel_for(blocks.count() * filter_parts, threads, [&](Index task, int slot) {
-      const Index part = task % filter_parts;
-      Worker(*this, memory, scratch.data(), slot, packed)
-          .block(task / filter_parts, part * panels.count / filter_parts,
-                 (part + 1) * panels.count / filter_parts);
+      *scratch->cover.of(scratch.data(), slot) = {scratch->source.of(scratch.data(), slot),
+                                                  scratch->first.of(scratch.data(), slot),
+                                                  scratch->ranges.of(scratch.data(), slot)};
+    if (copies) fill_run_offsets(scratch->run_offset.in(scratch.data()));
+    parallel_for(blocks() * filter_parts, threads, [&](Index task, int slot) {
+      Worker(*this, scratch, slot, packed)
+          .block(task / filter_parts, range_of(panels.count, task % filter_parts, filter_parts));
     });
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = panels.rows(0);
-    plan.tile_columns = vectors_for(panels.rows(0)) * lanes;
-    plan.threads = threads;
-    name_blocks(plan, {{"output rows", staging.rows},
-                       {"output columns", staging.cols},
-                       {"channels", channels},
-                       {"filters", panels.rows(0)},
-                       {"parts of the filters", filter_parts}});
+    fill_in(plan, {panels.rows(0), vectors_for(panels.rows(0)) * lanes}, threads,
+            {{"output rows", staging.rows},
+             {"output columns", staging.cols},
+             {"channels", channels},
+             {"filters", panels.rows(0)},
+             {"parts of the filters", filter_parts}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -149,33 +142,28 @@ class PixelLanes {
     }
   }
 
-  // Blocks of output positions, in the order in which they are worked off.
-  struct BlockOrder {
-    const PixelLanes& m;
-
-    Index each() const { return m.row_blocks * m.col_blocks; }
-    Index count() const { return m.p.N * m.p.groups * each(); }
-    Index group(Index i) const { return i / each() % m.p.groups; }
-    Index image(Index i) const { return i / each() / m.p.groups; }
-    Index oh(Index i) const { return i % each() / m.col_blocks * m.staging.rows; }
-    Index ow(Index i) const { return i % m.col_blocks * m.staging.cols; }
-    // The channels of a block from c0 on, where tiles read them where they lie.
-    const T* input(Index i, Index c0) const {
-      const auto& p = m.p;
-      return p.x + image(i) * p.x_image + (group(i) * p.C + c0) * p.x_plane +
-             (oh(i) + p.rows.at[0]) * p.x_row + ow(i) + p.cols.at[0];
-    }
-  };
+  // Block i of output positions, in the order in which they are worked off.
+  Index blocks_of_group() const { return row_blocks * col_blocks; }
+  Index blocks() const { return p.N * p.groups * blocks_of_group(); }
+  Index group_of(Index i) const { return i / blocks_of_group() % p.groups; }
+  Index image_of(Index i) const { return i / blocks_of_group() / p.groups; }
+  Index oh_of(Index i) const { return i % blocks_of_group() / col_blocks * staging.rows; }
+  Index ow_of(Index i) const { return i % col_blocks * staging.cols; }
+  // The channels of a block from c0 on, where tiles read them where they lie.
+  const T* input_of(Index i, Index c0) const {
+    return p.x + image_of(i) * p.x_image + (group_of(i) * p.C + c0) * p.x_plane +
+           (oh_of(i) + p.rows.at[0]) * p.x_row + ow_of(i) + p.cols.at[0];
+  }
 
   struct Memory {
     Reserved<Index> offset, run_offset;
     ThreadReserved<T> staged, run, tile;
     ThreadReserved<Index> source, first;
     ThreadReserved<LaneRange> ranges;
-    ThreadReserved<LanePlan> plan;
+    ThreadReserved<VectorCover> cover;
 
     Memory(const PixelLanes& m, Layout& layout) {
-      const Index vectors = LanePlan::most_vectors(m.staging.rows, m.staging.cols, m.staging.pitch, lanes);
+      const Index vectors = VectorCover::most_vectors(m.staging.rows, m.staging.cols, m.staging.pitch, lanes);
       offset = layout.array<Index>(m.channels * m.taps);
       run_offset = layout.array<Index>(m.copies ? m.channels : 0);
       staged = layout.per_thread<T>(m.threads,
@@ -185,7 +173,7 @@ class PixelLanes {
       source = layout.per_thread<Index>(m.threads, vectors);
       first = layout.per_thread<Index>(m.threads, vectors + 1);
       ranges = layout.per_thread<LaneRange>(m.threads, vectors * 2 + m.staging.rows);
-      plan = layout.per_thread<LanePlan>(m.threads, 1);
+      cover = layout.per_thread<VectorCover>(m.threads, 1);
     }
   };
 
@@ -205,47 +193,45 @@ class PixelLanes {
   // One thread's work on a block.
   class Worker {
    public:
-    Worker(const PixelLanes& method, const Memory& memory, void* scratch, int slot, const T* packed_weights)
+    Worker(const PixelLanes& method, const ScratchOf<Memory>& scratch, int slot, const T* packed_weights)
         : m(method),
           p(method.p),
           packed(packed_weights),
-          offset(memory.offset.in(scratch)),
-          run_offset(memory.run_offset.in(scratch)),
-          staged(memory.staged.of(scratch, slot)),
-          run(memory.run.of(scratch, slot)),
-          tile(memory.tile.of(scratch, slot)),
-          plan(*memory.plan.of(scratch, slot)) {}
+          offset(scratch->offset.in(scratch.data())),
+          run_offset(scratch->run_offset.in(scratch.data())),
+          staged(scratch->staged.of(scratch.data(), slot)),
+          run(scratch->run.of(scratch.data(), slot)),
+          tile(scratch->tile.of(scratch.data(), slot)),
+          cover(*scratch->cover.of(scratch.data(), slot)) {}
 
-    // The outputs of a block for panels [first, last) of the filters.
-    void block(Index at, Index first, Index last) {
-      const BlockOrder order{m};
-      const Index oh = order.oh(at), ow = order.ow(at), image = order.image(at);
-      group = order.group(at);
+    // The outputs of a block for some panels of the filters.
+    void block(Index at, Range own_panels) {
+      const Index oh = m.oh_of(at), ow = m.ow_of(at), image = m.image_of(at);
+      group = m.group_of(at);
       columns_left = p.columns - 2 * ow;
-      first_panel = first;
-      last_panel = last;
-      plan.plan(std::min(m.staging.rows, p.OH - oh), std::min(m.staging.cols, p.OW - ow),
-                m.in_place ? p.x_row : m.staging.pitch, lanes, p.out_row, p.out_col, m.in_place,
-                m.chunks == 1 && !p.epilogue.add);
+      panels = own_panels;
+      cover.set_block(std::min(m.staging.rows, p.OH - oh), std::min(m.staging.cols, p.OW - ow),
+                      m.in_place ? p.x_row : m.staging.pitch, lanes, p.out_row, p.out_col, m.in_place,
+                      m.chunks == 1 && !p.epilogue.add);
       out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
       for (chunk = 0; chunk < m.chunks; ++chunk) {
         const Index c0 = chunk * m.channels;
         channels = m.channels_of(chunk);
         if (m.in_place)
-          find_input(order, at, c0);
+          find_input(at, c0);
         else
           stage_input(image, oh, ow, c0);
-        for (Index panel = first; panel < last; ++panel) multiply_panel(panel);
+        for (Index panel = panels.first; panel < panels.last; ++panel) multiply_panel(panel);
       }
     }
 
    private:
-    void find_input(const BlockOrder& order, Index at, Index c0) {
-      input = next = order.input(at, c0);
+    void find_input(Index at, Index c0) {
+      input = next = m.input_of(at, c0);
       if (m.copies && chunk + 1 < m.chunks)
-        next = order.input(at, c0 + m.channels);
-      else if (m.copies && at + 1 < order.count() && m.filter_parts == 1)
-        next = order.input(at + 1, 0);
+        next = m.input_of(at, c0 + m.channels);
+      else if (m.copies && at + 1 < m.blocks() && m.filter_parts == 1)
+        next = m.input_of(at + 1, 0);
     }
     void stage_input(Index image, Index oh, Index ow, Index c0) {
       const T* x = p.x + image * p.x_image + (group * p.C + c0) * p.x_plane;
@@ -266,14 +252,15 @@ class PixelLanes {
     };
     PanelWork work_on(Index panel) const {
       const Index rows = m.panels.rows(panel), f = m.panels.first(panel);
-      PanelWork work{rows, f, packed + m.packed_at(group, chunk, panel), m.copies && panel > first_panel, {}};
+      PanelWork work{
+          rows, f, packed + m.packed_at(group, chunk, panel), m.copies && panel > panels.first, {}};
       work.whole.step = p.out_plane;
       work.whole.add = chunk > 0 || p.epilogue.add;
       if (chunk == 0 && p.epilogue.bias != nullptr) work.whole.bias = p.epilogue.bias + group * p.F + f;
       if (chunk == m.chunks - 1) work.whole.activation = p.epilogue.activation;
-      const Index parts = last_panel - first_panel;  // of the channels that the panels' tiles prefetch
+      const Index parts = panels.last - panels.first;  // of the channels that the panels' tiles prefetch
       if (m.copies)
-        work.whole.fetch = {next, offset + channels * (panel - first_panel) / parts, parts, nullptr};
+        work.whole.fetch = {next, offset + channels * (panel - panels.first) / parts, parts, nullptr};
       return work;
     }
 
@@ -282,11 +269,11 @@ class PixelLanes {
       const Index rows = work.rows, wide = vectors_for(rows);
       const auto kernel = work.from_run ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
                           : m.copies    ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
-                          : m.scattered && panel == first_panel
+                          : m.scattered && panel == panels.first
                               ? tile_kernel<T, tile_vectors, Ahead::next>(rows)
                               : wide_tile_kernel<T>(rows);
-      for (Index v = 0; v < plan.vectors; v += wide) {
-        if (wide == tile_vectors && v + 1 == plan.vectors)  // a last vector on its own
+      for (Index v = 0; v < cover.vectors; v += wide) {
+        if (wide == tile_vectors && v + 1 == cover.vectors)  // a last vector on its own
           return multiply_tile_at(tile_kernel<T, 1>(rows), work, v, 1);
         multiply_tile_at(kernel, work, v, wide);
       }
@@ -295,11 +282,11 @@ class PixelLanes {
     // The products of `count` vectors from v on.
     void multiply_tile_at(TileKernel<T> kernel, PanelWork& work, Index v, Index count) {
       const T* source[most_vectors];
-      for (Index u = 0; u < count; ++u) source[u] = input + plan.source[std::min(v + u, plan.vectors - 1)];
+      for (Index u = 0; u < count; ++u) source[u] = input + cover.source[std::min(v + u, cover.vectors - 1)];
       const Index* at = offset;
       Fetch<T>& fetch = work.whole.fetch;
       if (m.copies && count == tile_vectors) {
-        fetch.next = next + plan.source[v];
+        fetch.next = next + cover.source[v];
         fetch.packed = run + v * lanes * channels;
         if (work.from_run) {
           at = run_offset;
@@ -307,9 +294,9 @@ class PixelLanes {
         }
       }
       const Index K = channels * m.taps;
-      if (p.out_col == 1 && plan.whole(v, count, lanes)) {
+      if (p.out_col == 1 && cover.whole(v, count, lanes)) {
         T* to = out + work.filter * p.out_plane;
-        for (Index u = 0; u < count; ++u) work.whole.to[u] = to + plan.ranges[plan.first[v + u]].to;
+        for (Index u = 0; u < count; ++u) work.whole.to[u] = to + cover.ranges[cover.first[v + u]].to;
         return kernel(K, work.filters, work.rows, at, source, work.whole);
       }
       auto target = Target<T>::rows(tile, count);
@@ -340,8 +327,8 @@ class PixelLanes {
 
     template <class Body>
     void each_range(Index v, Index count, const Body& body) const {
-      for (Index u = 0; u < count && v + u < plan.vectors; ++u)
-        for (Index s = plan.first[v + u]; s < plan.first[v + u + 1]; ++s) body(u, plan.ranges[s]);
+      for (Index u = 0; u < count && v + u < cover.vectors; ++u)
+        for (Index s = cover.first[v + u]; s < cover.first[v + u + 1]; ++s) body(u, cover.ranges[s]);
     }
 
     const PixelLanes& m;
@@ -349,15 +336,16 @@ class PixelLanes {
     const T* packed;
     const Index *offset, *run_offset;
     T *staged, *run, *tile;
-    LanePlan& plan;
+    VectorCover& cover;
     // Of the block at hand.
-    Index group, columns_left, first_panel, last_panel, chunk, channels;
+    Index group, columns_left, chunk, channels;
+    Range panels;
     const T *input, *next = nullptr;
     T* out;
   };
 
   Correlation<T> p;
-  ScratchArray<Index> axis_memory{staging_indices(p)};
+  ScratchArray<Index> axis_memory{Staging::memory_size(p.rows.count, p.cols.count)};
   Staging staging;
   Panels panels{p.F};
   Index taps = p.taps();

@@ -64,23 +64,19 @@ class PositionPanels {
   }
 
   void run(const T* packed) const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    Index* offset = memory.offset.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    Index* offset = scratch->offset.in(scratch.data());
     for (Index c = 0; c < channels; ++c) offset[c] = c * width;
-    by_filters ? run_by_filters(packed_size() > 0 ? packed : nullptr, memory, scratch.data())
-               : run_by_positions(packed, memory, scratch.data());
+    by_filters ? run_by_filters(packed_size() > 0 ? packed : nullptr, scratch)
+               : run_by_positions(packed, scratch);
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = panels.rows(0);
-    plan.tile_columns = width;
-    plan.threads = threads;
-    name_blocks(plan, {{"positions", (by_filters ? cut.count() : position_blocks.rows(0)) * width},
-                       {"channels", channels},
-                       {"filters", std::min(p.F, filter_blocks.rows(0) * panels.rows(0))},
-                       {"packed by block of filters", by_filters}});
+    fill_in(plan, {panels.rows(0), width}, threads,
+            {{"positions", (by_filters ? cut.count() : position_blocks.rows(0)) * width},
+             {"channels", channels},
+             {"filters", std::min(p.F, filter_blocks.rows(0) * panels.rows(0))},
+             {"packed by block of filters", by_filters}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -187,8 +183,8 @@ class PositionPanels {
     }
   };
 
-  void run_by_filters(const T* packed, const Memory& memory, void* scratch) const {
-    T* all = memory.positions.in(scratch);  // [group][chunk][panel][c][lane]
+  void run_by_filters(const T* packed, const ScratchOf<Memory>& scratch) const {
+    T* all = scratch->positions.in(scratch.data());  // [group][chunk][panel][c][lane]
     const Index count = cut.count();
     const auto positions_at = [&](Index group, Index chunk, Index panel) {
       return all + ((group * p.C + chunk * channels) * count + panel * channels_of(chunk)) * width;
@@ -206,7 +202,7 @@ class PositionPanels {
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         const T* weights = packed != nullptr ? packed + packed_at(group, chunk, first) : nullptr;
         if (weights == nullptr) {
-          T* to = memory.block.of(scratch, slot);
+          T* to = scratch->block.of(scratch.data(), slot);
           weights = to;
           for (Index panel = first; panel < last; ++panel)
             pack_filters(group, chunk, panel,
@@ -214,16 +210,16 @@ class PositionPanels {
         }
         for (Index panel = 0; panel < count; ++panel)
           multiply(group, chunk, panel, positions_at(group, chunk, panel), first, last, weights,
-                   memory.offset.in(scratch), memory.tile.of(scratch, slot));
+                   scratch->offset.in(scratch.data()), scratch->tile.of(scratch.data(), slot));
       }
     });
   }
 
-  void run_by_positions(const T* packed, const Memory& memory, void* scratch) const {
+  void run_by_positions(const T* packed, const ScratchOf<Memory>& scratch) const {
     parallel_for(p.groups * position_blocks.count, threads, [&](Index task, int slot) {
       const Index group = task / position_blocks.count, block = task % position_blocks.count;
       const Index first = position_blocks.first(block), last = first + position_blocks.rows(block);
-      T* positions = memory.block.of(scratch, slot);
+      T* positions = scratch->block.of(scratch.data(), slot);
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         const Index size = channels_of(chunk) * width;
         pack_positions(group, chunk, first, last, positions);
@@ -232,7 +228,7 @@ class PositionPanels {
           for (Index panel = first; panel < last; ++panel)
             multiply(group, chunk, panel, positions + (panel - first) * size, f,
                      f + filter_blocks.rows(filters), packed + packed_at(group, chunk, f),
-                     memory.offset.in(scratch), memory.tile.of(scratch, slot));
+                     scratch->offset.in(scratch.data()), scratch->tile.of(scratch.data(), slot));
         }
       }
     });

@@ -37,35 +37,20 @@ template <class T>
 using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step,
                                 bool add, const T* later, Index every);
 
-template <class T, int V, Prefetch ahead, int... R>
-constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_positions<T, R + 1, V, ahead>...};
+// The kernel for `rows` positions of V vectors.
+template <class T, int V, Prefetch ahead = Prefetch::nothing>
+PositionKernel<T> position_kernel(Index rows) {
+  static constexpr auto table = kernels_by_rows<std::min(max_rows, tile_registers / V)>(
+      [](auto R) { return &multiply_positions<T, R(), V, ahead>; });
+  return table[rows - 1];
 }
-
-// The kernel for `rows` positions of `vectors` vectors, as vectors_beside() allows.
+// The same of so many vectors as vectors_beside() allows.
 template <class T>
 PositionKernel<T> position_kernel(Index rows, Index vectors) {
-  const auto up_to = [](int V) { return std::min(max_rows, tile_registers / V); };
-  static constexpr auto one =
-      position_kernels<T, 1, Prefetch::nothing>(std::make_integer_sequence<int, up_to(1)>());
-  static constexpr auto two =
-      position_kernels<T, 2, Prefetch::nothing>(std::make_integer_sequence<int, up_to(2)>());
-  static constexpr auto three =
-      position_kernels<T, 3, Prefetch::nothing>(std::make_integer_sequence<int, up_to(3)>());
-  static constexpr auto four =
-      position_kernels<T, 4, Prefetch::nothing>(std::make_integer_sequence<int, up_to(4)>());
-  return vectors == 1   ? one[rows - 1]
-         : vectors == 2 ? two[rows - 1]
-         : vectors == 3 ? three[rows - 1]
-                        : four[rows - 1];
-}
-
-// The one for `rows` positions of tile_vectors vectors that prefetches.
-template <class T, Prefetch ahead>
-PositionKernel<T> prefetching_position_kernel(Index rows) {
-  static constexpr auto table =
-      position_kernels<T, tile_vectors, ahead>(std::make_integer_sequence<int, max_rows>());
-  return table[rows - 1];
+  return vectors == 1   ? position_kernel<T, 1>(rows)
+         : vectors == 2 ? position_kernel<T, 2>(rows)
+         : vectors == 3 ? position_kernel<T, 3>(rows)
+                        : position_kernel<T, 4>(rows);
 }
 
 // The vectors of a tile of at most `rows` positions.

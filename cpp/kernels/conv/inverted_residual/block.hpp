@@ -36,20 +36,15 @@ void project_tile(Index vectors, const T* x, Index block, const T* w, T* tile, I
 template <class T>
 using ProjectKernel = void (*)(Index vectors, const T* x, Index block, const T* w, T* tile, Index step,
                                bool add);
-template <class T, int V, int... R>
-constexpr std::array<ProjectKernel<T>, sizeof...(R)> project_kernels(std::integer_sequence<int, R...>) {
-  return {&project_tile<T, R + 1, V>...};
-}
 template <class T, int V>
 ProjectKernel<T> project_kernel(Index rows) {
-  static constexpr auto table = project_kernels<T, V>(std::make_integer_sequence<int, max_rows>());
+  static constexpr auto table = kernels_by_rows<max_rows>([](auto R) { return &project_tile<T, R(), V>; });
   return table[rows - 1];
 }
 
 template <class T>
 class InvertedResidualPass {
   using S = Simd<T>;
-  using L = ChannelLanes<T>;
   using W = InvertedResidualWeights<T>;
   static constexpr Index lanes = S::size;
 
@@ -60,20 +55,18 @@ class InvertedResidualPass {
   }
 
   void run(const T* packed, const T* x, const T* other, T* out) {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    Index* offset = memory.offsets.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    Index* offset = scratch->offsets.in(scratch.data());
     for (Index v = 1; v <= tile_vectors; ++v)
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
     const Operands all{packed, x, other, out, offset};
     switch (cut.by) {
       case By::bands:
-        return run_bands(all, memory, scratch.data());
+        return run_bands(all, scratch);
       case By::parts:
-        return run_parts(all, memory, scratch.data());
+        return run_parts(all, scratch);
       case By::layers:
-        return run_layers(all, memory, scratch.data());
+        return run_layers(all, scratch);
     }
   }
 
@@ -125,19 +118,19 @@ class InvertedResidualPass {
     const Index oh = band % bands * band_rows, rows = std::min(band_rows, d.OH - oh);
     return {band / bands, oh * d.OW, (oh + rows) * d.OW, 0, weights.filters};
   }
-  void run_bands(const Operands& o, const Memory& memory, void* scratch) const {
+  void run_bands(const Operands& o, const ScratchOf<Memory>& scratch) const {
     parallel_for(s.N * bands, threads, [&](Index task, int slot) {
-      T* sums = memory.sums.of(scratch, slot);
-      run_chunks(o, outputs_of(task), 0, weights.chunks, memory, scratch, slot, sums);
+      T* sums = scratch->sums.of(scratch.data(), slot);
+      run_chunks(o, outputs_of(task), 0, weights.chunks, scratch, slot, sums);
       finish(o, outputs_of(task), sums);
     });
   }
   // A task has a part of a band's hidden channels; then all threads add the parts up.
-  void run_parts(const Operands& o, const Memory& memory, void* scratch) const {
+  void run_parts(const Operands& o, const ScratchOf<Memory>& scratch) const {
     parallel_for(s.N * bands * weights.parts, threads, [&](Index task, int slot) {
       const Index band = task / weights.parts, part = task % weights.parts;
-      run_chunks(o, outputs_of(band), weights.first_chunk(part), weights.first_chunk(part + 1), memory,
-                 scratch, slot, memory.sums.of(scratch, int(band)));
+      run_chunks(o, outputs_of(band), weights.first_chunk(part), weights.first_chunk(part + 1), scratch, slot,
+                 scratch->sums.of(scratch.data(), int(band)));
     });
     const Index block = round_up(ceil_div(band_rows * d.OW, threads), lanes),
                 blocks = ceil_div(band_rows * d.OW, block);
@@ -146,14 +139,14 @@ class InvertedResidualPass {
       Outputs some = outputs_of(band);
       some.first += from;
       some.last = std::min(some.last, some.first + block);
-      finish(o, some, memory.sums.of(scratch, int(band)) + from * some.width());
+      finish(o, some, scratch->sums.of(scratch.data(), int(band)) + from * some.width());
     });
   }
   // The sums of a band over chunks [first, last).
-  void run_chunks(const Operands& o, const Outputs& outputs, Index first, Index last, const Memory& memory,
-                  void* scratch, int slot, T* sums) const {
-    T *hidden = memory.hidden.of(scratch, slot), *middle = memory.middle.of(scratch, slot);
-    Work work{memory.tile.of(scratch, slot)};
+  void run_chunks(const Operands& o, const Outputs& outputs, Index first, Index last,
+                  const ScratchOf<Memory>& scratch, int slot, T* sums) const {
+    T *hidden = scratch->hidden.of(scratch.data(), slot), *middle = scratch->middle.of(scratch.data(), slot);
+    Work work{scratch->tile.of(scratch.data(), slot)};
     const Index oh = outputs.first / d.OW, rows = (outputs.last - outputs.first) / d.OW;
     for (Index chunk = first; chunk < last; ++chunk) {
       work.ahead = chunk + 1 < last ? weights_after(o.packed, chunk, rows) : PrefetchAhead();
@@ -167,49 +160,49 @@ class InvertedResidualPass {
     }
   }
 
-  void run_layers(const Operands& o, const Memory& memory, void* scratch) const {
+  void run_layers(const Operands& o, const ScratchOf<Memory>& scratch) const {
     for (Index first = 0; first < s.N; first += images) {
       const Index count = std::min(images, s.N - first);
-      expand_images(o, first, count, memory, scratch);
-      filter_images(o, count, memory, scratch);
-      project_images(o, first, count, memory, scratch);
+      expand_images(o, first, count, scratch);
+      filter_images(o, count, scratch);
+      project_images(o, first, count, scratch);
     }
   }
-  void expand_images(const Operands& o, Index first_image, Index count, const Memory& memory,
-                     void* scratch) const {
+  void expand_images(const Operands& o, Index first_image, Index count,
+                     const ScratchOf<Memory>& scratch) const {
     const Index pairs = ceil_div(weights.hidden, tile_vectors);
     const Panels blocks(staged.rows, rows_of_block(count * pairs, staged.rows));
     parallel_for(count * pairs * blocks.count, threads, [&](Index task, int slot) {
-      Work work{memory.tile.of(scratch, slot)};
+      Work work{scratch->tile.of(scratch.data(), slot)};
       const Index band = task % blocks.count, pair = task / blocks.count % pairs,
                   n = task / blocks.count / pairs, chunk = weights.chunk_of(pair * tile_vectors),
                   v = weights.first_vector(chunk), top = blocks.first(band);
       expand(work, o, first_image + n, chunk, pair * tile_vectors - v, -d.pad_top, top,
-             top + blocks.rows(band), memory.hidden.of(scratch, int(n)) + v * staged.size());
+             top + blocks.rows(band), scratch->hidden.of(scratch.data(), int(n)) + v * staged.size());
     });
   }
-  void filter_images(const Operands& o, Index count, const Memory& memory, void* scratch) const {
+  void filter_images(const Operands& o, Index count, const ScratchOf<Memory>& scratch) const {
     const Panels blocks(d.OH, rows_of_block(count * weights.hidden, d.OH));
     parallel_for(count * weights.hidden * blocks.count, threads, [&](Index task, int) {
       const Index oh = blocks.first(task % blocks.count), v = task / blocks.count % weights.hidden,
                   n = task / blocks.count / weights.hidden, chunk = weights.chunk_of(v);
       filter(o.packed, chunk, v - weights.first_vector(chunk), blocks.rows(task % blocks.count),
-             memory.hidden.of(scratch, int(n)) + v * staged.size() + oh * d.stride_h * staged.pitch,
-             memory.middle.of(scratch, int(n)) + v * middle_size + oh * d.OW * lanes);
+             scratch->hidden.of(scratch.data(), int(n)) + v * staged.size() + oh * d.stride_h * staged.pitch,
+             scratch->middle.of(scratch.data(), int(n)) + v * middle_size + oh * d.OW * lanes);
     });
   }
-  void project_images(const Operands& o, Index first_image, Index count, const Memory& memory,
-                      void* scratch) const {
+  void project_images(const Operands& o, Index first_image, Index count,
+                      const ScratchOf<Memory>& scratch) const {
     const Index tiles = ceil_div(weights.filters, tile_vectors), all = d.OH * d.OW;
     const Panels blocks(all, rows_of_block(count * tiles, ceil_div(all, max_rows)) * max_rows);
     parallel_for(count * tiles * blocks.count, threads, [&](Index task, int slot) {
-      Work work{memory.tile.of(scratch, slot)};
+      Work work{scratch->tile.of(scratch.data(), slot)};
       const Index first = blocks.first(task % blocks.count), f = task / blocks.count % tiles * tile_vectors,
                   n = task / blocks.count / tiles;
       const Outputs outputs{first_image + n, first, first + blocks.rows(task % blocks.count), f,
                             std::min<Index>(f + tile_vectors, weights.filters)};
-      const T* middle = memory.middle.of(scratch, int(n)) + first * lanes;
-      T* sums = memory.sums.of(scratch, slot);
+      const T* middle = scratch->middle.of(scratch.data(), int(n)) + first * lanes;
+      T* sums = scratch->sums.of(scratch.data(), slot);
       for (Index chunk = 0; chunk < weights.chunks; ++chunk)
         project(work, o.packed, chunk, outputs, middle + weights.first_vector(chunk) * middle_size, sums);
       finish(o, outputs, sums);
@@ -280,8 +273,9 @@ class InvertedResidualPass {
   // `rows` rows of vector v of the chunk, of which `hidden` has what the first one reads.
   void filter(const T* packed, Index chunk, Index v, Index rows, const T* hidden, T* to) const {
     const T* weight = packed + weights.depthwise(chunk, v);
-    L::correlate(stencil.x_taps, weight, weight + weights.taps * lanes, activation(layers.depthwise), rows,
-                 d.OW, hidden + staged.margin, d.stride_h * staged.pitch, d.stride_w, to, d.OW * lanes, 1);
+    sum_rows<T>({&stencil.x_taps, weight, weight + weights.taps * lanes, d.stride_w * lanes, lanes, rows,
+                 d.stride_h * staged.pitch, d.OW * lanes, activation(layers.depthwise)},
+                d.OW, hidden + staged.margin, to);
     const Index channels = stencil.channels_of(weights.first_vector(chunk) + v);
     if (channels == lanes) return;
     for (Index i = 0; i < rows * d.OW; ++i)  // zero times a weight of zero is zero: no NaN comes in
@@ -345,7 +339,7 @@ class InvertedResidualPass {
     const double row = double(sizeof(T)) * double(lanes) *
                        (double(W::chunk_vectors) * double(d.stride_h * staged_columns + d.OW) +
                         double(weights.parts * d.OW * weights.filters));
-    const double halo = double(sizeof(T)) * double(W::chunk_vectors * L::pitch(staged_columns) * (d.KH - 1));
+    const double halo = double(sizeof(T)) * double(W::chunk_vectors * staged_columns * lanes * (d.KH - 1));
     const double room = 0.75 * double(l2_for_blocks()) - halo;
     const Index fewest = ceil_div(d.OH, std::clamp<Index>(static_cast<Index>(room / row), 1, d.OH));
     Cut best{By::bands, fewest};
@@ -393,7 +387,7 @@ class InvertedResidualPass {
       middle_size * (cut.by == By::layers ? Index{tile_vectors} : weights.filters);
   // Images that are run layer by layer at a time.
   Index images = std::clamp<Index>(Index(double(threads) * double(l2_for_blocks()) / image_bytes()), 1, s.N);
-  typename L::Staged staged{stencil.x_shape(band_rows)};
+  StagedChannels<T> staged = stencil.x_staging(band_rows);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -45,11 +45,6 @@ struct PositionBlocks {
   void set_parts(Index most) { parts = std::clamp<Index>(most, 1, std::max<Index>(blocks, 1)); }
   // Part p has the blocks [first_block(p), first_block(p + 1)).
   Index first_block(Index part) const { return part * blocks / parts; }
-
-  void describe(ConvPlan& plan) const {
-    name_blocks(
-        plan, {{"images", images}, {"output rows", rows}, {"output columns", cols}, {"partial sums", parts}});
-  }
 };
 
 // Rows [oh, oh + rows) and columns [ow, ow + cols) of the outputs of some images, in this order.
@@ -64,24 +59,17 @@ struct PositionBlock {
 template <class T>
 struct WeightGradient {
   ConvShape s;
-  Index C, F, taps;  // of one group
-  Index H, W, OH, OW;
-  Staging staging;
+  Index C = s.C / s.groups, F = s.F / s.groups, taps = s.KH * s.KW;  // of one group
+  bool flat = pointwise(s);  // positions have no neighbours: a plane is one row
+  Index H = flat ? 1 : s.H, W = flat ? s.H * s.W : s.W, OH = flat ? 1 : s.OH, OW = flat ? W : s.OW;
+  ScratchArray<Index> axis_memory{2 * (s.KH + s.KW) + Staging::memory_size(s.KH, s.KW)};
+  Index *row_taps = axis_memory.data(), *col_taps = row_taps + 2 * s.KH;
+  Staging staging{forward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, s.KW, row_taps, row_taps + s.KH),
+                  forward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, 1, col_taps, col_taps + s.KW),
+                  col_taps + 2 * s.KW};
   PositionBlocks positions;
 
-  explicit WeightGradient(const ConvShape& shape)
-      : s(shape), C(s.C / s.groups), F(s.F / s.groups), taps(s.KH * s.KW) {
-    const bool flat = pointwise(s);
-    H = flat ? 1 : s.H;
-    W = flat ? s.H * s.W : s.W;
-    OH = flat ? 1 : s.OH;
-    OW = flat ? s.H * s.W : s.OW;
-    Index *rows = axis_memory.data(), *cols = rows + 5 * s.KH;
-    staging.y.assign(rows + 2 * s.KH, s.KH);
-    staging.x.assign(cols + 2 * s.KW, s.KW);
-    staging.plan(forward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH),
-                 forward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, 1, cols, cols + s.KW));
-  }
+  explicit WeightGradient(const ConvShape& shape) : s(shape) {}
 
   double work() const { return 2.0 / 16 * s.N * s.F * C * taps * OH * OW; }
 
@@ -114,9 +102,6 @@ struct WeightGradient {
   const T* dout_of(const T* dout, const PositionBlock& block, Index image, Index group, Index f) const {
     return dout + ((image * s.groups + group) * F + f) * OH * OW + block.oh * OW + block.ow;
   }
-
- private:
-  ScratchArray<Index> axis_memory{5 * (s.KH + s.KW)};
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

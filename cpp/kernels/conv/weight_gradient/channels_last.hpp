@@ -12,34 +12,28 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Copies `channels` planes (H, W) of one image to staged[position][width], the channels being lanes.
+// Channels [c0, c0 + width) of a group of image i of a block, zero where there are none. `line_buffer` has
+// room for a staged row of each.
 template <class T>
-void stage_channels_last(const T* planes, Index channels, Index H, Index W, const Staging& s, Index oh,
-                         Index ow, Index width, T* line_buffer, T* staged) {
-  s.each_row(oh, ow, H, W, [&](Index to, Index line, Index start, const Inside& inside) {
+void stage_channels(const WeightGradient<T>& g, const PositionBlock& block, Index i, Index group, Index c0,
+                    Index width, const T* x, T* line_buffer, T* staged) {
+  const Staging& s = g.staging;
+  const Index channels = std::min(width, g.C - c0), plane = g.H * g.W;
+  const T* planes = x + (((block.first_image + i) * g.s.groups + group) * g.C + c0) * plane;
+  staged += i * s.channel_size * width;
+  s.each_row(block.oh, block.ow, g.H, g.W, [&](Index to, Index line, Index start, const Inside& inside) {
     T* dst = staged + to * width;
     if (line < 0 || channels < width || inside.first > 0 || inside.last < s.width)
       std::memset(dst, 0, s.pitch * width * sizeof(T));
     const Index count = inside.last - inside.first;
     if (line < 0 || count <= 0) return;
-    const T* src = planes + line * W + start + inside.first * s.stride_w;
+    const T* src = planes + line * g.W + start + inside.first * s.stride_w;
     dst += inside.first * width;
-    if (s.stride_w == 1) return transpose(src, H * W, channels, count, dst, width);
+    if (s.stride_w == 1) return transpose(src, plane, channels, count, dst, width);
     for (Index c = 0; c < channels; ++c)
-      copy_strided(src + c * H * W, count, s.stride_w, planes + channels * H * W, line_buffer + c * count);
+      copy_strided(src + c * plane, count, s.stride_w, planes + channels * plane, line_buffer + c * count);
     transpose(line_buffer, count, channels, count, dst, width);
   });
-}
-
-// Channels [c0, c0 + width) of a group of image i of a block, zero where there are none. `line_buffer` has
-// room for a staged row.
-template <class T>
-void stage_channels(const WeightGradient<T>& g, const PositionBlock& block, Index i, Index group, Index c0,
-                    Index width, const T* x, T* line_buffer, T* staged) {
-  const Index image = block.first_image + i;
-  stage_channels_last(x + ((image * g.s.groups + group) * g.C + c0) * g.H * g.W, std::min(width, g.C - c0),
-                      g.H, g.W, g.staging, block.oh, block.ow, width, line_buffer,
-                      staged + i * g.staging.channel_size * width);
 }
 
 // Where the staged positions of a block begin, `width` values each.
@@ -65,12 +59,6 @@ void pack_filters(const WeightGradient<T>& g, const PositionBlock& block, Index 
       pack_panel<T>([&](Index m) { return grad + m * g.OH * g.OW + r * g.OW; }, height, length, packed, left);
     }
   }
-}
-
-// The kernel for `rows` filters and one or two vectors of channels.
-template <class T>
-TileKernel<T> channel_kernel(Index rows, Index vectors) {
-  return vectors == 1 ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T, tile_vectors>(rows);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -38,24 +38,21 @@ class DotProducts {
   }
 
   void run(const WeightGradientOperands<T>& o) const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    Index* offset = memory.offset.in(scratch.data());
-    T* sums = memory.sums.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    Index* offset = scratch->offset.in(scratch.data());
+    T* sums = scratch->sums.in(scratch.data());
     g.pair_offsets(offset);
     const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
     parallel_for(parts * groups * filter_parts, threads, [&](Index task, int slot) {
       const Index at = task / filter_parts, group = at % groups, part = at / groups;
-      const Blocks some{task % filter_parts * filters.count / filter_parts,
-                        (task % filter_parts + 1) * filters.count / filter_parts};
-      const Work work{memory.staged.of(scratch.data(), slot), memory.running.of(scratch.data(), slot),
-                      memory.vectors.of(scratch.data(), slot), offset};
+      const Range some = range_of(filters.count, task % filter_parts, filter_parts);
+      const Work work{scratch->staged.of(scratch.data(), slot), scratch->running.of(scratch.data(), slot),
+                      scratch->vectors.of(scratch.data(), slot), offset};
       std::fill_n(work.staged + ones_at, ones_size, T(1));
-      const Index first = part * blocks / parts, last = (part + 1) * blocks / parts;
-      for (Index i = first; i < last; ++i) {
+      const Range own = range_of(blocks, part, parts);
+      for (Index i = own.first; i < own.last; ++i) {
         const PositionBlock block = g.block(i);  // of one image
-        add(work, block.first_image * groups + group, block, some, i == first, o);
+        add(work, block.first_image * groups + group, block, some, i == own.first, o);
       }
       const Index first_sum = sums_before(some.first);
       sum_each(work.running, sums_before(some.last) - first_sum, sums + at * sum_count + first_sum);
@@ -64,12 +61,11 @@ class DotProducts {
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = plan.tile_columns = dot_block;
-    plan.threads = threads;
-    name_blocks(plan, {{"output rows", g.positions.rows},
-                       {"output columns", g.positions.cols},
-                       {"partial sums", parts},
-                       {"parts of the filters", filter_parts}});
+    fill_in(plan, {dot_block, dot_block}, threads,
+            {{"output rows", g.positions.rows},
+             {"output columns", g.positions.cols},
+             {"partial sums", parts},
+             {"parts of the filters", filter_parts}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -93,14 +89,11 @@ class DotProducts {
     VectorAt* vectors;
     const Index* offset;
   };
-  struct Blocks {  // of filters
-    Index first, last;
-  };
   Index sums_before(Index block) const { return filters.first(block) * pair_blocks * dot_block; }
 
-  // Adds one block of output positions of an image (of one group) to the running sums of some filters, or
-  // starts them.
-  void add(const Work& work, Index image, const PositionBlock& of, const Blocks& some, bool start,
+  // Adds one block of output positions of an image (of one group) to the running sums of some blocks of
+  // filters, or starts them.
+  void add(const Work& work, Index image, const PositionBlock& of, Range some, bool start,
            const WeightGradientOperands<T>& o) const {
     const Index rows = of.rows, cols = of.cols;
     for (Index c = 0; pairs > 0 && c < g.C; ++c)

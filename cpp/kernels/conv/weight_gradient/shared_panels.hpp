@@ -21,10 +21,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 // Panels of filters and lane blocks of a result, in every group.
 struct WeightsPart {
-  Index first_panel, last_panel, first_block, last_block;
-
-  Index panels() const { return last_panel - first_panel; }
-  Index lane_blocks() const { return last_block - first_block; }
+  Range panels, lane_blocks;
 };
 
 // dw of a part, by threads that share what they stage and pack.
@@ -46,22 +43,19 @@ class SharedPanelsPart {
     // Whole runs, whose input the thread that needs it stages itself; parts of the filters, which share it,
     // where runs would leave threads idle.
     const Index tasks = g.s.groups * runs;
-    filter_parts = keep_busy(tasks, threads)
-                       ? 1
-                       : std::clamp<Index>(tasks_of_thread * threads / tasks, 1, part.panels());
+    filter_parts =
+        keep_busy(tasks, threads) ? 1 : std::clamp<Index>(tasks_of_thread * threads / tasks, 1, own_panels);
   }
 
   // Sums over blocks [first, last) of positions.
   void run(const WeightGradientOperands<T>& o, Index first, Index last) const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
+    const ScratchOf<Memory> scratch(*this);
     for (Index i = first; i < last; ++i) {
       const PositionBlock block = g.block(i);
-      staged_positions(g, block, lanes, memory.offset.in(scratch.data()));
-      prepare(memory, scratch.data(), block, o);
+      staged_positions(g, block, lanes, scratch->offset.in(scratch.data()));
+      prepare(scratch, block, o);
       parallel_for(g.s.groups * runs * filter_parts, threads, [&](Index task, int slot) {
-        add_run(memory.work(scratch.data(), slot), block, task, i > first, o);
+        add_run(scratch->work(scratch.data(), slot), block, task, i > first, o);
       });
     }
   }
@@ -93,20 +87,20 @@ class SharedPanelsPart {
   };
 
   // Packs dout of a block of positions, and stages x where several tasks share it.
-  void prepare(const Memory& memory, void* scratch, const PositionBlock& block,
+  void prepare(const ScratchOf<Memory>& scratch, const PositionBlock& block,
                const WeightGradientOperands<T>& o) const {
     const Index shared = filter_parts > 1 ? lane_blocks * block.images : 0;
-    parallel_for(g.s.groups * (shared + part.panels()), threads, [&](Index task, int slot) {
-      const Work work = memory.work(scratch, slot);
+    parallel_for(g.s.groups * (shared + own_panels), threads, [&](Index task, int slot) {
+      const Work work = scratch->work(scratch.data(), slot);
       const Index group = task % g.s.groups, at = task / g.s.groups;
       if (at < shared) return stage(work, block, at % block.images, group, at / block.images, o.x);
-      const Index panel = part.first_panel + at - shared, f = panels.first(panel);
+      const Index panel = part.panels.first + at - shared, f = panels.first(panel);
       pack_filters(g, block, group, f, panels.rows(panel), o.dout,
                    work.packed + (group * g.F + f) * block.positions());
     });
   }
 
-  Index first_channel(Index lane_block) const { return (part.first_block + lane_block) * lanes; }
+  Index first_channel(Index lane_block) const { return (part.lane_blocks.first + lane_block) * lanes; }
   T* staged_block(const Work& work, Index group, Index lane_block) const {
     return work.staged + (group * lane_blocks + lane_block) * staged_size;
   }
@@ -121,16 +115,15 @@ class SharedPanelsPart {
                const WeightGradientOperands<T>& o) const {
     const Index filter_part = task % filter_parts, run = task / filter_parts % runs;
     const Index group = task / filter_parts / runs;
-    const Index first_block = run * lane_blocks / runs, last_block = (run + 1) * lane_blocks / runs;
+    const Range blocks = range_of(lane_blocks, run, runs),
+                own = range_of(own_panels, filter_part, filter_parts);
     if (filter_parts == 1)
-      for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
+      for (Index lane_block = blocks.first; lane_block < blocks.last; ++lane_block)
         for (Index image = 0; image < block.images; ++image)
           stage(work, block, image, group, lane_block, o.x);
-    const Index last_panel = part.first_panel + (filter_part + 1) * part.panels() / filter_parts;
-    for (Index panel = part.first_panel + filter_part * part.panels() / filter_parts; panel < last_panel;
-         ++panel)
-      for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
-        add_tiles(work, block.positions(), group, lane_block, panel, add, o.dw);
+    for (Index panel = own.first; panel < own.last; ++panel)
+      for (Index lane_block = blocks.first; lane_block < blocks.last; ++lane_block)
+        add_tiles(work, block.positions(), group, lane_block, part.panels.first + panel, add, o.dw);
   }
 
   // The same for one lane block and one panel.
@@ -153,7 +146,8 @@ class SharedPanelsPart {
       }
       target.step = step;
       target.add = add_to_it;
-      channel_kernel<T>(rows, vectors)(K, work.packed + f * K, rows, work.offset, source, target);
+      const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T>(rows);
+      kernel(K, work.packed + f * K, rows, work.offset, source, target);
     };
     T* to = dw + (f * g.C + c0) * g.taps;
     if (g.taps == 1 && channels == lanes) return multiply(0, to, g.C, add);
@@ -178,14 +172,15 @@ class SharedPanelsPart {
   WeightsPart part;
   int threads;
   Panels panels{g.F};
-  Index lanes = g.channel_lanes(), lane_blocks = part.lane_blocks();
+  Index own_panels = part.panels.last - part.panels.first;
+  Index lanes = g.channel_lanes(), lane_blocks = part.lane_blocks.last - part.lane_blocks.first;
   Index staged_size = g.positions.images * g.staging.channel_size * lanes;  // of a lane block
   Index row_size = g.taps * lanes;  // of a filter's products with a lane block, [tap][lane]
   Index runs, filter_parts;
 };
 
-// A small result has sums of its own for each part of the positions, as many as the shape says, which threads
-// take whole or, where these are too few for them, a task for some rows or columns of the result.
+// A small result is summed in parts of the positions, whose number follows from the shape. A task is a part
+// or, where parts are too few for the threads, some rows or columns of one.
 template <class T>
 class SharedPanels {
   // Of a block, whose packed dout all channels share.
@@ -210,9 +205,10 @@ class SharedPanels {
     by_filters = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     // Each task of a part stages the input, or packs dout, anew.
     constexpr double gain = 1.15;
-    tasks = g.positions.parts == 1
-                ? 1
-                : splits_for(g.positions.parts, by_filters ? all.panels() : all.lane_blocks(), threads, gain);
+    tasks =
+        g.positions.parts == 1
+            ? 1
+            : splits_for(g.positions.parts, (by_filters ? all.panels : all.lane_blocks).last, threads, gain);
   }
 
   void run(const WeightGradientOperands<T>& o) const {
@@ -222,10 +218,12 @@ class SharedPanels {
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = panels.rows(0);
-    plan.tile_columns = g.channel_lanes();
-    plan.threads = threads;
-    g.positions.describe(plan);
+    const PositionBlocks& blocks = g.positions;
+    fill_in(plan, {panels.rows(0), g.channel_lanes()}, threads,
+            {{"images", blocks.images},
+             {"output rows", blocks.rows},
+             {"output columns", blocks.cols},
+             {"partial sums", blocks.parts}});
     if (g.positions.parts == 1) {
       plan.scratch_bytes = SharedPanelsPart<T>(g, all, threads).scratch_bytes();
       return;
@@ -260,11 +258,8 @@ class SharedPanels {
 
   WeightsPart weights_of(Index i) const {
     WeightsPart of = all;
-    Index& first = by_filters ? of.first_panel : of.first_block;
-    Index& last = by_filters ? of.last_panel : of.last_block;
-    const Index count = last;
-    first = count * i / tasks;
-    last = count * (i + 1) / tasks;
+    Range& own = by_filters ? of.panels : of.lane_blocks;
+    own = range_of(own.last, i, tasks);
     return of;
   }
 
@@ -272,7 +267,7 @@ class SharedPanels {
   int threads = threads_for(g.work());
   Index result_size = g.s.F * g.C * g.taps;
   Panels panels{g.F};
-  WeightsPart all{0, panels.count, 0, ceil_div(g.C, g.channel_lanes())};
+  WeightsPart all{{0, panels.count}, {0, ceil_div(g.C, g.channel_lanes())}};
   bool by_filters;  // tasks of a part are panels of filters, not lane blocks
   Index tasks;      // of a part of the positions
 };

@@ -22,7 +22,7 @@ class WinogradCorrelation {
 
  public:
   WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem)
-      : p(problem), sizes(method, p), panel_size(method.filters() * sizes.filter_stride) {
+      : p(problem), sizes{method, p}, panel_size(method.filters() * sizes.filter_stride) {
     block = block_of_tiles();
     // Small blocks read filters that no cache near the core holds too often.
     const bool far_filters = sizes.panels * panel_size * Index(sizeof(T)) > l2_for_blocks();
@@ -52,14 +52,12 @@ class WinogradCorrelation {
   void run(const T* packed) const { whole ? run_whole(packed) : run_by_block(packed); }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = sizes.tile.out_h;
-    plan.tile_columns = sizes.tile.out_w;
-    plan.threads = sizes.threads;
-    name_blocks(plan, {{"tiles", block},
-                       {"channels", whole ? chunk_of_channels() * lanes : sizes.channels},
-                       {"filters", sizes.width},
-                       {"input transformed whole", whole},
-                       {"tasks of the products", whole ? sizes.panels * groups * point_groups : blocks()}});
+    fill_in(plan, {sizes.tile.out_h, sizes.tile.out_w}, sizes.threads,
+            {{"tiles", block},
+             {"channels", whole ? chunk_of_channels() * lanes : sizes.channels},
+             {"filters", sizes.width},
+             {"input transformed whole", whole},
+             {"tasks of the products", whole ? sizes.panels * groups * point_groups : blocks()}});
     Layout layout;
     whole ? void(WholeMemory(*this, layout)) : void(BlockMemory(*this, layout));
     plan.scratch_bytes = layout.bytes();
@@ -76,8 +74,7 @@ class WinogradCorrelation {
     tiles = std::clamp<Index>(tiles, max_rows, most_tiles);
     const Index count = sizes.grid.count;
     Index blocks = ceil_div(count, tiles);
-    // Two for every thread, as long as they fill half of the registers' rows, and none that one thread alone
-    // is left with.
+    // Two blocks a thread where these fill half of a tile's rows, and none left over for one thread alone.
     if (sizes.threads > 1) blocks = std::max(blocks, std::min<Index>(2 * sizes.threads, count / least_tiles));
     while (blocks > sizes.threads && !keep_busy(blocks, sizes.threads)) ++blocks;
     return ceil_div(count, blocks);
@@ -87,8 +84,8 @@ class WinogradCorrelation {
   // of points, which part the panel that groups of tiles would each read whole.
   void cut_whole_input() {
     const int threads = sizes.threads;
-    // Whoever has some of the tiles or points cannot pack for itself, and what others packed comes from far:
-    // it takes as long as its products with 8 tiles.
+    // A task of some tiles or points reads filters that another thread packed, which takes as long as their
+    // products with 8 tiles.
     const double gain = p.prepacked ? 1.05 : std::min(2.1, 1.15 + 8.0 / double(sizes.grid.count));
     const Index most_groups = std::max<Index>(1, sizes.grid.count / least_tiles);
     const Index most_point_groups = std::max<Index>(1, sizes.tile.points() / least_points);
@@ -120,21 +117,19 @@ class WinogradCorrelation {
   // Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
   // all filters pass over them.
   void run_by_block(const T* packed) const {
-    Layout layout;
-    const BlockMemory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
+    const ScratchOf<BlockMemory> scratch(*this);
     const Index count = blocks();
     parallel_for(count, sizes.threads, [&](Index task, int slot) {
-      const Index begin = sizes.grid.count * task / count, end = sizes.grid.count * (task + 1) / count;
-      T* values = memory.values.of(scratch.data(), slot);
-      T* products = memory.products.of(scratch.data(), slot);
+      const auto [begin, end] = range_of(sizes.grid.count, task, count);
+      T* values = scratch->values.of(scratch.data(), slot);
+      T* products = scratch->products.of(scratch.data(), slot);
       for (Index q = 0; q < sizes.channel_blocks; ++q)
-        sizes.transform(p, begin, end, block, q, begin, end, memory.staged.of(scratch.data(), slot), values,
-                        block, memory.places.of(scratch.data(), slot));
+        sizes.transform(begin, end, block, q, begin, end, scratch->staged.of(scratch.data(), slot), values,
+                        block, scratch->places.of(scratch.data(), slot));
       for (Index panel = 0; panel < sizes.panels; ++panel) {
         sizes.multiply(begin, end, 0, sizes.channel_blocks, sizes.all_points(), values, block,
                        packed + panel * panel_size, sizes.filter_stride, products, block);
-        sizes.write(p, begin, end, panel, products, block);
+        sizes.write(begin, end, panel, products, block);
       }
     });
   }
@@ -174,27 +169,24 @@ class WinogradCorrelation {
   // All tiles are transformed first. Then a task takes a panel of filters for a group of tiles; where it has
   // some of the points alone, outputs are written in a loop of their own.
   void run_whole(const T* packed) const {
-    Layout layout;
-    const WholeMemory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    T* values = memory.values.in(scratch.data());
-    transform_input(memory, scratch.data());
-    if (packs_by_panel) return pack_and_multiply(memory, scratch.data());
+    const ScratchOf<WholeMemory> scratch(*this);
+    T* values = scratch->values.in(scratch.data());
+    transform_input(scratch);
+    if (packs_by_panel) return pack_and_multiply(scratch);
     const auto products_at = [&](Index panel, Index b) {
-      return memory.all_products.in(scratch.data()) + (panel * blocks() + b) * product_size();
+      return scratch->all_products.in(scratch.data()) + (panel * blocks() + b) * product_size();
     };
     parallel_for(sizes.panels * groups * point_groups, sizes.threads, [&](Index task, int slot) {
       const Index part = task % point_groups, group = task / point_groups % groups,
-                  panel = task / point_groups / groups, points = sizes.tile.points();
+                  panel = task / point_groups / groups;
       const Index last = std::min(blocks(), (group + 1) * blocks_of_group);
       for (Index b = group * blocks_of_group; b < last; ++b) {
         const Index begin = b * block, end = std::min(sizes.grid.count, begin + block);
-        T* products = point_groups > 1 ? products_at(panel, b) : memory.products.of(scratch.data(), slot);
-        sizes.multiply(begin, end, 0, sizes.channel_blocks,
-                       {points * part / point_groups, points * (part + 1) / point_groups},
+        T* products = point_groups > 1 ? products_at(panel, b) : scratch->products.of(scratch.data(), slot);
+        sizes.multiply(begin, end, 0, sizes.channel_blocks, range_of(sizes.tile.points(), part, point_groups),
                        values + begin * sizes.channels, sizes.grid.count, packed + panel * panel_size,
                        sizes.filter_stride, products, block);
-        if (point_groups == 1) sizes.write(p, begin, end, panel, products, block);
+        if (point_groups == 1) sizes.write(begin, end, panel, products, block);
       }
     });
     if (point_groups == 1) return;
@@ -203,38 +195,40 @@ class WinogradCorrelation {
     parallel_for(sizes.panels * blocks() * ranges, sizes.threads, [&](Index task, int) {
       const Index range = task % ranges, b = task / ranges % blocks(), panel = task / ranges / blocks();
       const Index begin = b * block, tiles = std::min(block, sizes.grid.count - begin);
-      const Index first = tiles * range / ranges, last = tiles * (range + 1) / ranges;
-      sizes.write(p, begin + first, begin + last, panel, products_at(panel, b) + first * sizes.width, block);
+      const Range own = range_of(tiles, range, ranges);
+      sizes.write(begin + own.first, begin + own.last, panel, products_at(panel, b) + own.first * sizes.width,
+                  block);
     });
   }
 
   // Blocks of channels and, where these are too few for the threads, ranges of tiles.
-  void transform_input(const WholeMemory& memory, void* scratch) const {
+  void transform_input(const ScratchOf<WholeMemory>& scratch) const {
     const Index count = sizes.grid.count;
     const Index ranges = splits_for(sizes.channel_blocks, ceil_div(count, least_tiles), sizes.threads);
     parallel_for(sizes.channel_blocks * ranges, sizes.threads, [&](Index task, int slot) {
-      const Index range = task % ranges;
-      sizes.transform(p, 0, count, block, task / ranges, count * range / ranges, count * (range + 1) / ranges,
-                      memory.staged.of(scratch, slot), memory.values.in(scratch), count,
-                      memory.places.of(scratch, slot));
+      const Range own = range_of(count, task % ranges, ranges);
+      sizes.transform(0, count, block, task / ranges, own.first, own.last,
+                      scratch->staged.of(scratch.data(), slot), scratch->values.in(scratch.data()), count,
+                      scratch->places.of(scratch.data(), slot));
     });
   }
 
   // Every thread takes panels of filters, whose transforms never leave its cache.
-  void pack_and_multiply(const WholeMemory& memory, void* scratch) const {
+  void pack_and_multiply(const ScratchOf<WholeMemory>& scratch) const {
     const Index count = sizes.grid.count, chunk = chunk_of_channels();
-    const T* values = memory.values.in(scratch);
+    const T* values = scratch->values.in(scratch.data());
     parallel_for(sizes.panels, sizes.threads, [&](Index panel, int slot) {
-      T* own = memory.filters.of(scratch, slot);
-      T* products = memory.products.of(scratch, slot);
+      T* own = scratch->filters.of(scratch.data(), slot);
+      T* products = scratch->products.of(scratch.data(), slot);
       for (Index first = 0; first < sizes.channel_blocks; first += chunk) {
         const Index last = std::min(sizes.channel_blocks, first + chunk);
-        transform_panel(panel, first, last, memory.taps.of(scratch, slot), own - first * lanes * sizes.width);
+        transform_panel(panel, first, last, scratch->taps.of(scratch.data(), slot),
+                        own - first * lanes * sizes.width);
         for (Index begin = 0; begin < count; begin += block) {
           const Index end = std::min(count, begin + block);
           sizes.multiply(begin, end, first, last, sizes.all_points(), values + begin * sizes.channels, count,
                          own, panel_stride(), products, block);
-          if (last == sizes.channel_blocks) sizes.write(p, begin, end, panel, products, block);
+          if (last == sizes.channel_blocks) sizes.write(begin, end, panel, products, block);
         }
       }
     });

@@ -33,33 +33,21 @@ inline void fill_offsets(Index* offset, Index count, Index step) {
 
 // The sizes of a call and its steps.
 template <class T>
-struct TileGradientPlan {
+struct GradientSizes {
   using S = Simd<T>;
   static constexpr Index lanes = S::size;
   const GradientTile<T>& tile;
   const TileGradient<T>& s;
-  Index vectors, width;    // of a panel of channels: a single vector where there are few
-  Index x_blocks, panels;  // vectors with channels, and panels of them
-  Index channels;          // filled up to whole panels
-  Index filter_blocks, filters;
-  TileGrid grid;
-  int threads;
-  Index staged_size, sum_stride;
-
-  TileGradientPlan(const GradientTile<T>& method, const TileGradient<T>& gradient)
-      : tile(method),
-        s(gradient),
-        vectors(s.C <= lanes ? 1 : tile_vectors),
-        width(vectors * lanes),
-        x_blocks(ceil_div(s.C, lanes)),
-        panels(ceil_div(s.C, width)),
-        channels(panels * width),
-        filter_blocks(ceil_div(s.F, lanes)),
-        filters(filter_blocks * lanes),
-        grid(s.grid(tile)),
-        threads(tile_threads(grid.count * tile.points(), channels, s.F)),
-        staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes),
-        sum_stride(channels * s.F + lanes) {}
+  // Of a panel of channels: a single vector where there are few.
+  Index vectors = s.C <= lanes ? 1 : tile_vectors, width = vectors * lanes;
+  Index x_blocks = ceil_div(s.C, lanes),
+        panels = ceil_div(s.C, width);  // vectors with channels; their panels
+  Index channels = panels * width;      // filled up to whole panels
+  Index filter_blocks = ceil_div(s.F, lanes), filters = filter_blocks * lanes;
+  TileGrid grid = s.grid(tile);
+  int threads = tile_threads(grid.count * tile.points(), channels, s.F);
+  Index staged_size = (tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes;
+  Index sum_stride = channels * s.F + lanes;
 
   // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
   // meet in one set of the first-level cache.

@@ -26,16 +26,10 @@ template <class T>
 using PointKernel = void (*)(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next,
                              const T* later);
 
-template <class T, int V, int... R>
-constexpr std::array<PointKernel<T>, sizeof...(R)> point_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_points<T, R + 1, V>...};
-}
-
-template <class T>
-PointKernel<T> point_kernel(Index rows, Index vectors) {
-  static constexpr auto one = point_kernels<T, 1>(std::make_integer_sequence<int, max_rows>());
-  static constexpr auto all = point_kernels<T, tile_vectors>(std::make_integer_sequence<int, max_rows>());
-  return vectors == 1 ? one[rows - 1] : all[rows - 1];
+template <class T, int V>
+PointKernel<T> point_kernel(Index rows) {
+  static constexpr auto table = kernels_by_rows<max_rows>([](auto R) { return &multiply_points<T, R(), V>; });
+  return table[rows - 1];
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

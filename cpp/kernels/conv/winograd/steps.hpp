@@ -75,25 +75,15 @@ template <class T>
 struct WinogradSizes {
   static constexpr Index lanes = Simd<T>::size;
   const CorrelationTile<T>& tile;
-  Index vectors, width;            // of a panel of filters
-  Index channel_blocks, channels;  // filled up to whole vectors
-  Index panels;
-  Index filter_stride;  // between the filters of a panel that belong to different points
-  TileGrid grid;
-  int threads;
-  Index staged_size;
-
-  WinogradSizes(const CorrelationTile<T>& method, const TileProblem<T>& p)
-      : tile(method),
-        vectors(panel_vectors(method, p)),
-        width(vectors * lanes),
-        channel_blocks(ceil_div(p.C, lanes)),
-        channels(channel_blocks * lanes),
-        panels(ceil_div(p.F, width)),
-        filter_stride(channels * width + lanes),
-        grid(p.grid(tile)),
-        threads(tile_threads(grid.count * tile.points(), channels, panels * width)),
-        staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes) {}
+  const TileProblem<T>& p;
+  Index vectors = panel_vectors(tile, p), width = vectors * lanes;  // of a panel of filters
+  Index channel_blocks = ceil_div(p.C, lanes),
+        channels = channel_blocks * lanes;  // filled up to whole vectors
+  Index panels = ceil_div(p.F, width);
+  Index filter_stride = channels * width + lanes;  // between a panel's filters of different points
+  TileGrid grid = p.grid(tile);
+  int threads = tile_threads(grid.count * tile.points(), channels, panels* width);
+  Index staged_size = (tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes;
 
   // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
   // meet in one set of the first-level cache.
@@ -103,8 +93,8 @@ struct WinogradSizes {
   // values[point][panel of tiles][c block][tile][c] of tiles [begin, end) for one block of channels, with
   // room for `room` tiles. Blocks of `block` tiles are cut into panels, so that a product reads a panel in
   // one run. Tiles [first, last) alone are transformed. `places` is scratch.
-  void transform(const TileProblem<T>& p, Index begin, Index end, Index block, Index q, Index first,
-                 Index last, T* staged, T* values, Index room, Index* places) const {
+  void transform(Index begin, Index end, Index block, Index q, Index first, Index last, T* staged, T* values,
+                 Index room, Index* places) const {
     for (Index i = begin + (first - begin) / block * block; i < last; i += block) {
       const Panels tile_panels(std::min(block, end - i));
       for (Index panel = 0; panel < tile_panels.count; ++panel)
@@ -123,26 +113,22 @@ struct WinogradSizes {
   // Sums over many channels are taken in parts of so many blocks, which keeps their rounding errors apart.
   Index channel_blocks_of_sum() const { return (tile.interpolated > 6 ? 32 : 128) / lanes; }
 
-  // Points [first, last) in the order of their filters.
-  struct PointRange {
-    Index first, last;
-  };
-  PointRange all_points() const { return {0, tile.points()}; }
+  Range all_points() const { return {0, tile.points()}; }
 
-  // Multiplies a block of tiles [begin, end) with one panel of filters at some points, or adds the products
-  // of channel blocks [first, last) to those before. `values`, with room for `room` tiles, begin with tile
-  // `begin`, `products` is [point][tile][filter] for `most` tiles; `filters` begin with block `first`,
-  // `stride` from one point to the next.
-  void multiply(Index begin, Index end, Index first, Index last, PointRange points, const T* values,
-                Index room, const T* filters, Index stride, T* products, Index most) const {
+  // Multiplies a block of tiles [begin, end) with one panel of filters at some points, in the order of
+  // their filters, or adds the products of channel blocks [first, last) to those before. `values`, with room
+  // for `room` tiles, begin with tile `begin`, `products` is [point][tile][filter] for `most` tiles;
+  // `filters` begin with block `first`, `stride` from one point to the next.
+  void multiply(Index begin, Index end, Index first, Index last, Range points, const T* values, Index room,
+                const T* filters, Index stride, T* products, Index most) const {
     const Panels tile_panels(end - begin);
     const Index part = channel_blocks_of_sum();
     const auto at = [&](Index point, Index panel, Index q) {
       return values + point * value_stride(room) + tile_panels.first(panel) * channels +
              q * tile_panels.rows(panel) * lanes;
     };
-    // Where several panels of tiles share the filters of a part, the first ones fetch the next part's, a line
-    // for every channel. A single one is over before these could arrive.
+    // Where several panels of tiles share the filters of a part, the first ones prefetch the next part's, a
+    // line for every channel. With one panel the prefetch would arrive too late.
     const Index lines =
         tile_panels.count > 1 ? ceil_div(width, line_values<T>) : 0;  // of a channel's filters
     Index number = 0;
@@ -157,16 +143,16 @@ struct WinogradSizes {
                           : q + part < last         ? at(point, 0, q + part)
                                                     : at(point + 1, 0, first);
           const T* later = i < lines ? own + blocks * lanes * (width + i * line_values<T>) : a;
-          point_kernel<T>(tile_panels.rows(i), vectors)(
-              blocks, a, own, products + point * product_stride(most) + tile_panels.first(i) * width, q > 0,
-              next, later);
+          const Index rows = tile_panels.rows(i);
+          const auto kernel = vectors == 1 ? point_kernel<T, 1>(rows) : point_kernel<T, tile_vectors>(rows);
+          kernel(blocks, a, own, products + point * product_stride(most) + tile_panels.first(i) * width,
+                 q > 0, next, later);
         }
       }
     });
   }
   // Writes the outputs of tiles [begin, end) and one panel of filters.
-  void write(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* products,
-             Index most) const {
+  void write(Index begin, Index end, Index panel, const T* products, Index most) const {
     for (Index v = 0; v < vectors && panel * width + v * lanes < p.F; ++v)
       grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
         tile.write_outputs(p, grid, products + at * width + v * lanes, width, product_stride(most), tiles,

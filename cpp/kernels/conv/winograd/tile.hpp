@@ -35,7 +35,7 @@ struct TileSizes {
   Index KH, KW, out_h, out_w, in_h, in_w, step_h, step_w, points_h, points_w, filters_h, filters_w;
   Index interpolated;  // the points of its largest F(M, K)
 
-  Index taps() const { return KH * KW; }
+  constexpr Index taps() const { return KH * KW; }
   Index points() const { return points_h * points_w; }
   Index filters() const { return filters_h * filters_w; }
   // The first point that has a filter.
@@ -60,23 +60,18 @@ template <class Down, class Across>
 struct TileOf {
   using DownAxis = Down;
   using AcrossAxis = Across;
-  static constexpr int KH = Down::taps, KW = Across::taps, taps = KH * KW;
-  static constexpr int out_h = Down::outs, out_w = Across::outs, in_h = Down::ins, in_w = Across::ins;
-  static constexpr int points_h = Down::points, points_w = Across::points;
-  static constexpr int filters_h = Down::filters, filters_w = Across::filters;
-  static constexpr bool strided = Down::step != Down::outs;
-  static constexpr TileSizes sizes = {KH,
-                                      KW,
-                                      out_h,
-                                      out_w,
-                                      in_h,
-                                      in_w,
+  static constexpr TileSizes sizes = {Down::taps,
+                                      Across::taps,
+                                      Down::outs,
+                                      Across::outs,
+                                      Down::ins,
+                                      Across::ins,
                                       Down::step,
                                       Across::step,
-                                      points_h,
-                                      points_w,
-                                      filters_h,
-                                      filters_w,
+                                      Down::points,
+                                      Across::points,
+                                      Down::filters,
+                                      Across::filters,
                                       std::max(Down::interpolated, Across::interpolated)};
 };
 
@@ -102,14 +97,14 @@ class TileTransforms {
     Packet half[to_h][from_w];
 #pragma GCC unroll 10
     for (int j = 0; j < from_w; ++j) {
-      if constexpr (K::KH > 1)
+      if constexpr (K::sizes.KH > 1)
         step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
       else
         half[0][j] = load(0, j);
     }
 #pragma GCC unroll 10
     for (int i = 0; i < to_h; ++i) {
-      if constexpr (K::KW > 1)
+      if constexpr (K::sizes.KW > 1)
         step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });
       else
         store(i, 0, half[i][0]);
@@ -119,27 +114,27 @@ class TileTransforms {
  public:
   template <class Load, class Store>
   static void input(const Load& load, const Store& store) {
-    both<K::in_h, K::in_w, K::points_h>([](auto line, const auto& d, const auto& out) { line.input(d, out); },
-                                        load, store);
+    both<K::sizes.in_h, K::sizes.in_w, K::sizes.points_h>(
+        [](auto line, const auto& d, const auto& out) { line.input(d, out); }, load, store);
   }
   template <class Load, class Store>
   static void output(const Load& load, const Store& store) {
-    both<K::points_h, K::points_w, K::out_h>(
+    both<K::sizes.points_h, K::sizes.points_w, K::sizes.out_h>(
         [](auto line, const auto& m, const auto& out) { line.output(m, out); }, load, store);
   }
   template <class Load, class Store>
   static void gradient(const Load& load, const Store& store) {
-    both<K::out_h, K::out_w, K::points_h>(
+    both<K::sizes.out_h, K::sizes.out_w, K::sizes.points_h>(
         [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
   }
   template <class Load, class Store>
   static void filter(const Load& load, const Store& store) {
-    both<K::KH, K::KW, K::filters_h>([](auto line, const auto& g, const auto& out) { line.filter(g, out); },
-                                     load, store);
+    both<K::sizes.KH, K::sizes.KW, K::sizes.filters_h>(
+        [](auto line, const auto& g, const auto& out) { line.filter(g, out); }, load, store);
   }
   template <class Load, class Store>
   static void filter_gradient(const Load& load, const Store& store) {
-    both<K::filters_h, K::filters_w, K::KH>(
+    both<K::sizes.filters_h, K::sizes.filters_w, K::sizes.KH>(
         [](auto line, const auto& s, const auto& out) { line.filter_gradient(s, out); }, load, store);
   }
 };

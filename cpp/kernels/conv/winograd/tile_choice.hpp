@@ -8,30 +8,25 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // The sizes of the correlation whose tiles are a pass's.
-template <Pass pass>
-TileShape tile_shape(const ConvShape& s) {
+inline TileShape tile_shape(const ConvShape& s, bool dx) {
   const TileShape shape(s);
-  if (pass != Pass::input_gradient) return shape;
+  if (!dx) return shape;
   return s.stride_h == 1 ? shape.transposed(s.KH, s.KW) : shape.transposed_strided();
 }
 
-// The products that the tiles of an image take for each channel and filter.
-inline double tile_products(const TileShape& s, const TileSizes& tile) {
-  return 1.0 * s.grid(tile).per_image * tile.points();
-}
-
-// body(tile) with the tile of a kernel that winograd_fits. dx is a correlation with tiles of its own at
+// body(tile) with the tile of a kernel that fits_winograd. dx is a correlation with tiles of its own at
 // stride 2.
-template <Pass pass, class Body>
+template <bool dx, class Body>
 auto with_tile(const ConvShape& s, const Body& body) {
-  constexpr bool dx = pass == Pass::input_gradient;
   if (s.stride_h == 2) return body(std::conditional_t<dx, StridedInputTile<4>, StridedTile<4>>());
   switch (10 * s.KH + s.KW) {
     case 33: {
       if constexpr (InstructionSet::large_winograd_tile) {
         // The larger tile rounds more, and has to take clearly fewer products.
-        const TileShape shape = tile_shape<pass>(s);
-        const auto products = [&](auto tile) { return tile_products(shape, tile.sizes); };
+        const TileShape shape = tile_shape(s, dx);
+        const auto products = [&](auto tile) {
+          return 1.0 * shape.grid(tile.sizes).per_image * tile.sizes.points();
+        };
         const bool fewer = products(Tile<3, 3, 4>()) >= 1.25 * products(Tile<3, 3, 5>());
         if (fewer && !s.few_weights) return body(Tile<3, 3, 5>());
       }
@@ -52,6 +47,11 @@ auto with_tile(const ConvShape& s, const Body& body) {
     default:
       return body(Tile<7, 1, 4>());
   }
+}
+// The same where all results have one type.
+template <class Body>
+auto with_tile(const ConvShape& s, bool dx, const Body& body) {
+  return dx ? with_tile<true>(s, body) : with_tile<false>(s, body);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

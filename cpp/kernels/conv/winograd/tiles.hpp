@@ -79,8 +79,9 @@ template <class T, class K, class Transform>
   for (Index t = 0; t < tiles; ++t, ++column) {
     const T* from = staged + *column * lanes;
     T* to = values + places[t];
-    transform([&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-              [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
+    transform(
+        [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
+        [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::sizes.points_w + j) * point_stride, v); });
   }
 }
 
@@ -88,7 +89,7 @@ template <class T, class K, class Transform>
 template <class T, class K>
 void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                       const TilePlaces& places, Index point_stride) {
-  transform_run<T, K>(grid, col, tiles, K::sizes.step_w, K::in_w, staged, values, places, point_stride,
+  transform_run<T, K>(grid, col, tiles, K::sizes.step_w, K::sizes.in_w, staged, values, places, point_stride,
                       [](const auto& load, const auto& store) { TileTransforms<T, K>::input(load, store); });
 }
 // A dy A' of the tiles of a run, for one vector of filters.
@@ -96,7 +97,7 @@ template <class T, class K>
 void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                          const TilePlaces& places, Index point_stride) {
   transform_run<T, K>(
-      grid, col, tiles, K::out_w, K::out_w, staged, values, places, point_stride,
+      grid, col, tiles, K::sizes.out_w, K::sizes.out_w, staged, values, places, point_stride,
       [](const auto& load, const auto& store) { TileTransforms<T, K>::gradient(load, store); });
 }
 
@@ -112,7 +113,7 @@ template <class T, class K>
 void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* packed, Index width,
                        Index filter_stride) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, all = K::taps;
+  constexpr Index lanes = S::size, all = K::sizes.taps();
   const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
               channels = std::clamp<Index>(p.C - c0, 0, lanes);
   if (filters == 0) std::fill_n(taps, filter_taps<T>(all), T(0));
@@ -127,14 +128,15 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* 
     const T* g = taps + c * all * lanes;
     T* to = packed + (c0 + c) * width;
     if (c >= channels) {
-      for (Index i = 0; i < K::filters_h * K::filters_w; ++i) S::store(to + i * filter_stride, S::zero());
+      for (Index i = 0; i < K::sizes.filters_h * K::sizes.filters_w; ++i)
+        S::store(to + i * filter_stride, S::zero());
       continue;
     }
     TileTransforms<T, K>::filter(
         [&](int i, int j) {
-          return S::load(g + (p.flipped ? all - 1 - i * K::KW - j : i * K::KW + j) * lanes);
+          return S::load(g + (p.flipped ? all - 1 - i * K::sizes.KW - j : i * K::sizes.KW + j) * lanes);
         },
-        [&](int i, int j, auto v) { S::store(to + (i * K::filters_w + j) * filter_stride, v); });
+        [&](int i, int j, auto v) { S::store(to + (i * K::sizes.filters_w + j) * filter_stride, v); });
   }
 }
 
@@ -182,16 +184,16 @@ template <class T, class K>
 void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index tile_stride,
                    Index point_stride, Index tiles, Index image, Index row, Index col, Index f0) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, most = lanes / K::out_w > 0 ? lanes / K::out_w : 1;
-  constexpr Index span = most * K::out_w;  // pixels of a row that are written at once
+  constexpr Index lanes = S::size, most = lanes / K::sizes.out_w > 0 ? lanes / K::sizes.out_w : 1;
+  constexpr Index span = most * K::sizes.out_w;  // pixels of a row that are written at once
   const Index filters = std::min(lanes, p.F - f0), plane = p.OH * p.OW, step = p.dilation_w;
   T bias[lanes] = {};
   if (p.epilogue.bias != nullptr) std::copy_n(p.epilogue.bias + f0, filters, bias);
   const auto start = S::load(bias);
-  T pixels[K::out_h * span * lanes];  // [row][pixel][filter]
+  T pixels[K::sizes.out_h * span * lanes];  // [row][pixel][filter]
   const Index top = grid.top(row) + p.origin_top;
   T* out = p.out + image * p.out_image + f0 * plane + top * p.OW;
-  const Index rows = std::min<Index>(K::out_h, ceil_div(p.OH - top, p.dilation_h));
+  const Index rows = std::min<Index>(K::sizes.out_h, ceil_div(p.OH - top, p.dilation_h));
   // Tiles that interleave fill their columns in one group, if all of them are there.
   const Index most_interleaved = step <= most ? most / step * step : 1;
   for (Index t = 0, group; t < tiles; t += group) {
@@ -200,19 +202,19 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
             : step == 1 ? std::min(most, tiles - t)
                         : std::min(most_interleaved, (tiles - t) / step * step);
     const Index inside = whole ? step : 1, outside = whole ? 1 : step;  // steps between a tile's columns
-    TileColumn column(grid, 0, K::out_w);
+    TileColumn column(grid, 0, K::sizes.out_w);
     for (Index g = 0; g < group; ++g, ++column) {
       const T* from = points + (t + g) * tile_stride;
       T* to = pixels + *column * lanes;
       TileTransforms<T, K>::output(
-          [&](int i, int j) { return S::load(from + (i * K::points_w + j) * point_stride); },
+          [&](int i, int j) { return S::load(from + (i * K::sizes.points_w + j) * point_stride); },
           [&](int i, int j, auto v) {
             v = S::add(v, start);
             S::store(to + (i * span + j * inside) * lanes, p.epilogue.add ? v : p.epilogue.activation(v));
           });
     }
-    const Index left = (step == 1 ? (col + t) * K::out_w : grid.left(col + t)) + p.origin_left;
-    const Index width = std::min(group * K::out_w, ceil_div(p.OW - left, outside));
+    const Index left = (step == 1 ? (col + t) * K::sizes.out_w : grid.left(col + t)) + p.origin_left;
+    const Index width = std::min(group * K::sizes.out_w, ceil_div(p.OW - left, outside));
     const RowColumns columns{std::max<Index>(-left, 0), width, outside};
     for (Index r = std::max<Index>(-top, 0); r < rows; ++r)
       write_row(p.epilogue, pixels + r * span * lanes, span, filters, columns,
@@ -225,17 +227,17 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
 template <class T, class K>
 void write_taps(const T* sums, Index filter_step, Index parts, Index part_step, Index channels, T* dw) {
   using S = Simd<T>;
-  T taps[K::taps * S::size];
+  T taps[K::sizes.taps() * S::size];
   TileTransforms<T, K>::filter_gradient(
       [&](int i, int j) {
-        const T* value = sums + (i * K::filters_w + j) * filter_step;
+        const T* value = sums + (i * K::sizes.filters_w + j) * filter_step;
         auto sum = S::load(value);
         for (Index part = 1; part < parts; ++part) sum = S::add(sum, S::load(value += part_step));
         return sum;
       },
-      [&](int i, int j, auto v) { S::store(taps + (i * K::KW + j) * S::size, v); });
+      [&](int i, int j, auto v) { S::store(taps + (i * K::sizes.KW + j) * S::size, v); });
   for (Index c = 0; c < channels; ++c)
-    for (Index t = 0; t < K::taps; ++t) dw[c * K::taps + t] = taps[t * S::size + c];
+    for (Index t = 0; t < K::sizes.taps(); ++t) dw[c * K::sizes.taps() + t] = taps[t * S::size + c];
 }
 
 // The tiles of a method with their transforms, for the loops around them, which are the same for all.

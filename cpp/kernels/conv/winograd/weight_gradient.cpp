@@ -1,45 +1,33 @@
 #include "kernels/conv/winograd/weight_gradient.hpp"
 
+#include "kernels/conv/units.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
-#include "kernels/conv/winograd/winograd.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-namespace {
-
+// dw of a group; planning has no operands.
 template <class T>
-const GradientTile<T>& tile_of(const ConvShape& s) {
-  return *with_tile<Pass::weight_gradient>(s, [](auto tile) { return &gradient_tile<T, decltype(tile)>; });
-}
-
-}  // namespace
-
-template <class T>
-void describe_winograd_weight_gradient(ConvPlan& plan) {
-  const TileGradient<T> gradient{{TileShape(plan.shape), nullptr, 0}, nullptr, 0, nullptr};
-  WinogradWeightGradient<T>(tile_of<T>(plan.shape), gradient).describe(plan);
-}
-
-template <class T>
-void run_winograd_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-  if (o.dw == nullptr) return;
-  const ConvShape& s = plan.shape;
+WinogradWeightGradient<T> gradient_of(const ConvShape& s, Index group, const WeightGradientOperands<T>& o) {
   const TileShape shape(s);
   const Index plane = s.H * s.W, out_plane = s.OH * s.OW;
-  for (Index group = 0; group < s.groups; ++group) {
-    const TileGradient<T> gradient{{shape, o.x + group * shape.C * plane, s.C * plane},
-                                   o.dout + group * shape.F * out_plane,
-                                   s.F * out_plane,
-                                   o.dw + group * shape.F * shape.C * s.KH * s.KW};
-    WinogradWeightGradient<T>(tile_of<T>(s), gradient).run();
-  }
+  const auto& tile = *with_tile<false>(s, [](auto chosen) { return &gradient_tile<T, decltype(chosen)>; });
+  return {tile,
+          {{shape, after(o.x, group * shape.C * plane), s.C * plane},
+           after(o.dout, group * shape.F * out_plane),
+           s.F * out_plane,
+           after(o.dw, group * shape.F * shape.C * s.KH * s.KW)}};
 }
 
-#define INSTANTIATE(T)                                           \
-  template void describe_winograd_weight_gradient<T>(ConvPlan&); \
-  template void run_winograd_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
-INSTANTIATE(float)
-INSTANTIATE(double)
-#undef INSTANTIATE
+template <class T>
+WeightGradientSteps<T> winograd_weight_gradient() {
+  return {[](ConvPlan& plan) { gradient_of<T>(plan.shape, 0, {}).describe(plan); },
+          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
+            for (Index group = 0; o.dw != nullptr && group < plan.shape.groups; ++group)
+              gradient_of<T>(plan.shape, group, o).run();
+          }};
+}
+
+template WeightGradientSteps<float> winograd_weight_gradient();
+template WeightGradientSteps<double> winograd_weight_gradient();
 
 }  // namespace cnnlib::CNNLIB_ISA

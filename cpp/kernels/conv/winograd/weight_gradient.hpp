@@ -26,10 +26,10 @@ struct SharedTiles {
   ThreadReserved<T> staged;
   Reserved<Index> offset;
 
-  SharedTiles(const TileGradientPlan<T>& plan, Index room, Layout& layout) {
-    x = layout.array<T>(plan.x_size(room));
-    y = layout.array<T>(plan.y_size(room));
-    staged = layout.per_thread<T>(plan.threads, plan.staged_size);
+  SharedTiles(const GradientSizes<T>& sizes, Index room, Layout& layout) {
+    x = layout.array<T>(sizes.x_size(room));
+    y = layout.array<T>(sizes.y_size(room));
+    staged = layout.per_thread<T>(sizes.threads, sizes.staged_size);
     offset = layout.array<Index>(2 * room);
   }
 
@@ -39,17 +39,17 @@ struct SharedTiles {
     return {room, x.in(scratch), y.in(scratch), offset.in(scratch)};
   }
   // Tasks are blocks of channels and of filters, cut into ranges of tiles where these are too few.
-  void transform(const TileGradientPlan<T>& plan, Index begin, Index end, const TransformedTiles<T>& to,
+  void transform(const GradientSizes<T>& sizes, Index begin, Index end, const TransformedTiles<T>& to,
                  void* scratch) const {
     constexpr Index least_tiles = 8;
-    const Index blocks = plan.x_blocks + plan.filter_blocks, count = end - begin;
+    const Index blocks = sizes.x_blocks + sizes.filter_blocks, count = end - begin;
     // Blocks of channels and of filters take unlike times, so that a thread needs a few tasks.
     const Index most = std::max<Index>(1, count / least_tiles),
-                ranges = splits_for(blocks, most, 4 * plan.threads);
-    parallel_for(blocks * ranges, plan.threads, [&](Index task, int slot) {
-      const Index first = count * (task % ranges) / ranges, last = count * (task % ranges + 1) / ranges;
-      plan.transform(task / ranges, begin + first, begin + last, staged.of(scratch, slot),
-                     to.from(first, plan.filters));
+                ranges = splits_for(blocks, most, 4 * sizes.threads);
+    parallel_for(blocks * ranges, sizes.threads, [&](Index task, int slot) {
+      const Range own = range_of(count, task % ranges, ranges);
+      sizes.transform(task / ranges, begin + own.first, begin + own.last, staged.of(scratch, slot),
+                      to.from(own.first, sizes.filters));
     });
   }
 };
@@ -58,26 +58,24 @@ struct SharedTiles {
 template <class T>
 class GradientByPoints {
  public:
-  explicit GradientByPoints(const TileGradientPlan<T>& tile_plan) : plan(tile_plan) {}
+  explicit GradientByPoints(const GradientSizes<T>& of) : sizes(of) {}
 
   void run() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    const TransformedTiles<T> tiles = memory.shared.tiles(chunk, scratch.data());
-    T* sums = memory.sums.in(scratch.data());
-    for (Index begin = 0; begin < plan.grid.count; begin += chunk) {
-      const Index end = std::min(plan.grid.count, begin + chunk);
-      memory.shared.transform(plan, begin, end, tiles, scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    const TransformedTiles<T> tiles = scratch->shared.tiles(chunk, scratch.data());
+    T* sums = scratch->sums.in(scratch.data());
+    for (Index begin = 0; begin < sizes.grid.count; begin += chunk) {
+      const Index end = std::min(sizes.grid.count, begin + chunk);
+      scratch->shared.transform(sizes, begin, end, tiles, scratch.data());
       // The filters of many points are the last ones, and begin.
-      parallel_for(plan.tile.filters() * plan.panels * row_parts, plan.threads, [&](Index task, int) {
-        const Index part = task % row_parts, at = task / row_parts;
-        const Index first = plan.s.F * part / row_parts, last = plan.s.F * (part + 1) / row_parts;
-        multiply_points(tiles, end - begin, plan.tile.filters() - 1 - at / plan.panels, at % plan.panels,
-                        first, last - first, begin > 0, sums);
+      parallel_for(sizes.tile.filters() * sizes.panels * row_parts, sizes.threads, [&](Index task, int) {
+        const Index at = task / row_parts;
+        const Range own = range_of(sizes.s.F, task % row_parts, row_parts);
+        multiply_points(tiles, end - begin, sizes.tile.filters() - 1 - at / sizes.panels, at % sizes.panels,
+                        own.first, own.last - own.first, begin > 0, sums);
       });
     }
-    plan.finish(sums, 1);
+    sizes.finish(sums, 1);
   }
 
   std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
@@ -87,30 +85,30 @@ class GradientByPoints {
     SharedTiles<T> shared;
     Reserved<T> sums;
     Memory(const GradientByPoints& m, Layout& layout)
-        : shared(m.plan, m.chunk, layout), sums(layout.array<T>(m.plan.sum_size())) {}
+        : shared(m.sizes, m.chunk, layout), sums(layout.array<T>(m.sizes.sum_size())) {}
   };
 
   // The products of all points with one filter point, for one panel of channels and filters [f, f + rows).
   void multiply_points(const TransformedTiles<T>& tiles, Index count, Index filter, Index panel, Index f,
                        Index rows, bool add, T* sums) const {
-    const Index first = plan.tile.first_point(filter);
+    const Index first = sizes.tile.first_point(filter);
     Index point = -1;  // a point is multiplied when the next one is known
     const auto multiply_before = [&](Index next) {
       if (point >= 0)
-        plan.multiply(tiles, count, point, panel, f, rows, add || point != first,
-                      sums + filter * plan.sum_stride + (panel * plan.s.F + f) * plan.width, next);
+        sizes.multiply(tiles, count, point, panel, f, rows, add || point != first,
+                       sums + filter * sizes.sum_stride + (panel * sizes.s.F + f) * sizes.width, next);
       point = next;
     };
-    plan.tile.each_point_of(filter / plan.tile.filters_w, filter % plan.tile.filters_w,
-                            [&](Index next, bool) { multiply_before(next); });
-    multiply_before(filter > 0 ? plan.tile.first_point(filter - 1) : -1);
+    sizes.tile.each_point_of(filter / sizes.tile.filters_w, filter % sizes.tile.filters_w,
+                             [&](Index next, bool) { multiply_before(next); });
+    multiply_before(filter > 0 ? sizes.tile.first_point(filter - 1) : -1);
   }
 
   static constexpr Index chunk_bytes = 8 << 20;
-  const TileGradientPlan<T>& plan;
-  Index chunk = even_part(plan.grid.count, plan.tiles_in(chunk_bytes));
+  const GradientSizes<T>& sizes;
+  Index chunk = even_part(sizes.grid.count, sizes.tiles_in(chunk_bytes));
   // Of the filters: at a stride a third of the points has one filter point, so that its task takes longest.
-  Index row_parts = std::clamp<Index>(plan.threads / 4, 1, std::max<Index>(1, plan.s.F / (2 * max_rows)));
+  Index row_parts = std::clamp<Index>(sizes.threads / 4, 1, std::max<Index>(1, sizes.s.F / (2 * max_rows)));
 };
 
 // Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
@@ -118,35 +116,30 @@ class GradientByPoints {
 template <class T>
 class GradientByParts {
  public:
-  GradientByParts(const TileGradientPlan<T>& tile_plan, Index part_count)
-      : plan(tile_plan), parts(part_count) {
+  GradientByParts(const GradientSizes<T>& of, Index part_count) : sizes(of), parts(part_count) {
     constexpr Index chunk_bytes = 1 << 20;
-    const Index most = plan.tiles_in(chunk_bytes), cols = plan.grid.cols;
+    const Index most = sizes.tiles_in(chunk_bytes), cols = sizes.grid.cols;
     chunk = cols <= most ? even_part(ceil_div(rows, parts), most / cols) * cols : most;
     // A task that shares its tiles with others transforms some of their values again.
     constexpr double gain = 1.25;
-    panel_parts = splits_for(parts, plan.panels, plan.threads, gain);
-    filter_parts = splits_for(parts * panel_parts, plan.filter_blocks, plan.threads, gain);
+    panel_parts = splits_for(parts, sizes.panels, sizes.threads, gain);
+    filter_parts = splits_for(parts * panel_parts, sizes.filter_blocks, sizes.threads, gain);
   }
 
   void run() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    T* sums = memory.sums.in(scratch.data());
-    Index* offset = memory.offset.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    T* sums = scratch->sums.in(scratch.data());
+    Index* offset = scratch->offset.in(scratch.data());
     fill_offsets(offset, chunk, Simd<T>::size);
-    parallel_for(parts * panel_parts * filter_parts, plan.threads, [&](Index task, int slot) {
-      const TransformedTiles<T> tiles{chunk, memory.x.of(scratch.data(), slot),
-                                      memory.y.of(scratch.data(), slot), offset};
-      const Index panel_part = task / filter_parts % panel_parts, filter_part = task % filter_parts,
-                  part = task / filter_parts / panel_parts;
-      const Block block{panel_part * plan.panels / panel_parts, (panel_part + 1) * plan.panels / panel_parts,
-                        filter_part * plan.filter_blocks / filter_parts,
-                        (filter_part + 1) * plan.filter_blocks / filter_parts};
-      add_part(part, block, tiles, memory.staged.of(scratch.data(), slot), sums + part * plan.sum_size());
+    parallel_for(parts * panel_parts * filter_parts, sizes.threads, [&](Index task, int slot) {
+      const TransformedTiles<T> tiles{chunk, scratch->x.of(scratch.data(), slot),
+                                      scratch->y.of(scratch.data(), slot), offset};
+      const Index part = task / filter_parts / panel_parts;
+      const Block block{range_of(sizes.panels, task / filter_parts % panel_parts, panel_parts),
+                        range_of(sizes.filter_blocks, task % filter_parts, filter_parts)};
+      add_part(part, block, tiles, scratch->staged.of(scratch.data(), slot), sums + part * sizes.sum_size());
     });
-    plan.finish(sums, parts);
+    sizes.finish(sums, parts);
   }
 
   std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
@@ -157,42 +150,42 @@ class GradientByParts {
     Reserved<T> sums;
     Reserved<Index> offset;
     Memory(const GradientByParts& m, Layout& layout) {
-      x = layout.per_thread<T>(m.plan.threads, m.plan.x_size(m.chunk));
-      y = layout.per_thread<T>(m.plan.threads, m.plan.y_size(m.chunk));
-      staged = layout.per_thread<T>(m.plan.threads, m.plan.staged_size);
-      sums = layout.array<T>(checked_product(m.parts, m.plan.sum_size()));
+      x = layout.per_thread<T>(m.sizes.threads, m.sizes.x_size(m.chunk));
+      y = layout.per_thread<T>(m.sizes.threads, m.sizes.y_size(m.chunk));
+      staged = layout.per_thread<T>(m.sizes.threads, m.sizes.staged_size);
+      sums = layout.array<T>(checked_product(m.parts, m.sizes.sum_size()));
       offset = layout.array<Index>(m.chunk);
     }
   };
 
-  struct Block {  // of the result: panels of channels, and blocks of filters
-    Index first_panel, last_panel, first_filters, last_filters;
+  struct Block {            // of the result
+    Range panels, filters;  // panels of channels, and blocks of filters
   };
 
   void add_part(Index part, const Block& block, const TransformedTiles<T>& tiles, T* staged, T* sums) const {
-    const Index first = rows * part / parts * plan.grid.cols,
-                last = rows * (part + 1) / parts * plan.grid.cols;
-    const Index f = block.first_filters * Simd<T>::size,
-                filters = std::min(plan.s.F, block.last_filters * Simd<T>::size) - f;
+    const Range own = range_of(rows, part, parts);
+    const Index first = own.first * sizes.grid.cols, last = own.last * sizes.grid.cols;
+    const Index f = block.filters.first * Simd<T>::size,
+                filters = std::min(sizes.s.F, block.filters.last * Simd<T>::size) - f;
     for (Index begin = first; begin < last; begin += chunk) {
       const Index end = std::min(last, begin + chunk);
-      const Index last_x = std::min(plan.x_blocks, block.last_panel * plan.vectors);
-      for (Index q = block.first_panel * plan.vectors; q < last_x; ++q)
-        plan.transform(q, begin, end, staged, tiles);
-      for (Index q = block.first_filters; q < block.last_filters; ++q)
-        plan.transform(plan.x_blocks + q, begin, end, staged, tiles);
-      plan.tile.each_point([&](Index point, Index filter, bool start) {
-        for (Index panel = block.first_panel; panel < block.last_panel; ++panel)
-          plan.multiply(tiles, end - begin, point, panel, f, filters, begin > first || !start,
-                        sums + filter * plan.sum_stride + (panel * plan.s.F + f) * plan.width);
+      const Index last_x = std::min(sizes.x_blocks, block.panels.last * sizes.vectors);
+      for (Index q = block.panels.first * sizes.vectors; q < last_x; ++q)
+        sizes.transform(q, begin, end, staged, tiles);
+      for (Index q = block.filters.first; q < block.filters.last; ++q)
+        sizes.transform(sizes.x_blocks + q, begin, end, staged, tiles);
+      sizes.tile.each_point([&](Index point, Index filter, bool start) {
+        for (Index panel = block.panels.first; panel < block.panels.last; ++panel)
+          sizes.multiply(tiles, end - begin, point, panel, f, filters, begin > first || !start,
+                         sums + filter * sizes.sum_stride + (panel * sizes.s.F + f) * sizes.width);
       });
     }
   }
 
-  const TileGradientPlan<T>& plan;
-  Index parts, rows = plan.grid.count / plan.grid.cols;  // of tiles
-  Index panel_parts, filter_parts;                       // of the tasks of a part
-  Index chunk;                                           // whole rows of tiles, where they fit
+  const GradientSizes<T>& sizes;
+  Index parts, rows = sizes.grid.count / sizes.grid.cols;  // of tiles
+  Index panel_parts, filter_parts;                         // of the tasks of a part
+  Index chunk;                                             // whole rows of tiles, where they fit
 };
 
 // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
@@ -201,17 +194,15 @@ class GradientByChannels {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  explicit GradientByChannels(const TileGradientPlan<T>& tile_plan) : plan(tile_plan) {}
+  explicit GradientByChannels(const GradientSizes<T>& of) : sizes(of) {}
 
   void run() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    const TransformedTiles<T> tiles = memory.shared.tiles(plan.grid.count, scratch.data());
-    memory.shared.transform(plan, 0, plan.grid.count, tiles, scratch.data());
-    const Index row_blocks = ceil_div(plan.s.F, rows);
-    parallel_for(plan.panels * row_blocks, plan.threads, [&](Index task, int slot) {
-      write_block(tiles, task / row_blocks, task % row_blocks * rows, memory.sums.of(scratch.data(), slot));
+    const ScratchOf<Memory> scratch(*this);
+    const TransformedTiles<T> tiles = scratch->shared.tiles(sizes.grid.count, scratch.data());
+    scratch->shared.transform(sizes, 0, sizes.grid.count, tiles, scratch.data());
+    const Index row_blocks = ceil_div(sizes.s.F, rows);
+    parallel_for(sizes.panels * row_blocks, sizes.threads, [&](Index task, int slot) {
+      write_block(tiles, task / row_blocks, task % row_blocks * rows, scratch->sums.of(scratch.data(), slot));
     });
   }
 
@@ -222,33 +213,33 @@ class GradientByChannels {
     SharedTiles<T> shared;
     ThreadReserved<T> sums;
     Memory(const GradientByChannels& m, Layout& layout)
-        : shared(m.plan, m.plan.grid.count, layout),
-          sums(layout.per_thread<T>(m.plan.threads, m.plan.tile.filters() * m.filter_step)) {}
+        : shared(m.sizes, m.sizes.grid.count, layout),
+          sums(layout.per_thread<T>(m.sizes.threads, m.sizes.tile.filters() * m.filter_step)) {}
   };
 
   // dw of a panel of channels and a block of filters from `first` on.
   void write_block(const TransformedTiles<T>& tiles, Index panel, Index first, T* sums) const {
-    const Index filters = std::min(rows, plan.s.F - first);
-    plan.tile.each_point([&](Index point, Index filter, bool start) {
-      plan.multiply(tiles, plan.grid.count, point, panel, first, filters, !start,
-                    sums + filter * filter_step);
+    const Index filters = std::min(rows, sizes.s.F - first);
+    sizes.tile.each_point([&](Index point, Index filter, bool start) {
+      sizes.multiply(tiles, sizes.grid.count, point, panel, first, filters, !start,
+                     sums + filter * filter_step);
     });
     for (Index f = 0; f < filters; ++f)
-      for (Index v = 0; v < plan.vectors && panel * plan.width + v * lanes < plan.s.C; ++v)
-        plan.write(first + f, panel * plan.width + v * lanes, sums + f * plan.width + v * lanes, filter_step,
-                   1, 0);
+      for (Index v = 0; v < sizes.vectors && panel * sizes.width + v * lanes < sizes.s.C; ++v)
+        sizes.write(first + f, panel * sizes.width + v * lanes, sums + f * sizes.width + v * lanes,
+                    filter_step, 1, 0);
   }
 
   // As many as the cache holds, or fewer where these tasks are too few for the threads.
   Index filters_of_task() const {
     constexpr Index least_rows = 4;
-    const Index most = plan.filters_of_block(l2_for_blocks() / 2);
-    const Index tasks = plan.panels * ceil_div(plan.s.F, most);
-    return ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), plan.threads));
+    const Index most = sizes.filters_of_block(l2_for_blocks() / 2);
+    const Index tasks = sizes.panels * ceil_div(sizes.s.F, most);
+    return ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), sizes.threads));
   }
 
-  const TileGradientPlan<T>& plan;
-  Index rows = filters_of_task(), filter_step = rows * plan.width + lanes;
+  const GradientSizes<T>& sizes;
+  Index rows = filters_of_task(), filter_step = rows * sizes.width + lanes;
 };
 
 // dw by Winograd's method, in one of three orders. Their sums differ in order, so that only the shape
@@ -257,14 +248,14 @@ template <class T>
 class WinogradWeightGradient {
  public:
   WinogradWeightGradient(const GradientTile<T>& tile, const TileGradient<T>& gradient)
-      : s(gradient), plan(tile, s) {
+      : s(gradient), sizes{tile, s} {
     constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
                     few_tiles = 96, block_bytes = 512 << 10;
-    const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T));
-    const Index blocks = plan.panels * ceil_div(s.F, plan.filters_of_block(block_bytes));
+    const Index tiles = sizes.grid.count, sums = sizes.sum_size() * Index(sizeof(T));
+    const Index blocks = sizes.panels * ceil_div(s.F, sizes.filters_of_block(block_bytes));
     const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
     // A power of two: the usual numbers of threads share it evenly, and need not split parts.
-    const Index rows = tiles / plan.grid.cols;  // of tiles, of which a part has some
+    const Index rows = tiles / sizes.grid.cols;  // of tiles, of which a part has some
     parts = fewest_parts;
     while (2 * parts <= std::min(most_parts, rows) && parts * tiles_of_part <= tiles) parts *= 2;
     order = tiles >= tiles_of_part && rows >= parts && sums <= most_sums ? Order::parts
@@ -277,12 +268,10 @@ class WinogradWeightGradient {
   }
 
   void describe(ConvPlan& to) const {
-    to.tile_rows = plan.tile.out_h;
-    to.tile_columns = plan.tile.out_w;
-    to.threads = plan.threads;
-    name_blocks(to, {{"channels", plan.width},
-                     {"filters", order == Order::channels ? plan.filters_of_block(l2_for_blocks() / 2) : s.F},
-                     {"partial sums", order == Order::parts ? parts : 1}});
+    fill_in(to, {sizes.tile.out_h, sizes.tile.out_w}, sizes.threads,
+            {{"channels", sizes.width},
+             {"filters", order == Order::channels ? sizes.filters_of_block(l2_for_blocks() / 2) : s.F},
+             {"partial sums", order == Order::parts ? parts : 1}});
     in_order([&](const auto& method) { to.scratch_bytes = method.scratch_bytes(); });
   }
 
@@ -293,16 +282,16 @@ class WinogradWeightGradient {
   void in_order(const Body& body) const {
     switch (order) {
       case Order::parts:
-        return body(GradientByParts<T>(plan, parts));
+        return body(GradientByParts<T>(sizes, parts));
       case Order::channels:
-        return body(GradientByChannels<T>(plan));
+        return body(GradientByChannels<T>(sizes));
       case Order::points:
-        return body(GradientByPoints<T>(plan));
+        return body(GradientByPoints<T>(sizes));
     }
   }
 
   TileGradient<T> s;
-  TileGradientPlan<T> plan;
+  GradientSizes<T> sizes;
   Index parts;
   Order order;
 };

@@ -44,29 +44,25 @@ class RowCorrelation {
   }
 
   void run(const T* packed) const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    Index* offset = memory.offset.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    Index* offset = scratch->offset.in(scratch.data());
     tiles.term_offsets(offset);
     parallel_for(s.N * s.groups * tiles.bands, threads, [&](Index task, int slot) {
       const Index image = task / tiles.bands, group = image % s.groups;
-      T* values = memory.values.of(scratch.data(), slot);
+      T* values = scratch->values.of(scratch.data(), slot);
       tiles.transform(o.in + image * tiles.C * s.H * s.W, task % tiles.bands,
-                      memory.line.of(scratch.data(), slot), values);
-      const Work work{values, offset, packed + group * group_size(), memory.products.of(scratch.data(), slot),
-                      memory.line.of(scratch.data(), slot)};
+                      scratch->line.of(scratch.data(), slot), values);
+      const Work work{values, offset, packed + group * group_size(),
+                      scratch->products.of(scratch.data(), slot), scratch->line.of(scratch.data(), slot)};
       multiply_band(work, task % tiles.bands, o.epilogue.from(group * tiles.F),
                     o.out + image * tiles.F * s.OH * s.OW);
     });
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = 1;
-    plan.tile_columns = row_outs;
-    plan.threads = threads;
     plan.packed_bytes = packed_size() * sizeof(T);
-    name_blocks(plan, {{"output rows", tiles.rows}, {"terms", tiles.terms}, {"filters", panels.rows(0)}});
+    fill_in(plan, {1, row_outs}, threads,
+            {{"output rows", tiles.rows}, {"terms", tiles.terms}, {"filters", panels.rows(0)}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 

@@ -15,7 +15,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 // The sums of a part of the bands run lane by lane, until the part is closed:
 //
-//   [block of filters][point][block of terms][filter][term][lane], then db [filter][lane]
+//   [block of filters]([point][block of terms][filter][term], then db [filter])[lane]
 template <class T>
 class RowGradient {
   using S = Simd<T>;
@@ -26,8 +26,8 @@ class RowGradient {
   RowGradient(const ConvShape& shape, bool dw_wanted)
       : tiles(shape), with_dw(dw_wanted), filters(tiles.F, dot_block) {
     term_blocks = with_dw ? ceil_div(tiles.terms, dot_block) : 0;
-    products = tiles.F * tiles.tile.points * term_blocks * dot_block;
-    sum_count = products + tiles.F;
+    products = tiles.tile.points * term_blocks * dot_block;
+    sum_count = tiles.F * (products + 1);
     parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * tiles.bands);
     threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                           double(with_dw ? tiles.terms * tiles.tile.points : row_outs));
@@ -35,60 +35,45 @@ class RowGradient {
   }
 
   void run(const WeightGradientOperands<T>& o) const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    const Scratch scratch(layout.bytes());
-    T* sums = memory.sums.in(scratch.data());
-    Index* offset = memory.offset.in(scratch.data());
-    VectorAt* vectors = memory.vectors.in(scratch.data());
+    const ScratchOf<Memory> scratch(*this);
+    T* sums = scratch->sums.in(scratch.data());
+    Index* offset = scratch->offset.in(scratch.data());
+    VectorAt* vectors = scratch->vectors.in(scratch.data());
     tiles.term_offsets(offset);
     for (Index i = 0; i < most_vectors_of_band(); ++i) vectors[i] = {i * lanes, i * lanes};
     const Index bands = s.N * tiles.bands;
     parallel_for(parts * s.groups * filter_parts, threads, [&](Index task, int slot) {
       const Index filter_part = task % filter_parts, at = task / filter_parts;
       const Index group = at % s.groups, part = at / s.groups;
-      const Blocks blocks{filter_part * filters.count / filter_parts,
-                          (filter_part + 1) * filters.count / filter_parts};
+      const Range blocks = range_of(filters.count, filter_part, filter_parts),
+                  own = range_of(bands, part, parts);
       const Work work{offset,
                       vectors,
-                      memory.x.of(scratch.data(), slot),
-                      memory.y.of(scratch.data(), slot),
-                      memory.line.of(scratch.data(), slot),
-                      memory.running.of(scratch.data(), slot)};
-      const auto each_range = [&](const auto& run) {  // of sums
-        run(first_product(blocks.first), first_product(blocks.last));
-        run(products + first_filter(blocks.first), products + first_filter(blocks.last));
-      };
-      each_range([&](Index first, Index last) {
-        std::fill(work.running + first * lanes, work.running + last * lanes, T(0));
-      });
-      for (Index i = part * bands / parts; i < (part + 1) * bands / parts; ++i)
+                      scratch->x.of(scratch.data(), slot),
+                      scratch->y.of(scratch.data(), slot),
+                      scratch->line.of(scratch.data(), slot),
+                      scratch->running.of(scratch.data(), slot)};
+      const Index first_sum = sums_before(blocks.first), sum_end = sums_before(blocks.last);
+      std::fill(work.running + first_sum * lanes, work.running + sum_end * lanes, T(0));
+      for (Index i = own.first; i < own.last; ++i)
         add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, blocks, o);
-      each_range([&](Index first, Index last) {
-        sum_each(work.running + first * lanes, last - first, sums + at * sum_count + first);
-      });
+      sum_each(work.running + first_sum * lanes, sum_end - first_sum, sums + at * sum_count + first_sum);
     });
     parallel_for(s.groups * filters.count, threads, [&](Index task, int) {
       const Index group = task / filters.count, block = task % filters.count;
-      T* total = sums + group * sum_count;
-      for (Index part = 1; part < parts; ++part) {
-        const T* more = total + part * s.groups * sum_count;
-        const Index first = first_product(block), f = products + first_filter(block);
-        add_to(total + first, more + first, first_product(block + 1) - first);
-        add_to(total + f, more + f, filters.rows(block));
-      }
+      const Index size = sums_before(block + 1) - sums_before(block);
+      T* total = sums + group * sum_count + sums_before(block);
+      for (Index part = 1; part < parts; ++part) add_to(total, total + part * s.groups * sum_count, size);
       finish(total, group, block, o);
     });
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = 1;
-    plan.tile_columns = row_outs;
-    plan.threads = threads;
-    name_blocks(plan, {{"output rows", tiles.rows},
-                       {"terms", tiles.terms},
-                       {"partial sums", parts},
-                       {"parts of the filters", filter_parts}});
+    fill_in(plan, {1, row_outs}, threads,
+            {{"output rows", tiles.rows},
+             {"terms", tiles.terms},
+             {"partial sums", parts},
+             {"parts of the filters", filter_parts}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -116,30 +101,22 @@ class RowGradient {
     T *x, *y, *line, *running;
   };
 
-  struct Blocks {  // of filters
-    Index first, last;
-  };
-
-  // Where a block's filters begin, and their products; of the block behind the last, where these end.
-  Index first_filter(Index block) const { return block == filters.count ? tiles.F : filters.first(block); }
-  Index first_product(Index block) const {
-    return first_filter(block) * tiles.tile.points * term_blocks * dot_block;
-  }
+  // Of the blocks before this one, which may be that behind the last.
+  Index sums_before(Index block) const { return filters.first(block) * (products + 1); }
 
   Index most_vectors_of_band() const { return ceil_div(tiles.rows * tiles.cols, lanes); }
   // Between the points of a filter's y'.
   Index y_step() const { return most_vectors_of_band() * lanes + lanes; }
 
   // Adds a band of an image (of one group) to the running sums of some blocks of filters.
-  void add_band(const Work& work, Index image, Index band, Blocks blocks,
+  void add_band(const Work& work, Index image, Index band, Range blocks,
                 const WeightGradientOperands<T>& o) const {
     const Index positions = tiles.band_positions(band);
     if (with_dw) tiles.transform(o.x + image * tiles.C * s.H * s.W, band, work.line, work.x);
     const T* dout = o.dout + image * tiles.F * s.OH * s.OW + band * tiles.rows * s.OW;
-    T* running = work.running + first_product(blocks.first) * lanes;
-    T* db = work.running + (products + first_filter(blocks.first)) * lanes;
     for (Index block = blocks.first; block < blocks.last; ++block) {
       const Index height = filters.rows(block);
+      T *running = work.running + sums_before(block) * lanes, *db = running + height * products * lanes;
       for (Index i = 0; i < height; ++i, db += lanes)
         transform_gradient(work, dout + (filters.first(block) + i) * s.OH * s.OW, positions,
                            work.y + i * tiles.tile.points * y_step(), db);
@@ -177,15 +154,14 @@ class RowGradient {
   // dw and db of a block of filters of a group, as far as they are wanted.
   void finish(const T* sums, Index group, Index block, const WeightGradientOperands<T>& o) const {
     const Index points = tiles.tile.points, height = filters.rows(block);
-    const T* of_block = sums + first_product(block);
     const auto total = [&](Index i, Index p, Index k) {
       const Index pair = (k / dot_block * height + i) * dot_block + k % dot_block;
-      return of_block[p * height * term_blocks * dot_block + pair];
+      return sums[p * height * term_blocks * dot_block + pair];
     };
     T s_of[most_row_points * lanes], taps[most_row_points * lanes];
     for (Index i = 0; i < height; ++i) {
       const Index f = filters.first(block) + i;
-      if (o.db != nullptr) o.db[group * tiles.F + f] = sums[products + f];
+      if (o.db != nullptr) o.db[group * tiles.F + f] = sums[height * products + i];
       if (!with_dw) continue;
       T* dw = o.dw + (group * tiles.F + f) * tiles.C * s.KH * s.KW;
       for (Index k = 0; k < tiles.terms; k += lanes) {
@@ -204,7 +180,8 @@ class RowGradient {
   const ConvShape& s = tiles.s;
   bool with_dw;
   Panels filters;
-  Index term_blocks, products, sum_count, parts, filter_parts;
+  Index term_blocks, parts, filter_parts;
+  Index products, sum_count;  // of a filter; sums of all
   int threads;
 };
 

@@ -73,8 +73,7 @@ class RowTiles {
         width_(round_up(cols + (tile.points * s.stride_w - 1) / parts_, Simd<T>::size)) {
     Index* at = axis_memory_.data();
     for (Index a = 0; a < s.KH; ++a) at[a] = a * s.dilation_h - s.pad_top;
-    y_.assign(at + s.KH, s.KH);
-    y_.plan({s.KH, s.stride_h, at, at});
+    y_.split({s.KH, s.stride_h, at, at}, at + s.KH);
     set_rows(rows_of_band<T>(s, C * y_.count, y_.reach));
   }
 

@@ -107,7 +107,7 @@ inline Index row_points(const ConvShape& s) { return row_taps(s) + row_outs - 1;
 inline Index row_terms(const ConvShape& s) { return s.C / s.groups * s.KH * s.stride_w; }
 
 // Rows of outputs whose transformed inputs, of `phases` phases of rows that reach `reach` rows beyond, stay
-// in a second-level cache. Of no particular one: the sums of dw are a band's, and results must not depend on
+// in a second-level cache. Its size is a constant, since dw is summed band by band: bits must not depend on
 // the machine.
 template <class T>
 Index rows_of_band(const ConvShape& s, Index phases, Index reach) {

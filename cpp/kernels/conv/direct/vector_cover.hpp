@@ -12,11 +12,11 @@ struct LaneRange {
 
 // The vectors that cover a block of output positions: vector v reads the block's input from source[v] on; its
 // useful lanes are ranges first[v] to first[v + 1].
-struct LanePlan {
+struct VectorCover {
   Index* source;
   Index* first;
   LaneRange* ranges;
-  Index rows = 0, cols = 0;  // of the block that the plan is for
+  Index rows = 0, cols = 0;  // of the block at hand
   Index vectors = 0;
   bool all_whole = false;  // every vector useful in every lane, in one row
 
@@ -35,9 +35,9 @@ struct LanePlan {
 
   // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
   // `inside`: nothing outside a row may be read, so the last vector, where it is not full, begins earlier.
-  // `once`: nothing is added to an output later, so that one may be made twice.
-  void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col,
-            bool inside, bool once) {
+  // `once`: outputs are stored and never added to, so that overlapping vectors may both write one.
+  void set_block(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col,
+                 bool inside, bool once) {
     if (pitch == block_cols && out_row == block_cols &&
         out_col == 1) {  // rows without margins are one long row
       block_cols *= block_rows;
