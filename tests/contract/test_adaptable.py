@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cnnlib import layers, load_model, save_model
 from cnnlib.gradient_check import grad_check_sparse
-from cnnlib.models import ConvNet, Graph, Node
+from cnnlib.models import ConvNet, Graph, GraphNet, Node
 from cnnlib.solver import Solver
 from training import interpreted
 
@@ -63,6 +63,26 @@ def test_heads_on_heads_have_names_of_their_own():
     model = net().cut().with_head(8, seed=0).with_head(3, seed=0)
     assert {"W_head1", "W_head2"} <= model.params.keys()
     assert model.loss(X).shape == (6, 3)
+
+
+def test_heads_have_free_names():
+    graph = Graph([Node("affine", ("input",), "head2", ("W_head2", None))], output="head2")
+    assert [node.output for node in graph.with_head(3, hidden=4)][1::2] == ["head1", "head3"]
+
+
+def test_norms_that_share_their_statistics_still_do_in_a_cut():
+    bn_param = {"mode": "train"}
+    nodes = [Node("batchnorm", ("input",), "a", ("g", "h"), (bn_param,))]
+    nodes += [Node("relu", ("a",), "b"), Node("batchnorm", ("b",), "c", ("g", "h"), (bn_param,))]
+    whole = GraphNet(Graph(nodes, output="c"), {"g": np.ones(3), "h": np.zeros(3)}, 3, dtype=np.float64)
+    model = whole.cut("c")
+    assert len(model.bn_params) == 1
+    assert model.bn_params[0] is not bn_param
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    targets = np.zeros((5, 3))
+    for net in (whole, model):
+        net.loss(x, targets, "mse")
+    np.testing.assert_array_equal(model.loss(x), whole.loss(x))
 
 
 def test_frozen_layers_have_no_gradient_and_no_dx(monkeypatch):

@@ -54,10 +54,18 @@ class Model:
     # Values ---------------------------------------------------------------------------------------------
 
     def normal(self, *shape, low=None):
+        dtype = self.arrays["x"].dtype
+        alike = [tensor.name for tensor in self.tensors if self.arrays[tensor.name].shape == shape]
+        alike = [name for name in alike if self.arrays[name].dtype == dtype]
+        if low is None and alike and self.chance(20):
+            return self.arrays[self.pick(*alike)]  # the same numbers, under their name or another
         array = self.rng.standard_normal(shape) if low is None else self.rng.uniform(low, low + 1.5, shape)
-        return np.asarray(array).astype(self.arrays["x"].dtype)
+        return np.asarray(array).astype(dtype)
 
     def tensor(self, array):
+        known = [tensor.name for tensor in self.tensors if self.arrays[tensor.name] is array]
+        if known and self.chance(70):
+            return known[0]
         name = f"t{len(self.tensors)}"
         self.tensors.append(numpy_helper.from_array(np.asarray(array), name))
         self.arrays[name] = np.asarray(array)
@@ -107,10 +115,10 @@ class Model:
     def shape(self, name):
         return self.arrays[name].shape
 
-    def proto(self, open_sizes):
-        """The ModelProto: sizes of the input are names where they are open."""
-        x, output = self.arrays["x"], self.features[-1]
-        needed, nodes = {output}, []
+    def proto(self, open_sizes, outputs=None):
+        """The ModelProto: sizes of the input are names where they are open; None: it gives the last value."""
+        x, outputs = self.arrays["x"], outputs or self.features[-1:]
+        needed, nodes = {*outputs}, []
         for node in reversed(self.nodes):
             if node.output[0] in needed:
                 needed.update(node.input)
@@ -121,7 +129,7 @@ class Model:
             nodes,
             "net",
             [helper.make_tensor_value_info("x", kind, sizes)],
-            [helper.make_tensor_value_info(output, _KINDS[self.arrays[output].dtype.name], None)],
+            [helper.make_tensor_value_info(name, _KINDS[x.dtype.name], None) for name in outputs],
             [tensor for tensor in self.tensors if tensor.name in needed],
         )
         return helper.make_model(
@@ -444,6 +452,16 @@ def instance_norm(m, x):
     return m.add("InstanceNormalization", [x, m.constant(m.normal(C)), m.constant(m.normal(C))], **attributes)
 
 
+def group_norm_by_reshape(m, x):
+    """As exporters write it: groups of channels as the channels of a sequence."""
+    C = m.shape(x)[1]
+    G = m.pick(*[g for g in (1, 2, 3, C) if C % g == 0])
+    groups = m.add("Reshape", [x, m.constant(np.array([0, G, -1]))])
+    normed = groups and instance_norm(m, groups)
+    target = m.add("Shape", [x]) if m.chance(50) else m.constant(np.array([0, *m.shape(x)[1:]]))
+    return normed and m.add("Reshape", [normed, target])
+
+
 def group_norm(m, x):
     if m.opset < 18:
         return None
@@ -688,16 +706,20 @@ def viewed(m, x):
 
 
 def sandwiched(m, x):
-    """An operator on pixels whose channels are last."""
+    """An operator on pixels whose channels are last, or on their rows as if these were channels."""
     last = m.add("Transpose", [x], perm=[0, 2, 3, 1])
-    made = m.pick(activation, arithmetic, softmax, clip)(m, last) if last else None
-    return made and m.add("Transpose", [made], perm=[0, 3, 1, 2])
+    made = m.pick(activation, arithmetic, softmax, clip, batch_norm, *LAST)(m, last) if last else None
+    return made and len(m.shape(made)) == 4 and m.add("Transpose", [made], perm=[0, 3, 1, 2])
+
+
+LAST = [prelu, concat, joined, instance_norm, reduce_mean, conv, pool, resize, dropout, flattened]
 
 
 ANYWHERE = [activation, activation, prelu, clip, softmax, dropout, cast, written_out, arithmetic, arithmetic]
 ANYWHERE += [joined, joined, concat, batch_norm, layer_norm]
 OF_IMAGES = [conv, conv, conv, conv_transpose, pool, pool, pool, padded_pool, pad, resize, resize]
-OF_IMAGES += [instance_norm, group_norm, layer_norm_of_pixels, matmul_of_pixels, sandwiched, viewed]
+OF_IMAGES += [instance_norm, group_norm, layer_norm_of_pixels, matmul_of_pixels, sandwiched, sandwiched]
+OF_IMAGES += [group_norm_by_reshape, viewed]
 TO_PIXELS = [global_pool, global_pool, reduce_mean]
 OF_ROWS = [gemm, gemm, gemm, matmul, viewed]
 OF_SEQUENCES = [conv, pool]

@@ -1,5 +1,8 @@
 """Eight-bit networks in ONNX files: what is read and written, and what ONNX Runtime makes of them."""
 
+import re
+import warnings
+
 import cnnlib
 import numpy as np
 import pytest
@@ -17,10 +20,11 @@ from cnnlib.inference import Predictor
 from cnnlib.inference.quantization.parts import BYTE_KINDS
 from cnnlib.models import ConvNet, GraphNet
 from cnnlib.onnx.saving import _model_proto
-from hypothesis import given
+from hypothesis import event, given
 from onnx.reference import ReferenceEvaluator
 from onnx_nets import model, run_elsewhere
 from quantized_onnx import networks
+from random_networks import graph_nets, outcome
 from strategies import examples
 from training import trained_norms
 
@@ -59,6 +63,34 @@ def test_random_files_are_read_and_written(network):
             np.testing.assert_array_equal(again(X), predictor(X))
         if X is x:  # in the written file the sizes are fixed
             check_alike(predictor, written, X, step, len(kinds))
+
+
+@examples(80)
+@given(graph_nets(np.float32))
+def test_random_networks_are_written(net):
+    """What calibration makes of them: the same bits when it is read again, and nearly so elsewhere."""
+    calibration, x = images(net.input_dim, 12), images(net.input_dim, 3, seed=5)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # few images say little
+        predictor = outcome(lambda x: cnnlib.prepare(net, precision="int8", calibration=x), calibration)
+    if isinstance(predictor, str):
+        event("not prepared")
+        return
+    written = outcome(lambda p: _model_proto("cnnlib.onnx.save", p, "N"), predictor)
+    if isinstance(written, str):
+        event("not written")
+        assert re.match(r"cnnlib\.onnx\.save: node '", written)
+        return
+    layers, got = {node.layer for node in predictor._graph}, predictor(x)
+    wanted = run_elsewhere(written, x)
+    assert np.abs(got - wanted).mean() <= 0.05 * np.abs(got).max()
+    again = outcome(cnnlib.onnx.load, written)
+    if isinstance(again, str):
+        event("not read again")
+        assert layers & {"adaptive_avg_pool", "adaptive_max_pool"}, again
+    elif layers <= BYTE_KINDS:
+        event("read again")
+        np.testing.assert_array_equal(again(x), got)
 
 
 NETS = ("resnet8", "mobile-small", "vgg-small")

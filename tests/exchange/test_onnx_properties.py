@@ -170,6 +170,28 @@ def test_models_are_computed_right_or_refused_by_name(counts, data):
         check_another_size(counts, data, net, prepared, proto, x)
 
 
+@prop
+@given(st.data())
+def test_several_outputs_are_computed_right(counts, data):
+    model = data.draw(models())
+    if len(model.features) < 3:
+        return
+    values = st.sampled_from(model.features[1:])
+    names = data.draw(st.lists(values, min_size=2, max_size=3, unique=True))
+    proto, x = model.proto("N", names), model.arrays["x"]
+    net, refusal = result(proto, cnnlib.onnx.load, proto)
+    if net is None:
+        assert NAMES_A_NODE.match(refusal), f"{refusal}\n{onnx.printer.to_text(proto)}"
+        counts["  of several outputs refused"] += 1
+        return
+    counts["  of several outputs right"] += 1
+    scores = net.loss(x)
+    assert list(scores) == names
+    for name, got in scores.items():
+        if not near(got, model.arrays[name]):
+            check_right(name, got, model.proto("N", [name]), x)
+
+
 def check_another_size(counts, data, net, prepared, proto, x):
     sizes = [size + data.draw(st.integers(0, 3)) for size in x.shape[2:]]
     other = np.random.default_rng(1).standard_normal((*x.shape[:2], *sizes)).astype(x.dtype)

@@ -106,6 +106,12 @@ class TestRoundTrip:
         assert loaded.classes == ("a", "b b", "ç", "d")
         assert getattr(loaded, "frozen", ()) == getattr(trained, "frozen", ())
 
+    def test_no_label_smoothing_may_be_an_integer(self, tmp_path):
+        model = MODELS["ConvNet"]()
+        model.label_smoothing = 0
+        cnnlib.save_model(model, tmp_path / "m")
+        assert cnnlib.load_model(tmp_path / "m").label_smoothing == 0
+
     def test_training_goes_on_alike(self, trained, tmp_path):
         cnnlib.save_model(trained, tmp_path / "m")
         loaded = cnnlib.load_model(tmp_path / "m")

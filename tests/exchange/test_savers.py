@@ -22,7 +22,7 @@ from training import assert_same_bits, running_statistics
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
-from random_networks import IMAGES, models, other_size, outcome, specs
+from random_networks import IMAGES, graph_nets, models, other_size, outcome, specs
 from strategies import examples
 
 searching = examples(60)
@@ -198,3 +198,36 @@ def test_pickled_classifiers(spec, shape, dtype, flat):
     for other in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
         assert_same_bits(other.model_.params, made.model_.params)
         assert_alike(other.predict_proba, made.predict_proba, [X, larger])
+
+
+@st.composite
+def several(draw):
+    """A network whose outputs are two or three of its values, and that of each alone."""
+    net = draw(graph_nets(most=6))
+    values = [node.output for node in net.graph()]
+    assume(len(values) > 1)
+    names = draw(st.lists(st.sampled_from(values), min_size=2, max_size=3, unique=True))
+    return varied(net.cut(names)), names
+
+
+@searching
+@given(several())
+def test_several_outputs(folder, drawn):
+    net, names = drawn
+    cnnlib.save_model(net, folder / "several.npz")
+    predictor = cnnlib.prepare(net)
+    predictor.save(folder / "several")
+    for x in images_for(net):
+        want, prepared = outcome(net.loss, x), outcome(predictor, x)
+        assert_same_bits(outcome(cnnlib.load(folder / "several.npz").loss, x), want)
+        assert_same_bits(outcome(cnnlib.load(folder / "several"), x), prepared)
+        if isinstance(want, str):
+            assert isinstance(prepared, str)
+            continue
+        assert list(want) == list(prepared) == names
+        for name in names:
+            assert_same_bits(net.cut(name).loss(x), want[name])
+            if net.dtype == np.float64:  # in float32 a norm may make much of a rounding
+                finite = np.isfinite(want[name])
+                bound = 1e-7 * np.abs(want[name][finite]).max(initial=1)
+                np.testing.assert_allclose(prepared[name][finite], want[name][finite], rtol=0, atol=bound)

@@ -211,7 +211,7 @@ NETS = {
         *(nn.AdaptiveMaxPool2d((3, 4)), nn.Flatten()),
     ),
     "clamped": lambda: Net(
-        lambda m, x: m.head(functional.relu6(m.conv(x)).clamp(0, 6).clamp(min=0)),
+        lambda m, x: m.head(functional.relu6(m.conv(x)).clamp(0, 6).clamp(min=0).clamp(0, 0.7)),
         conv=conv(4, 3),
         head=nn.Sequential(*HEAD),
     ),
@@ -338,6 +338,15 @@ def test_weights_go_back_and_through_a_file(name, tmp_path, rng):
     np.testing.assert_allclose(
         net.loss(X), other.eval()(torch.tensor(X)).detach().numpy(), rtol=1e-10, atol=1e-12
     )
+
+
+def test_weights_of_a_norm_that_is_the_module_itself_go_back():
+    module = nn.BatchNorm2d(4)
+    net = cnnlib.torch.load(module, DIM)
+    net.params["weight"][:] = 2
+    net.bn_params[0]["running_mean"][:] = 3
+    cnnlib.torch.copy_weights(net, module)
+    assert (module.weight.tolist(), module.running_mean.tolist()) == ([2.0] * 4, [3.0] * 4)
 
 
 def test_weights_that_the_module_lacks_are_named():
@@ -472,7 +481,8 @@ REFUSED = {
     r"Linear '0': linear takes \(N, D\) here, got \('N', 4, 9, 8\)": seq(lambda: nn.Linear(8, 2)),
     r"LayerNorm '0': layer_norm takes \(N, D\)": seq(lambda: nn.LayerNorm(8)),
     r"PReLU '0': the operator aten.prelu.default has no counterpart": seq(nn.PReLU),
-    r"Hardtanh '0': values are clamped to": seq(nn.Hardtanh),
+    r"Hardtanh '0': clips to \[-1\.0, 1\.0\]": seq(nn.Hardtanh),
+    r"clamp: values are clamped to numbers alone": function(lambda x: x.clamp(min=x.mean((2, 3), True))),
     r"SELU '0': ": seq(nn.SELU),
     r"ZeroPad2d '0': padding of less than nothing": seq(lambda: nn.ZeroPad2d(-1)),
     r"view: \(N, 4, 9, 8\) cannot become \(N, 2, 2, 9, 8\)": function(lambda x: x.view(-1, 2, 2, 9, 8)),

@@ -16,6 +16,7 @@ ACTIVATIONS = {
     "hardswish": nn.Hardswish,
     "hardsigmoid": nn.Hardsigmoid,
     "clamp": lambda **options: nn.Hardtanh(0, 6, **options),
+    "clamp to 1": lambda **options: nn.Hardtanh(0, 1, **options),
     "gelu": nn.GELU,
     "gelu tanh": lambda: nn.GELU("tanh"),
     "sigmoid": nn.Sigmoid,
@@ -77,6 +78,7 @@ class Builder:
         self.draw, self.module = draw, Drawn().eval()
         self.values = [torch.zeros(2, *sample, dtype=torch.float64)]
         self.kinds = ["image"]  # what each value is: image, last (channels), row, gate (N, C, 1, 1)
+        self.layers = []  # each with the kinds of values that it takes and makes
 
     def pick(self, *options):
         return self.draw(st.sampled_from(options))
@@ -109,10 +111,9 @@ class Builder:
     def layer(self, layer, i, kind):
         """A step that is a layer of the module on value i."""
         layer = randomised(layer).double().eval()
-        place = len(self.module.layers)
         if self.step(f"{layer}(v{i})", lambda v: layer(v[i]), kind):
             self.module.layers.append(layer)
-            assert place + 1 == len(self.module.layers)
+            self.layers.append((layer, self.kinds[i], kind))
 
     def chosen(self, kinds):
         """A value of one of these kinds, mostly the last; None if there is none."""
@@ -146,6 +147,14 @@ def randomised(layer):
                 nn.init.uniform_(part.weight, 0.5, 1.5)
                 nn.init.uniform_(part.bias, -0.5, 0.5)
     return layer
+
+
+def again(b, i):
+    """A layer that has been called before, with its weights and statistics."""
+    fitting = [(layer, made) for layer, taken, made in b.layers if taken == b.kinds[i]]
+    if fitting:
+        layer, made = b.pick(*fitting)
+        b.step(f"again {layer}(v{i})", lambda v: layer(v[i]), made)
 
 
 # Steps on images ---------------------------------------------------------------------------------------
@@ -495,7 +504,7 @@ def unusual(b, i):
     b.step(text.format(f"v{i}"), lambda v: way(v[i]), made)
 
 
-COMMON = [activation, functional_activation, arithmetic, joined, joined, concatenated, dropout]
+COMMON = [activation, functional_activation, arithmetic, joined, joined, concatenated, dropout, again]
 STEPS = {
     "image": [
         *(conv, conv, conv, conv, padded_conv, conv_transpose, norm, norm, max_pool, avg_pool, adaptive_pool),

@@ -240,6 +240,15 @@ def test_flattened_images_and_sums_stay_bytes():
     assert len(nodes[2].inputs) == 2  # it adds the sum's other term
 
 
+def test_a_convolution_of_one_pixel_has_more_at_another_size():
+    net = ConvNet([{"conv": 4, "size": 3, "pad": 0}, "pixels"], (3, 3, 3), 2, seed=0)
+    predictor = cnnlib.prepare(net, precision="int8", calibration=images(200, shape=(3, 3, 3)))
+    for shape in ((3, 3, 3), (3, 5, 4)):
+        x = images(4, seed=2, shape=shape)
+        want = net.loss(x)
+        assert np.abs(predictor(x) - want).max() < 0.3 * np.abs(want).max()
+
+
 def test_networks_have_the_reference_s_bits_everywhere(net):
     predictor = cnnlib.prepare(net, precision="int8", calibration=images(20))
     assert all(row.precision == "int8" for row in predictor.quantization())
@@ -374,6 +383,8 @@ def test_bad_arguments():
         ({"precision": "int8", "calibration": images(2), "float32": ["conv 99"]}, "names no layer 'conv 99'"),
         ({"precision": "int8", "calibration": images(2), "ranges": "median"}, "ranges must be one of"),
         ({"precision": "float32", "dtype": np.float64}, "contradicts"),
+        ({"precision": "int8", "calibration": images(2), "dtype": np.float64}, "contradicts dtype float64"),
+        ({"ranges": "minmax"}, "for precision='int8'"),
     ):
         with pytest.raises(ValueError, match=why):
             cnnlib.prepare(net, **arguments)
@@ -381,6 +392,12 @@ def test_bad_arguments():
         cnnlib.prepare(net, precision="int8", calibration=3)
     with pytest.raises(ValueError, match="computes in float32"):
         cnnlib.prepare(net).quantization()
+
+
+def test_calibration_of_one_value_is_told_whatever_the_input_is_called():
+    net = GraphNet(Graph([Node("relu", ("x",), "y")], "x", "y"), {}, (3, 8, 8))
+    with pytest.raises(ValueError, match="one value alone, 2: "):
+        cnnlib.prepare(net, precision="int8", calibration=np.full((4, 3, 8, 8), 2.0))
 
 
 def test_batches_and_folders_calibrate_too(tmp_path):

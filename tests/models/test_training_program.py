@@ -211,6 +211,21 @@ def test_shared_parameters_run_layer_by_layer(rng):
     assert not compiled(shared, rng.standard_normal((4, 3)))
 
 
+def test_norms_that_share_running_statistics_move_them_one_after_the_other(rng):
+    shared = {"mode": "train"}
+    graph = chain(
+        ("affine", ("W", "b"), ()),
+        ("batchnorm", ("g1", "h1"), (shared,)),
+        ("relu", (), ()),
+        ("batchnorm", ("g2", "h2"), (shared,)),
+    )
+    shapes = {"W": (3, 3), "b": 3, "g1": 3, "h1": 3, "g2": 3, "h2": 3}
+    params = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    net = GraphNet(graph, params, (3,), dtype=np.float64)
+    X, y, twin = rng.standard_normal((4, 3)), np.array([0, 1, 2, 0]), interpreted(net)
+    assert bits(net, X, y) == bits(twin, X, y)
+
+
 def test_a_new_algorithm_of_convolution_counts_at_once(rng):
     net = ConvNet([{"conv": 16}, {"conv": 16}], (3, 16, 16), 3, seed=0)
     X, y = minibatch(net, 2, rng)

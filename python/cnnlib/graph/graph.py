@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnlib import layers
 from cnnlib._params import hint, positive_int
-from cnnlib.graph import joins
+from cnnlib.graph.joins import forward_of
 
 # Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
 JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
@@ -224,14 +224,12 @@ class Graph:
         sizes = [] if hidden is None else [positive_int("with_head", "hidden", hidden)]
         sizes.append(positive_int("with_head", "num_classes", num_classes))
         taken = {name for node in self.nodes for name in (node.output, *node.params)}
-        number = next(n for n in itertools.count(1) if not {f"head{n}", f"W_head{n}"} & taken)
-        for place, size in enumerate(sizes):
+        heads = (f"head{n}" for n in itertools.count(1) if not {f"head{n}", f"W_head{n}"} & taken)
+        for place, (size, value) in enumerate(zip(sizes, heads)):
             if place > 0:
                 graph.append(Node("relu", (graph.output,), f"{graph.output} (relu)"))
-            value = f"head{number + place}"
-            graph.append(
-                Node("affine", (graph.output,), value, (f"W_{value}", f"b_{value}"), (), f"affine {size}")
-            )
+            params = f"W_{value}", f"b_{value}"
+            graph.append(Node("affine", (graph.output,), value, params, (), f"affine {size}"))
         return graph
 
     def _last_features(self) -> str:
@@ -364,6 +362,12 @@ def fresh(name: str, taken: Container[str], mark: str = "'") -> str:
     return name
 
 
+def numbered(name: str, taken: Container[str]) -> str:
+    """The name if it is free, else ``name.2`` or the first free one behind it."""
+    names = (name if n == 1 else f"{name}.{n}" for n in itertools.count(1))
+    return next(free for free in names if free not in taken)
+
+
 def rows_of(node: Node, shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
     """What a norm of rows takes of an image: rows, channels of each, values of a channel, C and pixels."""
     C, S = shape[0], math.prod(shape[1:])
@@ -407,7 +411,6 @@ def parameters_of(layer: str) -> tuple[str, ...]:
 @functools.cache
 def _signature(layer: str) -> tuple[tuple[str, ...], inspect.Signature]:
     """Of a layer: the names of its parameters, and the signature of the arguments behind them."""
-    function = joins.FORWARD[layer] if layer in JOINS else getattr(layers, f"{layer}_forward")
-    given = [p for p in inspect.signature(function).parameters.values() if p.kind != p.KEYWORD_ONLY]
+    given = [p for p in inspect.signature(forward_of(layer)).parameters.values() if p.kind != p.KEYWORD_ONLY]
     roles = tuple(p.name for p in given if p.name in _PARAMETERS)
     return roles, inspect.Signature([p for p in given if p.name not in (*_VALUES, *_PARAMETERS)])

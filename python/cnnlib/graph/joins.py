@@ -113,6 +113,11 @@ BACKWARD: dict[str, Callable[[Array, Any, Sequence[bool]], _Gradients]] = {
 }
 
 
+def forward_of(layer: str) -> Callable[..., tuple[Array, Any]]:
+    """The function that computes a layer of a graph."""
+    return FORWARD.get(layer) or getattr(layers, f"{layer}_forward")
+
+
 def _spread(where: str, x: Array, y: Array) -> Array:
     """y in a shape that NumPy spreads over x: its own, or that of a value for each channel."""
     if x.shape == y.shape:

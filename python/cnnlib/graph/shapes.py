@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from cnnlib._params import check_keys, choice, number, pair
+import numpy as np
+
+from cnnlib._params import check_keys, choice, number, pair, positive_int
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_axes, pool_axes
@@ -18,6 +20,12 @@ from cnnlib.layers.resizing import _upsampling
 Shape: TypeAlias = tuple[int, ...]  # of one sample
 _MOST = 2**55  # numbers: more than that is no size, and sums of their bytes might overflow
 _KINDS = {1: "(N, D)", 3: "images (N, C, H, W)"}
+
+
+def checked_dim(where: str, input_dim: Any) -> Shape:
+    """The shape of a sample, a size or several, as a tuple of sizes of at least 1."""
+    sizes = np.atleast_1d(np.asarray(input_dim, dtype=object))
+    return tuple(positive_int(where, "input_dim", size) for size in sizes)
 
 
 def shapes(
@@ -224,9 +232,9 @@ def _positive(function, name, value):
 
 
 _JOINED = ("add", "multiply", "concat")
-_ELEMENTWISE = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "softmax")
+ELEMENTWISE = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "softmax")
 _RULES: dict[str, Callable[..., Shape]] = {
-    **dict.fromkeys(_ELEMENTWISE, _same),
+    **dict.fromkeys(ELEMENTWISE, _same),
     **dict.fromkeys(("leaky_relu", "elu", "scale"), _by_number),
     "gelu": _gelu,
     "dropout": _dropout,

@@ -22,6 +22,7 @@ from cnnlib.inference.fusion import operations
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.activations import _softmax
 from cnnlib.models.graph_model import warn_of_bytes
+from cnnlib.models.summary import aligned
 
 _BYTE = np.dtype(np.uint8)
 _MOST_SIZES = 8  # sizes of images whose weights stay packed
@@ -147,11 +148,9 @@ class Predictor:
         for node in operations(self._graph):
             shape = "x".join(map(str, network.shapes[node.output]))
             arrays = [self._params[name] for name in node.params if name is not None]
-            rows.append(
-                (node.label, shape, f"{sum(array.size for array in (*arrays, *_statistics(node))):,}")
-            )
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+            count = sum(array.size for array in (*arrays, *_statistics(node)))
+            rows.append((node.label, shape, f"{count:,}"))
+        lines = aligned(rows, "<<>")
         arena, packed = size_text(network.arena_bytes), size_text(network.packed_bytes)
         return "\n".join([*lines, f"arena: {arena} a sample; packed weights: {packed}"])
 

@@ -67,8 +67,8 @@ def prepare(
     TypeError
         For what has no graph of layers, and for another dtype.
     ValueError
-        For calibration that is empty, of another shape, not finite or of one value, or given for another
-        precision. For int8 of a network with several outputs.
+        For calibration that is empty, of another shape, not finite or of one value; options of int8 for
+        another precision, or a `dtype` that contradicts it. For int8 of a network with several outputs.
         For a layer that is not known here, an unknown algorithm, and a ConvNet whose filters wait for
         `initialize`.
 
@@ -84,7 +84,7 @@ def prepare(
     """
     if isinstance(model, Predictor):  # an eight-bit network of cnnlib.onnx.load
         others = precision not in (None, model.precision) or dtype not in (None, model.dtype)
-        if others or calibration is not None or len(float32) or algorithm != "auto":
+        if others or calibration is not None or len(float32) or (algorithm, ranges) != ("auto", "mse"):
             raise ValueError(f"prepare: the model is a predictor of {model.precision} already")
         return model
     if isinstance(model, type) or not callable(getattr(model, "graph", None)):
@@ -94,11 +94,12 @@ def prepare(
     refuse_uninitialized("prepare", model)
     if precision is not None:
         choice("prepare", "precision", precision, ("int8", "float32", "float64"))
-        if precision != "int8" and dtype is not None and real_dtype("prepare", dtype, TypeError) != precision:
+        computed = "float32" if precision == "int8" else precision
+        if dtype is not None and real_dtype("prepare", dtype, TypeError) != computed:
             raise ValueError(f"prepare: precision {precision!r} contradicts dtype {np.dtype(dtype)}")
-        dtype = np.float32 if precision == "int8" else np.dtype(precision)
-    if precision != "int8" and (calibration is not None or len(float32)):
-        raise ValueError("prepare: calibration and float32 are for precision='int8'")
+        dtype = np.dtype(computed)
+    if precision != "int8" and (calibration is not None or len(float32) or ranges != "mse"):
+        raise ValueError("prepare: calibration, float32 and ranges are for precision='int8'")
     own = real_dtype("prepare", model.dtype if dtype is None else dtype, TypeError)
     graph, params = fold(model.graph(), model.params, own, algorithm)
     classes = getattr(model, "classes", None)

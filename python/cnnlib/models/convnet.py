@@ -12,8 +12,9 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
 from cnnlib._typing import Array
+from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_model import described, keeps_arguments
-from cnnlib.models.graph_net import GraphNet, checked_dim
+from cnnlib.models.graph_net import GraphNet
 from cnnlib.models.spec.builder import Builder, whitening_filters
 from cnnlib.models.spec.reading import resolve, split_head
 from cnnlib.models.summary import table

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from cnnlib._params import choice, number, positive_int, probability, real_dtype, type_name
 from cnnlib._params.random import random_stream
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.graph.shapes import refuse_channels_last
+from cnnlib.graph.shapes import checked_dim, refuse_channels_last
 from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.state import check_state_fits, restore, snapshot
@@ -105,8 +105,7 @@ class FullyConnectedNet(GraphModel):
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
 
-        input_shape = np.atleast_1d(np.asarray(input_dim, dtype=object))
-        self._input_dim = tuple(positive_int(where, "input_dim", d) for d in input_shape)
+        self._input_dim = checked_dim(where, input_dim)
         D = math.prod(self._input_dim)
         if not isinstance(hidden_dims, Iterable):
             raise TypeError(f"{where}: hidden_dims must be a list of integers, got {type_name(hidden_dims)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
-from cnnlib.graph.shapes import batch_of, check_samples, shapes
+from cnnlib.graph.shapes import batch_of, check_samples, checked_dim, shapes
 from cnnlib.models.graph_model import GraphModel, described
 from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.summary import Stage, node_stages, table
@@ -311,9 +312,10 @@ class GraphNet(GraphModel):
 
     def _with_graph(self, graph: Graph, new: Params, input_dim: tuple[int, ...] | None = None) -> GraphNet:
         """A network of this one's nodes and parameters, copied, and of new ones."""
-        nodes = [
-            Node(n.layer, n.inputs, n.output, n.params, tuple(map(_copied, n.args)), n.label) for n in graph
-        ]
+        args = {
+            id(arg): _copied(arg) for node in graph for arg in node.args
+        }  # what nodes share they still do
+        nodes = [replace(node, args=tuple(args[id(arg)] for arg in node.args)) for node in graph]
         names = dict.fromkeys(name for node in nodes for name in node.params if name is not None)
         params = {name: new[name] if name in new else self.params[name].copy() for name in names}
         net = GraphNet(
@@ -353,11 +355,6 @@ def _criterion(where, outputs, losses, weights):
         raise TypeError(f"{where}: losses must be one for each of {', '.join(outputs)}, got {losses!r}")
     check_keys(where, "losses", losses, outputs, outputs)
     return WeightedLosses({name: losses[name] for name in outputs}, weights, where=where)
-
-
-def checked_dim(where: str, input_dim: int | Sequence[int]) -> tuple[int, ...]:
-    """Shape of a sample as a tuple of sizes, all at least 1."""
-    return tuple(positive_int(where, "input_dim", size) for size in np.atleast_1d(input_dim).tolist())
 
 
 def _arrays(where, graph, params, dtype):

@@ -41,7 +41,6 @@ class Step:
         self.hands_on = node.layer in _HANDING_ON
         self._names, self._args = node.params, node.args
         self._trained = [None if name in frozen else name for name in node.params]
-        self._forward, self._backward = f"{node.layer}_forward", f"{node.layer}_backward"
         weights = zip(("dw", "db"), node.params, strict=False)
         # A tuple: for a list the layers would take the longer way around their fast entry.
         self._weights = tuple(need for need, name in weights if name and name not in frozen)
@@ -50,7 +49,7 @@ class Step:
 
     def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
         values = [None if name is None else params[name] for name in self._names]
-        return getattr(layers, self._forward)(*xs, *values, *self._args)
+        return joins.forward_of(self.node.layer)(*xs, *values, *self._args)
 
     def scores(self, params: Mapping[str, Array], *xs: Array) -> Array:
         """The output alone, in test mode."""
@@ -61,7 +60,7 @@ class Step:
 
     def backward(self, dout: Array, cache: Any, grads: Gradients) -> Sequence[Wanted]:
         """Write the gradients of the parameters that are trained to `grads`; return those of the inputs."""
-        backward = getattr(layers, self._backward)
+        backward = getattr(layers, f"{self.node.layer}_backward")
         if self._choosy:  # it can leave gradients out
             needs = self._weights if not self.needs[0] else ("dx", *self._weights) if self._some else None
             dx, *values = backward(dout, cache, needs=needs)
@@ -81,9 +80,6 @@ class Step:
 
 class JoinStep(Step):
     """A node of :mod:`cnnlib.graph.joins`."""
-
-    def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
-        return joins.FORWARD[self.node.layer](*xs, *self.node.args)
 
     def backward(self, dout: Array, cache: Any, grads: Gradients) -> Sequence[Wanted]:
         return joins.BACKWARD[self.node.layer](dout, cache, self.needs)

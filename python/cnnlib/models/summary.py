@@ -39,10 +39,15 @@ def table(stages: Iterable[Any], input_dim: Sequence[int], num_params: int, mult
     for label, stage in listed(stages):
         rows.append((label, shape_text(stage.shape), _count(stage.num_params), _count(stage.multiply_adds)))
     rows.append(("total", "", _count(num_params), _count(multiply_adds)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(_aligned, row, widths, "<<>>")).rstrip() for row in rows]
-    rule = "-" * (sum(widths) + 6)
+    lines = aligned(rows, "<<>>")
+    rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def aligned(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """A line for each row, its cells in columns, each at one side of its column: '<' or '>'."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map("{:{}{}}".format, row, sides, widths)).rstrip() for row in rows]
 
 
 def listed(stages: Iterable[Any], indent: str = "", prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -75,10 +80,6 @@ def _multiply_adds(node: Node, params: Params, before: Sequence[int], after: Seq
     if node.layer == "affine":
         return w.size
     return math.prod(w.shape[1:]) * math.prod(before if node.layer == "conv_transpose" else after)
-
-
-def _aligned(text: str, width: int, side: str) -> str:
-    return f"{text:{side}{width}}"
 
 
 def _count(number: int) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
-from cnnlib.graph.shapes import check_samples
+from cnnlib.graph.shapes import check_samples, checked_dim
 from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
 from cnnlib.models.spec.builder import Builder
 
@@ -115,11 +115,11 @@ class ThreeLayerConvNet(GraphModel):
 
 def _image_size(where, input_dim):
     """`input_dim` as C, H, W, large enough for a 2x2 pool."""
-    if np.ndim(input_dim) != 1 or len(input_dim) != 3:
+    sizes = checked_dim(where, input_dim)
+    if len(sizes) != 3:
         raise ValueError(f"{where}: input_dim must be (C, H, W), got {input_dim!r}")
-    C, H, W = (positive_int(where, "input_dim", size) for size in input_dim)
-    if min(H, W) < 2:
+    if min(sizes[1:]) < 2:
         raise ValueError(
             f"{where}: a 2x2 pool needs images of at least 2x2 pixels, got input_dim {input_dim!r}"
         )
-    return C, H, W
+    return sizes

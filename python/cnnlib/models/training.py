@@ -167,6 +167,8 @@ class CompiledTraining:
         bn_param = node.args[-1]
         if any(name in self._frozen for name in node.params[-2:]):
             raise LookupError("a norm that is frozen")
+        if any(bn_param is other for _, other, _ in self._norms):
+            raise LookupError("norms of the same running statistics, which the second moves on")
         self._norms.append((function, bn_param, C))
         return len(self._norms) - 1
 

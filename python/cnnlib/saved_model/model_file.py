@@ -96,7 +96,7 @@ def save_model(
     content = {
         "model": described_model,
         **state,
-        "label_smoothing": model.label_smoothing,
+        "label_smoothing": float(model.label_smoothing),
         "preprocess": described,
         "classes": classes,
     }

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from cnnlib._params import same_sides
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.torch.tensors import as_array, from_array, operator, pair, prepare, torch_threads
 
@@ -89,8 +90,7 @@ def sides(
     if padding == "same":
         if list(stride) != [1, 1]:
             raise ValueError(f"conv2d: padding='same' is defined at stride 1, got stride {tuple(stride)}")
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel)]
-        return [side for total in totals for side in (total // 2, total - total // 2)]
+        return [side for d, k in zip(dilation, kernel) for side in same_sides(1, d * (k - 1) + 1, 1)]
     if isinstance(padding, str) and padding != "valid":
         raise ValueError(f"conv2d: padding must be 'same', 'valid' or numbers, got {padding!r}")
     vertical, horizontal = pair("conv2d", "padding", 0 if padding == "valid" else padding)

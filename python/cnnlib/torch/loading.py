@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cnnlib._params import positive_int
 from cnnlib.graph.graph import fresh
 from cnnlib.graph.importing import Builder, Feature
+from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aten import IGNORED, OPERATORS, Call
 from cnnlib.torch.aten.call import title
@@ -86,8 +86,8 @@ def _under_torchs_names(net: GraphNet) -> dict[str, NDArray[Any]]:
         if node.layer == "affine" and node.params[0] is not None:
             arrays[node.params[0]] = net.params[node.params[0]].T
         if node.layer in ("batchnorm", "spatial_batchnorm"):
-            layer = str(node.params[0]).rpartition(".")[0]
-            arrays |= {f"{layer}.{name}": node.args[0][name] for name in _STATISTICS}
+            layer = "".join(str(node.params[0]).rpartition(".")[:2])  # with its dot; none of a norm alone
+            arrays |= {f"{layer}{name}": node.args[0][name] for name in _STATISTICS}
     return arrays
 
 
@@ -162,7 +162,8 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
         float32: a module of 16-bit floats is computed as ``module.float()`` would be.
 
         What is trained is what eval mode shows: batch norm and dropout change with the mode, and whatever
-        else differs in training (stochastic depth, auxiliary heads) is left out.
+        else differs in training (stochastic depth, auxiliary heads) is left out. A batch norm without scale
+        and shift (``affine=False``) has nothing to train, and uses its running statistics in training, too.
 
         Images may have another height and width if the module then makes the same calls. If a number in
         them was computed from ``x.shape``, or ``interpolate`` goes to a size instead of by a factor, the
@@ -186,7 +187,7 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     ((5, 10), ['0.weight', '0.bias', '3.weight', '3.bias'])
     """
     _check_module(module)
-    shape = tuple(positive_int("load", "input_dim", size) for size in np.atleast_1d(input_dim).tolist())
+    shape = checked_dim("load", input_dim)
     _refuse_cumulative_averages(module)
     floating = [t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     example = torch.zeros(_EXAMPLES, *shape, dtype=floating[0] if floating else torch.float32)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from cnnlib._typing import Array, Params
-from cnnlib.graph.graph import OF_A_SIZE, Graph, Node
+from cnnlib.graph.graph import OF_A_SIZE, Graph, Node, numbered
 from cnnlib.graph.shapes import batch_of, shape_behind
 
 Sides: TypeAlias = tuple[tuple[int, int], ...]  # of each axis: ((top, bottom), (left, right)) of images
@@ -139,11 +139,7 @@ class Builder:
 
     def free_output(self, wanted: str) -> str:
         """A name that no value has: the wanted one, or that with a number."""
-        name, count = wanted, 1
-        while name in self._shapes:
-            count += 1
-            name = f"{wanted}.{count}"
-        return name
+        return numbered(wanted, self._shapes)
 
     def parameter(self, name: str, array: Array) -> str:
         """Add a parameter; one that is there in another form stays, and the new one gets another name."""
@@ -151,12 +147,10 @@ class Builder:
             self.params[name] = array
             return name
         variants = self._variants.setdefault(name, {_digest(self.params[name]): name})
-        digest, count = _digest(array), len(variants)
-        while digest not in variants:
-            count += 1
-            if f"{name}.{count}" not in self.params:
-                variants[digest] = f"{name}.{count}"
-                self.params[variants[digest]] = array
+        digest = _digest(array)
+        if digest not in variants:
+            variants[digest] = numbered(name, self.params)
+            self.params[variants[digest]] = array
         return variants[digest]
 
     def follows(self, feature: Feature) -> bool:

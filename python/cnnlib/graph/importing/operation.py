@@ -164,6 +164,16 @@ class Operation(ABC):
         """x * factor; x itself where the network's numbers do not tell the factor from 1."""
         return x if abs(factor - 1) < np.finfo(self.net.dtype).eps else self.same("scale", x, factor)
 
+    def clipped(self, x: Feature, low: float, high: float) -> Feature:
+        """min(max(x, low), high): from 0 to a bound ReLU6 of what is scaled to it."""
+        if (low, high) == (-math.inf, math.inf):
+            return x
+        if low != 0 or high <= 0:
+            self.fail(f"clips to [{low}, {high}]; here the lower bound is 0 and the upper one above it")
+        if high > np.finfo(np.float32).max / 2:  # some exporters write the largest number for none
+            return self.same("relu", x)
+        return self.scaled(self.same("relu6", self.scaled(x, 6 / high)), high / 6)
+
     def averaged(self, x: Feature, *, keep: bool, images: bool = False) -> Feature:
         """The mean of each plane of images; with `keep` still (N, C, 1, 1), in the graph if `images`."""
         if images:

@@ -48,10 +48,15 @@ def bytes_serve(node: Node, shapes: Shapes) -> bool:
     return layer in TABLES or layer == "concat"
 
 
-def gives_scores(node: Node, output: str, shapes: Shapes, readers: Counter[str]) -> bool:
-    """Whether an operation with weights may write the network's output in float32."""
+def gives_scores(node: Node, graph: Graph, output: str, shapes: Shapes, readers: Counter[str]) -> bool:
+    """Whether an operation with weights may write the network's output in float32: numbers, of one pixel.
+
+    Images of another size may give a convolution's output more pixels.
+    """
     alone = node.output == output and readers[output] == 1 and rectified(node)[1] is None
-    return alone and int(np.prod(shapes[output][1:])) == 1
+    if not alone or int(np.prod(shapes[output][1:])) != 1:
+        return False
+    return weighted_layer(node) == "affine" or bool(graph.why_fixed()) or output not in graph.following()
 
 
 class ByteGraph:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib import layers
 from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array
-from cnnlib.graph import joins
 from cnnlib.graph.graph import Node, last_reads
+from cnnlib.graph.joins import forward_of
 from cnnlib.inference.fusion import rectified
 from cnnlib.inference.quantization.weights import Observed
 
@@ -58,9 +57,8 @@ def _folder(path: str | os.PathLike[str], input_dim: tuple[int, ...]) -> np.ndar
 def evaluate(node: Node, arrays: Mapping[str, Array], xs: Sequence[Array]) -> Array:
     """What an operation in floats makes of its inputs."""
     layer, bound = rectified(node)
-    function: Any = joins.FORWARD.get(layer) or getattr(layers, f"{layer}_forward")
     params = [None if name is None else arrays[name] for name in node.params]
-    out, _ = function(*xs, *params, *node.args)
+    out, _ = forward_of(layer)(*xs, *params, *node.args)
     return out if bound is None else np.clip(out, 0, None if np.isinf(bound) else bound)
 
 
@@ -106,6 +104,6 @@ def observe(
         raise ValueError("prepare: calibration has no images")
     if seen[start].low == seen[start].high:
         raise ValueError(
-            f"prepare: calibration has one value alone, {seen['input'].low:g}: it says nothing of the ranges"
+            f"prepare: calibration has one value alone, {seen[start].low:g}: it says nothing of the ranges"
         )
     return seen, first

@@ -58,21 +58,14 @@ def shape_behind(
     node: Node, inputs: Sequence[tuple[int, ...]], params: Sequence[Array | None]
 ) -> tuple[int, ...]:
     """The shape of a sample of an operation's output."""
-    x, w = inputs[0], params[0] if params else None
-    options = node.args[0]
-    if node.layer == "byte_conv":
-        plain = replace(node, layer="conv", inputs=node.inputs[:1], args=(options["conv_param"],))
-        return shapes.shape_behind(plain, inputs[:1], (w, None))
-    if node.layer == "byte_affine":
-        return shapes.shape_behind(replace(node, layer="affine", args=()), inputs, (w, None))
-    if node.layer.endswith("_pool"):
-        args = (options["pool_param"],) if "pool_param" in options else ()
-        return shapes.shape_behind(
-            replace(node, layer=node.layer.removeprefix("byte_"), args=args), inputs, ()
-        )
-    if node.layer == "byte_concat":
-        return shapes.shape_behind(replace(node, layer="concat", args=()), inputs, ())
-    return x
+    options, kind = node.args[0], node.layer.removeprefix("byte_")
+    args = tuple(options[name] for name in ("conv_param", "pool_param") if name in options)
+    plain = replace(node, layer=kind, args=args)
+    if kind in ("conv", "affine"):
+        return shapes.shape_behind(plain, inputs[:1], (params[0], None))
+    if kind.endswith("_pool") or kind == "concat":
+        return shapes.shape_behind(plain, inputs, ())
+    return inputs[0]
 
 
 BYTE_RULES = dict.fromkeys(BYTE_KINDS, shape_behind)

@@ -51,6 +51,7 @@ class Joiner:
         weights: Mapping[str, GivenWeights],
     ) -> None:
         self._nodes, self._output, self._shapes, self._weights = nodes, nodes[-1].output, shapes, weights
+        self._graph = graph
         self._makers = {node.output: node for node in nodes}
         self._behind: dict[str, list[Node]] = {}
         for node in nodes:
@@ -185,9 +186,8 @@ class Joiner:
     def _weighted(self, node: Node, total: Node | None) -> bool:
         given, last = self._weights[node.output], total or node
         end = self._end(last)
-        if end is None and (
-            total is not None or not gives_scores(node, self._output, self._shapes, self._readers)
-        ):
+        written = self._graph, self._output, self._shapes, self._readers
+        if end is None and (total is not None or not gives_scores(node, *written)):
             return False
         xs = [self._bytes[node.inputs[0]]]
         if total is not None:

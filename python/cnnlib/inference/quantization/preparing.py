@@ -87,6 +87,8 @@ def quantized(
             UserWarning,
             stacklevel=4,
         )
+    if not made:
+        return graph, params, Quantization(rows)
     joiner = with_roundings(graph, nodes, params, shapes, made, scales)
     return *joiner.run(), Quantization(rows)
 
@@ -244,7 +246,7 @@ def with_roundings(
                 names[name] = f"{name} (rounded)"
                 append_rounding(name, name, names[name])
         layer, name = weighted_layer(node), node.output
-        scores = layer and gives_scores(node, nodes[-1].output, shapes, readers)
+        scores = layer and gives_scores(node, graph, nodes[-1].output, shapes, readers)
         whole = scores or node.layer == "flatten" or name in terms
         exact = name if whole else f"{name} (exact)"
         shapes[exact], names[name] = shapes[name], name

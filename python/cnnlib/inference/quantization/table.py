@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from cnnlib.models.summary import aligned
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,6 @@ class Quantization(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
-
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
 
@@ -73,13 +72,7 @@ class Quantization(Sequence[Row]):
             snr = "" if row.snr is None else f"{row.snr:.1f}"
             share = "" if row.share is None else f"{100 * row.share:.1f} %"
             texts.append((row.layer, row.precision, _range(row.seen), _range(row.covered), snr, share))
-        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        lines = []
-        for cells in texts:
-            left = [f"{cell:{width}}" for cell, width in zip(cells[:4], widths, strict=False)]
-            right = [f"{cell:>{width}}" for cell, width in zip(cells[4:], widths[4:], strict=True)]
-            lines.append("  ".join([*left, *right]))
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(aligned(texts, "<<<<>>"))
 
     def plot(self, ax: Any = None) -> Any:
         """Draw each layer's signal to noise as bars, and return the Axes; needs Matplotlib."""

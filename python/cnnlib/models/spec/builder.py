@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shape_behind
-from cnnlib.models.spec.reading import ACTIVATIONS, BRANCHING, KINDS, WITH_BIAS, parse
+from cnnlib.models.spec.reading import BRANCHING, KINDS, OF_IMAGES, PLAIN, WITH_BIAS, parse
 from cnnlib.models.summary import Stage, shape_text, stage_of
 
 
@@ -106,7 +107,9 @@ class Builder:
             try:
                 if source is not None:
                     self._go_to(where, source)
-                if kind in ACTIVATIONS:
+                if kind in OF_IMAGES:
+                    self._image(where)
+                if kind in PLAIN:
                     stage = self._stage(kind, kind)
                 elif kind in BRANCHING:
                     stage = getattr(self, kind)(where, f"{place} {i + 1}, ", value, options)
@@ -170,9 +173,7 @@ class Builder:
             total = self.graph.output
         return stage
 
-    def multiply(self, where, place, branches, options):
-        """The branches' product."""
-        return self.add(where, place, branches, options, "multiply")
+    multiply = functools.partialmethod(add, layer="multiply")
 
     def _branches(self, where, place, branches):
         """The values that branches end with, and their stages; each begins where they part."""
@@ -249,12 +250,10 @@ class Builder:
         return self._stage(layer, "batchnorm", names, bn_param)
 
     def groupnorm(self, where, G, options):
-        self._image(where)
         G = positive_int(where, "groups", G)
         return self._stage("spatial_groupnorm", f"groupnorm {G}", self._norm(), G, dict(options))
 
     def instancenorm(self, where, value, options):
-        self._image(where)
         return self._stage("spatial_instancenorm", "instancenorm", self._norm(), dict(options))
 
     def layernorm(self, where, value, options):
@@ -265,8 +264,7 @@ class Builder:
         alpha = default if alpha is None else number(where, "slope", alpha)
         return self._stage(layer, f"{layer} {alpha:g}", (), alpha)
 
-    def elu(self, where, alpha, options):
-        return self.leaky_relu(where, alpha, options, "elu", 1.0)
+    elu = functools.partialmethod(leaky_relu, layer="elu", default=1.0)
 
     def gelu(self, where, approximate, options):
         approximate = "none" if approximate is None else approximate
@@ -279,33 +277,23 @@ class Builder:
         return self._stage("scale", f"scale {factor:g}", (), factor)
 
     def max_pool(self, where, size, options, layer="max_pool"):
-        self._image(where)
         height, width = pair(where, "size", size)
         pool_param = {"pool_height": height, "pool_width": width, **options}
         stride = f" stride {shape_text(options['stride'])}" if "stride" in options else ""
         return self._stage(layer, f"{layer} {height}x{width}{stride}", (), pool_param)
 
-    def avg_pool(self, where, size, options):
-        return self.max_pool(where, size, options, "avg_pool")
-
-    def global_avg_pool(self, where, value, options):
-        self._image(where)
-        return self._stage("global_avg_pool", "global_avg_pool")
+    avg_pool = functools.partialmethod(max_pool, layer="avg_pool")
 
     def global_max_pool(self, where, value, options):
-        self._image(where)
         return self._stage("adaptive_max_pool", "global_max_pool", (), 1)
 
     def adaptive_avg_pool(self, where, size, options, layer="adaptive_avg_pool"):
-        self._image(where)
         size = pair(where, "size", size)
         return self._stage(layer, f"{layer} {shape_text(size)}", (), size)
 
-    def adaptive_max_pool(self, where, size, options):
-        return self.adaptive_avg_pool(where, size, options, "adaptive_max_pool")
+    adaptive_max_pool = functools.partialmethod(adaptive_avg_pool, layer="adaptive_max_pool")
 
     def upsample(self, where, scale, options):
-        self._image(where)
         scale = pair(where, "scale", scale)
         args = (scale, options.get("mode", "nearest"), options.get("align_corners", False))
         return self._stage("upsample", f"upsample {shape_text(scale)} {args[1]}", (), *args)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlib._params import check_keys, hint
+from cnnlib.graph.shapes import ELEMENTWISE as ACTIVATIONS
 
 
 def _three_layer() -> list[Any]:
@@ -97,7 +98,9 @@ NAMED_SPECS: dict[str, list[Any]] = {
 }
 
 
-ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "softmax")
+_WITH_DEFAULT = ("leaky_relu", "elu", "gelu")
+_GLOBAL_POOLS = ("global_avg_pool", "global_max_pool")
+_ADAPTIVE = ("adaptive_avg_pool", "adaptive_max_pool")
 _POOL_OPTIONS = ("stride", "pad", "ceil_mode")
 KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
     "conv": ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
@@ -105,40 +108,22 @@ KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
     "depthwise": ("multiplier", "stride", "pad", "dilation", "bias"),
     "affine": ("bias",),
     "batchnorm": ("momentum", "eps", "scale"),
-    "groupnorm": ("eps",),
-    "instancenorm": ("eps",),
-    "layernorm": ("eps",),
-    **dict.fromkeys(ACTIVATIONS, ()),
-    "leaky_relu": (),
-    "elu": (),
-    "gelu": (),
-    "scale": (),
+    **dict.fromkeys(("groupnorm", "instancenorm", "layernorm"), ("eps",)),
+    **dict.fromkeys((*ACTIVATIONS, *_WITH_DEFAULT, "scale", "dropout"), ()),
     "max_pool": (*_POOL_OPTIONS, "dilation"),
     "avg_pool": (*_POOL_OPTIONS, "count_include_pad"),
-    "global_avg_pool": (),
-    "global_max_pool": (),
-    "adaptive_avg_pool": (),
-    "adaptive_max_pool": (),
+    **dict.fromkeys((*_GLOBAL_POOLS, *_ADAPTIVE), ()),
     "upsample": ("mode", "align_corners"),
-    "dropout": (),
     "residual": ("shortcut",),
-    "concat": (),
-    "add": (),
-    "multiply": (),
+    **dict.fromkeys(("concat", "add", "multiply"), ()),
 }
+PLAIN = (*ACTIVATIONS, "global_avg_pool")  # layers of that name, without arguments
+OF_IMAGES = ("groupnorm", "instancenorm", "max_pool", "avg_pool", *_GLOBAL_POOLS, *_ADAPTIVE, "upsample")
 BRANCHING = ("residual", "concat", "add", "multiply")
 WITH_BIAS = ("conv", "conv_transpose", "depthwise", "affine")
 HEADS = ("classes", "values", "pixels")  # what a network ends in
 _EVERYWHERE = ("name", "from")  # what a stage's value is called, and which one it reads
-_WITHOUT_VALUE = (
-    *ACTIVATIONS,
-    "batchnorm",
-    "instancenorm",
-    "layernorm",
-    "global_avg_pool",
-    "global_max_pool",
-)
-_WITH_DEFAULT = ("leaky_relu", "elu", "gelu")
+_WITHOUT_VALUE = (*ACTIVATIONS, *_GLOBAL_POOLS, "batchnorm", "instancenorm", "layernorm")
 
 
 def resolve(spec):

@@ -93,9 +93,8 @@ class Source:
         return [value for value in self.model.graph.input if value.name not in self._tensors]
 
     def sizes(self, value: Any) -> list[int | None]:
-        """The shape of an input; None for what the file leaves open."""
-        dims = value.type.tensor_type.shape.dim
-        return [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        """The shape of an input; None for what the file leaves open, which some write as 0 or -1."""
+        return [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim]
 
     def constant(self, name: str) -> Constant | None:
         """The constant of that name that the file holds, if there is one."""

@@ -14,6 +14,7 @@ from cnnlib.graph.graph import Graph
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.importing.builder import LARGEST_SAMPLE
 from cnnlib.graph.importing.sizes import difference, other_sizes
+from cnnlib.graph.shapes import checked_dim
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
@@ -148,11 +149,11 @@ def _input(source, input_dim):
         raise ValueError(f"{title}: a network has one input here, this one {len(inputs)}: {names}")
     sizes = source.sizes(inputs[0])
     if input_dim is not None:
-        wanted = [int(size) for size in input_dim]
+        wanted = checked_dim(title, input_dim)
         if sizes and not _agree(sizes[1:], wanted):
             raise ValueError(f"{title}: input_dim is {wanted}, the file's input {_sizes(sizes)}")
         sizes = [None, *wanted]
-    shape = tuple(size for size in sizes[1:] if size)
+    shape = tuple(size for size in sizes[1:] if size is not None)
     if not shape or len(shape) != len(sizes) - 1:
         raise ValueError(
             f"{title}: input {inputs[0].name!r} has the shape {_sizes(sizes)}, whose sizes must be "
@@ -215,7 +216,7 @@ def _again(net, shape, samples):
 
 
 def load(
-    path_or_proto: str | os.PathLike[str] | ModelProto, *, input_dim: Sequence[int] | None = None
+    path_or_proto: str | os.PathLike[str] | ModelProto, *, input_dim: int | Sequence[int] | None = None
 ) -> Any:
     """Read a network from an ONNX model: its layers, branches and weights.
 
@@ -231,7 +232,7 @@ def load(
     ----------
     path_or_proto : str, path or onnx.ModelProto
         Weights in files of their own are read from the model's folder and those below it, nowhere else.
-    input_dim : sequence of int or None
+    input_dim : int, sequence of int or None
         (C, H, W) or (D,) of a sample, for a model that leaves sizes of its input open.
 
     Returns

@@ -55,16 +55,7 @@ def gelu(op: Operator) -> Feature:
 
 
 def clip(op: Operator) -> Feature:
-    """From 0 to a bound: ReLU6 of what is scaled to it."""
-    low, high = op.scalar(1, "min", -math.inf), op.scalar(2, "max", math.inf)
-    x = op.feature()
-    if low == -math.inf and high == math.inf:
-        return x
-    if low != 0 or high <= 0:
-        op.fail(f"clips to [{low}, {high}]; here the lower bound is 0 and the upper one above it")
-    if high > np.finfo(np.float32).max / 2:  # some exporters write the largest number for none
-        return op.same("relu", x)
-    return op.scaled(op.same("relu6", op.scaled(x, 6 / high)), high / 6)
+    return op.clipped(op.feature(), op.scalar(1, "min", -math.inf), op.scalar(2, "max", math.inf))
 
 
 def softmax(op: Operator) -> Feature:

@@ -53,7 +53,8 @@ def batch_norm(op: Operator) -> Feature:
     x = op.feature()
     op.ignore("consumed_inputs")
     op.expect("is_test", 1)  # before version 7
-    C = x.view[x.channel_axis]
+    op.check_axis(x, 1)
+    C = x.view[0]
     names = ("scale", "bias", "mean", "var")
     gamma, beta, mean, var = (op.floats(i, name, 1) for i, name in enumerate(names, start=1))
     if not all(array.shape == (C,) for array in (gamma, beta, mean, var)):

@@ -58,7 +58,7 @@ def conv_transpose(op: Operator) -> Feature:
     stride, dilation = op.numbers("strides", 2, 1), op.numbers("dilations", 2, 1)
     output_pad = op.numbers("output_padding", 2, 0)
     auto = op.choice("auto_pad", *_AUTO_PADS)
-    pad, size = _sides(op.numbers("pads", 4, 0)), op["output_shape"]
+    pad, size = _sides((0,) * 4 if auto == "VALID" else op.numbers("pads", 4, 0)), op["output_shape"]
     if size is None and auto.startswith("SAME"):
         size = [n * s for n, s in zip(x.shape[1:], stride, strict=True)]
         spans = [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:], strict=True)]

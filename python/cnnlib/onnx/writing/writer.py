@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cnnlib._typing import Array
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node, numbered
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.quantization.images import BYTE_RULES
 
@@ -99,9 +99,6 @@ class Writer:
 
     def fresh(self, name: str) -> str:
         """A name that nothing in the file has."""
-        unique, count = name, 1
-        while unique in self._taken:
-            count += 1
-            unique = f"{name}.{count}"
+        unique = numbered(name, self._taken)
         self._taken.add(unique)
         return unique

@@ -79,16 +79,12 @@ class Call(Operation):
     def argument(self, which: int | str) -> Any:
         return self[which if isinstance(which, str) else list(self.defaults)[which]]
 
-    def is_value(self, which: int | str) -> bool:
-        """Whether an argument was computed from the network's input."""
-        argument = self.argument(which)
-        return isinstance(argument, torch.fx.Node) and argument in self.net.values
-
     def any_value(self, which: int | str) -> Feature:
         """The value that an argument is, of whatever kind."""
-        if not self.is_value(which):
-            self.fail(f"takes a value that is computed from the input, got {self.argument(which)}")
-        return self.net.values[self.argument(which)]
+        argument = self.argument(which)
+        if not isinstance(argument, torch.fx.Node) or argument not in self.net.values:
+            self.fail(f"takes a value that is computed from the input, got {argument}")
+        return self.net.values[argument]
 
     def value(self, which: int | str) -> Feature:
         """The value that an argument is, with the pixels around it."""

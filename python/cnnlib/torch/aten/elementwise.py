@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,18 +20,13 @@ def _plain(layer: str, *options: str) -> Callable[[Call], Feature]:
     return lambda call: _same(call, layer, *(call[name] for name in options))
 
 
-def _elu(call: Call) -> Feature:
-    if (call["scale"], call["input_scale"]) != (1, 1):
-        call.fail("the scales of selu and celu have no counterpart")
-    return _same(call, "elu", float(call["alpha"]))
-
-
-def _clamp(low: str, high: str) -> Callable[[Call], Feature]:
+def _clamp(*names: str) -> Callable[[Call], Feature]:
     def read(call: Call) -> Feature:
-        limits = call[low], call[high]
-        if limits not in ((0, 6), (0, None)):
-            call.fail(f"values are clamped to [0, 6] (relu6) or from 0 (relu) alone, got {limits}")
-        return _same(call, "relu" if limits[1] is None else "relu6")
+        none = zip(names, (-math.inf, math.inf))
+        low, high = (absent if call[name] is None else _number(call, name) for name, absent in none)
+        if low is None or high is None:
+            call.fail("values are clamped to numbers alone")
+        return call.clipped(call.value(0), low, high)
 
     return read
 
@@ -47,22 +43,20 @@ def _dropout(call: Call) -> Feature:
     return _same(call, "dropout", {"p": float(call["p"]), "mode": "test"})
 
 
-def _channel_dropout(call: Call) -> Feature:
-    call.fail("dropout of whole channels has no counterpart; that of single values (Dropout) has")
-
-
 OPERATORS: dict[str, Callable[[Call], Feature]] = {
     **{name: _plain(name) for name in ("relu", "relu6", "sigmoid", "tanh", "silu")},
     "hardsigmoid": _plain("hard_sigmoid"),
     "hardswish": _plain("hard_swish"),
     "gelu": _plain("gelu", "approximate"),
-    "elu": _elu,
+    "elu": lambda call: _same(call, "elu", float(call["alpha"])),
     "leaky_relu": _plain("leaky_relu", "negative_slope"),
     "hardtanh": _clamp("min_val", "max_val"),
     "clamp": _clamp("min", "max"),
     "softmax": _softmax,
     "dropout": _dropout,
-    "feature_dropout": _channel_dropout,
+    "feature_dropout": lambda call: call.fail(
+        "dropout of whole channels has no counterpart; that of single values (Dropout) has"
+    ),
 }
 
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cnnlib._params import same_sides
 from cnnlib.graph.importing import Feature
 from cnnlib.torch.aten.call import Call, result, two
+from cnnlib.torch.convolution import sides
 
 
 def _conv(call: Call) -> Feature:
     value = call.any_value("input")
     value = value if value.pad is not None else call.images("input")
-    dilation, padding = two(call["dilation"]), call["padding"]
-    if padding == "same":  # PyTorch has it at stride 1 alone
-        spans = [d * (k - 1) + 1 for d, k in zip(dilation, call.shape("weight")[2:])]
-        own = [same_sides(1, span, 1) for span in spans]
-    else:
-        own = [(p, p) for p in two([0] if padding == "valid" else padding)]
-    around = value.pad or ((0, 0), (0, 0))
-    pad = tuple((before + b, after + a) for (before, after), (b, a) in zip(around, own))
-    param = {"stride": two(call["stride"]), "pad": pad, "dilation": dilation, "groups": call["groups"]}
+    stride, dilation = two(call["stride"]), two(call["dilation"])
+    top, bottom, left, right = sides(call["padding"], call.shape("weight")[2:], stride, dilation)
+    vertical, horizontal = value.pad or ((0, 0), (0, 0))
+    pad = (vertical[0] + top, vertical[1] + bottom), (horizontal[0] + left, horizontal[1] + right)
+    param = {"stride": stride, "pad": pad, "dilation": dilation, "groups": call["groups"]}
     return call.emit("conv", value.bare(), params=call.given("weight", "bias"), args=(param,))
 
 
@@ -99,10 +95,6 @@ def _avg_pool(call: Call) -> Feature:
         call.fail(f"divisor_override={call['divisor_override']} has no counterpart")
     param = _pool_param(call) | {"count_include_pad": bool(call["count_include_pad"])}
     return call.emit("avg_pool", call.images("self"), args=(param,))
-
-
-def _adaptive_max_pool(call: Call) -> Feature:
-    return call.emit("adaptive_max_pool", call.images("self"), args=(two(call["output_size"]),))
 
 
 def _mean(call: Call) -> Feature:
@@ -199,7 +191,9 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     "max_pool2d_with_indices": _max_pool,
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": lambda call: _average(call, two(call["output_size"])),
-    "adaptive_max_pool2d": _adaptive_max_pool,
+    "adaptive_max_pool2d": lambda call: call.emit(
+        "adaptive_max_pool", call.images("self"), args=(two(call["output_size"]),)
+    ),
     "mean": _mean,
     "pad": _pad,
     "upsample_nearest2d": _upsample("nearest"),
