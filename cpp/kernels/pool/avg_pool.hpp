@@ -4,8 +4,8 @@
 // Small windows are added up in T, others by window_means.hpp.
 #pragma once
 
-#include "kernels/pool_bands.hpp"
 #include "kernels/pool/window_means.hpp"
+#include "kernels/pool_bands.hpp"
 #include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
