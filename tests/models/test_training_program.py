@@ -501,6 +501,8 @@ REFUSED = {
     "the second mask first": lambda: program().dropout(0, 1, 1),
     "groups": lambda: program().row_norm(0, 1, (3, 1, 1, 4, 1), 1, 1, 1e-5),
     "pixels": lambda: program().row_norm(0, 1, (4, 1, 1, 1, 2), 1, 1, 1e-5),
+    "rows of more channels": lambda: program((8, 8, 8)).row_norm(0, 1, (1, 8, 1, 4, 1), 1, 1, 1e-5),
+    "a norm that is frozen": lambda: program(trained=(True, False)).batchnorm(0, 1, 4, 1, 1, 1, 0, False),
     "parts of another sum": lambda: program((4, 3, 4)).concat([0, 0], 1, [True, True]),
     "layers missing": lambda: run(program()),
     "an upsampling": lambda: program().upsample(0, 1, (1, 2, 2, 2**40, 1), False, False),

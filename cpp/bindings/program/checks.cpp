@@ -21,8 +21,8 @@ Index elements_of(const ShapeView& shape, Index least) {
 RowNormShape row_norm_shape(const char* function, const std::array<Index, 5>& shape) {
   const auto [rows, channels, S, C, pixels] = shape;
   const RowNormShape s{rows, channels, S, C, pixels};
-  const bool right = elements_of({s.rows, s.channels, s.S}) > 0 && s.C > 0 &&
-                     s.rows * s.channels % s.C == 0 &&
+  const bool right = elements_of({s.rows, s.channels, s.S}) > 0 && s.C > 0 && s.C % s.channels == 0 &&
+                     s.rows % (s.C / s.channels) == 0 &&
                      (s.pixels == 1 || (s.pixels == s.rows && s.channels == s.C && s.S == 1));
   require(right, [&] {
     return std::string(function) + ": rows of other channels: " + text(ShapeView(shape.data(), 5));

@@ -1,6 +1,8 @@
 // A training program as Python sees it: layers are checked once, as they are added.
 #pragma once
 
+#include <atomic>
+
 #include "../../training/program.hpp"
 #include "../layers/image_layer.hpp"
 #include "../running_statistics.hpp"
@@ -13,6 +15,7 @@ struct BoundBatch {
   const void* program;
   Batch<T> batch;
   std::vector<Array<T>> kept;  // the arrays that the batch points into
+  std::atomic<bool> used_up;   // by a backward pass, of which there may be several at once without a GIL
 };
 
 // eps, and what a batch norm's statistics are to be mixed into: momentum, running mean and variance.
@@ -60,6 +63,7 @@ class BoundTraining : public TrainingValues {
 
   // Of the layer that is being added: its parameters (-1: none), its batch norm of C channels, its mask.
   void takes(int param, Index elements, bool optional = false) const;
+  bool trains(int param) const { return trained_[static_cast<std::size_t>(param)]; }
   void has_norm(std::size_t norm, Index C) {
     require(norm == norms_.size(), [] { return std::string("loss: batch norms are numbered in order"); });
     norms_.push_back(C);
@@ -93,7 +97,7 @@ class BoundTraining : public TrainingValues {
                     const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
                     const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
     check_call(x, params, norms, masks, outputs);
-    auto bound = std::make_unique<BoundBatch<T>>(BoundBatch<T>{this, {x.shape(0), sizes()}, {x}});
+    std::unique_ptr<BoundBatch<T>> bound(new BoundBatch<T>{this, {x.shape(0), sizes()}, {x}, {false}});
     Batch<T>& batch = bound->batch;
     for (const py::object& array : params) {
       bound->kept.push_back(py::reinterpret_borrow<Array<T>>(array));
@@ -122,12 +126,12 @@ class BoundTraining : public TrainingValues {
   // The gradients of the parameters that are trained. `batch` is used up.
   py::list backward(BoundBatch<T>& bound, const std::vector<std::pair<int, Array<T>>>& douts) const {
     require(bound.program == this, [] { return std::string("loss: a batch of another network"); });
-    require(!bound.batch.backward.empty(),
-            [] { return std::string("loss: the batch was taken back before"); });
     for (const auto& [value, dout] : douts)
       require(dout.size() == bound.batch.N * size_of(value),
               [&array = dout] { return "loss: the gradient of the output has shape " + text(array); });
-    Batch<T> batch = std::move(bound.batch);  // which another thread finds used up
+    require(!bound.used_up.exchange(true),
+            [] { return std::string("loss: the batch was taken back before"); });
+    Batch<T> batch = std::move(bound.batch);
     py::list gradients;
     batch.param_gradients.resize(params_.size());
     for (std::size_t i = 0; i < params_.size(); ++i) {

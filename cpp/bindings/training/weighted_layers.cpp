@@ -66,8 +66,10 @@ void check_conv(BoundTraining<T>& p, int x, int out, const ConvShape& s, const A
 
 template <class T>
 void check_norm(const BoundTraining<T>& p, int gamma, int beta, Index C) {
-  p.takes(gamma, C);
-  p.takes(beta, C);
+  for (const int param : {gamma, beta}) {
+    p.takes(param, C);
+    require(p.trains(param), [] { return std::string("loss: a norm that is frozen"); });
+  }
 }
 
 template <class T>

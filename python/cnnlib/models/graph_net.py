@@ -312,9 +312,8 @@ class GraphNet(GraphModel):
 
     def _with_graph(self, graph: Graph, new: Params, input_dim: tuple[int, ...] | None = None) -> GraphNet:
         """A network of this one's nodes and parameters, copied, and of new ones."""
-        args = {
-            id(arg): _copied(arg) for node in graph for arg in node.args
-        }  # what nodes share they still do
+        # What nodes share they still do.
+        args = {id(arg): _copied(arg) for node in graph for arg in node.args}
         nodes = [replace(node, args=tuple(args[id(arg)] for arg in node.args)) for node in graph]
         names = dict.fromkeys(name for node in nodes for name in node.params if name is not None)
         params = {name: new[name] if name in new else self.params[name].copy() for name in names}
