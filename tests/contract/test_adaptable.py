@@ -66,8 +66,8 @@ def test_heads_on_heads_have_names_of_their_own():
 
 
 def test_heads_have_free_names():
-    graph = Graph([Node("affine", ("input",), "head2", ("W_head2", None))], output="head2")
-    assert [node.output for node in graph.with_head(3, hidden=4)][1::2] == ["head1", "head3"]
+    graph = Graph([Node("affine", ("input",), "head2", ("W", "b_head3"))], output="head2")
+    assert [node.output for node in graph.with_head(3, hidden=4)][1::2] == ["head1", "head4"]
 
 
 def test_norms_that_share_their_statistics_still_do_in_a_cut():

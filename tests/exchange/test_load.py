@@ -63,9 +63,15 @@ def test_checkpoints_of_a_solver_give_the_best_parameters(tmp_path):
     )
     solver.train()
     assert 0 < solver.best_epoch < 6
-    loaded = cnnlib.load(tmp_path / "run_epoch_6.npz")
-    assert_same_bits(dict(loaded), solver.best_params)
-    assert loaded.kind == f"a Solver's checkpoint, epoch {solver.best_epoch}"
+    for config in (None, "[1]", '{"name": "another program"}'):
+        if config is not None:
+            (tmp_path / "config.json").write_text(config)
+        loaded = cnnlib.load(tmp_path / "run_epoch_6.npz")
+        assert_same_bits(dict(loaded), solver.best_params)
+        assert loaded.kind == f"a Solver's checkpoint, epoch {solver.best_epoch}"
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        cnnlib.load(tmp_path / "run_epoch_6.npz")
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -224,7 +224,8 @@ class Graph:
         sizes = [] if hidden is None else [positive_int("with_head", "hidden", hidden)]
         sizes.append(positive_int("with_head", "num_classes", num_classes))
         taken = {name for node in self.nodes for name in (node.output, *node.params)}
-        heads = (f"head{n}" for n in itertools.count(1) if not {f"head{n}", f"W_head{n}"} & taken)
+        names = (f"head{n}" for n in itertools.count(1))
+        heads = (head for head in names if not {head, f"W_{head}", f"b_{head}"} & taken)
         for place, (size, value) in enumerate(zip(sizes, heads)):
             if place > 0:
                 graph.append(Node("relu", (graph.output,), f"{graph.output} (relu)"))

@@ -194,7 +194,7 @@ class GraphNet(GraphModel):
         Returns
         -------
         GraphNet
-            Its output is what the node makes. `preprocess` is this network's.
+            Its output is what the node makes. `preprocess` is this network's; `reg` is 0.
 
         Raises
         ------
@@ -230,7 +230,7 @@ class GraphNet(GraphModel):
         Returns
         -------
         GraphNet
-            The new parameters are ``W_head1 b_head1`` and so on.
+            The new parameters are ``W_head1 b_head1`` and so on; `reg` is 0.
 
         Raises
         ------

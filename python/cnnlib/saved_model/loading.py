@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import struct
 from pathlib import Path
@@ -112,12 +113,26 @@ def _of_npz(path):
         return load_model(path)
     if not (isinstance(content, dict) and isinstance(content.get("run"), dict)):
         return Arrays(params, "a checkpoint")
-    if Path(path).with_name("config.json").is_file():
+    if _lies_in_run(path):
         return _model_of_run(path)
     best = content["run"].get("best")
     if not isinstance(best, dict) or not isinstance(best.get("params"), dict):
         raise ValueError(f"{os.fspath(path)} is damaged: it has no best parameters")
     return Arrays(best["params"], f"a Solver's checkpoint, epoch {content['run'].get('best_epoch')}")
+
+
+def _lies_in_run(path):
+    """Whether the config.json beside a file is a run's, or damaged, and no other program's."""
+    file = Path(path).with_name("config.json")
+    if not file.is_file():
+        return False
+    from cnnlib.cli.run.folder import FORMAT
+
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (RecursionError, ValueError):
+        return True
+    return isinstance(config, dict) and config.get("format") == FORMAT
 
 
 def _model_of_run(path):
