@@ -400,6 +400,15 @@ def test_calibration_of_one_value_is_told_whatever_the_input_is_called():
         cnnlib.prepare(net, precision="int8", calibration=np.full((4, 3, 8, 8), 2.0))
 
 
+@pytest.mark.parametrize(("layer", "args"), [("flatten", ()), ("dropout", ({"p": 0.5, "mode": "test"},))])
+def test_networks_of_views_alone_are_read_again(layer, args, tmp_path):
+    net = GraphNet(Graph([Node(layer, ("input",), "a", (), args)], output="a"), {}, (3, 8, 8))
+    x = images(4, shape=(3, 8, 8))
+    predictor = cnnlib.prepare(net, precision="int8", calibration=x)
+    predictor.save(tmp_path / "net")
+    np.testing.assert_array_equal(cnnlib.load(tmp_path / "net")(x), predictor(x))
+
+
 def test_batches_and_folders_calibrate_too(tmp_path):
     net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
     x = images(32)
