@@ -11,17 +11,6 @@
 namespace cnnlib {
 namespace {
 
-// Bytes of a result.
-Index result_bytes(const char* function, const ShapeView& shape, Index item) {
-  constexpr Index most = PTRDIFF_MAX / 16;
-  Index bytes = item;
-  bool fits = true;
-  for (const Index n : shape) fits = fits && !__builtin_mul_overflow(bytes, n, &bytes);
-  require(fits && bytes <= most,
-          [&] { return std::string(function) + ": a result of shape " + text(shape) + " is too large"; });
-  return bytes;
-}
-
 // An array of NumPy's own memory. (pybind11's constructor copies the shape and works out strides, which in a
 // small convolution shows.)
 py::array numpys_array(const ShapeView& shape, py::dtype dtype) {
@@ -90,6 +79,16 @@ ScoresShape scores_shape(const char* function, const char* argument, const char*
 
 void require_channels(const char* function, Index C, std::initializer_list<NamedArray> arrays) {
   for (const NamedArray& a : arrays) require_shape(function, a.name, a.array, {C});
+}
+
+Index result_bytes(const char* function, const ShapeView& shape, Index item) {
+  constexpr Index most = PTRDIFF_MAX / 16;
+  Index bytes = item;
+  bool fits = true;
+  for (const Index n : shape) fits = fits && !__builtin_mul_overflow(bytes, n, &bytes);
+  require(fits && bytes <= most,
+          [&] { return std::string(function) + ": a result of shape " + text(shape) + " is too large"; });
+  return bytes;
 }
 
 py::array new_array(const char* function, const ShapeView& shape, const py::dtype& dtype) {

@@ -80,8 +80,10 @@ void require_channels(const char* function, Index C, std::initializer_list<Named
 // An unknown name is an error that names `function`.
 Activation activation_named(const char* function, const std::string& name);
 
-// A new array; from a few pages on its memory is recycled when it dies. A size that no array could hold is
-// refused.
+// The bytes of a result; a size that no array could hold is refused.
+Index result_bytes(const char* function, const ShapeView& shape, Index item);
+
+// A new array; from a few pages on its memory is recycled when it dies.
 py::array new_array(const char* function, const ShapeView& shape, const py::dtype& dtype);
 template <class T>
 Array<T> new_array(const char* function, const ShapeView& shape) {

@@ -34,6 +34,8 @@ CASES = {
     "1x1 grouped": ((3, 20, 7, 5), (26, 10, 1, 1), {"groups": 2}),
     "1x1 stride 2": ((3, 34, 17, 18), (40, 34, 1, 1), {"stride": 2}),
     "1x1 padded stride": ((2, 3, 7, 7), (5, 3, 1, 1), {"stride": (2, 3), "pad": 1}),
+    # Rows and columns of outputs in the padding alone, beside several chunks of channels.
+    "1x1 padded": ((2, 530, 5, 7), (37, 530, 1, 1), {"pad": ((1, 0), (2, 1))}),
     "first layer": ((2, 3, 33, 34), (20, 3, 3, 3), {"pad": 1}),
     "first layer 7x7": ((2, 3, 40, 43), (32, 3, 7, 7), {"stride": 2, "pad": 3}),
     "first layer stride 4": ((2, 3, 71, 75), (32, 3, 11, 11), {"stride": 4, "pad": 2}),
@@ -291,11 +293,20 @@ def test_explanation_reads_as_a_table():
         (((2, 3, 9, 9), (4, 2, 3, 3)), "explain: x and w disagree on the channels"),
         (((2, 3, 9, 9), (4, 3, 3, 3), {"strid": 1}), "explain: unknown key 'strid'"),
         (((2**40, 2**40, 9, 9), (4, 3, 3, 3)), "explain: x_shape .* is larger than any array"),
+        (((2, 3, 9, 9), (4, 3, 3, 3), {"pad": 2**31 - 1}), "explain: a result of shape .* is too large"),
+        (((0, 3, 9, 9), (4, 3, 3, 3), {"pad": 2**31 - 1}), "explain: a result of shape .* is too large"),
     ],
 )
 def test_explain_refuses_what_conv_forward_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         cnnlib.explain(*arguments)
+
+
+def test_explain_of_points_that_no_memory_holds(dtype):
+    """Their number is 2**72."""
+    param = {"stride": 64, "pad": 2**31 - 1, "algorithm": "gathered"}
+    with pytest.raises(MemoryError):
+        cnnlib.explain((1, 2**20, 1, 1), (1, 2**20, 1, 1), param, dtype)
 
 
 def test_explain_refuses_other_dtypes():

@@ -28,6 +28,7 @@ SHAPES = {
     "covers the image, small result": ((600, 40, 3, 3), (30, 40, 3, 3), {}),
     "images of one value": ((100, 800, 1, 1), (700, 800, 1, 1), {}),
     "many values": ((8192, 4, 1, 1), (800, 4, 1, 1), {}),
+    "many filters, two values": ((1, 1, 1, 2), (16384, 1, 1, 1), {}),
     # conv_bn_relu takes them in blocks of 20, 20 and 18 images, of which the last is planned otherwise.
     "blocks of images": ((58, 5, 18, 18), (230, 5, 3, 3), {"pad": 1}),
 }

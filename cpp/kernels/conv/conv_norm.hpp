@@ -71,7 +71,10 @@ class ConvNormBackward {
     block.N = std::min(images, s.N);
     rest.N = s.N > 0 ? s.N - (s.N - 1) / images * images : 0;
     const std::size_t conv = std::max(gradient_scratch_bytes<T>(block), gradient_scratch_bytes<T>(rest));
-    return layout.bytes() + std::max(conv, sums_bytes(s));
+    Layout factors;  // of dx, and of ReLU, which blocks keep meanwhile
+    factors.array<NormGradient<T>>(s.F);
+    factors.array<Affine<T>>(s.F);
+    return layout.bytes() + factors.bytes() + std::max(conv, sums_bytes(s));
   }
   // Of batch norm.
   static std::size_t sums_bytes(const ConvShape& s) {

@@ -127,8 +127,8 @@ class Gathered {
   static constexpr Index most_bytes = 16 << 20;  // of points, which stay in the third-level cache
   const ConvPlan& plan;
   const ConvShape& s;
-  Index size = s.C * s.OH * s.OW;                                                    // of an image's points
-  Index images = std::clamp<Index>(most_bytes / (size * Index(sizeof(T))), 1, s.N);  // at a time
+  Index bytes = checked_product(s.C, checked_product(s.OH* s.OW, sizeof(T)));  // of an image's points
+  Index size = bytes / Index(sizeof(T)), images = std::clamp<Index>(most_bytes / bytes, 1, s.N);  // at a time
 };
 
 template <class T>

@@ -6,8 +6,7 @@
 //   weights[group][chunk of channels][panel of filters][c][row of the panel]
 //   positions[panel][c][lane]
 //
-//   image 0: | panel 0 | panel 1 | panel 2 |r|    image 1: | panel 3 | panel 4 | panel 5 |r|   ..  | r r r ..
-//   |
+//   image 0: | panel 0 | panel 1 |r|    image 1: | panel 2 | panel 3 |r|    ..    | r r r .. |
 #pragma once
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
@@ -189,11 +188,11 @@ class PositionPanels {
     const auto positions_at = [&](Index group, Index chunk, Index panel) {
       return all + ((group * p.C + chunk * channels) * count + panel * channels_of(chunk)) * width;
     };
-    const Index runs = position_blocks.count;
-    parallel_for(p.groups * chunks * runs, threads, [&](Index task, int) {
-      const Index run = task % runs, chunk = task / runs % chunks, group = task / runs / chunks;
-      const Index first = position_blocks.first(run);
-      pack_positions(group, chunk, first, first + position_blocks.rows(run),
+    const Index blocks = position_blocks.count;
+    parallel_for(p.groups * chunks * blocks, threads, [&](Index task, int) {
+      const Index block = task % blocks, chunk = task / blocks % chunks, group = task / blocks / chunks;
+      const Index first = position_blocks.first(block);
+      pack_positions(group, chunk, first, first + position_blocks.rows(block),
                      positions_at(group, chunk, first));
     });
     parallel_for(p.groups * filter_blocks.count, threads, [&](Index task, int slot) {
