@@ -126,7 +126,16 @@ struct PoolShape {
 
 // The pool whose OH x OW windows of PH x PW lie side by side.
 inline PoolShape even_pool(Index planes, Index OH, Index OW, Index PH, Index PW) {
-  return {planes, OH * PH, OW * PW, PH, PW, OH, OW, PH, PW, 0, 0, 0, 0, 1, 1, false};
+  PoolShape s{};
+  s.planes = planes;
+  s.H = OH * PH;
+  s.W = OW * PW;
+  s.OH = OH;
+  s.OW = OW;
+  s.PH = s.stride_h = PH;
+  s.PW = s.stride_w = PW;
+  s.dilation_h = s.dilation_w = 1;
+  return s;
 }
 
 // x (planes, H, W), whose windows cover it evenly: out (planes, OH, OW).

@@ -1,3 +1,5 @@
+#include <tuple>
+
 #include "../memory/scratch.hpp"
 #include "pool_shape.hpp"
 
@@ -39,13 +41,19 @@ PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometr
              std::to_string(g[i]);
     });
   }
-  const auto [PH, PW, stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w] = g;
-  const Index N = x.shape(0), C = x.shape(1), H = x.shape(2), W = x.shape(3);
-  const Index OH = windows(function, "H", H, (PH - 1) * dilation_h + 1, stride_h, top, bottom, ceil_mode);
-  const Index OW = windows(function, "W", W, (PW - 1) * dilation_w + 1, stride_w, left, right, ceil_mode);
-  require(g[0] * g[1] < UINT32_MAX, [&] { return std::string(function) + ": the window is too large"; });
-  return {N * C,    H,   W,    PH,     PW,    OH,         OW,         stride_h,
-          stride_w, top, left, bottom, right, dilation_h, dilation_w, count_include_pad};
+  PoolShape s{};
+  s.planes = x.shape(0) * x.shape(1);
+  s.H = x.shape(2);
+  s.W = x.shape(3);
+  std::tie(s.PH, s.PW, s.stride_h, s.stride_w, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right, s.dilation_h,
+           s.dilation_w) = std::tuple_cat(g);
+  s.count_include_pad = count_include_pad;
+  s.OH = windows(function, "H", s.H, (s.PH - 1) * s.dilation_h + 1, s.stride_h, s.pad_top, s.pad_bottom,
+                 ceil_mode);
+  s.OW = windows(function, "W", s.W, (s.PW - 1) * s.dilation_w + 1, s.stride_w, s.pad_left, s.pad_right,
+                 ceil_mode);
+  require(s.PH * s.PW < UINT32_MAX, [&] { return std::string(function) + ": the window is too large"; });
+  return s;
 }
 
 namespace {

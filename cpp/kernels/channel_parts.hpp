@@ -58,13 +58,13 @@ struct ChannelParts {
     const Index blocks = std::clamp<Index>(std::min(wanted, most), 1, s.C);
     parallel_for(parts * blocks, threads, [&](Index task, int) {
       const Index part = task / blocks, block = task % blocks;
-      const Index first = s.C * block / blocks, last = s.C * (block + 1) / blocks;
+      const Range channels = range_of(s.C, block, blocks), own = range_of(units, part, parts);
       Sums* to = partial + part * s.C;
-      std::fill(to + first, to + last, Sums{});
+      std::fill(to + channels.first, to + channels.last, Sums{});
       const Index of_plane = ceil_div(s.S, size);  // units
-      for (Index u = units * part / parts; u < units * (part + 1) / parts; ++u) {
+      for (Index u = own.first; u < own.last; ++u) {
         const Index n = u / of_plane * planes, at = u % of_plane * size;
-        for (Index c = first; c < last; ++c)
+        for (Index c = channels.first; c < channels.last; ++c)
           to[c].add(unit(c, (n * s.C + c) * s.S + at, std::min(planes, s.N - n), std::min(size, s.S - at)));
       }
     });

@@ -53,7 +53,10 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
   const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
   auto* ranges = static_cast<TaskRange*>(scratch.data());
   const auto begin = Clock::now();
-  for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0, begin};
+  for (Index t = 0; t < threads; ++t) {
+    const Range own = range_of(tasks, t, threads);
+    ranges[t] = {own.first, own.last, 0, begin};
+  }
   CaughtError error;
   const Loop loop{threads, order, run, data, ranges, &error};
   if (standing_team != nullptr)

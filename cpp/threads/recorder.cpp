@@ -42,7 +42,8 @@ void record_tasks(Index tasks, int threads, bool standing,
     const SingleThread scope;
     double last = thread_seconds();
     for (int slot = first_slot; slot < last_slot; ++slot) {
-      for (Index task = tasks * slot / threads; task < tasks * (slot + 1) / threads; ++task) {
+      const Range own = range_of(tasks, slot, threads);
+      for (Index task = own.first; task < own.last; ++task) {
         run(data, task, std::min(slot, 1));
         const double now = thread_seconds();
         loop.seconds[static_cast<std::size_t>(task)] = now - last;

@@ -119,8 +119,9 @@ ConvPlan describe_conv(ConvPlan plan) {
   if (plan.pass == Pass::weight_gradient) {
     row.weight_gradient().describe(plan);
   } else {
-    row.correlation().describe(plan);
-    plan.adds = row.correlation().adds;
+    const auto steps = row.correlation();
+    steps.describe(plan);
+    plan.adds = steps.adds;
   }
   return plan;
 }

@@ -90,7 +90,7 @@ template <class T>
 void relu_backward_by_mask(const T* dout, const std::uint8_t* bits, T* dx, Index n) {
   using S = Simd<T>;
   // write_vectors() then starts at multiples of a vector.
-  const bool non_temporal = use_non_temporal<T>(n) && reinterpret_cast<std::uintptr_t>(dx) % S::bytes == 0;
+  const bool non_temporal = use_non_temporal<T>(n) && is_aligned(dx);
   parallel_ranges(n, elementwise_grain, 1, [=](Index begin, Index end) {
     write_vectors(dx + begin, end - begin, non_temporal, [=](Index from, Index count) {
       const Index i = begin + from;

@@ -27,7 +27,8 @@ void column_sums(Index N, Index C, const Row& row, const Run& run, TwoSums* part
     const Index part = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
     TwoSums* total = partial + part * C + c;
     std::fill_n(total, count, TwoSums{});
-    for (Index r = runs * part / parts; r < runs * (part + 1) / parts; ++r) {
+    const Range own = range_of(runs, part, parts);
+    for (Index r = own.first; r < own.last; ++r) {
       const Index top = r * column_run, bottom = std::min(N, top + column_run);
       T sum_a[width], sum_b[width];
       if (count == width) {

@@ -40,7 +40,8 @@ struct GroupGradient {
     const Index blocks = ceil_div(groups, grain);
     parallel_for(parts * blocks, tasks.threads, [=](Index task, int) {
       const Index part = task / blocks, first = task % blocks * grain, last = std::min(groups, first + grain);
-      for (Index n = N * part / parts; n < N * (part + 1) / parts; ++n)
+      const Range images = range_of(N, part, parts);
+      for (Index n = images.first; n < images.last; ++n)
         for (Index group = first; group < last; ++group)
           run_row(n * groups + group, part, prefetches, partial);
       store_fence();
@@ -67,12 +68,14 @@ struct GroupGradient {
     parallel_for(N * s.C * blocks, tasks.threads, [=](Index i, int) {
       sums[i] = sums_of(i / blocks / s.channels, i / blocks % s.channels, i % blocks);
     });
-    for (Index part = 0; part < parts; ++part)
-      for (Index r = N * part / parts * groups; r < N * (part + 1) / parts * groups; ++r)
+    for (Index part = 0; part < parts; ++part) {
+      const Range images = range_of(N, part, parts);
+      for (Index r = images.first * groups; r < images.last * groups; ++r)
         gradient[r] = add_up(r, part, partial, [=](Index k) {
           return sum_of_parts<TwoSums>(blocks,
                                        [=](Index i) { return sums[(r * s.channels + k) * blocks + i]; });
         });
+    }
     each_norm_block(s, false, [=](Index r, Index k, Index first, Index count) {
       write(gradient[r], r, k, gamma[r % groups * s.channels + k], first, count);
     });

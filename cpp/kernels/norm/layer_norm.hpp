@@ -67,14 +67,14 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
     T *run_gamma = run_memory.of(scratch.data(), slot), *run_beta = run_gamma + width;
     TwoSums* total = totals + part * D + j;
     std::fill_n(total, width, TwoSums{});
-    const Index last = (part + 1) * N / parts;
-    for (Index first = part * N / parts; first < last; first += run) {
+    const Range own = range_of(N, part, parts);
+    for (Index first = own.first; first < own.last; first += run) {
       std::fill_n(run_gamma, 2 * width, T(0));
-      for (Index n = first; n < std::min(first + run, last); ++n) {
+      for (Index n = first; n < std::min(first + run, own.last); ++n) {
         const Index at = n * D + j;
         const TwoSums sums = sum_of_parts<TwoSums>(
             row_parts.count, [&](Index i) { return cut ? partial[n * row_parts.count + i] : sums_of(n, i); });
-        if (prefetches && n + 1 < last) {
+        if (prefetches && n + 1 < own.last) {
           prefetch(dout + at + D, D);
           prefetch(x + at + D, D);
         }

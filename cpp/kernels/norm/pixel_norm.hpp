@@ -157,13 +157,14 @@ void pixel_norm_backward(const T* dout, const T* x, const double* mean, const do
     T *run_gamma = all_runs.of(scratch.data(), slot), *run_beta = run_gamma + C * V::size;
     TwoSums* total = totals + part * C;
     std::fill_n(total, C, TwoSums{});
-    const Index last = (part + 1) * vectors / parts;
-    for (Index first = part * vectors / parts; first < last; first += run) {
+    const Range own = range_of(vectors, part, parts);
+    for (Index first = own.first; first < own.last; first += run) {
       std::fill_n(run_gamma, 2 * C * V::size, T(0));
-      each_pixel_vector<T>(first, std::min(first + run, last), C, S, [&](Index at, Index pixel, Index count) {
-        pixel_norm_gradient(dout + at, x + at, gamma, mean + pixel, inv_std + pixel, dx + at, run_gamma,
-                            run_beta, C, S, count);
-      });
+      each_pixel_vector<T>(first, std::min(first + run, own.last), C, S,
+                           [&](Index at, Index pixel, Index count) {
+                             pixel_norm_gradient(dout + at, x + at, gamma, mean + pixel, inv_std + pixel,
+                                                 dx + at, run_gamma, run_beta, C, S, count);
+                           });
       for (Index c = 0; c < C; ++c)
         total[c].add({double(V::sum(V::load(run_beta + c * V::size))),
                       double(V::sum(V::load(run_gamma + c * V::size)))});

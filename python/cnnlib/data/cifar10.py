@@ -65,7 +65,7 @@ def load_CIFAR10(root: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, np.nd
     ((3, 32, 32), dtype('float32'), 'cat')
     """
     most = len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH, 0, _IMAGES_PER_BATCH
-    data = _as_floats(_splits("load_CIFAR10", root, most, read_pickle))
+    data = _as_floats(_splits("load_CIFAR10", "root", root, most, read_pickle))
     return data["X_train"], data["y_train"], data["X_test"], data["y_test"]
 
 
@@ -110,7 +110,7 @@ def get_CIFAR10_data(
     counts = _counts(where, num_training, num_validation, num_test)
     if subtract_mean and counts[0] == 0:
         raise ValueError(f"{where}: subtract_mean needs training images, and num_training is 0")
-    data = _as_floats(_splits(where, cifar10_dir, counts, read_pickle))
+    data = _as_floats(_splits(where, "cifar10_dir", cifar10_dir, counts, read_pickle))
     if subtract_mean:
         mean_image = data["X_train"].mean(axis=0, dtype=np.float64).astype(np.float32)
         for part in ("train", "val", "test"):
@@ -154,12 +154,15 @@ def map_CIFAR10(
     ((50, 3, 32, 32), dtype('uint8'))
     """
     where = "map_CIFAR10"
-    return _splits(where, cifar10_dir, _counts(where, num_training, num_validation, num_test), map_pickle)
+    counts = _counts(where, num_training, num_validation, num_test)
+    return _splits(where, "cifar10_dir", cifar10_dir, counts, map_pickle)
 
 
-def _splits(where, root, counts, of_pickle):
-    """The splits of CIFAR-10, images as bytes; ``of_pickle(path, count, classes)`` reads a pickled batch."""
-    name = "root" if where == "load_CIFAR10" else "cifar10_dir"
+def _splits(where, name, root, counts, of_pickle):
+    """The splits of CIFAR-10, images as bytes; ``of_pickle(path, count, classes)`` reads a pickled batch.
+
+    `name` is what `where` calls the folder.
+    """
     batches = _find_batches(Path(path_text(where, name, default_data_dir() if root is None else root)), where)
     classes = len(CIFAR10_CLASSES)
 

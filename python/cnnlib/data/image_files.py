@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 
 _BITS_PER_SAMPLE = 258  # a tag of TIFF files
+_ORIENTATION = 274  # a tag of EXIF data: above 4 the image lies on its side
 _TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # Pillow's names of these
@@ -104,6 +105,18 @@ def is_grey(path: str | os.PathLike) -> bool:
             return file.mode in ("1", "L", "LA") or file.mode.startswith(("I", "F"))
     except Exception:  # a damaged file can raise nearly anything
         return False
+
+
+def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Width and height of an image file, turned upright, by its header; None for what is no image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            turned = "exif" in file.info and file.getexif().get(_ORIENTATION, 1) > 4
+            return file.size[::-1] if turned else file.size
+    except Exception:  # a damaged file can raise nearly anything
+        return None
 
 
 def photo(

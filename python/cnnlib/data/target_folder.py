@@ -15,12 +15,11 @@ from cnnlib._params import choice, path_text
 from cnnlib._params.random import random_stream
 from cnnlib.data.array_files import CLASSES, class_names, read_text
 from cnnlib.data.image_cache import Source, cached_images
-from cnnlib.data.image_files import find_images, needs_pillow
+from cnnlib.data.image_files import find_images, needs_pillow, upright_size
 from cnnlib.data.image_folder import checked_options, places, splits
 
 _WHERE = "load_target_folder"
 IGNORED = 255  # a mask's value for pixels that have no label
-_ORIENTATION = 0x0112  # a tag of EXIF
 _TOLERANCE = 0.02  # by which a mask's proportions may differ from its image's
 
 
@@ -126,18 +125,6 @@ def _masks(root, folder, files, size):
     return masks, names
 
 
-def _upright_size(photo):
-    """Width and height as :func:`cnnlib.data.image_files.photo` sees them; None of what that refuses."""
-    from PIL import Image
-
-    try:
-        with Image.open(photo) as file:
-            turned = "exif" in file.info and file.getexif().get(_ORIENTATION, 1) > 4
-            return file.size[::-1] if turned else file.size
-    except Exception:  # a damaged file can raise nearly anything
-        return None
-
-
 def _mask(path, photo, size):
     from PIL import Image, ImageOps
 
@@ -145,7 +132,7 @@ def _mask(path, photo, size):
         with Image.open(path) as file:
             if file.mode not in ("1", "L", "P"):
                 raise ValueError(f"a mask is grey or has a palette, got mode {file.mode}")
-            W, H = _upright_size(photo) or file.size
+            W, H = upright_size(photo) or file.size
             if abs(file.width * H / (file.height * W) - 1) > _TOLERANCE:  # each is cropped to one shape
                 raise ValueError(f"it has {file.width}x{file.height} pixels, its image {W}x{H}")
             pixels = np.asarray(file, np.uint8)

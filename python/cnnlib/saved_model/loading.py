@@ -126,13 +126,12 @@ def _lies_in_run(path):
     file = Path(path).with_name("config.json")
     if not file.is_file():
         return False
-    from cnnlib.cli.run.folder import FORMAT
+    from cnnlib.cli.run.folder import is_config
 
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        return is_config(json.loads(file.read_text(encoding="utf-8")))
     except (RecursionError, ValueError):
         return True
-    return isinstance(config, dict) and config.get("format") == FORMAT
 
 
 def _model_of_run(path):

@@ -70,7 +70,7 @@ class DepthwisePlaneGradients {
     double* totals = scratch->totals.in(scratch.data());
     parallel_for(parts * groups, threads, [&](Index task, int slot) {
       const Index part = task / groups, first = task % groups * channels;
-      run_task(part * s.N / parts, (part + 1) * s.N / parts, first, std::min(channels, s.C - first),
+      run_task(range_of(s.N, part, parts), first, std::min(channels, s.C - first),
                scratch->sums.of(scratch.data(), slot), totals + part * s.C * sums_of_channel, o);
     });
     if (with_sums) finish(totals, o);
@@ -91,8 +91,8 @@ class DepthwisePlaneGradients {
     }
   };
 
-  // Images [begin, end) of channels [c0, c0 + count).
-  void run_task(Index begin, Index end, Index c0, Index count, T* sums, double* totals,
+  // Some images of channels [c0, c0 + count).
+  void run_task(Range images, Index c0, Index count, T* sums, double* totals,
                 const DepthwiseGradients<T>& o) const {
     if (with_sums) {
       std::fill_n(sums, count * sums_of_channel * lanes, T(0));
@@ -100,14 +100,14 @@ class DepthwisePlaneGradients {
     }
     const Index vectors = s.OH * ceil_div(s.OW, lanes);
     Index summed = 0;
-    for (Index n = begin; n < end; ++n) {
+    for (Index n = images.first; n < images.last; ++n) {
       for (Index c = c0; c < c0 + count; ++c) {
         const Index plane = n * s.C + c;
         if (with_dx) input_gradient(plane, c, o);
         if (with_sums) add_products(plane, sums + (c - c0) * sums_of_channel * lanes, o);
       }
       summed += vectors;
-      if (!with_sums || (summed < flush_vectors && n + 1 < end)) continue;
+      if (!with_sums || (summed < flush_vectors && n + 1 < images.last)) continue;
       summed = 0;
       flush(sums, count, totals + c0 * sums_of_channel);
     }

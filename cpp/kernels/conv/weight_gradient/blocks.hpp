@@ -43,8 +43,7 @@ struct PositionBlocks {
   Index most_positions() const { return images * rows * cols; }  // of a block
 
   void set_parts(Index most) { parts = std::clamp<Index>(most, 1, std::max<Index>(blocks, 1)); }
-  // Part p has the blocks [first_block(p), first_block(p + 1)).
-  Index first_block(Index part) const { return part * blocks / parts; }
+  Range blocks_of(Index part) const { return range_of(blocks, part, parts); }
 };
 
 // Rows [oh, oh + rows) and columns [ow, ow + cols) of the outputs of some images, in this order.

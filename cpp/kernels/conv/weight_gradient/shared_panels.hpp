@@ -47,15 +47,15 @@ class SharedPanelsPart {
         keep_busy(tasks, threads) ? 1 : std::clamp<Index>(tasks_of_thread * threads / tasks, 1, own_panels);
   }
 
-  // Sums over blocks [first, last) of positions.
-  void run(const WeightGradientOperands<T>& o, Index first, Index last) const {
+  // Sums over some blocks of positions.
+  void run(const WeightGradientOperands<T>& o, Range blocks) const {
     const ScratchOf<Memory> scratch(*this);
-    for (Index i = first; i < last; ++i) {
+    for (Index i = blocks.first; i < blocks.last; ++i) {
       const PositionBlock block = g.block(i);
       staged_positions(g, block, lanes, scratch->offset.in(scratch.data()));
       prepare(scratch, block, o);
       parallel_for(g.s.groups * runs * filter_parts, threads, [&](Index task, int slot) {
-        add_run(scratch->work(scratch.data(), slot), block, task, i > first, o);
+        add_run(scratch->work(scratch.data(), slot), block, task, i > blocks.first, o);
       });
     }
   }
@@ -214,7 +214,7 @@ class SharedPanels {
   void run(const WeightGradientOperands<T>& o) const {
     if (o.dw == nullptr) return;
     if (g.positions.parts > 1) return run_in_parts(o);
-    SharedPanelsPart<T>(g, all, threads).run(o, 0, g.positions.blocks);
+    SharedPanelsPart<T>(g, all, threads).run(o, {0, g.positions.blocks});
   }
 
   void describe(ConvPlan& plan) const {
@@ -250,8 +250,7 @@ class SharedPanels {
       const Index i = task / tasks;
       WeightGradientOperands<T> own = o;
       own.dw = sums + i * result_size;
-      SharedPanelsPart<T>(g, weights_of(task % tasks), 1)
-          .run(own, positions.first_block(i), positions.first_block(i + 1));
+      SharedPanelsPart<T>(g, weights_of(task % tasks), 1).run(own, positions.blocks_of(i));
     });
     sum_parts(sums, positions.parts, result_size, o.dw);
   }

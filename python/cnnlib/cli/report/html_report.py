@@ -54,8 +54,12 @@ def report(run, solver, data, part, scores, values, pictures):
         makers["the classes"] = lambda: _classes(run, part, y, right, pictures)
         if importlib.util.find_spec("PIL") is not None:
             makers |= {
-                "the mistakes": lambda: _mistakes(gallery),
-                "the near misses": lambda: _near_misses(gallery),
+                "the mistakes": lambda: _gallery(
+                    "Mistakes, the surest first", gallery, gallery.mistakes(_MISTAKES)
+                ),
+                "the near misses": lambda: _gallery(
+                    "Near misses: right, but only just", gallery, gallery.near_misses(_NEAR_MISSES)
+                ),
                 "the classes' images": lambda: _typical(gallery),
             }
         if pictures is not None:
@@ -153,14 +157,8 @@ def _classes(run, part, y, right, pictures):
     return html.section(what, html.side_by_side(matrix, by_class))
 
 
-def _mistakes(gallery):
-    rows = gallery.mistakes(_MISTAKES)
-    return html.section("Mistakes, the surest first", gallery.html(rows)) if len(rows) else ""
-
-
-def _near_misses(gallery):
-    rows = gallery.near_misses(_NEAR_MISSES)
-    return html.section("Near misses: right, but only just", gallery.html(rows)) if len(rows) else ""
+def _gallery(title, gallery, rows):
+    return html.section(title, gallery.html(rows)) if len(rows) else ""
 
 
 def _typical(gallery):

@@ -101,7 +101,7 @@ class Run:
             raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json") from None
         except (RecursionError, ValueError) as error:
             raise ValueError(f"{file} is damaged: {error}") from error
-        if not isinstance(config, dict) or config.get("format") != FORMAT:
+        if not is_config(config):
             raise ValueError(f"{file} is not the config.json of a cnnlib run")
         check_config(file, config)
         for name, old_names in OLD_NAMES.items():
@@ -274,6 +274,11 @@ class Run:
         """Write a text file whole or not at all."""
         with written_whole(self.folder / name) as file:
             file.write(text.encode("utf-8", "surrogateescape"))
+
+
+def is_config(content):
+    """Whether this is what config.json holds of a run."""
+    return isinstance(content, dict) and content.get("format") == FORMAT
 
 
 def versions():
