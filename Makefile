@@ -185,12 +185,12 @@ $(SANITIZED:%=build/%/.installed): build/%/.installed: $(SOURCES) CMakePresets.j
 	@touch $@
 
 # Python's own allocations would drown a leak report. g++ does not align the frames of detect_stack_use_after_return
-# for vectors. Some tests ask for more memory than there is.
+# for vectors. Some tests ask for more memory than there is. Reports go to stderr itself, which pytest leaves alone.
 asan: $(foreach isa,$(ISAS),asan-$(isa))
 asan-%: build/asan-%/.installed $(VENV)/.installed $(VENV)/.test
 	PYTHONPATH=$(<D) CNNLIB_ISA=$(*:smoke-%=%) PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	  ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1 LD_PRELOAD="$(call runtimes,asan ubsan stdc++)" \
-	  $(BIN)/pytest -p no:cacheprovider $(ASAN_TESTS) $(PYTEST_ARGS)
+	  $(BIN)/pytest -p no:cacheprovider --capture=sys $(ASAN_TESTS) $(PYTEST_ARGS)
 
 # With the one set whose kernels compile fastest of those with intrinsics; without checks of a pointer's alignment and
 # for null, a third of the compilation: the processor itself stops at vectors that do not lie right, and at address 0.
@@ -203,7 +203,7 @@ tsan: $(foreach isa,$(ISAS),tsan-$(isa))
 tsan-%: build/tsan-%/.installed $(VENV)/.installed $(VENV)/.test
 	PYTHONPATH=$(<D) CNNLIB_ISA=$* LD_PRELOAD="$(call runtimes,tsan)" \
 	  TSAN_OPTIONS=halt_on_error=1:report_thread_leaks=0:suppressions=$(CURDIR)/cmake/tsan_suppressions.txt \
-	  setarch -R $(BIN)/pytest -p no:cacheprovider $(TSAN_TESTS) $(PYTEST_ARGS)
+	  setarch -R $(BIN)/pytest -p no:cacheprovider --capture=sys $(TSAN_TESTS) $(PYTEST_ARGS)
 
 # A core that records its loops, and what its loops would take on 16 cores; fails where that wastes too much.
 VIRTUAL_ISAS ?= base

@@ -13,8 +13,10 @@ void pack_conv(const ConvPlan&, const T* w, T* packed);
 template <class T>
 void run_conv(const ConvPlan&, const ConvOperands<T>&);
 
-// The convolution of the points.
+// The convolution of the points. Throws std::bad_alloc where no memory holds an image's points: the costs
+// count them.
 inline ConvShape shape_of_points(ConvShape s) {
+  checked_product(s.C, checked_product(s.OH * s.OW, sizeof(double)));
   s.H = s.OH;
   s.W = s.OW;
   s.stride_h = s.stride_w = 1;
