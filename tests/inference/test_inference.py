@@ -110,6 +110,24 @@ def test_convolutions_add_to_the_shortcut_by_every_method(method, stride, F, rng
     _close(prepare(net)(x), want, np.float64, 10)
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_no_convolution_adds_to_what_is_read_flattened_later(views, rng):
+    params = random_params(rng, w=(6, 6, 3, 3), b=6, w1=(6, 6, 1, 1), wa=(150, 6), ba=6)
+    rows = [f"row{i}" for i in range(views)]
+    nodes = [
+        Node("conv", ("input",), "s", ("w1", None), ({},)),
+        *(Node("flatten", (x,), row) for x, row in zip(["s", *rows], rows, strict=False)),
+        conv_node("input", "c"),
+        Node("add", ("c", "s"), "t"),
+        Node("affine", (rows[-1],), "a", ("wa", "ba")),
+        Node("global_avg_pool", ("t",), "g"),
+        Node("add", ("g", "a"), "out"),
+    ]
+    net = net_of(nodes, params, (6, 5, 5))
+    x = rng.standard_normal((3, 6, 5, 5))
+    _close(prepare(net)(x), net.loss(x), np.float64, 10)
+
+
 @pytest.mark.parametrize(("C", "F", "winograd"), [(64, 64, True), (256, 512, False)])
 def test_winograd_at_stride_2_only_with_weights_that_caches_hold(C, F, winograd, isa, rng):
     net = net_of(

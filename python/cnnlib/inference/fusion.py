@@ -67,9 +67,14 @@ def fuse_sums(
     """Let a convolution add its result to the other term of a sum, if it can and nothing else needs that.
 
     Such a convolution has two inputs, and writes to the place of the second: it may not read that itself, nor
-    may what comes between it and the sum.
+    may what comes between it and the sum, which a flattened value of it lies in, too.
     """
-    readers, output = readers_of(nodes), nodes[-1].output
+    readers, flattened = readers_of(nodes), dict[str, str]()
+    for node in nodes:
+        if node.layer == "flatten":
+            flattened[node.output] = flattened.get(node.inputs[0], node.inputs[0])
+    reads = [{flattened.get(name, name) for name in node.inputs} for node in nodes]
+    output = flattened.get(nodes[-1].output, nodes[-1].output)
     makers = {node.output: i for i, node in enumerate(nodes)}
     made: list[Node | None] = list(nodes)
     for i, node in enumerate(nodes):
@@ -81,7 +86,7 @@ def fuse_sums(
             if conv is None or conv.layer != "conv" or len(conv.inputs) > 1:
                 continue
             # Nothing but the sum may read the other term from the convolution on, which writes over it.
-            last = all(j < k or j == i for j, reader in enumerate(nodes) if other in reader.inputs)
+            last = all(j < k or j == i for j, names in enumerate(reads) if other in names)
             free = readers[own] == 1 and makers.get(other, i) < k and other != output and last
             like = np.empty((0, *shapes[conv.inputs[0]]), dtype)
             if free and _core.conv_adds(like, arrays[str(conv.params[0])], conv.args[0]):
