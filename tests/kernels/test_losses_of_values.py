@@ -128,15 +128,41 @@ def test_labels_that_are_ignored_do_not_count_whatever_the_scores(dtype, rng):
         assert not dx.any()
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (3, 37), (2, 4099), (1, 2, 1), (2, 5, 3, 30)], ids=str)
+def test_factors_that_cancel_out_count_all_the_same(shape, isa, dtype, rng):
+    """Advantages, say, whose sum is 0."""
+    x, y = scores(rng, shape), np.zeros(shape)
+    y[:1, 0], y[:1, -1] = 3, -3
+    x[1:] = np.nan  # of factors that are all 0
+    ours, loops = loss_named("cross_entropy")
+    x = x.astype(dtype)
+    want = loops(x.astype(np.float64), y)
+    assert want[1][0].any()
+    assert_same_loss(ours(x, y.astype(dtype)), want, dtype)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3, 37), (2, 4099), (1, 3, 1), (2, 5, 3, 30)], ids=str)
+def test_impossible_classes_without_a_share_cost_nothing(shape, isa, dtype, rng):
+    x, y = scores(rng, shape).astype(dtype), rng.random(shape).astype(dtype)
+    x[:, 1] = -np.inf
+    y[:, 1] = 0
+    ours, loops = loss_named("cross_entropy")
+    with np.errstate(invalid="ignore"):
+        assert_same_loss(ours(x, y), loops(x.astype(np.float64), y.astype(np.float64)), dtype)
+    y[:, 1] = 0.5
+    assert ours(x, y)[0] == np.inf
+
+
 @pytest.mark.parametrize("name", [*OF_VALUES, "softmax_loss"])
 @pytest.mark.parametrize("shape", [(4, 5), (2, 3, 5, 7)], ids=str)
 def test_nan_reaches_the_loss_and_the_gradient(name, shape, dtype, rng):
     for place in (0, np.prod(shape) // 2, np.prod(shape) - 1):
         x, y = scores(rng, shape).astype(dtype), rng.random(shape)
         x.flat[place] = np.nan
-        value, dx = getattr(cnnlib, name)(x, labels_of(rng, shape) if name == "softmax_loss" else y)
-        assert np.isnan(value)
-        assert np.isnan(dx.flat[place])
+        for loss in loss_named(name):
+            value, dx = loss(x, labels_of(rng, shape) if name == "softmax_loss" else y)
+            assert np.isnan(value)
+            assert np.isnan(dx.flat[place])
 
 
 @pytest.mark.parametrize("name", [*OF_VALUES, "softmax_loss"])

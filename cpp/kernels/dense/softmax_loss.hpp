@@ -5,7 +5,8 @@
 //          = scale * (mass * log(sum_c exp(x[c] - most)) - sum_c t[c] * (x[c] - most)),  mass = sum_c t[c]
 //     dx[c] = scale * (mass * p[c] - t[c])
 //
-// Where the mass is 0, as that of a label to ignore, both are 0 whatever x is.
+// Where all t are 0, as of a label to ignore, both are 0 whatever x is; a t of 0 takes nothing from an x of
+// minus infinity. The mass may be 0 beside others that are not: factors of either sign.
 #pragma once
 
 #include <cmath>
@@ -27,6 +28,15 @@ template <class T>
   return to.weights == nullptr ? v : Simd<T>::mul(v, load_first(to.weights + c, count));
 }
 
+// A vector of t[c] * (x[c] - most).
+template <class T>
+[[gnu::always_inline]] inline typename Simd<T>::Packet target_product(typename Simd<T>::Packet target,
+                                                                      typename Simd<T>::Packet x,
+                                                                      typename Simd<T>::Packet most) {
+  using S = Simd<T>;
+  return S::select(S::equal(target, S::zero()), S::zero(), S::mul(target, S::sub(x, most)));
+}
+
 // A row of C values; returns its loss.
 template <class T>
 double softmax_loss_of_row(const T* x, const SoftmaxTargets<T>& to, Index n, T* dx, Index C) {
@@ -36,9 +46,12 @@ double softmax_loss_of_row(const T* x, const SoftmaxTargets<T>& to, Index n, T* 
   const T* y = labelled ? nullptr : to.values + n * C;
   const Index label = labelled ? Index(to.labels[n]) : 0;
   double mass = labelled && label != to.ignore ? double(weight_of(to, label)) : 0;
-  if (!labelled)
-    mass = Row::template sum<1>(C, [&](Index c, Index count) { return row_of_targets(to, y, c, count); });
-  if (mass == 0) {
+  const auto sum_of_targets = [&](const auto& part) {
+    return Row::template sum<1>(C,
+                                [&](Index c, Index count) { return part(row_of_targets(to, y, c, count)); });
+  };
+  if (!labelled) mass = sum_of_targets([](auto v) { return v; });
+  if (mass == 0 && (labelled || sum_of_targets(S::abs) == 0)) {
     std::fill_n(dx, C, T(0));
     return 0;
   }
@@ -49,7 +62,8 @@ double softmax_loss_of_row(const T* x, const SoftmaxTargets<T>& to, Index n, T* 
     product = mass * (double(x[label]) - double(most));
   else
     product = Row::template sum<1>(C, [&](Index c, Index count) {
-      return S::mul(row_of_targets(to, y, c, count), S::sub(load_first(x + c, count, most), S::fill(most)));
+      return target_product<T>(row_of_targets(to, y, c, count), load_first(x + c, count, most),
+                               S::fill(most));
     });
   const auto factor = S::fill(T(to.scale * mass / total)), scale = S::fill(T(-to.scale));
   Row::vectors(0, C, [&](Index c, Index count) {
@@ -87,7 +101,7 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
   }
 
   double run(const T* x, const SoftmaxTargets<T>& to, Index at, Index pixel, T* dx) const {
-    Packet most[columns], total[columns], mass[columns], product[columns];
+    Packet most[columns], total[columns], mass[columns], product[columns], counting[columns];
     const T* y = to.labels == nullptr ? to.values + at : nullptr;
     const std::int64_t* labels = to.labels == nullptr ? nullptr : to.labels + pixel;
     const auto target = [&](Index from, Index lanes) {
@@ -98,15 +112,19 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
     if (labels == nullptr) {
       this->sum(mass, [&](Index, Index from, Index lanes) { return target(from, lanes); });
       this->sum(product, [&](Index k, Index from, Index lanes) {
-        return S::mul(target(from, lanes), S::sub(load_first(x + from, lanes), most[k]));
+        return target_product<T>(target(from, lanes), load_first(x + from, lanes), most[k]);
       });
     } else {
       find_labels(x, labels, to, most, mass, product);
     }
+    std::copy_n(mass, columns, counting);
+    const auto is_zero = [](Packet v) { return S::any(S::equal(v, S::zero())); };
+    if (labels == nullptr && std::any_of(mass, mass + columns, is_zero))
+      this->sum(counting, [&](Index, Index from, Index lanes) { return S::abs(target(from, lanes)); });
     auto sum = S::zero();
     for (Index k = 0, i = 0; i < count; ++k, i += S::size) {
       const auto loss = S::sub(S::mul(mass[k], S::log(total[k])), product[k]);
-      sum = S::add(sum, S::select(S::equal(mass[k], S::zero()), S::zero(), loss));
+      sum = S::add(sum, S::select(S::equal(counting[k], S::zero()), S::zero(), loss));
     }
     const auto scale = S::fill(T(to.scale));
     Packet factor[columns];
@@ -114,7 +132,7 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
     this->vectors(0, this->C, [&](Index k, Index from, Index lanes) {
       auto v = S::mul(load_first<T>(dx + from, lanes), factor[k]);
       if (labels == nullptr) v = S::sub(v, S::mul(target(from, lanes), scale));
-      store_first(dx + from, lanes, S::select(S::equal(mass[k], S::zero()), S::zero(), v));
+      store_first(dx + from, lanes, S::select(S::equal(counting[k], S::zero()), S::zero(), v));
     });
     if (labels != nullptr)
       for (Index i = 0; i < count; ++i)

@@ -101,7 +101,8 @@ def cross_entropy(x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = Non
 
     Notes
     -----
-    As PyTorch's ``cross_entropy`` of probabilities, except that it gives NaN for an empty batch.
+    As PyTorch's ``cross_entropy`` of probabilities, except that it gives NaN for an empty batch, and for
+    scores of minus infinity where y is 0.
 
     Examples
     --------

@@ -142,7 +142,7 @@ def huber_loss_naive(x: Array, y: Array, delta: float = 1.0) -> tuple[float, Arr
     def value(d):
         return d**2 / 2 if abs(d) <= delta else delta * (abs(d) - delta / 2)
 
-    return _mean_of_values(x, y, value, lambda d: max(-delta, min(d, delta)))
+    return _mean_of_values(x, y, value, lambda d: np.clip(d, -delta, delta))
 
 
 def bce_loss_naive(x: Array, y: Array, *, pos_weight: Any = None) -> tuple[float, Array]:
