@@ -187,8 +187,8 @@ template <class T, int PW, int Stride, class WindowsOf, class ShareOf, class Fin
       if (s.PH > 1) add(second, share_of(windows, 1));
       if (s.PH > 2) add(third, share_of(windows, 2));
     }
-    for (Index i = 0; i < s.stride_h; ++i, ++h) {
-      if (h >= 0 && h < s.H) {
+    for (Index i = 0; i < s.stride_h && h < s.H; ++i, ++h) {
+      if (h >= 0) {
         for (int k = 0; k < Stride; ++k) first.at[k] = finish(first.at[k]);
         store_columns<Stride>(dx + h * s.W, s.W, column, end, first.at);
       }

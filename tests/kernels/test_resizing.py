@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
-from helpers import assert_close, random_arrays
+from helpers import assert_close, random_arrays, scratch_of
 
 # Image and result: smaller, equal, larger, of windows that overlap, of one pixel.
 ADAPTIVE = [
@@ -211,3 +211,13 @@ def test_results_that_no_array_can_have_are_refused_in_an_empty_batch_too():
         ):
             with pytest.raises(ValueError, match=rf"^{name}_forward: {word} .*too large"):
                 getattr(cnnlib, f"{name}_forward")(x, 2**30 - 1)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_an_empty_batch_lists_no_places(mode, dtype):
+    """Of results of any size: the list takes memory for each row and column."""
+    x = np.zeros((0, 1, 1, 1), dtype)
+    (out, cache), forward = scratch_of(cnnlib.upsample_forward, x, 10_000, *mode)
+    dx, backward = scratch_of(cnnlib.upsample_backward, out, cache)
+    assert (out.shape, dx.shape) == ((0, 1, 10_000, 10_000), x.shape)
+    assert (forward, backward) == (0, 0)

@@ -187,11 +187,11 @@ void upsample_bilinear_backward(const T* dout, T* dx, const UpsampleShape& s) {
 
 template <class T>
 void upsample_forward(const T* x, T* out, const UpsampleShape& s) {
-  (s.bilinear ? upsample_bilinear_forward<T> : upsample_nearest_forward<T>)(x, out, s);
+  if (s.planes > 0) (s.bilinear ? upsample_bilinear_forward<T> : upsample_nearest_forward<T>)(x, out, s);
 }
 template <class T>
 void upsample_backward(const T* dout, T* dx, const UpsampleShape& s) {
-  (s.bilinear ? upsample_bilinear_backward<T> : upsample_nearest_backward<T>)(dout, dx, s);
+  if (s.planes > 0) (s.bilinear ? upsample_bilinear_backward<T> : upsample_nearest_backward<T>)(dout, dx, s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
