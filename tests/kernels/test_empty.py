@@ -140,3 +140,14 @@ def test_padding_that_leaves_nothing_of_a_transposed_convolution_is_refused():
     for forward in both("conv_transpose"):
         with pytest.raises(ValueError, match=f"{forward.__name__}: .*pad"):
             forward(np.zeros((1, 1, 2, 2)), np.zeros((1, 1, 3, 3)), None, {"pad": 2})
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "col2im"])
+def test_results_that_no_array_can_have_are_refused_by_name(algorithm):
+    x, w = np.zeros((0, 1, 1, 1)), np.zeros((1, 1, 3, 3))
+    param = {"pad": 2**31 - 1, "algorithm": algorithm}
+    with pytest.raises(ValueError, match=r"^conv_forward: a result of shape .* is too large$"):
+        cnnlib.conv_forward(x, w, None, param)
+    x = np.zeros((0, 1, 2**15, 2**15))
+    with pytest.raises(ValueError, match=r"^conv_transpose_forward: a result of shape .* is too large$"):
+        cnnlib.conv_transpose_forward(x, w, None, {"stride": 2**15, "algorithm": algorithm})

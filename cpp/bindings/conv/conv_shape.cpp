@@ -105,6 +105,7 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
   });
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
+  result_bytes(function, {std::max<Index>(s.N, 1), s.F, s.OH, s.OW}, sizeof(T));
   settle_algorithm<T>(function, s);
   return s;
 }
@@ -141,6 +142,7 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   };
   s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w, param.output_pad[1]);
+  result_bytes(function, {std::max<Index>(s.N, 1), s.C, s.H, s.W}, sizeof(T));
   settle_algorithm<T>(function, s);
   return s;
 }
