@@ -14,6 +14,7 @@ from byte_reference import Op, graph_of, ops_of
 from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference.predictor import Predictor
+from cnnlib.inference.quantization.byte_ops import bytes_serve
 from cnnlib.models import ConvNet, Graph, GraphNet, Node
 from cnnlib.naive import quantized
 from training import trained_norms
@@ -464,6 +465,21 @@ def test_no_images_take_no_time(net):
     steps = predictor.profile(images(0))
     assert len(steps) == len(predictor.profile(images(1), 1))
     assert all(seconds == operations == 0 for _, seconds, operations in steps)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(2901, True), (2902, False)])
+def test_means_of_more_bytes_than_a_sum_holds(size, fits):
+    """Of 255 each: 2902**2 of them are more than 2**31."""
+    image, out = (1, size, size, 0, 0, 0, 0), (1, 1, 1, 0, 0, 0, 0)
+    room = [16 * -(-(4 * H * W + 64) // 64) for H, W in ((size, size), (1, 1))]
+    program = _core.ProgramFloat([(2, room[0], 0), (2, room[1], room[0])], 1, 1, sum(room))
+    windows = (size, size, size, size, 0, 0, 0, 0, 1, 1), False, True
+    refused = pytest.raises(ValueError, match="a mean of more bytes than 32 bits can sum")
+    with contextlib.nullcontext() if fits else refused:
+        program.byte_avg_pool("mean", 0, 1, image, out, 0, 1.0, 0, *windows)
+    pool = Node("avg_pool", ("x",), "y", (), ({"pool_height": size, "pool_width": size},))
+    for node in (pool, Node("global_avg_pool", ("x",), "y")):
+        assert bytes_serve(node, {"x": (1, size, size)}) == fits
 
 
 def test_the_core_refuses_windows_beyond_the_border():

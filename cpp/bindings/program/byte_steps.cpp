@@ -151,6 +151,8 @@ void byte_avg_pool_step(P& p, const std::string& name, int input, int output, co
                         int x_zero, float ratio, int zero, const PoolGeometry& geometry, bool ceil_mode,
                         bool count_include_pad) {
   const BytePool s = byte_pool(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
+  const double bytes = double(std::min(s.shape.PH, s.shape.H)) * double(std::min(s.shape.PW, s.shape.W));
+  require_that(255 * bytes <= INT32_MAX, "a mean of more bytes than 32 bits can sum");
   const ByteEpilogue e = epilogue_of(zero, 0, 255);
   epilogue_of(x_zero, 0, 255);
   const auto kernel = active_isa().bytes.avg_pool;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from cnnlib.graph.graph import Graph, Node, fresh
 from cnnlib.inference.fusion import rectified
 from cnnlib.inference.quantization.calibration import evaluate
 from cnnlib.inference.quantization.parts import TABLES, roles_of
-from cnnlib.inference.quantization.weights import MOST_TERMS, ByteWeights, Scale
+from cnnlib.inference.quantization.weights import MOST_BYTES, MOST_TERMS, ByteWeights, Scale
 
 POOLS = ("max_pool", "avg_pool", "global_avg_pool")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -44,7 +45,7 @@ def bytes_serve(node: Node, shapes: Shapes) -> bool:
         return node.inputs[0] != node.inputs[1] and x == shapes[node.inputs[1]]
     if layer in POOLS:
         dilated = layer == "avg_pool" and node.args[0].get("dilation", 1) not in (1, (1, 1))
-        return len(x) == 3 and not dilated
+        return len(x) == 3 and not dilated and (layer == "max_pool" or math.prod(x[1:]) <= MOST_BYTES)
     return layer in TABLES or layer == "concat"
 
 

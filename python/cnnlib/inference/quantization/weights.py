@@ -95,6 +95,7 @@ def _error(values: Array, low: float, high: float) -> float:
 
 
 MOST_TERMS = 60_000  # of a sum: 255 * 127 * terms stays below 2**31
+MOST_BYTES = 2**31 // 255  # of a mean
 _ROOM = 2.0**29  # for a bias, and for the other term of a sum, in a sum of less than 2**31
 _MOST_SHIFT = 8
 
