@@ -2,9 +2,9 @@
 First-order update rules: `rule(w, dw, config=None, *, scale=1.0) -> (next_w, config)`.
 
 `config` holds hyper-parameters and state, is updated in place and returned; pass it to the next call.
-`w` is updated in place where its memory allows (float32 or float64, contiguous, writable), so go on with the
-returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in w's dtype
-(that of 16-bit floats, and their state, in float32), in one pass over memory.
+`w` is updated in place where its memory allows (float32 or float64, contiguous, writable, none of `dw`'s), so
+go on with the returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in
+w's dtype (that of 16-bit floats, and their state, in float32), in one pass over memory.
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ _MOST = {"momentum": 1, "decay_rate": 1, "beta1": _BELOW_1, "beta2": _BELOW_1}  
 def _weights(rule, w, dw):
     """w ready to be written to, dw in its dtype, and the dtype of next_w."""
     if _core.ready_dtype(("w", "dw"), (w, dw)) and w.shape == dw.shape and w.flags.writeable:  # most calls
-        return w, dw, w.dtype
+        return _apart(w, dw), dw, w.dtype
     (ready,), dtype = prepare(rule, ("w",), w)
     dw = in_dtype(rule, "dw", dw, ready.dtype)
     if ready.shape != dw.shape:
         raise ValueError(f"{rule}: dw must have w's shape {ready.shape}, got {dw.shape}")
     # Of an array whose dtype is another object than NumPy's own `ready` is a view.
-    return _writable(w if type(w) is np.ndarray else ready, ready.dtype), dw, dtype
+    return _apart(_writable(w if type(w) is np.ndarray else ready, ready.dtype), dw), dw, dtype
+
+
+def _apart(w, dw):
+    """w, or a copy where to write to it would write to dw, which may lie in the same memory."""
+    return w.copy() if np.may_share_memory(w, dw) else w
 
 
 def _writable(array, dtype):

@@ -44,3 +44,14 @@ def test_sum_of_squares_does_not_depend_on_the_threads(isa, dtype, rng, num_thre
         num_threads(n)
         sums.add(_core.sum_of_squares(x))
     assert len(sums) == 1
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+@pytest.mark.parametrize("name", optim.__all__)
+def test_gradients_in_the_memory_of_the_weights_are_not_written(name, shift, dtype, rng):
+    memory = rng.standard_normal(1002).astype(dtype)
+    before, rule = memory.copy(), getattr(optim, name)
+    w, dw = slice(1, 1001), slice(1 + shift, 1001 + shift)
+    got, _ = rule(memory[w], memory[dw])
+    np.testing.assert_array_equal(got, rule(before[w].copy(), before[dw].copy())[0])
+    np.testing.assert_array_equal(memory, before)
