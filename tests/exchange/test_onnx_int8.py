@@ -22,7 +22,7 @@ from cnnlib.models import ConvNet, GraphNet
 from cnnlib.onnx.saving import _model_proto
 from hypothesis import event, given
 from onnx.reference import ReferenceEvaluator
-from onnx_nets import model, run_elsewhere
+from onnx_nets import VNNI, model, run_elsewhere
 from quantized_onnx import networks
 from random_networks import graph_nets, outcome
 from strategies import examples
@@ -117,7 +117,7 @@ def test_eight_bit_networks_come_back_with_their_bits(net, tmp_path):
     assert {row.precision for row in read.quantization()} == {"int8"}
     assert read.quantization()[0].covered == predictor.quantization()[0].covered
     scores = run_elsewhere(proto, x)
-    assert np.abs(scores - predictor(x)).max() < 0.01 * np.abs(scores).max()
+    assert np.abs(scores - predictor(x)).max() < 0.02 * np.abs(scores).max()
     read.save(tmp_path / "net")
     np.testing.assert_array_equal(cnnlib.load(tmp_path / "net")(x), predictor(x))
     assert str(cnnlib.load(tmp_path / "net")._quantization) == str(read._quantization)
@@ -182,6 +182,8 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_files_of_onnx_runtime_s_tools(net, tmp_path, options):
+    if options is OPTIONS["float biases"] and not VNNI:
+        pytest.skip("what ONNX Runtime computes in floats has no rounded biases")
     cnnlib.onnx.save(cnnlib.prepare(net), tmp_path / "net.onnx")
     given = {"activation_type": "QUInt8", "weight_type": "QInt8", **options}
     proto = quantized_elsewhere(tmp_path / "net.onnx", tmp_path / "int8.onnx", **given)
