@@ -53,6 +53,18 @@ def test_a_saved_model(tmp_path, capsys):
     )
 
 
+def test_a_predictor_that_knows_no_normalisation(tmp_path, capsys):
+    """It needs none but for calibration."""
+    net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, seed=0)
+    cnnlib.prepare(net).save(tmp_path / "net.predictor")
+    lines(capsys, "export", tmp_path / "net.predictor", tmp_path / "net.onnx")
+    x = np.ones((2, 1, 8, 8), np.float32)
+    found = run_elsewhere(onnx.load(tmp_path / "net.onnx"), x)
+    np.testing.assert_allclose(found, net.loss(x), rtol=1e-4, atol=1e-6)
+    message = refused(capsys, "export", tmp_path / "net.predictor", tmp_path / "net.onnx", "--int8")
+    assert message.endswith("is not known: save it from a model with a cnnlib.data.Normalization\n")
+
+
 def test_in_eight_bits(run, tmp_path, capsys):
     path = tmp_path / "digits.onnx"
     assert ", int8, " in lines(capsys, "export", run, path, "--int8")[0]

@@ -233,8 +233,16 @@ class TestEval:
         )
         assert "those of digits are (1, 8, 8)" in refused(capsys, "eval", path, "--data", "digits")
         bare = tmp_path / "bare.npz"
-        cnnlib.save_model(ConvNet("resnet8", (3, 16, 16), 3), bare)
-        assert "was saved without preprocess" in refused(capsys, "predict", bare, photos)
+        model = cnnlib.load_model(path)
+        known, classes, model.preprocess, model.classes = model.preprocess, model.classes, None, None
+        cnnlib.save_model(model, bare)
+        for command in (["predict", bare, photos], ["eval", bare, "--data", f"folder:{photos}"]):
+            assert "give --mean and --std (of pixels 0..255), or save it" in refused(capsys, *command)
+        numbers = (f"--{name}={','.join(map(str, getattr(known, name)))}" for name in ("mean", "std"))
+        names = tmp_path / "names.txt"
+        names.write_text("\n".join(classes))
+        want = lines(capsys, "eval", path, "--data", f"folder:{photos}")
+        assert lines(capsys, "eval", bare, "--data", f"folder:{photos}", *numbers, "--classes", names) == want
         flat = tmp_path / "flat.npz"
         cnnlib.save_model(FullyConnectedNet([4], 48, 3), flat, preprocess=Normalization(0, 255))
         assert "takes arrays of shape (48,)" in refused(capsys, "predict", flat, photos)

@@ -266,6 +266,7 @@ def test_normalisation_and_classes_come_back(tmp_path):
         ("classes", "{"),
         ("classes", "3"),
         ("preprocess", '{"name": "x"}'),
+        ("head", "faces"),
     ]:
         altered = onnx.ModelProto.FromString(proto.SerializeToString())
         onnx.helper.set_model_props(altered, {f"cnnlib.{key}": value})

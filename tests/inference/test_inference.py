@@ -15,7 +15,7 @@ from cnnlib.graph.graph import Node
 from cnnlib.inference import load, prepare
 from cnnlib.inference.compile import Block, place
 from cnnlib.inference.scoring import scorer
-from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.solver import Solver
 from hypothesis import given
@@ -381,6 +381,16 @@ def test_labels_and_probabilities(net, rng):
     np.testing.assert_array_equal(predictor.predict(x), scores.argmax(axis=1))
 
 
+def test_the_softmax_at_a_networks_end_is_not_taken_twice(rng):
+    graph = Graph()
+    graph.chain("affine", ("W1", None))
+    plain = GraphNet(Graph(list(graph.nodes), output=graph.output), {"W1": rng.standard_normal((5, 3))}, 5)
+    graph.chain("softmax")
+    x = rng.standard_normal((6, 5)).astype(np.float32)
+    want = prepare(plain).predict_proba(x)
+    np.testing.assert_allclose(prepare(GraphNet(graph, plain.params, 5)).predict_proba(x), want, rtol=1e-5)
+
+
 def test_many_threads_at_once_give_the_same_bits(net, rng):
     x = rng.standard_normal((24, 3, 32, 32)).astype(np.float32)
     want = prepare(net)(x)
@@ -428,6 +438,16 @@ def test_a_saved_predictor_gives_the_same_bits(net, rng, tmp_path):
         assert other.classes == tuple("abcdefghij")
         assert other.summary() == predictor.summary()
         assert repr(other) == repr(predictor)
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_a_predictor_knows_what_its_network_ends_in(eight_bits, rng, tmp_path):
+    net = ConvNet([{"conv": 4}, "relu", "global_avg_pool", {"values": 2}], (1, 8, 8), seed=0)
+    calibration = {"precision": "int8", "calibration": rng.standard_normal((20, 1, 8, 8))}
+    predictor = prepare(net, **(calibration if eight_bits else {}))
+    predictor.save(tmp_path / "net")
+    for one in (predictor, load(tmp_path / "net"), pickle.loads(pickle.dumps(predictor))):
+        assert one.head == "values"
 
 
 def test_a_predictor_with_a_function_of_the_user_s_own_is_not_saved(net, tmp_path):

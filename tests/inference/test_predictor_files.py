@@ -119,6 +119,7 @@ FORGERIES = {
     "another dtype": replace("about", "dtype", value="float64"),
     "no dtype": replace("about", "dtype", value="object"),
     "classes that are numbers": replace("about", "classes", value=[1, 2, 3]),
+    "an end that there is not": replace("about", "head", value="faces"),
     "another preprocessing": replace("about", "preprocess", value={"name": "eval"}),
     "a preprocessing without numbers": replace("about", "preprocess", value={"name": "normalization"}),
     "filters of another depth": node(2, PARAMS, ["W2", None]),

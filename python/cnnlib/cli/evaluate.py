@@ -4,9 +4,9 @@ import numpy as np
 
 from cnnlib._system.text import display_width, padded, printable
 from cnnlib.augment import TTA
-from cnnlib.cli.options.arguments import add, add_data, add_run, add_threads, add_which
+from cnnlib.cli.options.arguments import add, add_data, add_run, add_threads, add_unsaid, add_which
 from cnnlib.cli.run.tasks import values_of
-from cnnlib.cli.run.trained import CALIBRATION, open_trained
+from cnnlib.cli.run.trained import CALIBRATION, open_model
 
 
 def add_to(commands):
@@ -17,6 +17,7 @@ def add_to(commands):
     about = "default: test; all for a data set that the run has not seen"
     add(evaluate, "--split train|val|test|all", about, "test")
     add_which(evaluate)
+    add_unsaid(evaluate)
     about = "average the scores over views; default: as the run did"
     add(evaluate, "--tta", about, choices=("none", *TTA))
     calibrated = f"calibrated by {CALIBRATION} images of the training split"
@@ -26,7 +27,7 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
-    trained = open_trained(options.run, options.which)
+    trained = open_model(options)
     for name in ("tta", "int8"):
         if getattr(options, name) and trained.task != "classes":
             raise ValueError(f"--{name} means nothing to a model of {trained.task}")

@@ -8,7 +8,8 @@ from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import CALIBRATION, open_trained
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.saving import OPSET
-from cnnlib.saved_model import is_saved_model, load_model
+from cnnlib.saved_model import is_saved_model, load
+from cnnlib.saved_model.loading import kind_of
 
 
 def add_to(commands):
@@ -18,7 +19,7 @@ def add_to(commands):
         help="a trained model as an ONNX file",
         description="Write a trained model to an ONNX file, for ONNX Runtime and other programs.",
     )
-    add(export, "run RUN|MODEL", "a run's folder, a checkpoint in it, or a file of cnnlib.save_model")
+    add(export, "run RUN|MODEL", "a run's folder, a checkpoint in it, or a file: save_model, Predictor.save")
     add(export, "file FILE.onnx", "the file to write")
     add_which(export)
     add(export, "--batch N", "fix the number of images; by default it stays open", type=positive_int)
@@ -47,12 +48,9 @@ def run(options):
 
 def _model(path, which):
     """The model, with its normalisation and classes."""
-    if Path(path).is_file() and is_saved_model(path):
-        if which != "best":
-            raise ValueError(
-                f"--which {which}: {path} is a saved model, which has the parameters of one epoch"
-            )
-        return load_model(path)
+    alone = which == "best" and Path(path).is_file()
+    if alone and (kind_of(path) == "predictor" or is_saved_model(path)):  # whatever they say of images
+        return load(path)
     trained = open_trained(path, which)
     trained.model.preprocess, trained.model.classes = trained.normalization, trained.classes
     return trained.model

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from cnnlib._params import choice
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.graph.description import describe, described_graph
@@ -22,6 +23,7 @@ from cnnlib.inference.fusion import refuse_unprepared
 from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.inference.quantization.parts import BYTE_CHECKS, check_byte_graph
 from cnnlib.inference.quantization.table import row_of
+from cnnlib.models.spec.reading import HEADS
 from cnnlib.safetensors import format as safetensors
 
 _ENTRY, _CHECKSUM = "cnnlib", "cnnlib.crc32"  # of the metadata
@@ -126,6 +128,7 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
         raise ValueError(f"classes is {classes!r}")
     if about["preprocess"] is not None:
         PREPROCESSING.build(about["preprocess"])
+    choice("about", "head", about.get("head", "classes"), HEADS)
     if about["dtype"] not in ("float32", "float64"):
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
     if about.get("quantization") is not None:

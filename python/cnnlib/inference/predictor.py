@@ -47,6 +47,8 @@ class Predictor:
         What uint8 images go through first.
     classes : tuple of str or None
         The names of the classes, where they are known.
+    head : str
+        What the network ends in: 'classes', 'values' (numbers), or 'pixels'.
     outputs : tuple of str
         The names of several outputs; empty for a network of one.
 
@@ -72,10 +74,11 @@ class Predictor:
         classes: tuple[str, ...] | None = None,
         check: Callable[[], None] | None = None,
         quantization: Quantization | None = None,
+        head: str = "classes",
     ) -> None:
         self.input_dim, self.dtype = input_dim, dtype
         self._quantization = quantization
-        self.preprocess, self.classes = preprocess, classes
+        self.preprocess, self.classes, self.head = preprocess, classes, head
         self._graph, self._params, self.outputs = graph, params, tuple(graph.outputs)
         self._check = check  # to call before weights are read that lie in a file
         self._why_fixed = graph.why_fixed()
@@ -131,7 +134,7 @@ class Predictor:
         return np.argmax(self(X), axis=1)
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the softmax of the scores: (N, classes), in the predictor's dtype.
+        """Return the softmax of the scores, or what a softmax at the network's end gives: (N, classes).
 
         Raises
         ------
@@ -139,7 +142,8 @@ class Predictor:
             As :meth:`predict`.
         """
         self._graph.refuse_several("Predictor.predict_proba")
-        return _softmax(self(X))
+        scores = self(X)
+        return scores if self.gives_probabilities else _softmax(scores)
 
     def summary(self) -> str:
         """Return a table of the operations, and their memory for samples of `input_dim`."""
@@ -223,6 +227,8 @@ class Predictor:
             "preprocess": PREPROCESSING.stored("Predictor.save", self.preprocess),
             "classes": self.classes,
         }
+        if self.head != "classes":
+            about["head"] = self.head
         if self._quantization is not None:
             about["quantization"] = [vars(row) for row in self._quantization]
         self._check_weights()
@@ -254,7 +260,7 @@ class Predictor:
         self._check_weights()
         params = {name: np.array(array) for name, array in self._params.items()}
         described = self.input_dim, self.dtype, self.preprocess, self.classes, None, self._quantization
-        return Predictor, (self._graph, params, *described)
+        return Predictor, (self._graph, params, *described, self.head)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_dim))

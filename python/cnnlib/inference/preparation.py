@@ -18,7 +18,7 @@ from cnnlib.inference.quantization.calibration import batches_of
 from cnnlib.inference.quantization.preparing import quantized
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.inference.quantization.weights import METHODS
-from cnnlib.models.graph_model import input_dim_of, refuse_uninitialized
+from cnnlib.models.graph_model import Model, input_dim_of, refuse_uninitialized
 
 
 def prepare(
@@ -110,6 +110,7 @@ def prepare(
         own,
         getattr(model, "preprocess", None),
         None if classes is None else tuple(classes),
+        head=model.head if isinstance(model, Model) else "classes",
     )
     if precision == "int8":
         predictor = _of_eight_bits(predictor, calibration, float32, ranges)
@@ -128,7 +129,7 @@ def _of_eight_bits(predictor: Predictor, calibration: Any, kept: Sequence[str], 
     names = (kept,) if isinstance(kept, str) else tuple(kept)
     graph, params, table = quantized(graph, params, predictor.input_dim, images, names, ranges)
     described = predictor.input_dim, predictor.dtype, predictor.preprocess, predictor.classes
-    return Predictor(graph, params, *described, quantization=table)
+    return Predictor(graph, params, *described, quantization=table, head=predictor.head)
 
 
 def load(path: str | os.PathLike[str]) -> Predictor:
@@ -166,4 +167,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if about["classes"] is None else tuple(about["classes"]),
         check,
         None if rows is None else Quantization(rows),
+        about.get("head", "classes"),
     )

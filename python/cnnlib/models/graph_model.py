@@ -18,6 +18,7 @@ from cnnlib._params.random import set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.shards import Targets
 from cnnlib.graph.graph import BATCH_NORMS, Graph
+from cnnlib.graph.shapes import shapes
 from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.models.losses import build_loss
 from cnnlib.models.program import Program
@@ -45,6 +46,8 @@ class Model:
     criterion : callable or None
         The loss that the network was made for, ``criterion(scores, y) -> (value, gradient of the scores)``.
         None: that which :meth:`loss` is told, else the cross-entropy of labels.
+    head : str
+        What the network ends in: 'classes', 'values' (numbers), or 'pixels'.
     outputs : tuple of str
         The names of several outputs; empty for a network of one.
     """
@@ -54,6 +57,7 @@ class Model:
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
     criterion: Criterion | None = None
+    head: str = "classes"
     label_smoothing: float = 0.0
     rng: Any = None
     outputs: tuple[str, ...] = ()
@@ -264,6 +268,19 @@ class GraphModel(Model):
     def graph(self) -> Graph:
         """The network's layers; its parameters are in `params`."""
         return self._graph
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of what it gives for one sample of its `input_dim`.
+
+        Raises
+        ------
+        ValueError
+            For a network of several outputs.
+        """
+        where = f"{type(self).__name__}.output_shape"
+        self._graph.refuse_several(where)
+        return shapes(self._graph, self.params, input_dim_of(self), where)[self._graph.output]
 
     @overload
     def loss(self, X: ArrayLike, y: None = None, loss: LossLike | None = None) -> Array: ...

@@ -1,7 +1,7 @@
 """The onnx package, and what belongs to a network but is no operator, in the model's metadata.
 
-How its images are normalised, and its classes' names, stand there as JSON; why images must have the size
-that it was made for, as text.
+How its images are normalised, and its classes' names, stand there as JSON; what it ends in, and why images
+must have the size that it was made for, as text.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import importlib
 import json
 from typing import Any
 
+from cnnlib._params import choice
 from cnnlib._params.registry import OWN
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.predictor import Predictor
+from cnnlib.models.graph_model import Model
+from cnnlib.models.spec.reading import HEADS
 
 
 def require_onnx(where: str) -> Any:
@@ -31,6 +34,7 @@ def require_onnx(where: str) -> Any:
 
 
 _PREPROCESS, _CLASSES, FIXED_BY = "cnnlib.preprocess", "cnnlib.classes", "cnnlib.fixed_by"
+_HEAD = "cnnlib.head"
 
 
 def described(model: Any, fixed_by: str) -> dict[str, str]:
@@ -42,13 +46,15 @@ def described(model: Any, fixed_by: str) -> dict[str, str]:
         content[_PREPROCESS] = json.dumps(described)
     if classes is not None:
         content[_CLASSES] = json.dumps(list(classes))
+    if isinstance(model, (Model, Predictor)) and model.head != "classes":
+        content[_HEAD] = model.head
     if fixed_by:
         content[FIXED_BY] = fixed_by
     return content
 
 
 def restore(title: str, model: Any, content: dict[str, str]) -> None:
-    """Give a model its `preprocess` and `classes` back.
+    """Give a model its `preprocess`, `classes` and `head` back.
 
     Raises
     ------
@@ -65,9 +71,9 @@ def restore(title: str, model: Any, content: dict[str, str]) -> None:
             classes = json.loads(content[_CLASSES])
             if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
                 raise ValueError(f"expected names, got {classes!r}")
-            count = model.output_shape[0] if isinstance(model, Predictor) else model.num_classes
-            if len(classes) != count:
-                raise ValueError(f"{len(classes)} names for {count} classes")
+            if not model.outputs and len(classes) != model.output_shape[0]:
+                raise ValueError(f"{len(classes)} names for {model.output_shape[0]} classes")
             model.classes = tuple(classes)
+        model.head = choice("metadata", "head", content.get(_HEAD, "classes"), HEADS)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{title}: its metadata are damaged: {error}") from error

@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from cnnlib._params import type_name
+from cnnlib._params import choice, type_name
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.graph_model import refuse_uninitialized
+from cnnlib.models.spec.reading import HEADS
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
 _Saved: TypeAlias = GraphNet | FullyConnectedNet | ThreeLayerConvNet
@@ -91,6 +92,7 @@ def save_model(
         described_model["frozen"] = list(model.frozen)
     elif name == "GraphNet":
         described_model["graph"] = describe(model.graph(), model.bn_params)
+        described_model["head"] = model.head
     check_state_fits("save_model: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
     content = {
@@ -170,20 +172,17 @@ def _built(described, params):
             model.freeze(*described["frozen"])
         return model
     graph, bn_params = described_graph(described["graph"])
-    return GraphNet(graph, params, bn_params=bn_params, **arguments)
+    model = GraphNet(graph, params, bn_params=bn_params, **arguments)
+    model.head = choice("its model", "head", described.get("head", "classes"), HEADS)
+    return model
 
 
 def is_model(content):
     return isinstance(content, dict) and all(part in content for part in _PARTS)
 
 
-def num_outputs(model: Any) -> int | None:
-    """Classes, or numbers, or channels; a ConvNet's last stage may say it in place of `num_classes`."""
-    return model._size if isinstance(model, ConvNet) else model.arguments["num_classes"]
-
-
 def _checked_classes(where, classes, model):
-    names, count = tuple(classes), num_outputs(model)
+    names, count = tuple(classes), model.output_shape[0]
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"{where} of classes must hold names, got {classes!r}")
     if len(names) != count:

@@ -47,11 +47,16 @@ def add_run(parser):
 def add_model(parser):
     """Add what :func:`cnnlib.cli.run.trained.open_model` reads."""
     add_run(parser)
+    add_unsaid(parser)
+    about = "whether the images are scans of writing; default: as the model's training images were"
+    add_setting(parser, "ink", "flag", about)
+
+
+def add_unsaid(parser):
+    """Add what a file from another program does not say of its network."""
     for name, what in (("mean", "what is subtracted from"), ("std", "what then divides")):
         about = f"{what} the pixels (0 to 255) of each channel, for a file that does not say it"
         add_setting(parser, name, "numbers", about)
-    about = "whether the images are scans of writing; default: as the model's training images were"
-    add_setting(parser, "ink", "flag", about)
     add(parser, "--classes FILE", "the classes' names, one a line, for a file without them")
 
 

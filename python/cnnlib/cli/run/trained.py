@@ -18,10 +18,10 @@ from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
 from cnnlib.inference.scoring import BatchScorer, scorer
+from cnnlib.models.graph_model import input_dim_of
 from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
-from cnnlib.saved_model.model_file import num_outputs
 
 _FILES = {
     "onnx": ("an ONNX file", lambda path: cnnlib.onnx.load(path)),
@@ -29,6 +29,7 @@ _FILES = {
 }
 CALIBRATION = 500  # images that calibrate eight bits
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
+_ADVICE = "save it from a model with a cnnlib.data.Normalization"
 _WHITE = {"folder": 255.0, "cifar100": 255.0}  # arrays count as what the model was trained on
 
 
@@ -115,11 +116,12 @@ def given_normalization(options):
 
 
 def open_model(options):
-    """What the options of :func:`cnnlib.cli.options.arguments.add_model` name."""
+    """What the options of :func:`cnnlib.cli.options.arguments.add_unsaid` name, or of `add_model`."""
     normalization = given_normalization(options)
     classes = None if options.classes is None else read_names(Path(options.classes))
-    trained = open_trained(options.run, normalization=normalization, classes=classes)
-    if options.ink is None:
+    advice = f"give --mean and --std (of pixels 0..255), or {_ADVICE}"
+    trained = open_trained(options.run, getattr(options, "which", "best"), normalization, classes, advice)
+    if getattr(options, "ink", None) is None:
         return trained
     if options.ink and trained.shape[0] != 1:
         raise ValueError(f"--ink: writing is grey; the model's images have the shape {trained.shape}")
@@ -127,18 +129,19 @@ def open_model(options):
     return replace(trained, normalization=Normalization(known.mean, known.std, known.white, options.ink))
 
 
-def open_trained(path, which="best", normalization=None, classes=None):
+def open_trained(path, which="best", normalization=None, classes=None, advice=_ADVICE):
     """The model in a run's folder, in a checkpoint there, or in a file of its own.
 
     That is one of :func:`cnnlib.save_model` or ``Predictor.save``, or an ONNX file. For a file
-    that does not say it, `normalization` is what its images go through and `classes` are its classes' names.
+    that does not say it, `normalization` is what its images go through and `classes` are its classes' names;
+    `advice` says what to do where the first is not known.
     """
     file = Path(path)
     if file.is_file():
         kind = kind_of(file)
         if kind in _FILES or is_saved_model(file) or not file.with_name("config.json").exists():
             words, read = _FILES.get(kind, ("a saved model", load_model))
-            return _of_file(path, which, words, read, normalization, classes)
+            return _of_file(path, which, words, read, normalization, classes, advice)
     _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
     _refuse_twice(path, "--classes", "how its classes are called", classes)
     return _of_run(path, which)
@@ -161,7 +164,7 @@ def _of_run(path, which):
     return Trained(model, run.normalization, found.classes, found.shape, run.tta, load, found.task, labels)
 
 
-def _of_file(path, which, kind, read, normalization, classes):
+def _of_file(path, which, kind, read, normalization, classes, advice):
     if which != "best":
         raise ValueError(f"--which {which}: {path} is {kind}, which has the parameters of one epoch")
     model = read(path)
@@ -170,10 +173,9 @@ def _of_file(path, which, kind, read, normalization, classes):
         normalization = model.preprocess
     if normalization is None:
         raise ValueError(
-            f"{path} was saved without preprocess, so how its images are normalised is not known: give "
-            "--mean and --std (of pixels 0..255), or save it from a model with a cnnlib.data.Normalization"
+            f"{path} was saved without preprocess, so how its images are normalised is not known: {advice}"
         )
-    shape = tuple(np.atleast_1d(_input_dim(model)).tolist())
+    shape = input_dim_of(model)
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise ValueError(f"{path}: the model takes arrays of shape {shape}, not images (C, H, W)")
     if len(normalization.mean) not in (1, shape[0]):
@@ -191,8 +193,8 @@ def _of_file(path, which, kind, read, normalization, classes):
             raise ValueError(f"{path} is {kind}, which belongs to no data set: name one with --data")
         name, folder = parse_data(data)
         if name in FOUND:
-            white, task = _WHITE.get(name, normalization.white), getattr(model, "head", "classes")
-            data_set = DataSet(name, classes, shape, white, _SHARES, task)
+            white = _WHITE.get(name, normalization.white)
+            data_set = DataSet(name, classes, shape, white, _SHARES, model.head)
             if name == "folder" and split != "all":
                 print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
         else:
@@ -204,25 +206,17 @@ def _of_file(path, which, kind, read, normalization, classes):
                 )
         return _pairs(lambda parts: data_set.load(folder, parts), split), data_set.white
 
-    task = getattr(model, "head", "classes")
-    return Trained(model, normalization, classes, shape, None, load, task, gives_labels=count > 1)
-
-
-def _input_dim(model):
-    return model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
+    return Trained(model, normalization, classes, shape, None, load, model.head, gives_labels=count > 1)
 
 
 def _num_classes(path, model):
-    """How many scores the model gives an image."""
-    if getattr(model, "outputs", ()):
+    """How many scores, numbers or channels the model gives an image."""
+    if model.outputs:
         raise ValueError(
             f"{path}: the model has several outputs ({', '.join(model.outputs)}), not one of scores"
         )
-    if isinstance(model, inference.Predictor):
-        count = model.output_shape[0] if len(model.output_shape) == 1 else None
-    else:
-        count = num_outputs(model)
-    if count is None:
+    count, *pixels = model.output_shape
+    if pixels and model.head != "pixels":
         raise ValueError(f"{path}: the model does not give an image a score for each class")
     return count
 
