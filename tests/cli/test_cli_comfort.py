@@ -124,6 +124,25 @@ class TestConfig:
         assert Run.open(tmp_path / "first").config == Run.open(tmp_path / "second").config
 
     @pytest.mark.parametrize(
+        ("content", "options", "setting"),
+        [
+            ("lr-decay = 0.9", ["--schedule", "cosine"], ("schedule", {"name": "cosine"})),
+            ('schedule = "cosine"', ["--lr-decay", "0.5"], ("lr_decay", 0.5)),
+            ('lookahead = "steps=2"', ["--ema-decay", "0.5"], ("ema_decay", 0.5)),
+            ("ema-decay = 0.9", ["--lookahead", "none"], ("ema_decay", 0.9)),
+            ('update-rule = "sgd_momentum"\nmomentum = 0.8', ["--update-rule", "adam"], ("momentum", None)),
+        ],
+    )
+    def test_what_is_given_turns_off_what_it_excludes_in_the_file(
+        self, content, options, setting, tmp_path, capsys
+    ):
+        (tmp_path / "run.toml").write_text(content)
+        run = tmp_path / "run"
+        train(capsys, *TINY, "--config", tmp_path / "run.toml", *options, "--epochs", 1, "--out", run)
+        name, value = setting
+        assert Run.open(run).config["training"][name] == value
+
+    @pytest.mark.parametrize(
         ("content", "message"),
         [
             ("epoch = 3", "run.toml: there is no option 'epoch'; did you mean 'num-epochs'?"),

@@ -4,14 +4,17 @@ import csv
 import io
 import json
 
+import cnnlib
 import numpy as np
 import pytest
 from cnnlib import save_model
+from cnnlib.checkpoint import load_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.report.pictures import colours
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_array_folder, load_target_folder
 from cnnlib.onnx import load as load_onnx
+from cnnlib.onnx import save as save_onnx
 from helpers import lines, refused
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
@@ -144,8 +147,26 @@ class TestMasks:
     def test_nothing_is_left_of_what_is_refused(self, masks_run, folders, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
         image = str(folders / "squares/images/00.png")
-        assert "two images are called 00" in refused(capsys, "predict", masks_run, image, image)
+        assert "two predictions would be called 00.png" in refused(capsys, "predict", masks_run, image, image)
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("names", [("a.png",), ("b.jpg", "a.png"), ("c.png", "c-over.png")])
+    def test_photos_stay_as_they_are(self, names, masks_run, tmp_path, capsys):
+        """A mask has the name of its photo, and is a PNG."""
+        for name in names:
+            Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / name)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        message = refused(capsys, "predict", masks_run, tmp_path, "--out", tmp_path / "." / ".")
+        assert ("would be called c-over.png" if "c.png" in names else "replace the image") in message
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_crops_add_to_masks_has_no_label(folders, tmp_path, capsys):
+    run = tmp_path / "run"
+    train = ("train", "--task", "pixels", "--data", f"folder:{folders / 'squares'}", "--num-epochs", "1")
+    lines(capsys, *train, *QUICK, "--out", run, "--augment", "flip,crop:pad=2")
+    settings = load_checkpoint(run / "checkpoint_epoch_1.npz")[1]["settings"]
+    assert [one.get("target_fill") for one in settings["augment"]] == [None, 255]
 
 
 class TestNumbers:
@@ -210,15 +231,47 @@ def test_images_of_a_saved_model(tmp_path, capsys):
     assert np.unique(np.array(Image.open(tmp_path / "out" / "black.png"))).tolist() == [128]
 
 
-def test_numbers_of_a_saved_model(tmp_path, capsys):
+def in_files(net, folder):
+    """A network in a file of each kind that predict takes."""
+    save_model(net, folder / "net.npz")
+    cnnlib.prepare(net).save(folder / "net.predictor")
+    save_onnx(net, folder / "net.onnx")
+    save_model(load_onnx(folder / "net.onnx"), folder / "graph.npz")
+    return [folder / name for name in ("net.npz", "net.predictor", "net.onnx", "graph.npz")]
+
+
+def test_numbers_of_a_network_in_a_file(tmp_path, capsys):
     """The last stage says how many there are."""
     net = ConvNet([{"conv": 4}, "relu", "global_avg_pool", {"values": 2}], (1, 8, 8), seed=0)
-    save_model(net, tmp_path / "net.npz", preprocess=Normalization(0, 255), classes=("width", "height"))
+    net.preprocess, net.classes = Normalization(0, 255), ("width", "height")
+    net.params["b2"][:] = 3, 5
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
-    printed = lines(capsys, "predict", tmp_path / "net.npz", tmp_path / "black.png")
-    assert printed == ["file,width,height", f"{tmp_path / 'black.png'},0,0"]
+    for file in in_files(net, tmp_path):
+        printed = lines(capsys, "predict", file, tmp_path / "black.png")
+        assert printed == ["file,width,height", f"{tmp_path / 'black.png'},3,5"]
+        assert "is a model of values" in refused(capsys, "serve", file)
     with pytest.raises(ValueError, match="classes has 3 names, the model has 2 classes"):
         save_model(net, tmp_path / "net.npz", classes="abc")
+
+
+def test_a_network_for_numbers_trains_on_behind_onnx(tmp_path, rng):
+    """By the mean squared error, as the network that was written."""
+    net = ConvNet([{"conv": 2}, "relu", {"values": 3}], (1, 4, 4), seed=0)
+    save_onnx(net, tmp_path / "net.onnx")
+    X, y = rng.standard_normal((6, 1, 4, 4)), rng.standard_normal((6, 3))
+    assert load_onnx(tmp_path / "net.onnx").loss(X, y)[0] == pytest.approx(net.loss(X, y)[0], rel=1e-5)
+
+
+def test_masks_of_a_network_in_a_file(folders, masks_run, tmp_path, capsys):
+    net = cnnlib.load(masks_run)
+    photos = [folders / f"squares/images/{k:02}.png" for k in range(3)]
+    lines(capsys, "predict", masks_run, *photos, "--out", tmp_path / "want")
+    for file in in_files(net, tmp_path):
+        assert cnnlib.load(file).classes == ("ground", "square")
+        lines(capsys, "predict", file, *photos, "--out", tmp_path / file.suffix)
+        for path in (tmp_path / "want").iterdir():
+            with Image.open(path) as want, Image.open(tmp_path / file.suffix / path.name) as found:
+                assert np.mean(np.asarray(want) == np.asarray(found)) > 0.99
 
 
 def test_images_of_arrays(tmp_path, capsys):
@@ -387,7 +440,12 @@ def test_colours_tell_labels_apart():
         (["predict", "MASKS", "IMAGE", "--json"], "--json means nothing to a model of pixels"),
         (["predict", "MASKS", "IMAGE", "--top", "2"], "--top means nothing to a model of pixels"),
         (["predict", "NUMBERS", "IMAGE", "--out", "x"], "--out means nothing to a model of values"),
-        (["predict", "MASKS", "IMAGE", "IMAGE"], "two images are called 00"),
+        (["predict", "MASKS", "IMAGE", "IMAGE"], "two predictions would be called 00.png"),
+        (["predict", "MASKS", "IMAGE", "--ink"], "--ink means nothing to a model of pixels"),
+        (
+            ["train", "--task", "pixels", "--data", "SQUARES", "--label-smoothing", "0.1"],
+            "--label-smoothing means nothing to --task pixels",
+        ),
     ],
 )
 def test_refused(arguments, text, folders, masks_run, numbers_run, capsys):

@@ -502,6 +502,8 @@ class TestCommand:
             ("--batch", "0"), ("--batch-wait", "-1"), ("--queue", "0"),
         ):  # fmt: skip
             assert "expected" in refused(capsys, "serve", model, option, value)
+        message = refused(capsys, "serve", model, "--queue", "3", "--max-images", "4")
+        assert "--queue 3: a request may have 4 images" in message
         assert build_parser("serve").parse_args(["serve", str(model), "--batch-wait", "0.0"]).batch_wait == 0
         assert "there is no run" in refused(capsys, "serve", tmp_path / "nothing")
         (tmp_path / "junk.onnx").write_bytes(b"junk")

@@ -42,16 +42,16 @@ def run(options):
     trained = open_model(options)
     needs_pillow("cnnlib predict")
     given = {"--top": options.top != 1, "--out": options.out is not None, "--json": options.json}
-    meaningless = {"classes": ["--out"], "values": ["--top", "--out"], "pixels": ["--top", "--json"]}
+    given["--ink"] = options.ink is not None
+    meaningless = {"classes": ["--out"], "values": ["--top", "--out", "--ink"]}
+    meaningless["pixels"] = ["--top", "--json", "--ink"]
     for name in meaningless[trained.task]:
         if given[name]:
             raise ValueError(f"{name} means nothing to a model of {trained.task}")
     paths = _files(options.images)
     faults: list[str] | None = [] if options.skip_unreadable else None
     if trained.task == "pixels":
-        for name, times in Counter(Path(path).stem for path in paths).items():
-            if times > 1:
-                raise ValueError(f"two images are called {name}: their predictions would have one name")
+        _refuse_clashes(paths, _folder(options), _endings(trained))
     predict = {"classes": _predict_classes, "values": _predict_numbers, "pixels": _predict_pixels}
     predict[trained.task](trained, _batches(trained, paths, faults), options)
     say_left_out(faults or [])
@@ -88,36 +88,58 @@ def _predict_numbers(trained, batches, options):
     writer.writerows([name, *(f"{value:.6g}" for value in row)] for name, row in rows)
 
 
+def _folder(options):
+    """Where images are written to."""
+    return Path("predictions" if options.out is None else options.out)
+
+
+def _endings(trained):
+    """Of the names of an image's files behind its own: a mask's, and that of the mask over the photo."""
+    return ("", "-over") if trained.gives_labels else ("",)
+
+
+def _refuse_clashes(paths, folder, endings):
+    """Refuse images whose predictions would have one name, or replace one of them."""
+    names = Counter(f"{Path(path).stem}{ending}.png" for path in paths for ending in endings)
+    for name, times in names.items():
+        if times > 1:
+            raise ValueError(f"two predictions would be called {name}; images need names of their own")
+    for path in paths:
+        if Path(path).name in names and Path(path).resolve().parent == folder.resolve():
+            raise ValueError(f"a prediction would replace the image {path}: name another folder with --out")
+
+
 def _predict_pixels(trained, batches, options):
     """Write an image for each, and a mask over the photo too, to the folder --out."""
-    folder, count = Path("predictions" if options.out is None else options.out), 0
+    folder, count = _folder(options), 0
     for names, images in batches:
         folder.mkdir(parents=True, exist_ok=True)
         maps = trained.scores(images, 255.0, trained.tta)
         for name, image, scores in zip(names, images, maps, strict=True):
-            for ending, picture in _pictures(image, scores, trained.gives_labels):
+            pictures = _pictures(image, scores, trained.gives_labels)
+            for ending, picture in zip(_endings(trained), pictures, strict=True):
                 picture.save(folder / f"{Path(name).stem}{ending}.png")
                 count += 1
     say(f"{count} files in {folder}", fold=False)
 
 
 def _pictures(image, scores, labels):
-    """A mask and the photo below it, or an image of values in [0, 1], each with its file's ending."""
+    """A mask, and the photo below it, or an image of values in [0, 1]."""
     from PIL import Image
 
     if not labels:
         pixels = (255 * np.clip(scores, 0, 1) + 0.5).astype(np.uint8)
         if len(pixels) not in (1, 3):
             raise ValueError(f"an image has 1 or 3 channels, the model gives {len(pixels)}")
-        yield "", Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        yield Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
         return
     mask = scores.argmax(axis=0).astype(np.uint8)
     picture = Image.fromarray(mask)
     picture.putpalette(colours(np.arange(256, dtype=np.uint8)[None])[0].tobytes())
-    yield "", picture
+    yield picture
     ground = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
     over = np.where(mask[..., None] > 0, (1 - _OPACITY) * ground + _OPACITY * colours(mask), ground)
-    yield "-over", Image.fromarray((over + 0.5).astype(np.uint8))
+    yield Image.fromarray((over + 0.5).astype(np.uint8))
 
 
 def likeliest(probabilities, classes, top):

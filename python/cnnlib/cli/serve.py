@@ -33,10 +33,12 @@ def add_to(commands):
         ("max_megapixels", "positive number", _LIMITS.pixels / 1e6, "of an image"),
         ("max_images", "count", _LIMITS.images, "of a request"),
         ("max_connections", "count", _LIMITS.connections, "open at a time"),
-        ("queue", "count", _LIMITS.waiting, "images that may wait; more are refused with status 503"),
         ("batch", "count", _LIMITS.batch, "images that the model looks at together"),
     ):
         add_setting(serve, name, form, f"{what}; default: {value:g}", value)
+    usual = f"{_LIMITS.waiting}, or those of a request"
+    about = f"images that may wait; more are refused with status 503; default: {usual}"
+    add_setting(serve, "queue", "count", about)
     about = "how long an image waits for others while the model is idle; default: 0"
     add(serve, "--batch-wait MS", about, 0.0, type=FORMS["number"]["type"])
     add(serve, "--log-requests", "print a line for each request")
@@ -52,6 +54,9 @@ def run(options):
     from cnnlib.cli.server.app import Server
     from cnnlib.cli.server.listening import bound_socket, listen, uvicorn_server
 
+    waiting = max(_LIMITS.waiting, options.max_images) if options.queue is None else options.queue
+    if waiting < options.max_images:
+        raise ValueError(f"--queue {waiting}: a request may have {options.max_images} images (--max-images)")
     trained = open_model(options)
     if trained.task != "classes":
         raise ValueError(f"cnnlib serve answers with classes; {options.run} is a model of {trained.task}")
@@ -60,7 +65,7 @@ def run(options):
         pixels=int(options.max_megapixels * 1e6),
         images=options.max_images,
         seconds=options.timeout,
-        waiting=max(options.queue, options.max_images),
+        waiting=waiting,
         batch=options.batch,
         batch_seconds=options.batch_wait / 1000,
         connections=options.max_connections,

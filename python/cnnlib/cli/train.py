@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from cnnlib.cli.options import datasets, settings, transfer
-from cnnlib.cli.options.arguments import add, add_data, add_setting, add_skip_unreadable, add_threads
+from cnnlib.cli.options.arguments import add, add_data, add_setting, add_skip_unreadable, add_threads, flag
 from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_config_file
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.recipes import RECIPES
@@ -165,7 +165,7 @@ def _begin(options, comm, held):
     white = fitted.white if data_set.white is None else data_set.white
     normalization = Normalization(fitted.mean, fitted.std, white, data_set.ink)
     arguments = {**solver_arguments(chosen), "preprocess": normalization}
-    arguments |= tasks.solver_arguments(task, data["y_train"])
+    arguments |= tasks.solver_arguments(task, data["y_train"], chosen["augment"])
     scale = tasks.target_scale(task, data["y_train"])
     solver = Solver(model, tasks.standardized(data, scale), **arguments, print_every=100, comm=comm)
 
@@ -201,8 +201,9 @@ def _data_set(options, name, folder, chosen, comm):
     place, task, shape, shares = datasets.data_folder(name, folder), options.task or "classes", None, None
     if options.skip_unreadable and name != "folder":
         raise ValueError(f"--skip-unreadable means nothing to --data {name}")
-    if task != "classes" and chosen["tta"] is not None:  # nor is a mirrored mask turned back
-        raise ValueError(f"--tta means nothing to --task {task}")
+    for option in ("tta", "label_smoothing"):  # a mirrored mask would not be turned back
+        if task != "classes" and chosen[option] is not None:
+            raise ValueError(f"{flag(option)} means nothing to --task {task}")
     if name not in datasets.FOUND:
         return datasets.DATA_SETS[name], place, {}
     if name == "folder":

@@ -10,7 +10,7 @@ import textwrap
 
 from cnnlib._params import hint
 from cnnlib.cli.options.arguments import DATA_NAMES, OLD_NAMES, flag
-from cnnlib.cli.options.settings import ALIKE, MODEL_SETTINGS, defaults, has_defaults
+from cnnlib.cli.options.settings import ALIKE, MODEL_SETTINGS, defaults, excluded, has_defaults
 from cnnlib.cli.recipes import RECIPES
 
 
@@ -56,6 +56,8 @@ def plain(name, value):
 def arguments_in(path, known):
     """The options in the file `path` as a command line has them; `known` are those there are, with values.
 
+    Those that exclude one that has a value are left out.
+
     Raises
     ------
     ValueError
@@ -74,6 +76,8 @@ def arguments_in(path, known):
             names = [name.replace("_", "-") for name in known]
             advice = hint(key, names, "see cnnlib train --help")
             raise ValueError(f"{path}: there is no option {key!r}; {advice}")
+        if excluded(name, known):  # the command line overrides the file
+            continue
         if value is True:
             arguments.append(flag(name))
         elif value is False:

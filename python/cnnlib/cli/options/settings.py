@@ -43,6 +43,8 @@ MODEL_OPTIONS = {
 }
 _INSIDE = {"folder": "images by class", "npy": "arrays"}
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
+_PAIRS = ("schedule", "lr_decay"), ("ema_decay", "lookahead")
+_EXCLUSIVE = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}  # of which a run has one
 
 
 MODEL_SETTINGS = {  # the form of each, and help
@@ -140,6 +142,13 @@ def given(options):
     return [name for name in names if getattr(options, name) is not None]
 
 
+def excluded(name, values):
+    """Whether the `values` that options have, None or "none" for none, leave no place for that of `name`."""
+    if name == "momentum":
+        return values["update_rule"] not in (None, *MOMENTUM_RULES)
+    return values.get(_EXCLUSIVE.get(name)) not in (None, "none")
+
+
 def refuse(options, names, why):
     """Refuse options that the command line names, with the first of them in `why`; 0 is a value."""
     for name in names:
@@ -169,9 +178,9 @@ def chosen_settings(options):
             raise ValueError(f"{flag(option)} means nothing to {what}")
         value = getattr(options, option)
         settings[option] = None if value == "none" else value
-    for one, other in (("schedule", "lr_decay"), ("lr_decay", "schedule"), ("ema_decay", "lookahead")):
-        if getattr(options, one) is not None and getattr(options, other) is None:
-            settings[other] = _COMMON[other]  # as they exclude each other
+    for one, other in _EXCLUSIVE.items():
+        if getattr(options, one) not in (None, "none") and getattr(options, other) is None:
+            settings[other] = _COMMON[other]
     if settings["update_rule"] not in MOMENTUM_RULES:
         if options.momentum is not None:
             raise ValueError(f"--momentum means nothing to {settings['update_rule']}")

@@ -27,9 +27,12 @@ def _kind(task, y):
     return "images" if y.dtype.kind == "f" else "labels"
 
 
-def solver_arguments(task: str, y: Any) -> dict[str, Any]:
-    """Loss and metrics for targets y."""
-    return _KINDS[_kind(task, y)][0]
+def solver_arguments(task: str, y: Any, augment: Any) -> dict[str, Any]:
+    """Loss and metrics for targets y, and the setting `augment`: what crops pad masks with has no label."""
+    kind = _kind(task, y)
+    if kind == "labels" and augment:
+        augment = [{"target_fill": IGNORED, **one} if one["name"] == "crop" else one for one in augment]
+    return {**_KINDS[kind][0], "augment": augment}
 
 
 def description(task: str, y: Any) -> dict[str, Any]:
