@@ -363,11 +363,13 @@ def test_interrupt_in_on_epoch_leaves_the_checkpoint(tmp_path):
     assert_same_run(resumed, whole)
 
 
-def test_on_epoch_can_end_the_training():
+@pytest.mark.parametrize("kind", [bool, np.bool_])
+def test_on_epoch_can_end_the_training(kind):
     data = digits_like()
     short = quiet_solver(dense_net(), data, num_epochs=2, seed=1)
     short.train()
-    solver = quiet_solver(dense_net(), data, num_epochs=9, seed=1, on_epoch=lambda solver: solver.epoch == 2)
+    ends = {"on_epoch": lambda solver: kind(solver.epoch == 2)}
+    solver = quiet_solver(dense_net(), data, num_epochs=9, seed=1, **ends)
     solver.train()
     assert_same_run(solver, short)
 

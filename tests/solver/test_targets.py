@@ -15,6 +15,7 @@ from cnnlib.augment import (
 from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.models.losses import LOSSES
 from cnnlib.solver import Solver
+from several_outputs import several_outputs, with_targets
 from training import LinearModel, assert_same_run, digits_like, quiet_solver
 
 
@@ -358,10 +359,64 @@ class TestPixels:
         resumed.train()
         assert_same_run(resumed, solver)
 
+    def test_an_accuracy_that_is_not_known_is_no_damage(self, tmp_path):
+        """No validation pixel has a label that counts."""
+        data = {**self.data(), "y_val": np.full_like(self.data()["y_val"], 255)}
+        kinds = {"loss": {"name": "softmax", "ignore": 255}, "metrics": {"name": "accuracy", "ignore": 255}}
+        settings = {**SETTINGS, **kinds, "num_epochs": 2}
+        whole = quiet_solver(self.net(), data, checkpoint_name=tmp_path / "run", **settings)
+        whole.train()
+        assert np.isnan(whole.best_val_acc)
+        resumed = Solver.resume(tmp_path / "run_epoch_1.npz", self.net(), data)
+        resumed.train()
+        assert resumed.loss_history == whole.loss_history
+
     def test_labels_of_pixels_are_measured_by_accuracy(self):
         solver = quiet_solver(self.net(), self.data(), loss=self.of_pixels, num_epochs=1)
         solver.train()
         assert len(solver.val_acc_history) == 2
+
+
+@pytest.mark.parametrize("metrics", [None, ["f1", "top5", "accuracy"]])
+def test_probabilities_are_judged_as_labels_are(metrics):
+    """By the error of scores beside probabilities the untrained network was kept."""
+    labels = digits_like()
+    odds = {**labels, **{f"y_{part}": np.eye(4)[labels[f"y_{part}"]] for part in ("train", "val")}}
+    runs = []
+    for data, loss in ((labels, "softmax"), (odds, "cross_entropy")):
+        settings = {**SETTINGS, "loss": loss, "metrics": metrics, "num_epochs": 6}
+        solver = quiet_solver(net(4, dtype=np.float64), data, **settings)
+        solver.train()
+        runs.append(solver)
+    assert runs[0].best_epoch == runs[1].best_epoch > 0
+    for name in ("accuracy", "train_accuracy", *(metrics or ())):
+        assert runs[0].histories[name] == runs[1].histories[name]
+    solver = quiet_solver(net(4), labels, **settings)
+    with pytest.raises(ValueError, match="probabilities must be of the scores' shape"):
+        solver.train()
+
+
+@pytest.mark.parametrize("metrics", [None, {"label": "accuracy", "size": "rmse", "mask": "iou"}])
+def test_probabilities_among_several_outputs(metrics):
+    labels = with_targets(digits_like(), ignored=0)
+    odds = {key: dict(part) if key.startswith("y_") else part for key, part in labels.items()}
+    for part in ("train", "val"):
+        odds[f"y_{part}"]["label"] = np.eye(4)[odds[f"y_{part}"]["label"]]
+    losses = {"size": "mse", "mask": "softmax"}
+    runs = []
+    for data, loss in ((labels, "softmax"), (odds, "cross_entropy")):
+        model = several_outputs(reg=0.0)
+        runs.append(quiet_solver(model, data, loss={**losses, "label": loss}, metrics=metrics, num_epochs=2))
+        runs[-1].train()
+    assert runs[0].histories["label/accuracy"] == runs[1].histories["label/accuracy"]
+
+
+@pytest.mark.parametrize("loss", ["softmax", "svm"])
+def test_labels_that_are_no_integers_are_called_so(loss):
+    data = digits_like()
+    data |= {f"y_{part}": data[f"y_{part}"].astype(float) for part in ("train", "val")}
+    with pytest.raises(TypeError, match=f"{loss}_loss: y must .*integer"):
+        quiet_solver(net(4), data, **{**SETTINGS, "loss": loss}).train()
 
 
 def test_a_conv_net_takes_a_loss_too():

@@ -14,8 +14,9 @@ from cnnlib._params import check_keys
 from cnnlib.data.shards import ShardedArray
 from cnnlib.models.graph_model import Model
 from cnnlib.models.losses import Loss, WeightedLosses, build_loss
-from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfOutput
+from cnnlib.solver.metrics import F1, RMSE, Accuracy, IoU, Metric, OfLikeliest, OfOutput, TopFive
 
+_OF_CLASSES = ("softmax", "svm", "cross_entropy")  # losses
 _BATCH_VALUES = 2**20  # of images that are looked at together
 _SAMPLE_VALUES = 2**24
 
@@ -115,11 +116,13 @@ def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss 
 def chosen_metrics(
     metrics: Sequence[Metric] | None, loss: Loss | WeightedLosses | None, y: Any
 ) -> Sequence[Metric]:
-    """The Solver's metrics, or what fits: F1 of targets 0 and 1, RMSE of numbers, accuracy of labels."""
+    """The Solver's metrics, or what fits: F1 of targets 0 and 1, RMSE of numbers, accuracy of labels, also of
+    the likeliest ones.
+    """
     losses = loss.losses if isinstance(loss, WeightedLosses) else {}
     if metrics is not None:
         _check_outputs(metrics, list(losses))
-        return metrics
+        return [_fitting(metric, loss) for metric in metrics]
     if isinstance(loss, WeightedLosses):
         return [
             OfOutput(name, metric)
@@ -129,8 +132,16 @@ def chosen_metrics(
     name, settings = (None, {}) if loss is None else (loss.name, loss.settings)
     if name in ("bce", "dice"):
         return (F1(),)
-    numbers = name in ("mse", "l1", "huber") or not are_labels(y)
-    return (RMSE(),) if numbers else (Accuracy(settings.get("ignore")),)
+    numbers = name in ("mse", "l1", "huber") or (name not in _OF_CLASSES and not are_labels(y))
+    return (RMSE(),) if numbers else (_fitting(Accuracy(settings.get("ignore")), loss),)
+
+
+def _fitting(metric: Metric, loss: Any) -> Metric:
+    """The metric for targets of that loss: where they are probabilities, labels are the likeliest classes."""
+    if isinstance(metric, OfOutput):
+        return OfOutput(metric.output, _fitting(metric.metric, loss.losses[metric.output]))
+    of_labels = isinstance(metric, (Accuracy, TopFive, F1, IoU))
+    return OfLikeliest(metric) if of_labels and getattr(loss, "name", None) == "cross_entropy" else metric
 
 
 def _check_outputs(metrics: Sequence[Metric], outputs: Sequence[str]) -> None:

@@ -125,7 +125,8 @@ class TrainingLoop(ResumableRun):
         self._end_epoch(progress)
         self._worker.refuse_other_parameters(self._record.epoch)
         self.comm.from_root(self._save)
-        return self.comm.bcast(self.on_epoch is not None and self._call_on_epoch() is True)
+        ends = None if self.on_epoch is None else self._call_on_epoch()
+        return self.comm.bcast(isinstance(ends, (bool, np.bool_)) and bool(ends))
 
     def _save(self) -> None:
         if self.checkpoint_name is not None:

@@ -309,24 +309,44 @@ class OwnMetric(Metric):
         return float(self.function(scores, targets))
 
 
-class OfOutput(Metric):
-    """A metric of one of several outputs, called ``output/metric``."""
+class _Wrapped(Metric):
+    """Another metric, of something else."""
 
-    def __init__(self, output: str, metric: Metric) -> None:
-        self.output, self.metric = output, metric
-        self.name, self.more_is_better = f"{output}/{metric.name}", metric.more_is_better
-
-    def look(self, scores: Any, y: Any) -> Any:
-        try:
-            return self.metric.look(scores[self.output], y[self.output])
-        except ValueError as error:
-            raise ValueError(f"Solver: output {self.output!r}: {error}") from error
+    def __init__(self, metric: Metric, name: str) -> None:
+        self.metric, self.name, self.more_is_better = metric, name, metric.more_is_better
 
     def merge(self, first: Any, second: Any) -> Any:
         return self.metric.merge(first, second)
 
     def value(self, kept: Any) -> float:
         return self.metric.value(kept)
+
+
+class OfLikeliest(_Wrapped):
+    """A metric of labels where targets (N, C, ...) are probabilities: the label is the likeliest class."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__(metric, metric.name)
+
+    def look(self, scores: Any, y: Any) -> Any:
+        if np.shape(y) != scores.shape:
+            wanted = f"the scores' shape {scores.shape}"
+            raise ValueError(f"{self.name}: probabilities must be of {wanted}, got {np.shape(y)}")
+        return self.metric.look(scores, np.argmax(y, axis=1))
+
+
+class OfOutput(_Wrapped):
+    """A metric of one of several outputs, called ``output/metric``."""
+
+    def __init__(self, output: str, metric: Metric) -> None:
+        super().__init__(metric, f"{output}/{metric.name}")
+        self.output = output
+
+    def look(self, scores: Any, y: Any) -> Any:
+        try:
+            return self.metric.look(scores[self.output], y[self.output])
+        except ValueError as error:
+            raise ValueError(f"Solver: output {self.output!r}: {error}") from error
 
 
 METRICS = Registry("metric", {kind.name: kind for kind in (Accuracy, TopFive, RMSE, MAE, R2, PSNR, IoU, F1)})

@@ -88,7 +88,7 @@ def _is_count(value):
 
 
 def _is_real(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _are_batches(values):
