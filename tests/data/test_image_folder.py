@@ -635,6 +635,8 @@ class TestNormalization:
         assert Normalization.fit(X).white == 1
         assert Normalization.fit(255 * X).white == 255
         assert Normalization.fit(X.astype(np.uint8)).white == 255
+        assert Normalization.fit((255 * X).astype(np.uint16)).white == 255
+        assert Normalization.fit((65535 * X).astype(np.uint16)).white == 65535
 
     @pytest.mark.parametrize("factor", [1, 255])
     def test_writing_is_known_by_its_ground(self, factor):

@@ -184,6 +184,15 @@ def test_bad_input(images, options, kind, text):
         cnnlib.features(trunk(), images, **options)
 
 
+def test_no_images_at_all(tmp_path):
+    assert cnnlib.features(trunk(), X[:0], cache=tmp_path).shape == (0, 64)
+
+
+def test_files_are_for_networks_of_images(tmp_path):
+    with pytest.raises(ValueError, match=r"no images of 1 or 3 channels, as files have them.*\(4, 8, 8\)"):
+        cnnlib.features(ConvNet([{"conv": 2}], (4, 8, 8), 3, seed=0), [tmp_path / "a.png"])
+
+
 def test_no_network():
     with pytest.raises(TypeError, match="must be a Predictor or a model, got a str"):
         cnnlib.features("resnet18", X)

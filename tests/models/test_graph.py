@@ -451,6 +451,14 @@ def test_images_for_scores():
     assert repr(net) == "GraphNet(2x5x4 -> ..., 1 node, float32, 0 parameters)"
 
 
+def test_reg_of_nothing_is_refused():
+    graph = Graph([Node("affine", ("input",), "scores", ("fc.weight", None))], output="scores")
+    net = GraphNet(graph, {"fc.weight": np.eye(3)}, 3)
+    net.reg = 0.1
+    with pytest.raises(ValueError, match=r"reg is 0.1, but no parameter's name begins with W: fc.weight"):
+        net.loss(np.ones((2, 3)), [0, 1])
+
+
 def test_parameters_are_taken_as_they_are_where_they_can_be():
     graph = read_three_times()
     frozen = graph.params["b2"] = np.zeros(2)

@@ -345,6 +345,10 @@ class TestFit:
         with pytest.raises(ValueError, match="sets 10 samples aside, but X has n_samples=10"):
             small(early_stopping=True).fit(X[few[::3]], y[few[::3]])
 
+    def test_numpys_false_is_no_early_stopping(self, digits):
+        net = small(max_epochs=1, early_stopping=np.array([False])[0]).fit(*digits[:2])
+        assert net.best_validation_score_ is None
+
     def test_verbose_tells_of_each_epoch(self, digits, capsys):
         X, y, *_ = digits
         small(max_epochs=2, verbose=True, early_stopping=True, random_state=0).fit(X, y)
@@ -362,6 +366,9 @@ class TestFit:
             ({"spec": "resnet9"}, "did you mean 'resnet8'"),
             ({"spec": 3}, "stages must be a list, got 3"),
             ({"spec": [{"conv": 8, "size": 9, "pad": 0}]}, "stage 1 (conv)"),
+            ({"spec": "unet"}, "spec has a head, which follows from y: leave it out"),
+            ({"spec": [{"conv": 2}, {"classes": 12}]}, "spec has a head"),
+            ({"spec": [{"conv": 2}, {"values": 10}]}, "spec has a head"),
             ({"update_rule": "adan"}, "did you mean 'adam'"),
             ({"learning_rate": -1}, "learning_rate"),
             ({"batch_size": 0}, "batch_size must be at least 1"),
@@ -397,6 +404,16 @@ class TestPartialFit:
         config = net._optim_configs["W1"]
         assert config["t"] == 2
         assert config["learning_rate"] == 0.004
+
+    def test_settings_that_have_changed_count(self, digits):
+        X, y, *_ = digits
+        net = small(max_epochs=1, update_rule="adamw", weight_decay=0.1, random_state=0).fit(X, y)
+        net.set_params(weight_decay=0.2, learning_rate=1e-4).partial_fit(X, y)
+        config = net._optim_configs["W1"]
+        assert (config["weight_decay"], config["learning_rate"]) == (0.2, 1e-4)
+        assert config["t"] == 2 * -(-len(X) // net.batch_size)
+        net.set_params(update_rule="sgd_momentum").partial_fit(X, y)
+        assert "velocity" in net._optim_configs["W1"]
 
     def test_goes_on_behind_fit(self, digits):
         X, y, *_ = digits

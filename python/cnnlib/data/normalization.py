@@ -73,9 +73,9 @@ class Normalization:
         """The mean and the standard deviation of each channel of the training images X (N, C, H, W).
 
         X may be a memory map, or several; it is read in parts. A channel without any contrast gets the
-        standard deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers). `ink`
-        None: the images are taken for writing if they are grey and nearly all have a border of zeros, as
-        scanned digits do.
+        standard deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers, but for
+        uint16 beyond that: 65535). `ink` None: the images are taken for writing if they are grey and nearly
+        all have a border of zeros, as scanned digits do.
         """
         if X.ndim != 4 or 0 in X.shape:
             raise ValueError(f"Normalization.fit: X must be images (N, C, H, W), got shape {X.shape}")
@@ -83,10 +83,9 @@ class Normalization:
             mean, variance = _moments_of_bytes(X)
         else:
             mean, variance = moments(X)
-        white = 255.0 if X.dtype.kind in "iu" or max(chunk.max() for chunk in _chunks(X)) > 1 else 1.0
         std = np.sqrt(variance)
         ink = _is_writing(X[:_CHUNK_IMAGES]) if ink is None else ink
-        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()), white, ink)
+        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()), _white_of(X), ink)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Images X (N, C, H, W), normalised, in a new array."""
@@ -112,6 +111,15 @@ def _numbers(name, value):
 def _chunks(X):
     step = min(_CHUNK_IMAGES, max(1, _CHUNK_VALUES // X[0].size))
     return (X[start : start + step] for start in range(0, len(X), step))
+
+
+def _white_of(X):
+    """The value of a white pixel, as far as images say it."""
+    wide = X.dtype.kind == "u" and X.dtype.itemsize == 2
+    if X.dtype.kind in "iu" and not wide:
+        return 255.0
+    largest = max(chunk.max() for chunk in _chunks(X))
+    return (65535.0 if largest > 255 else 255.0) if wide else 255.0 if largest > 1 else 1.0
 
 
 def _is_writing(X):

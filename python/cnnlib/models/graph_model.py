@@ -140,9 +140,20 @@ def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:
 
 
 def add_l2(params: Params, grads: Gradients, reg: float) -> float:
-    """Add ``reg * W`` to the gradient of each ``W*`` in `grads`; return ``reg / 2 * sum(W**2)`` over them."""
+    """Add ``reg * W`` to the gradient of each ``W*`` in `grads`; return ``reg / 2 * sum(W**2)`` over them.
+
+    Raises
+    ------
+    ValueError
+        If there is no parameter of such a name.
+    """
     if reg == 0:
         return 0.0
+    if not any(name.startswith("W") for name in params):
+        raise ValueError(
+            f"reg is {reg}, but no parameter's name begins with W: {', '.join(params) or 'there are none'}; "
+            "the Solver's weight_decay is for all of two dimensions and more"
+        )
     total = 0.0
     for name, w in params.items():
         if name.startswith("W") and name in grads:

@@ -137,6 +137,11 @@ class _Source:
 def _source(images: Any, predictor: Predictor) -> _Source:
     paths = isinstance(images, Sequence) and all(isinstance(item, (str, os.PathLike)) for item in images)
     if paths and len(images) > 0 and not isinstance(images, str):
+        if len(predictor.input_dim) != 3 or predictor.input_dim[0] not in (1, 3):
+            raise ValueError(
+                "features: the network takes no images of 1 or 3 channels, as files have them, but samples "
+                f"of shape {predictor.input_dim}"
+            )
         C, *size = predictor.input_dim
 
         def photos(numbers: list[int]) -> NDArray[Any]:

@@ -132,12 +132,9 @@ class Store:
 
     def places(self) -> dict[bytes, int]:
         """Where the row of each key stands; rows that are not as they were written are left out."""
-        if not self.path.exists():
-            return {}
-        records = self._records()
         return {
             record["key"].tobytes(): place
-            for place, record in enumerate(records)
+            for place, record in enumerate(self._records())
             if zlib.crc32(record["row"].tobytes()) == record["crc"]
         }
 
@@ -152,7 +149,8 @@ class Store:
         return np.memmap(self.path, self._record, "r", _HEADER, (count,))
 
     def _count(self) -> int:
-        return max(self.path.stat().st_size - _HEADER, 0) // self._record.itemsize
+        size = self.path.stat().st_size if self.path.exists() else 0
+        return max(size - _HEADER, 0) // self._record.itemsize
 
     def _refuse_other(self) -> None:
         with open(self.path, "rb") as file:

@@ -91,6 +91,7 @@ def _along_the_row(entry):
 
 
 _SEEDS = 2**31
+_SETTINGS = ("learning_rate", "weight_decay")  # in an optimizer's config, of the estimator's arguments
 # Arguments that go on as they are.
 _OF_THE_SOLVER = ("update_rule", "schedule", "weight_decay", "label_smoothing", "augment", "batch_size")
 
@@ -158,6 +159,9 @@ class Estimator(BaseEstimator):
             )
         except ValueError as error:
             raise ValueError(f"{error} (X: n_features={self.n_features_in_})") from error
+        if self.model_.head != self._head or self.model_.output_shape != (outputs,):
+            reason = "spec has a head, which follows from y: leave it out"
+            raise ValueError(f"{self._where}: {reason}, got {self.spec!r}")
         if flag(self._where, "standardize", self.standardize):
             self.model_.preprocess = Normalization.fit(images)
         self.n_iter_, self.loss_curve_ = 0, []
@@ -179,7 +183,7 @@ class Estimator(BaseEstimator):
         self._train(data, epochs, rule)
 
     def _train(self, data, epochs, early_stopping=None):
-        """Train for so many epochs, with the optimizer's state of those before."""
+        """Train for so many epochs, with the optimizer's state of those before, if the rule is theirs."""
         if early_stopping is None:
             # The Solver wants validation samples; one costs next to nothing, and nobody reads its accuracy.
             data = {**data, "X_val": data["X_train"][:1], "y_val": data["y_train"][:1]}
@@ -199,10 +203,12 @@ class Estimator(BaseEstimator):
             on_epoch=self._report if self.verbose else None,
             seed=self._seed(),
         )
-        for name, config in self._optim_configs.items():
-            solver.optim_configs[name].update({**config, "learning_rate": self.learning_rate})
+        if getattr(self, "_rule", self.update_rule) == self.update_rule:  # older pickles do not say it
+            for name, config in self._optim_configs.items():
+                state = {key: item for key, item in config.items() if key not in _SETTINGS}
+                solver.optim_configs[name].update(state)
         solver.train()
-        self._optim_configs = solver.optim_configs
+        self._optim_configs, self._rule = solver.optim_configs, self.update_rule
         self._ready()
         self.n_iter_ += solver.epoch
         self.loss_curve_ += _losses(solver)
