@@ -250,12 +250,17 @@ def _conv_backward(function, dout, cache, needs):
     grads = _core.ready_conv_backward(function, dout, cache, needs)
     if grads is not None:  # most calls
         return grads
+    (dout, x, w, _), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
+    grads = _core.conv_backward(function, dout, x, w, conv_param, *need)
+    return tuple(result(grad, dtype) for grad in grads)
+
+
+def _unpacked(function, dout, cache, needs):
+    """dout, x, w and b as the kernels take them; conv_param; which gradients to compute, in what dtype."""
     x, w, b, conv_param = unpack(function, cache, *_CACHE)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
-    need_db = need_db and b is not None
-    grads = _core.conv_backward(function, dout, x, w, conv_param, need_dx, need_dw, need_db)
-    return tuple(result(grad, dtype) for grad in grads)
+    arrays, dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
+    return arrays, conv_param, (need_dx, need_dw, need_db and b is not None), dtype
 
 
 def conv_transpose_forward(
@@ -342,9 +347,6 @@ def conv_transpose_backward(
         As in `conv_transpose_forward`, or `dout` of another shape than the output.
     """
     function = "conv_transpose_backward"
-    x, w, b, conv_param = unpack(function, cache, *_CACHE)
-    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    (dy, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
-    need_db = need_db and b is not None
-    dx, dw, db = _core.conv_transpose_backward(dy, x, w, conv_param, need_dx, need_dw, need_db)
+    (dy, x, w, _), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
+    dx, dw, db = _core.conv_transpose_backward(dy, x, w, conv_param, *need)
     return result(dx, dtype), result(dw, dtype), result(db, dtype)

@@ -15,9 +15,7 @@ from cnnlib.layers.dense import _affine
 from cnnlib.layers.norm.batch import _batchnorm
 from cnnlib.layers.pool import _max_pool
 
-
-def _conv_relu(x, w, b, conv_param):
-    return _conv("conv_relu_forward", x, w, b, conv_param, relu=True)
+_conv_relu = partial(_conv, "conv_relu_forward", relu=True)
 
 
 def _conv_bn_relu(x, w, b, gamma, beta, conv_param, bn_param):
@@ -35,10 +33,6 @@ def _conv_bn_relu_pool(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
     return _max_pool("conv_bn_relu_pool_forward", a, pool_param)[0]
 
 
-def _affine_relu(x, w, b):
-    return _affine("affine_relu_forward", x, w, b, relu=True)
-
-
 def _affine_bn_relu(x, w, b, gamma, beta, bn_param):
     function = "affine_bn_relu_forward"
     a = _affine(function, x, w, b)
@@ -50,7 +44,7 @@ SCORING: dict[str, Callable[..., Array]] = {
     "conv_bn_relu": _conv_bn_relu,
     "conv_relu_pool": _conv_relu_pool,
     "conv_bn_relu_pool": _conv_bn_relu_pool,
-    "affine_relu": _affine_relu,
+    "affine_relu": partial(_affine, "affine_relu_forward", relu=True),
     "affine_bn_relu": _affine_bn_relu,
     "sigmoid": partial(_forward, "sigmoid_forward", "sigmoid"),
     "tanh": partial(_forward, "tanh_forward", "tanh"),

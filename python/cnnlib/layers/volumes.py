@@ -10,15 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import wanted
-from cnnlib._params.arrays import prepare, prepare_backward, result, unpack
+from cnnlib._params.arrays import prepare, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.axes import check_shape, conv_axes, plane_param, row_axis
+from cnnlib.layers.conv import _unpacked
 from cnnlib.typing import ConvParam
 
 __all__ = ["conv1d_backward", "conv1d_forward", "conv3d_backward", "conv3d_forward"]
 
-_GRADIENTS = ("dx", "dw", "db")
 _STACK_BYTES = 8 << 20  # of stacked planes at a time: they stay in most processors' last level
 
 
@@ -99,14 +98,12 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
         As in `conv1d_forward`, or `dout` of another shape than the output.
     """
     function = "conv1d_backward"
-    x, w, b, conv_param = unpack(function, cache, "x", "w", "b", "conv_param")
-    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    (dy, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
+    (dy, x, w, b), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
     (axis,), groups = conv_axes(function, conv_param, x, w, b, 1)
     check_shape(function, "dout", dy, (x.shape[0], w.shape[0], axis.outputs))
     param = plane_param(row_axis(), axis, groups, conv_param)
     rows = dy[:, :, None], x[:, :, None], w[:, :, None]
-    grads = _core.conv_backward(function, *rows, param, need_dx, need_dw, need_db and b is not None)
+    grads = _core.conv_backward(function, *rows, param, *need)
     dx, dw = (None if grad is None else grad[:, :, 0] for grad in grads[:2])
     return result(dx, dtype), result(dw, dtype), result(grads[2], dtype)
 
@@ -257,12 +254,9 @@ def conv3d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
         As in `conv3d_forward`, or `dout` of another shape than the output.
     """
     function = "conv3d_backward"
-    x, w, b, conv_param = unpack(function, cache, "x", "w", "b", "conv_param")
-    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    (dy, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
+    (dy, x, w, b), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
     axes, groups = conv_axes(function, conv_param, x, w, b, 3)
     check_shape(function, "dout", dy, (x.shape[0], w.shape[0], *(axis.outputs for axis in axes)))
-    need = need_dx, need_dw, need_db and b is not None
     grads = _conv3d_gradients(function, dy, x, w, axes, groups, conv_param, need)
     return tuple(result(grad, dtype) for grad in grads)
 
