@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -145,12 +146,9 @@ def _flatten(function, x):
     return (math.prod(x),)
 
 
-def _conv(count):
-    def rule(function, x, w, b, conv_param):
-        axes, _ = conv_axes(function, conv_param or {}, samples_like(x), w, b, count)
-        return (w.shape[0], *(axis.outputs for axis in axes))
-
-    return rule
+def _conv(count, function, x, w, b, conv_param):
+    axes, _ = conv_axes(function, conv_param or {}, samples_like(x), w, b, count)
+    return (w.shape[0], *(axis.outputs for axis in axes))
 
 
 def _conv_transpose(function, x, w, b, conv_param):
@@ -168,43 +166,33 @@ def _affine(function, x, w, b):
     return w.shape[1:]
 
 
-def _batchnorm(rank):
-    def rule(function, x, gamma, beta, bn_param):
-        _check_rank(function, x, rank)
-        batch_options(function, bn_param)
-        for name, array in (("gamma", gamma), ("beta", beta)):
-            check_shape(function, name, array, x[:1])
-        for name in ("running_mean", "running_var"):
-            check_shape(function, name, bn_param.get(name), x[:1])
-        return x
-
-    return rule
+def _batchnorm(rank, function, x, gamma, beta, bn_param):
+    _check_rank(function, x, rank)
+    batch_options(function, bn_param)
+    for name, array in (("gamma", gamma), ("beta", beta)):
+        check_shape(function, name, array, x[:1])
+    for name in ("running_mean", "running_var"):
+        check_shape(function, name, bn_param.get(name), x[:1])
+    return x
 
 
-def _norm(rank, name):
+def _norm(rank, name, function, x, gamma, beta, *args):
     """A norm by each sample's own statistics; `groups` of channels where it takes their number."""
-
-    def rule(function, x, gamma, beta, *args):
-        _check_rank(function, x, rank)
-        *groups, param = args
-        check_keys(function, name, param, KEYS)
-        number(function, "eps", param.get("eps", 1e-5), 0)
-        if groups and (groups[0] < 1 or x[0] % groups[0]):
-            raise ValueError(f"{function}: G must divide the number of channels, {x[0]}, got {groups[0]}")
-        for role, array in (("gamma", gamma), ("beta", beta)):
-            if rank != 3 or array.shape != (1, x[0], 1, 1):
-                check_shape(function, role, array, x[:1])
-        return x
-
-    return rule
+    _check_rank(function, x, rank)
+    *groups, param = args
+    check_keys(function, name, param, KEYS)
+    number(function, "eps", param.get("eps", 1e-5), 0)
+    if groups and (groups[0] < 1 or x[0] % groups[0]):
+        raise ValueError(f"{function}: G must divide the number of channels, {x[0]}, got {groups[0]}")
+    for role, array in (("gamma", gamma), ("beta", beta)):
+        if rank != 3 or array.shape != (1, x[0], 1, 1):
+            check_shape(function, role, array, x[:1])
+    return x
 
 
-def _pool(count, kind):
-    def rule(function, x, pool_param):
-        axes, *_ = pool_axes(function, pool_param, samples_like(x), count, kind)
-        return (x[0], *(axis.outputs for axis in axes))
-
-    return rule
+def _pool(count, kind, function, x, pool_param):
+    axes, *_ = pool_axes(function, pool_param, samples_like(x), count, kind)
+    return (x[0], *(axis.outputs for axis in axes))
 
 
 def _global_pool(function, x):
@@ -241,19 +229,19 @@ _RULES: dict[str, Callable[..., Shape]] = {
     **dict.fromkeys(("add", "multiply"), _add),
     "concat": _concat,
     "flatten": _flatten,
-    "conv": _conv(2),
-    "conv1d": _conv(1),
-    "conv3d": _conv(3),
+    "conv": partial(_conv, 2),
+    "conv1d": partial(_conv, 1),
+    "conv3d": partial(_conv, 3),
     "conv_transpose": _conv_transpose,
     "affine": _affine,
-    "batchnorm": _batchnorm(1),
-    "spatial_batchnorm": _batchnorm(3),
-    "layernorm": _norm(1, "ln_param"),
-    "spatial_layernorm": _norm(3, "ln_param"),
-    "spatial_groupnorm": _norm(3, "gn_param"),
-    "spatial_instancenorm": _norm(3, "in_param"),
+    "batchnorm": partial(_batchnorm, 1),
+    "spatial_batchnorm": partial(_batchnorm, 3),
+    "layernorm": partial(_norm, 1, "ln_param"),
+    "spatial_layernorm": partial(_norm, 3, "ln_param"),
+    "spatial_groupnorm": partial(_norm, 3, "gn_param"),
+    "spatial_instancenorm": partial(_norm, 3, "in_param"),
     **{
-        f"{kind}_pool{suffix}": _pool(count, kind)
+        f"{kind}_pool{suffix}": partial(_pool, count, kind)
         for kind in ("max", "avg")
         for suffix, count in (("", 2), ("1d", 1), ("3d", 3))
     },
