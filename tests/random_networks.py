@@ -2,7 +2,7 @@
 
 import numpy as np
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
-from cnnlib.models.program import step_of
+from cnnlib.models.program import Step
 from hypothesis import strategies as st
 from strategies import pads, pairs
 
@@ -27,7 +27,7 @@ class Growing:
         """Whether it is a legal layer of small values; it is part of the graph then."""
         node = Node(layer, inputs, f"v{len(self.values)}", params, args)
         try:
-            out = step_of(node).scores(self.params, *(self.values[name] for name in inputs))
+            out = Step(node).scores(self.params, *(self.values[name] for name in inputs))
         except (TypeError, ValueError):
             return False
         if not 0 < np.prod(out.shape[1:]) <= most:

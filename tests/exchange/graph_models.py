@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from cnnlib import layers
 from cnnlib.graph import joins
 from cnnlib.graph.shapes import shape_behind
 from cnnlib.models import Graph, GraphNet, Node
@@ -12,7 +11,7 @@ from strategies import pads, pairs
 
 def agreed_shape(node, inputs, params, dtype):
     """The shape that a layer's rule gives, which is that of what the layer makes; None where both refuse."""
-    forward = joins.FORWARD.get(node.layer) or getattr(layers, f"{node.layer}_forward")
+    forward = joins.forward_of(node.layer)
     try:
         out, _ = forward(*(np.empty((0, *shape), dtype) for shape in inputs), *params, *node.args)
     except ValueError as error:

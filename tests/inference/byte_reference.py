@@ -96,7 +96,7 @@ def _layer(op, xs, sums):
         return op.arrays["table"][xs[0]]
     if kind == "concat":
         return np.concatenate(xs, axis=1)
-    return joins.FORWARD[kind](*xs, **options)[0]
+    return joins.forward_of(kind)(*xs, **options)[0]
 
 
 def _weighted(op, xs, sums):

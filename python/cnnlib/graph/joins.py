@@ -95,27 +95,21 @@ def flatten_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradien
     return (dout.reshape(cache),)
 
 
-FORWARD: dict[str, Callable[..., tuple[Array, Any]]] = {
-    "add": add_forward,
-    "add_relu": add_relu_forward,
-    "multiply": multiply_forward,
-    "concat": concat_forward,
-    "scale": scale_forward,
-    "flatten": flatten_forward,
-}
-BACKWARD: dict[str, Callable[[Array, Any, Sequence[bool]], _Gradients]] = {
-    "add": add_backward,
-    "add_relu": add_relu_backward,
-    "multiply": multiply_backward,
-    "concat": concat_backward,
-    "scale": scale_backward,
-    "flatten": flatten_backward,
+FUNCTIONS: dict[
+    str, tuple[Callable[..., tuple[Array, Any]], Callable[[Array, Any, Sequence[bool]], _Gradients]]
+] = {
+    "add": (add_forward, add_backward),
+    "add_relu": (add_relu_forward, add_relu_backward),
+    "multiply": (multiply_forward, multiply_backward),
+    "concat": (concat_forward, concat_backward),
+    "scale": (scale_forward, scale_backward),
+    "flatten": (flatten_forward, flatten_backward),
 }
 
 
 def forward_of(layer: str) -> Callable[..., tuple[Array, Any]]:
     """The function that computes a layer of a graph."""
-    return FORWARD.get(layer) or getattr(layers, f"{layer}_forward")
+    return FUNCTIONS[layer][0] if layer in FUNCTIONS else getattr(layers, f"{layer}_forward")
 
 
 def _spread(where: str, x: Array, y: Array) -> Array:

@@ -21,7 +21,7 @@ _HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 
 
 class Step:
-    """A node that runs: a layer or sandwich of cnnlib.layers.
+    """A node that runs: a layer or sandwich of cnnlib.layers, or a node of cnnlib.graph.joins.
 
     Attributes
     ----------
@@ -60,6 +60,8 @@ class Step:
 
     def backward(self, dout: Array, cache: Any, grads: Gradients) -> Sequence[Wanted]:
         """Write the gradients of the parameters that are trained to `grads`; return those of the inputs."""
+        if self.node.layer in joins.FUNCTIONS:
+            return joins.FUNCTIONS[self.node.layer][1](dout, cache, self.needs)
         backward = getattr(layers, f"{self.node.layer}_backward")
         if self._choosy:  # it can leave gradients out
             needs = self._weights if not self.needs[0] else ("dx", *self._weights) if self._some else None
@@ -76,18 +78,6 @@ class Step:
         for name, value in zip(self._trained, values, strict=True):
             if name:
                 grads[name] = grads[name] + value if name in grads else value
-
-
-class JoinStep(Step):
-    """A node of :mod:`cnnlib.graph.joins`."""
-
-    def backward(self, dout: Array, cache: Any, grads: Gradients) -> Sequence[Wanted]:
-        return joins.BACKWARD[self.node.layer](dout, cache, self.needs)
-
-
-def step_of(node: Node, frozen: Collection[str] = ()) -> Step:
-    """The node as a step."""
-    return (JoinStep if node.layer in joins.FORWARD else Step)(node, frozen)
 
 
 class Program:
@@ -124,7 +114,7 @@ class Program:
         self._graph, self.in_core = graph, not special
         self._frozen = frozen
         self._compiled: dict[tuple[Any, ...], CompiledTraining | None] = {}
-        self.steps = [special.get(node.layer, step_of)(node, frozen) for node in fused(graph, special)]
+        self.steps = [special.get(node.layer, Step)(node, frozen) for node in fused(graph, special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
         reads.update(self.outputs)
         self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers
