@@ -14,13 +14,12 @@ from cnnlib._params.random import random_stream
 from cnnlib._typing import Array
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_model import described, keeps_arguments
-from cnnlib.models.graph_net import GraphNet
+from cnnlib.models.graph_net import _HEAD_SCALE, GraphNet
 from cnnlib.models.spec.builder import Builder, whitening_filters
 from cnnlib.models.spec.reading import resolve, split_head
 from cnnlib.models.summary import table
 
 _WHITENING_IMAGES = 5000
-_HEAD_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
 
 
 class ConvNet(GraphNet):

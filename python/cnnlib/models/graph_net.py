@@ -142,14 +142,8 @@ class GraphNet(GraphModel):
         self.bn_params: list[BatchNormParam] = _batch_norms(where, graph, bn_params)
         self._begin_statistics()
         self.num_classes = self._checked_classes(where, num_classes)
-        self.arguments = {
-            "input_dim": self.input_dim,
-            "num_classes": self.num_classes,
-            "frozen": self.frozen,
-            "reg": self.reg,
-            "dtype": self.dtype,
-            "seed": self.seed,
-        }
+        kept = ("input_dim", "num_classes", "frozen", "reg", "dtype", "seed")
+        self.arguments = {name: getattr(self, name) for name in kept}
         self.outputs = tuple(graph.outputs)
         if losses is not None or loss_weights is not None:
             self.criterion = criterion = _criterion(where, self.outputs, losses, loss_weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -184,8 +185,7 @@ class CompiledTraining:
         numbers = self._numbers(*node.params)
         self._core.conv_transpose(x, out, like, weights, *numbers, node.args[0], self._needs_dx(node))
 
-    def _conv_relu(self, node, x, out):
-        self._conv(node, x, out, relu=True)
+    _conv_relu = functools.partialmethod(_conv, relu=True)
 
     def _conv_bn_relu(self, node, x, out):
         conv_param, weights = node.args[0], self._params[node.params[0]]
@@ -198,11 +198,8 @@ class CompiledTraining:
         norm = self._norm(function, node, C)
         self._core.batchnorm(x, out, C, math.prod(plane), *self._numbers(*node.params[-2:]), norm, relu)
 
-    def _batchnorm(self, node, x, out):
-        self._spatial_batchnorm(node, x, out, "batchnorm_forward")
-
-    def _batchnorm_relu(self, node, x, out):
-        self._spatial_batchnorm(node, x, out, "batchnorm_forward", relu=True)
+    _batchnorm = functools.partialmethod(_spatial_batchnorm, function="batchnorm_forward")
+    _batchnorm_relu = functools.partialmethod(_spatial_batchnorm, function="batchnorm_forward", relu=True)
 
     def _row_norm(self, node, x, out):
         if any(name in self._frozen for name in node.params):
@@ -215,8 +212,7 @@ class CompiledTraining:
         D, M = self._params[node.params[0]].shape
         self._core.affine(x, out, D, M, *self._numbers(*node.params), relu, self._needs_dx(node))
 
-    def _affine_relu(self, node, x, out):
-        self._affine(node, x, out, relu=True)
+    _affine_relu = functools.partialmethod(_affine, relu=True)
 
     def _scale(self, node, x, out):
         self._core.scale(x, out, node.args[0])
@@ -231,8 +227,7 @@ class CompiledTraining:
         terms, needs = zip(*((self._values[name], self._trained[name]) for name in node.inputs))
         self._core.add(terms, out, relu, needs)
 
-    def _add_relu(self, node, x, out):
-        self._add(node, x, out, relu=True)
+    _add_relu = functools.partialmethod(_add, relu=True)
 
     def _concat(self, node, x, out):
         xs, needs = zip(*((self._values[name], self._trained[name]) for name in node.inputs), strict=True)
