@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,31 +27,15 @@ def _plain(entry: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-@dataclass(frozen=True)
-class Schema:
-    """What a version of the standard operators has: attributes by name with their types and defaults."""
-
-    types: dict[str, int]
-    defaults: dict[str, Any]
-    required: tuple[str, ...]
-    max_input: int
-
-
 @functools.cache
-def schema_of(kind: str, opset: int) -> Schema | None:
-    """Of an operator; None if there is none."""
+def schema_of(kind: str, opset: int) -> tuple[Any, dict[str, Any]]:
+    """What a version of the standard operators has: its OpSchema, None if there is none, and the defaults."""
     defs = require_onnx("cnnlib.onnx.load").defs
     try:
         found = defs.get_schema(kind, opset, "")
     except defs.SchemaError:
-        return None
-    entries = found.attributes
-    return Schema(
-        {name: int(entry.type.value) for name, entry in entries.items()},
-        {name: _plain(entry.default_value) for name, entry in entries.items()},
-        tuple(name for name, entry in entries.items() if entry.required),
-        found.max_input,
-    )
+        return None, {}
+    return found, {name: _plain(entry.default_value) for name, entry in found.attributes.items()}
 
 
 class Record:
@@ -65,7 +48,9 @@ class Record:
     names, outputs : list of str
     given : dict
         Its attributes.
-    schema : Schema or None
+    schema : onnx.defs.OpSchema or None
+    defaults : dict
+        Of its attributes.
     """
 
     def __init__(self, number: int, proto: Any, opset: int) -> None:
@@ -74,7 +59,7 @@ class Record:
         self.output = self.outputs[0] if self.outputs else ""
         self.label = proto.name or self.output or f"number {number}"
         self.given = {entry.name: _plain(entry) for entry in proto.attribute}
-        self.schema, self.checked = schema_of(self.kind, opset), False
+        (self.schema, self.defaults), self.checked = schema_of(self.kind, opset), False
         self.made: tuple[Sequence[Any], Any] | None = None  # what was computed last, and from what
 
 
@@ -108,7 +93,7 @@ class Operator(Operation):
     word = "attribute "
 
     def __init__(self, net: FileBuilder, record: Record) -> None:
-        super().__init__(record.given, record.schema.defaults if record.schema else {})
+        super().__init__(record.given, record.defaults)
         self.net, self.record, self.opset = net, record, net.source.opset
         self.kind, self.label = record.kind, record.label
         self.names, self.output = record.names, record.output
@@ -233,13 +218,14 @@ class Operator(Operation):
         schema, of = self.record.schema, f"version {self.opset} of {self.kind}"
         if schema is None:
             self.fail(f"version {self.opset} of the standard operators has no {self.kind}")
+        known = schema.attributes
         for entry in self.record.proto.attribute:
-            if entry.name not in schema.types:
+            if entry.name not in known:
                 self.fail(f"attribute {entry.name}, which {of} does not have")
-            if entry.type != schema.types[entry.name]:
+            if entry.type != known[entry.name].type.value:
                 self.fail(f"attribute {entry.name} is {self.arguments[entry.name]!r}, of another type")
-        for name in schema.required:
-            if name not in self.arguments:
+        for name, attribute in known.items():
+            if attribute.required and name not in self.arguments:
                 self.fail(f"attribute {name} is missing")
         if len(self.names) > schema.max_input:
             self.fail(f"{len(self.names)} inputs; {of} has {schema.max_input} at most")

@@ -110,15 +110,12 @@ def pad(op: Operator) -> Feature:
         op.fail("pads is missing")
     axes = op.integers(3, "axes") if op.has(3) else None
     value = op.scalar(2, "value", 0.0)
-    ndim = 4
-    before, after = [0] * ndim, [0] * ndim
-    half = len(amounts) // 2
-    for axis, low, high in zip(axes or range(ndim), amounts[:half], amounts[half:], strict=True):
-        before[axis], after[axis] = low, high
-    if any(before[:2]) or any(after[:2]) or min(*before, *after) < 0:
+    sides = [(0, 0)] * 4
+    for axis, side in zip(axes or range(4), _sides(tuple(amounts)), strict=True):
+        sides[axis] = side
+    if any(map(any, sides[:2])) or min(map(min, sides)) < 0:
         op.fail(f"pads are {amounts}; here only height and width are padded, never cut")
-    sides = ((before[2], after[2]), (before[3], after[3]))
-    return op.padded(x, sides, value)
+    return op.padded(x, tuple(sides[2:]), value)
 
 
 def resize(op: Operator) -> Feature:

@@ -59,15 +59,16 @@ class EightBits:
     def write(self, node: Node, inputs: list[str], output: str) -> None:
         """Add the operators of a node; its inputs and its output by their names in the file."""
         if node.layer == "quantize":
-            self._quantized(node, inputs[0], output)
+            self._rounding("QuantizeLinear", node, node.output, inputs[0], output)
         elif node.layer == "dequantize":
-            self._floats(node, 0, inputs[0], output)
+            self._rounding("DequantizeLinear", node, node.inputs[0], inputs[0], output)
         else:
-            floats = [self._floats(node, i, name) for i, name in enumerate(inputs)]
+            pairs = zip(node.inputs, inputs, strict=True)
+            floats = [self._rounding("DequantizeLinear", node, value, name) for value, name in pairs]
             scores = node.output not in self._scales
             made = self._layer(node, floats, output if scores else "")
             if not scores:
-                self._quantized(node, made, output)
+                self._rounding("QuantizeLinear", node, node.output, made, output)
 
     def _layer(self, node: Node, inputs: list[str], output: str) -> str:
         """The layer in floats; returns its value."""
@@ -131,18 +132,8 @@ class EightBits:
         kind = "relu" if high == 255 else "relu6"
         return self._plain(replace(node, label=kind), kind, [made])
 
-    def _quantized(self, node: Node, name: str, output: str) -> None:
-        scale, zero = self._constants(node, self._scales[node.output])
-        self._writer.operator("QuantizeLinear", node, [name, scale, zero], output)
-
-    def _floats(self, node: Node, i: int, name: str, output: str = "") -> str:
-        """An input of bytes in floats."""
-        scale, zero = self._constants(node, self._scales[node.inputs[i]])
-        return self._writer.operator("DequantizeLinear", node, [name, scale, zero], output)
-
-    def _constants(self, node: Node, s: Scale) -> tuple[str, str]:
-        writer = self._writer
-        return (
-            writer.constant(node, "scale", s.scale, np.float32),
-            writer.constant(node, "zero", s.zero, np.uint8),
-        )
+    def _rounding(self, kind: str, node: Node, value: str, name: str, output: str = "") -> str:
+        """QuantizeLinear or DequantizeLinear of `name`, in the scale of a value of the graph."""
+        s, constant = self._scales[value], self._writer.constant
+        scale, zero = constant(node, "scale", s.scale, np.float32), constant(node, "zero", s.zero, np.uint8)
+        return self._writer.operator(kind, node, [name, scale, zero], output)

@@ -92,15 +92,12 @@ def scale(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     writer.operator("Mul", node, [*inputs, writer.constant(node, "factor", node.args[0])], output)
 
 
-def _joined(kind: str) -> _Emit:
-    def emit(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-        shapes = [writer.shapes[name] for name in node.inputs]
-        if len(shapes[0]) == 3 and len(shapes[1]) == 1:  # a value for each channel
-            axes = writer.constant(node, "axes", [2, 3], np.int64)
-            inputs = [inputs[0], writer.operator("Unsqueeze", node, [inputs[1], axes])]
-        writer.operator(kind, node, inputs, output)
-
-    return emit
+def _joined(kind: str, writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    shapes = [writer.shapes[name] for name in node.inputs]
+    if len(shapes[0]) == 3 and len(shapes[1]) == 1:  # a value for each channel
+        axes = writer.constant(node, "axes", [2, 3], np.int64)
+        inputs = [inputs[0], writer.operator("Unsqueeze", node, [inputs[1], axes])]
+    writer.operator(kind, node, inputs, output)
 
 
 def _operator(kind: str, *named: str, **fixed: Any) -> _Emit:
@@ -142,8 +139,8 @@ EMIT: dict[str, _Emit] = {
     "elu": _operator("Elu", "alpha"),
     "softmax": _operator("Softmax", axis=1),
     "dropout": dropout,
-    "add": _joined("Add"),
-    "multiply": _joined("Mul"),
+    "add": functools.partial(_joined, "Add"),
+    "multiply": functools.partial(_joined, "Mul"),
     "scale": scale,
     "concat": _operator("Concat", axis=1),
     "flatten": _operator("Flatten", axis=1),

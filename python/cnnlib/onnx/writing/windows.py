@@ -137,11 +137,10 @@ def _even(kind: str, writer: Writer, node: Node, inputs: list[str], output: str)
         writer.operator(f"Global{kind}", node, inputs, output)
         return True
     writer.fix(node, f"size {(OH, OW)}")
-    if H % OH == 0 and W % OW == 0:
-        window = (H // OH, W // OW)
-        writer.operator(kind, node, inputs, output, kernel_shape=window, strides=window)
-    else:
+    if H % OH or W % OW:
         return False
+    window = (H // OH, W // OW)
+    writer.operator(kind, node, inputs, output, kernel_shape=window, strides=window)
     return True
 
 
