@@ -123,7 +123,6 @@ def convert(module: nn.Module, inplace: bool = False) -> nn.Module:
     for layer in module.modules():
         own = OWN.get(type(layer))
         if own is not None and not getattr(layer, "return_indices", False):
-            layer.__class__ = (
-                own  # unlike a new module it is the same object for whoever holds it, hooks included
-            )
+            # Unlike a new module it is the same object for whoever holds it, hooks included.
+            layer.__class__ = own
     return module

@@ -20,15 +20,12 @@ def _plain(layer: str, *options: str) -> Callable[[Call], Feature]:
     return lambda call: _same(call, layer, *(call[name] for name in options))
 
 
-def _clamp(*names: str) -> Callable[[Call], Feature]:
-    def read(call: Call) -> Feature:
-        none = zip(names, (-math.inf, math.inf))
-        low, high = (absent if call[name] is None else _number(call, name) for name, absent in none)
-        if low is None or high is None:
-            call.fail("values are clamped to numbers alone")
-        return call.clipped(call.value(0), low, high)
-
-    return read
+def _clamp(call: Call, *names: str) -> Feature:
+    none = zip(names, (-math.inf, math.inf))
+    low, high = (absent if call[name] is None else _number(call, name) for name, absent in none)
+    if low is None or high is None:
+        call.fail("values are clamped to numbers alone")
+    return call.clipped(call.value(0), low, high)
 
 
 def _softmax(call: Call) -> Feature:
@@ -50,8 +47,8 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     "gelu": _plain("gelu", "approximate"),
     "elu": lambda call: _same(call, "elu", float(call["alpha"])),
     "leaky_relu": _plain("leaky_relu", "negative_slope"),
-    "hardtanh": _clamp("min_val", "max_val"),
-    "clamp": _clamp("min", "max"),
+    "hardtanh": lambda call: _clamp(call, "min_val", "max_val"),
+    "clamp": lambda call: _clamp(call, "min", "max"),
     "softmax": _softmax,
     "dropout": _dropout,
     "feature_dropout": lambda call: call.fail(

@@ -127,20 +127,17 @@ def _pad(call: Call) -> Feature:
     return call.padded(call.any_value("self"), ((top, bottom), (left, right)))
 
 
-def _upsample(mode: str) -> Callable[[Call], Feature]:
-    def read(call: Call) -> Feature:
-        value = call.images("input")
-        before, after = call.shape("input")[2:], call.out_shape[2:]
-        scales = tuple(a // b for a, b in zip(after, before))
-        call.ignore("output_size")
-        given = call["scale_factors"] or scales
-        if any(a % b for a, b in zip(after, before)) or tuple(given) != scales:
-            call.fail(f"upsampling is by whole factors alone, got {before} to {after}")
-        # Without corners aligned PyTorch's nearest pixels are ours, too.
-        align = mode == "bilinear" and bool(call["align_corners"])
-        return call.emit("upsample", value, args=(scales, mode, align))
-
-    return read
+def _upsample(call: Call, mode: str) -> Feature:
+    value = call.images("input")
+    before, after = call.shape("input")[2:], call.out_shape[2:]
+    scales = tuple(a // b for a, b in zip(after, before))
+    call.ignore("output_size")
+    given = call["scale_factors"] or scales
+    if any(a % b for a, b in zip(after, before)) or tuple(given) != scales:
+        call.fail(f"upsampling is by whole factors alone, got {before} to {after}")
+    # Without corners aligned PyTorch's nearest pixels are ours, too.
+    align = mode == "bilinear" and bool(call["align_corners"])
+    return call.emit("upsample", value, args=(scales, mode, align))
 
 
 def _reshape(call: Call) -> Feature:
@@ -196,8 +193,8 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     ),
     "mean": _mean,
     "pad": _pad,
-    "upsample_nearest2d": _upsample("nearest"),
-    "upsample_bilinear2d": _upsample("bilinear"),
+    "upsample_nearest2d": lambda call: _upsample(call, "nearest"),
+    "upsample_bilinear2d": lambda call: _upsample(call, "bilinear"),
     **dict.fromkeys(_RESHAPES, _reshape),
     "permute": _permute,
     "expand": _expand,
