@@ -1,1 +1,1 @@
-"""The process that this is: threads and instruction set; numbers and names as a terminal shows them."""
+"""The process that this is: threads, instruction set, optional packages; texts as a terminal shows them."""

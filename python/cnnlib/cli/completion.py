@@ -3,6 +3,7 @@
 import argparse
 import re
 
+from cnnlib._system.packages import required
 from cnnlib.cli.main import build_parser
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -29,10 +30,7 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
-    try:
-        import shtab
-    except ImportError as error:
-        raise ImportError("cnnlib completion needs shtab: pip install cnnlib[completion]") from error
+    shtab = required("shtab", "cnnlib completion", "shtab", "completion")
     parser = build_parser()
     for action in _actions(parser):
         if isinstance(action.metavar, str) and _NAMES_A_PATH.search(action.metavar):

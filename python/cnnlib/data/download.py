@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cnnlib._params import path_text
+from cnnlib._system.packages import required
 from cnnlib.data.cifar10 import batch_files, default_data_dir
 
 CIFAR10_PAGE = "https://www.cs.toronto.edu/~kriz/"
@@ -83,11 +84,8 @@ def download_CIFAR10(
     if all((dest / file).is_file() for file in batch_files(layout)):
         return dest / folder
 
-    try:
-        import pooch
-        import requests
-    except ImportError as error:
-        raise ImportError("download_CIFAR10 needs pooch: pip install cnnlib[data]") from error
+    pooch = required("pooch", "download_CIFAR10", "pooch", "data")
+    requests = required("requests", "download_CIFAR10", "requests", "data")
     dest.mkdir(parents=True, exist_ok=True)
     url = base_url.rstrip("/") + "/"
     store = pooch.create(dest, url, registry={name: f"md5:{md5 or published_md5}"}, retry_if_failed=_RETRIES)

@@ -6,12 +6,12 @@ must have the size that it was made for, as text.
 
 from __future__ import annotations
 
-import importlib
 import json
 from typing import Any
 
 from cnnlib._params import choice
 from cnnlib._params.registry import OWN
+from cnnlib._system.packages import required
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_model import Model
@@ -26,11 +26,9 @@ def require_onnx(where: str) -> Any:
     ImportError
         If it is not installed; the message names the extra.
     """
-    try:
-        importlib.import_module("onnx.numpy_helper")  # numpy_helper and helper come with it
-        return importlib.import_module("onnx")
-    except ImportError as error:
-        raise ImportError(f"{where} needs the onnx package: pip install 'cnnlib[onnx]'") from error
+    names = where, "the onnx package", "onnx"
+    required("onnx.numpy_helper", *names)  # with which helper comes, too
+    return required("onnx", *names)
 
 
 _PREPROCESS, _CLASSES, FIXED_BY = "cnnlib.preprocess", "cnnlib.classes", "cnnlib.fixed_by"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._params import type_name
+from cnnlib._system.packages import required
 from cnnlib._system.text import printable
 
 if TYPE_CHECKING:
@@ -22,11 +23,7 @@ INK = "#333333"
 
 def pyplot() -> Any:
     """matplotlib.pyplot; ImportError that names the extra, where it is missing."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("cnnlib.plots needs matplotlib: pip install cnnlib[plots]") from error
-    return plt
+    return required("matplotlib.pyplot", "cnnlib.plots", "matplotlib", "plots")
 
 
 def new_axes(ax: Axes | None) -> Axes:

@@ -7,8 +7,10 @@ A file has a line for each option, by its long name: ``learning-rate = 1e-3``, `
 import json
 import sys
 import textwrap
+from pathlib import Path
 
 from cnnlib._params import hint
+from cnnlib._system.packages import required
 from cnnlib.cli.options.arguments import DATA_NAMES, OLD_NAMES, flag
 from cnnlib.cli.options.settings import ALIKE, MODEL_SETTINGS, defaults, excluded, has_defaults
 from cnnlib.cli.recipes import RECIPES
@@ -97,22 +99,14 @@ def write_config_file(path, settings):
         value = value if isinstance(value, (bool, int, float)) else plain(name, value)
         text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         lines.append(f"{name.replace('_', '-')} = {text}\n")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("# options of cnnlib train\n" + "".join(lines))
+    Path(path).write_text("# options of cnnlib train\n" + "".join(lines), encoding="utf-8")
 
 
 def _parsed(path):
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        try:
-            import tomli as tomllib
-        except ImportError as error:
-            raise ImportError(
-                "--config needs tomli before Python 3.11: pip install cnnlib[config]"
-            ) from error
-    with open(path, "rb") as file:
-        try:
-            return tomllib.loads(file.read().decode("utf-8-sig"))  # Windows may write a byte order mark
-        except (RecursionError, ValueError) as error:
-            raise ValueError(f"{path} is no TOML file: {error}") from error
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    tomllib = required(name, "--config", "tomli before Python 3.11", "config")
+    content = Path(path).read_bytes()
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))  # Windows may write a byte order mark
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path} is no TOML file: {error}") from error

@@ -5,6 +5,8 @@ import io
 import json
 import math
 
+from cnnlib._system.packages import required
+
 LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
 LOG_KINDS = (*LOG_FILES, "tensorboard")
 _EVENTS = "tensorboard"  # the folder
@@ -132,8 +134,4 @@ def _or_null(value):
 
 
 def _summary_writer():
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ImportError("--log tensorboard needs tensorboardX: pip install cnnlib[tensorboard]") from error
-    return SummaryWriter
+    return required("tensorboardX", "--log tensorboard", "tensorboardX", "tensorboard").SummaryWriter
