@@ -12,6 +12,7 @@ import numpy as np
 
 import cnnlib
 from cnnlib import layers, naive, optim
+from cnnlib._system.config import current_config
 from cnnlib.cli.options.arguments import add, add_setting, add_threads
 from cnnlib.cli.options.settings import SPECS
 from cnnlib.cli.report.step_profile import profile_step, table
@@ -45,21 +46,14 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
+    # Now, not after the timings.
     if options.json is not None and not Path(options.json).resolve().parent.is_dir():
-        raise FileNotFoundError(
-            f"--json {options.json}: there is no such folder"
-        )  # now, not after the timings
+        raise FileNotFoundError(f"--json {options.json}: there is no such folder")
     result = (_profiled if options.profile else _compared)(options)
     if options.json is not None:
-        result = {
-            "cnnlib": cnnlib.__version__,
-            "instruction set": cnnlib._core.active_isa(),
-            "threads": cnnlib.get_num_threads(),
-            **result,
-        }
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
+        known = current_config()
+        about = {name: known[name] for name in ("cnnlib", "instruction set", "threads")}
+        Path(options.json).write_text(json.dumps({**about, **result}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

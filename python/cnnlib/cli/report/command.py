@@ -1,7 +1,5 @@
 """``cnnlib report``, and what ``cnnlib train`` ends with: the pictures and the page of a run."""
 
-import contextlib
-
 import numpy as np
 
 from cnnlib.cli.options.arguments import add, add_data, add_threads
@@ -51,8 +49,7 @@ def run(options):
     """Run the subcommand; returns the exit status."""
     run = Run.open(options.run)
     checkpoint = run.checkpoint(options.run)
-    with contextlib.ExitStack() as held:
-        held.enter_context(locked(run.folder))
+    with locked(run.folder):
         data = run.load_data(options.data, PARTS)
         scaled = standardized(data, run.config.get("targets"))
         solver = Solver.resume(

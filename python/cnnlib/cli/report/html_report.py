@@ -253,7 +253,8 @@ def _settings(run):
     }
     if data["name"] in FOUND and data.get("folder"):
         groups["data"]["folder"] = Path(data["folder"]).name  # where it lies is this machine's affair
-    usual = _usual(config)
+    about = data["name"], config["model"]["name"]
+    usual = defaults(*about) if has_defaults(*about) else {}
     own, others = [], []
     for group, group_settings in groups.items():
         for name, value in group_settings.items():
@@ -263,12 +264,6 @@ def _settings(run):
     parts = [html.table([("setting", "text"), ("value", "text"), ("by default", "text")], own)] if own else []
     rest = html.table([("setting", "text"), ("value", "text")], others)
     return html.section("Settings", *parts, html.folded("All others" if own else "All by default", rest))
-
-
-def _usual(config):
-    """The settings that the data set and the model have by default."""
-    data, model = config["data"]["name"], config["model"]["name"]
-    return defaults(data, model) if has_defaults(data, model) else {}
 
 
 def _environment(run):

@@ -75,9 +75,8 @@ def _result(about):
     if about.tuned is not None:
         figures.insert(3, ("validation accuracy, fine-tuned", f"{100 * about.tuned.val_accuracy:.2f} %"))
     settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in about.fit.settings.items())
-    return html.key_figures(figures) + html.paragraph(
-        f"Settings of the head, found by validation: {settings}."
-    )
+    about_head = f"Settings of the head, found by validation: {settings}."
+    return html.key_figures(figures) + html.paragraph(about_head)
 
 
 def _duplicates(about):

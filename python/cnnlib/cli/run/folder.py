@@ -6,7 +6,7 @@ import json
 import platform
 import re
 import shlex
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 import cnnlib
 from cnnlib._files import written as _written
 from cnnlib._files import written_whole
+from cnnlib._system.config import current_config
 from cnnlib.cli.options.arguments import OLD_NAMES
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, DataSet
 from cnnlib.cli.options.settings import build_network, parse_data
@@ -283,13 +284,8 @@ def is_config(content):
 
 def versions():
     """What config.json says of the software."""
-    return {
-        "cnnlib": cnnlib.__version__,
-        "instruction set": cnnlib._core.active_isa(),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
+    known = {**current_config(), "platform": platform.platform()}
+    return {name: known[name] for name in ("cnnlib", "instruction set", "numpy", "python", "platform")}
 
 
 def history(solver):
@@ -307,9 +303,7 @@ def _next_free(parent, name):
     parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(rf"{re.escape(name)}-(\d+)")
     taken = [int(match[1]) for path in parent.iterdir() if (match := pattern.fullmatch(path.name))]
-    number = max(taken, default=0)
-    while True:
-        number += 1
+    for number in count(max(taken, default=0) + 1):
         with contextlib.suppress(FileExistsError):  # another run that starts at the same time
             folder = parent / f"{name}-{number}"
             folder.mkdir()
