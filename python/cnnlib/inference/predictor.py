@@ -80,7 +80,7 @@ class Predictor:
         self._quantization = quantization
         self.preprocess, self.classes, self.head = preprocess, classes, head
         self._graph, self._params, self.outputs = graph, params, tuple(graph.outputs)
-        self._check = check  # to call before weights are read that lie in a file
+        self._check_weights = check or (lambda: None)  # to call before weights are read that lie in a file
         self._why_fixed = graph.why_fixed()
         self._flattens = all(node.layer in ("affine", "flatten") for node in graph.readers()[graph.input])
         self._compiled: dict[tuple[Any, ...], Compiled] = {}
@@ -304,10 +304,6 @@ class Predictor:
         if self.preprocess is not None and samples.dtype == np.uint8:
             samples = self.preprocess(samples)
         return self._values("prepare", samples)
-
-    def _check_weights(self) -> None:
-        if self._check is not None:
-            self._check()
 
     def _network(self, shape: tuple[int, ...]) -> Compiled:
         """That for samples of a shape. Two threads that meet it at the same time both make it; one stays."""

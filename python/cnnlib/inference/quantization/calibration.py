@@ -23,27 +23,18 @@ def batches_of(images: Any, input_dim: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Calibration images a few at a time: of an array, of an iterable of batches, or of a folder."""
     if isinstance(images, (str, os.PathLike)):
         images = _folder(images, input_dim)
-    if (
-        isinstance(images, Iterable)
-        and not hasattr(images, "__array__")
-        and not hasattr(images, "__dlpack__")
-    ):
-        for batch in images:
-            yield from _parts(as_array("prepare", "calibration", batch))
-        return
     if isinstance(images, (int, float, bool)) or images is None:
         raise TypeError(
             "prepare: calibration must be images: an array (N, C, H, W), an iterable of such batches, or a "
             f"folder, got {type_name(images)}"
         )
-    yield from _parts(as_array("prepare", "calibration", images))
-
-
-def _parts(batch: np.ndarray) -> Iterator[np.ndarray]:
-    if batch.ndim == 0:
-        raise ValueError(f"prepare: calibration must be an array of images, got shape {batch.shape}")
-    for first in range(0, len(batch), _BATCH):
-        yield batch[first : first + _BATCH]
+    whole = hasattr(images, "__array__") or hasattr(images, "__dlpack__") or not isinstance(images, Iterable)
+    for each in [images] if whole else images:
+        batch = as_array("prepare", "calibration", each)
+        if batch.ndim == 0:
+            raise ValueError(f"prepare: calibration must be an array of images, got shape {batch.shape}")
+        for first in range(0, len(batch), _BATCH):
+            yield batch[first : first + _BATCH]
 
 
 def _folder(path: str | os.PathLike[str], input_dim: tuple[int, ...]) -> np.ndarray:

@@ -104,7 +104,7 @@ class ByteSteps:
         options, other = node.args[0], ids[1] if len(ids) == 2 else -1
         term = None if factor is None else (factor, options["other_zero"])
         numbers = options["numbers"]
-        bias = folded_bias(w, 0, b, options["x_zero"], numbers[3], term)
+        bias = folded_bias(w, b, options["x_zero"], numbers[3], term)
         images = (self._images.get(name) for name in (node.inputs[0], node.inputs[-1], node.output))
         conv_param = dict(options.get("conv_param", {}))
         weights = w, bias, multiplier, factor, numbers, conv_param

@@ -100,13 +100,8 @@ def row_of(row: Mapping[str, Any]) -> Row:
         raise ValueError(f"a layer is described by {dict(row)!r}")
     if made.snr is not None and type(made.snr) not in (int, float):
         raise ValueError(f"a layer has the signal to noise {made.snr!r}")
-    return Row(
-        made.layer,
-        made.precision,
-        None if made.seen is None else (made.seen[0], made.seen[1]),
-        None if made.covered is None else (made.covered[0], made.covered[1]),
-        made.snr,
-    )
+    bounds: dict[str, Any] = {name: tuple(row[name]) for name in ("seen", "covered") if row[name] is not None}
+    return replace(made, share=None, **bounds)
 
 
 def _is_range(value: Any) -> bool:

@@ -211,14 +211,14 @@ def _int32(values: Array) -> np.ndarray:
 
 
 def folded_bias(
-    w: np.ndarray, axis: int, b: np.ndarray, x_zero: int, shift: int, other: tuple[np.ndarray, int] | None
+    w: np.ndarray, b: np.ndarray, x_zero: int, shift: int, other: tuple[np.ndarray, int] | None
 ) -> np.ndarray:
     """What the core adds to ``sum(x * w) << shift + other * factor``: the bias less what zero points add.
 
     The numbers wrap around at 32 bits as the core's sums do.
     """
-    rest = tuple(i for i in range(w.ndim) if i != axis)
-    total = b.astype(np.int64) - (x_zero * w.sum(axis=rest, dtype=np.int64) << shift)
+    sums = w.sum(axis=tuple(range(1, w.ndim)), dtype=np.int64)
+    total = b.astype(np.int64) - (x_zero * sums << shift)
     if other is not None:
         factor, zero = other
         total -= zero * factor.astype(np.int64)
