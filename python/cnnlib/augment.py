@@ -140,9 +140,8 @@ class RandomCrop:
             raise ValueError(f"RandomCrop: pad {self.pad} is too much to reflect images of {H}x{W}")
         corners = rng.integers(2 * self.pad + 1, size=(2, N))
         scale = _scale(X, y)
-        return self._cropped(X, corners, 1, 0), self._cropped(
-            y, corners, scale, self.target_fill
-        ) if scale else y
+        moved = self._cropped(y, corners, scale, self.target_fill) if scale else y
+        return self._cropped(X, corners, 1, 0), moved
 
     def _cropped(self, X, corners, scale, fill):
         """Padded, and cropped at `corners` (2, N), both `scale` times as far."""

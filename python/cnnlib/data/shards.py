@@ -76,7 +76,8 @@ class ShardedArray:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step == 1:
-                return self._run(start, max(start, stop))
+                part = self.part(start, max(start, stop))
+                return np.concatenate(part.shards) if isinstance(part, ShardedArray) else part
             rows = np.arange(start, stop, step)
         index = np.asarray(rows)
         if isinstance(rows, tuple) or index.dtype.kind not in "iu":
@@ -97,18 +98,10 @@ class ShardedArray:
 
     def part(self, start: int, stop: int) -> NDArray[Any] | ShardedArray:
         """Return rows `start` to `stop` without reading them; a plain array if they lie in one shard."""
-        parts = self._parts(start, stop)
-        return parts[0] if len(parts) == 1 else ShardedArray(parts)
-
-    def _run(self, start, stop):
-        parts = self._parts(start, stop)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _parts(self, start, stop):
-        """Views of the rows from `start` up to `stop`, of each shard that has some of them."""
         bounds = zip(self.shards, self._starts, strict=False)
         views = [shard[max(start - first, 0) : max(stop - first, 0)] for shard, first in bounds]
-        return [view for view in views if len(view)] or [self.shards[0][:0]]
+        parts = [view for view in views if len(view)] or [self.shards[0][:0]]
+        return parts[0] if len(parts) == 1 else ShardedArray(parts)
 
     def _shard_of(self, index):
         return np.searchsorted(self._starts, index, side="right") - 1

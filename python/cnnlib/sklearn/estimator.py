@@ -112,6 +112,7 @@ class Estimator(BaseEstimator):
     _head = "classes"
     _metric = "accuracy"
     label_smoothing: float | None = None
+    loss: Any = None
     _targets: ClassVar[dict[str, Any]] = {}
 
     @property
@@ -192,7 +193,7 @@ class Estimator(BaseEstimator):
             data,
             **{name: getattr(self, name) for name in _OF_THE_SOLVER},
             optim_config={"learning_rate": self.learning_rate},
-            loss=self._solver_loss(),
+            loss=self.loss,
             metrics=self._metric,
             preprocess=self.model_.preprocess,
             num_epochs=epochs,
@@ -228,9 +229,6 @@ class Estimator(BaseEstimator):
             images, targets, test_size=count, stratify=stratify, random_state=self._random
         )
         return dict(zip(("X_train", "X_val", "y_train", "y_val"), parts, strict=True))
-
-    def _solver_loss(self):
-        return None
 
     def _ready(self):
         self._predictor = prepare(self.model_)

@@ -117,9 +117,6 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         values = self._scores(X).astype(np.float64)
         return values[:, 0] if self._is_flat else values
 
-    def _solver_loss(self):
-        return self.loss
-
     def _put_back(self, mean, scale):
         """Let the last layer give y's own numbers."""
         params = self.model_.params

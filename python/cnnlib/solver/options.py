@@ -140,9 +140,8 @@ def _update_rule(name: str, value: Any) -> Callable[..., Any]:
 
 def _rate_factors(name: str, value: Any) -> dict[str, float] | None:
     """The names are the model's affair, see cnnlib.solver.update."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"Solver: {name} must be a dict, got {value!r}")
-    return {key: number("Solver", f"{name}[{key!r}]", factor, 0) for key, factor in value.items()} or None
+    factors = _config(name, value).items()
+    return {key: number("Solver", f"{name}[{key!r}]", factor, 0) for key, factor in factors} or None
 
 
 def _lookahead(name: str, value: Any) -> dict[str, Any]:
