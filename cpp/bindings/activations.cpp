@@ -7,7 +7,7 @@ namespace cnnlib {
 Activation activation_named(const char* function, const std::string& name) {
   const auto end = std::end(activation_names);
   const auto found = std::find(std::begin(activation_names), end, name);
-  require(found != end, [&] { return std::string(function) + ": unknown activation " + name; });
+  require(found != end, function, ": unknown activation ", name);
   return static_cast<Activation>(found - std::begin(activation_names));
 }
 
@@ -19,21 +19,22 @@ template <class T>
 py::tuple activation_forward(const char* function, const std::string& name, const Array<T>& x, double alpha,
                              bool want_copy) {
   const Activation kind = activation_named(function, name);
-  Array<T> out = new_array<T>(function, shape_of(x));
-  MaybeArray<T> copy = array_if<T>(want_copy && from_result(kind), function, shape_of(x));
-  T *y = out.mutable_data(), *y_copy = mutable_or_null(copy);
+  const Result<T> y(function, x);
+  MaybeArray<T> copy = array_if<T>(want_copy && from_result(kind), function, x);
+  T* y_copy = mutable_or_null(copy);
   const Index n = x.size();
-  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, y_copy, static_cast<T>(alpha), n); });
-  return py::make_tuple(out, copy);
+  unlocked(
+      [&] { kernels<T>().activation_forward(kind, x.data(), y.data, y_copy, static_cast<T>(alpha), n); });
+  return py::make_tuple(y.array, copy);
 }
 
 template <class T>
 py::array activation_backward(const char* function, const std::string& name, const Array<T>& dout,
                               const Array<T>& kept, double alpha) {
   const Activation kind = activation_named(function, name);
-  require_shape(function, "dout", dout, shape_of(kept));
+  require_shape(function, "dout", dout, kept);
   const Index n = kept.size();
-  return computed<T>(function, shape_of(kept), [&](T* to) {
+  return computed<T>(function, kept, [&](T* to) {
     kernels<T>().activation_backward(kind, dout.data(), kept.data(), to, static_cast<T>(alpha), n);
   });
 }
@@ -42,18 +43,18 @@ py::array activation_backward(const char* function, const std::string& name, con
 template <class T>
 py::tuple softmax_forward(const char* function, const Array<T>& x, bool want_copy) {
   const ScoresShape s = scores_shape(function, "x", "(N, C) or (N, C, H, W) with C, H, W >= 1", x);
-  Array<T> out = new_array<T>(function, shape_of(x));
-  MaybeArray<T> copy = array_if<T>(want_copy, function, shape_of(x));
-  T *y = out.mutable_data(), *y_copy = mutable_or_null(copy);
-  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, y_copy, s.N, s.C, s.inner); });
-  return py::make_tuple(out, copy);
+  const Result<T> y(function, x);
+  MaybeArray<T> copy = array_if<T>(want_copy, function, x);
+  T* y_copy = mutable_or_null(copy);
+  unlocked([&] { kernels<T>().softmax_forward(x.data(), y.data, y_copy, s.N, s.C, s.inner); });
+  return py::make_tuple(y.array, copy);
 }
 
 template <class T>
 py::array softmax_backward(const char* function, const Array<T>& dout, const Array<T>& y) {
-  require_shape(function, "dout", dout, shape_of(y));
+  require_shape(function, "dout", dout, y);
   const ScoresShape s = scores_shape(function, "out in cache", "(N, C) or (N, C, H, W) with C, H, W >= 1", y);
-  return computed<T>(function, shape_of(y), [&](T* to) {
+  return computed<T>(function, y, [&](T* to) {
     kernels<T>().softmax_backward(dout.data(), y.data(), to, s.N, s.C, s.inner);
   });
 }
@@ -62,8 +63,8 @@ py::array softmax_backward(const char* function, const Array<T>& dout, const Arr
 
 template <class T>
 void bind_activations(py::module_& m) {
-  const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
-  const auto kept = py::arg("kept").noconvert(), y = py::arg("y").noconvert();
+  const auto x = fixed("x"), dout = fixed("dout");
+  const auto kept = fixed("kept"), y = fixed("y");
   const auto function = py::arg("function"), name = py::arg("name"), alpha = py::arg("alpha");
   const auto want_copy = py::arg("want_copy") = false;
   m.def("activation_forward", &activation_forward<T>, function, name, x, alpha, want_copy);

@@ -44,34 +44,30 @@ class Unlocked {
 };
 
 void warn_of_thread_shortage(int started) {
-  const std::string text = "cnnlib: the system refuses to start more threads; kernels go on with " +
-                           std::to_string(started) +
-                           ". A limit on processes (ulimit -u, a container's pids limit) "
-                           "is the usual reason";
+  const std::string text =
+      message_of("cnnlib: the system refuses to start more threads; kernels go on with ", started,
+                 ". A limit on processes (ulimit -u, a container's pids limit) is the usual reason");
   if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 1) != 0) throw py::error_already_set();
 }
 
 }  // namespace
 
-std::string text(const ShapeView& shape) {
-  std::string s = "(";
-  for (const Index n : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(n);
-  return s + (shape.size() == 1 ? ",)" : ")");
+void append(std::string& message, const ShapeView& shape) {
+  message += "(";
+  for (const Index& n : shape) message += (&n > shape.begin() ? ", " : "") + std::to_string(n);
+  message += shape.size() == 1 ? ",)" : ")";
 }
 
 void require_shape(const char* function, const char* argument, const py::array& a, const ShapeView& shape) {
-  const ShapeView own = shape_of(a);
-  require(std::equal(own.begin(), own.end(), shape.begin(), shape.end()), [&] {
-    return std::string(function) + ": " + argument + " must have shape " + text(shape) + ", got " + text(a);
-  });
+  const ShapeView own = a;
+  require(std::equal(own.begin(), own.end(), shape.begin(), shape.end()), function, ": ", argument,
+          " must have shape ", shape, ", got ", a);
 }
 
 ScoresShape scores_shape(const char* function, const char* argument, const char* wanted, const py::array& x) {
   const bool filled =
       x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
-  require(filled, [&] {
-    return std::string(function) + ": " + argument + " must be " + wanted + ", got shape " + text(x);
-  });
+  require(filled, function, ": ", argument, " must be ", wanted, ", got shape ", x);
   ScoresShape s{x.shape(0), x.shape(1), 1};
   for (Index axis = 2; axis < x.ndim(); ++axis) s.inner *= x.shape(axis);
   return s;
@@ -86,8 +82,7 @@ Index result_bytes(const char* function, const ShapeView& shape, Index item) {
   Index bytes = item;
   bool fits = true;
   for (const Index n : shape) fits = fits && !__builtin_mul_overflow(bytes, n, &bytes);
-  require(fits && bytes <= most,
-          [&] { return std::string(function) + ": a result of shape " + text(shape) + " is too large"; });
+  require(fits && bytes <= most, function, ": a result of shape ", shape, " is too large");
   return bytes;
 }
 
@@ -100,7 +95,7 @@ py::array new_array(const char* function, const ShapeView& shape, const py::dtyp
     buffer = acquire_buffer(static_cast<std::size_t>(bytes));
   } catch (const std::bad_alloc&) {
     PyErr_SetString(PyExc_MemoryError,
-                    (std::string(function) + ": no memory for a result of shape " + text(shape)).c_str());
+                    message_of(function, ": no memory for a result of shape ", shape).c_str());
     throw py::error_already_set();
   }
   const py::capsule owner(buffer, [](void* p) { release_buffer(p); });

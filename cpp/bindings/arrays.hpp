@@ -43,6 +43,7 @@ class ShapeView {
   ShapeView(const Index* sizes, Index ndim) : begin_(sizes), end_(sizes + ndim) {}
   ShapeView(std::initializer_list<Index> sizes) : ShapeView(std::data(sizes), Index(sizes.size())) {}
   ShapeView(const std::vector<Index>& sizes) : ShapeView(sizes.data(), Index(sizes.size())) {}
+  ShapeView(const py::array& array) : ShapeView(array.shape(), array.ndim()) {}
   const Index* begin() const { return begin_; }
   const Index* end() const { return end_; }
   Index size() const { return end_ - begin_; }
@@ -50,18 +51,26 @@ class ShapeView {
  private:
   const Index *begin_, *end_;
 };
-inline ShapeView shape_of(const py::array& a) { return {a.shape(), a.ndim()}; }
 
-std::string text(const ShapeView& shape);
-inline std::string text(const py::array& a) { return text(shape_of(a)); }
+// What messages are made of: texts, numbers and shapes.
+inline void append(std::string& message, const char* text) { message += text; }
+inline void append(std::string& message, const std::string& text) { message += text; }
+inline void append(std::string& message, Index number) { message += std::to_string(number); }
+void append(std::string& message, const ShapeView& shape);
 
-template <class Message>
-[[noreturn, gnu::cold, gnu::noinline]] void refuse(const Message& message) {
-  throw py::value_error(message());
+template <class... Parts>
+std::string message_of(const Parts&... parts) {
+  std::string message;
+  (append(message, parts), ...);
+  return message;
 }
-template <class Message>  // a function that makes the text, called only on failure
-void require(bool condition, const Message& message) {
-  if (!condition) refuse(message);
+template <class... Parts>
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(const Parts&... parts) {
+  throw py::value_error(message_of(parts...));
+}
+template <class... Parts>  // the text is made on failure only
+void require(bool condition, const Parts&... parts) {
+  if (!condition) refuse(parts...);
 }
 void require_shape(const char* function, const char* argument, const py::array& a, const ShapeView& shape);
 // x (N, C, ...) as (N, C, inner), none of them but N empty: what is `wanted` of an argument.
@@ -90,13 +99,16 @@ Array<T> new_array(const char* function, const ShapeView& shape) {
   return py::reinterpret_steal<Array<T>>(new_array(function, shape, py::dtype::of<T>()).release());
 }
 
-// The caller's buffer when it fits, else a new array.
+// The caller's buffer when it fits, else a new array, and its memory.
 template <class T>
-Array<T> result_array(const char* function, const ShapeView& shape, const MaybeArray<T>& out) {
-  if (!out) return new_array<T>(function, shape);
-  require_shape(function, "out", *out, shape);
-  return *out;
-}
+struct Result {
+  Array<T> array;
+  T* data;
+
+  Result(const char* function, const ShapeView& shape, const MaybeArray<T>& out = std::nullopt)
+      : array(out ? (require_shape(function, "out", *out, shape), *out) : new_array<T>(function, shape)),
+        data(array.mutable_data()) {}
+};
 
 template <class T>
 const T* data_or_null(const MaybeArray<T>& a) {
@@ -143,10 +155,9 @@ void unlocked(const F& kernel, double products = HUGE_VAL) {
 template <class T, class Kernel>
 py::array computed(const char* function, const ShapeView& shape, const MaybeArray<T>& buffer,
                    const Kernel& kernel, double products = HUGE_VAL) {
-  Array<T> out = result_array<T>(function, shape, buffer);
-  T* memory = out.mutable_data();
-  unlocked([&] { kernel(memory); }, products);
-  return out;
+  const Result<T> out(function, shape, buffer);
+  unlocked([&] { kernel(out.data); }, products);
+  return out.array;
 }
 template <class T, class Kernel>
 py::array computed(const char* function, const ShapeView& shape, const Kernel& kernel,
@@ -157,6 +168,9 @@ py::array computed(const char* function, const ShapeView& shape, const Kernel& k
 // The one dtype, float32 or float64, of `count` arrays that the kernels can take as they are; null where any
 // of them needs a look at its type, dtype, strides or alignment.
 PyObject* ready_dtype(const py::handle* arrays, Index count);
+
+// An array that is taken as it is.
+inline py::arg fixed(const char* name) { return py::arg(name).noconvert(); }
 
 [[gnu::cold]] void bind_inputs(py::module_& m);
 [[gnu::cold]] void bind_threads(py::module_& m);
@@ -174,8 +188,6 @@ template <class T>
 [[gnu::cold]] void bind_training(py::module_& m, const char* name, const char* batch_name);
 template <class T>
 [[gnu::cold]] void bind_pool(py::module_& m);
-template <class T>
-[[gnu::cold]] void bind_resizing(py::module_& m);
 template <class T>
 [[gnu::cold]] void bind_norm(py::module_& m);
 template <class T>

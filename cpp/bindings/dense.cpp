@@ -8,12 +8,10 @@ namespace {
 // x (N, D), w (D, M), or (M, D) where it lies transposed.
 template <class T>
 DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& w, bool transposed) {
-  std::vector<Index> shape(shape_of(w).begin(), shape_of(w).end());
+  std::vector<Index> shape(w.shape(), w.shape() + w.ndim());
   if (transposed) std::reverse(shape.begin(), shape.end());
-  require(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == shape[0], [&] {
-    return std::string(function) + ": x with D = d1 * ... * dk values a row needs w (D, M); x as (N, D) is " +
-           text(x) + ", w is " + text(shape);
-  });
+  require(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == shape[0], function,
+          ": x with D = d1 * ... * dk values a row needs w (D, M); x as (N, D) is ", x, ", w is ", shape);
   return {x.shape(0), x.shape(1), shape[1], transposed};
 }
 
@@ -43,15 +41,14 @@ py::tuple affine_backward(const char* function, const Array<T>& dout, const Arra
 template <class T>
 py::array relu_forward(const Array<T>& x) {
   const Index n = x.size();
-  return computed<T>("relu_forward", shape_of(x), [&](T* y) { kernels<T>().relu_forward(x.data(), y, n); });
+  return computed<T>("relu_forward", x, [&](T* y) { kernels<T>().relu_forward(x.data(), y, n); });
 }
 
 template <class T>
 py::array relu_backward(const char* function, const Array<T>& dout, const Array<T>& x) {
-  require_shape(function, "dout", dout, shape_of(x));
+  require_shape(function, "dout", dout, x);
   const Index n = x.size();
-  return computed<T>(function, shape_of(x),
-                     [&](T* to) { kernels<T>().relu_backward(dout.data(), x.data(), to, n); });
+  return computed<T>(function, x, [&](T* to) { kernels<T>().relu_backward(dout.data(), x.data(), to, n); });
 }
 
 // The mask of a ReLU from its result x: a bit for each element, set where the gradient passes.
@@ -67,23 +64,22 @@ template <class T>
 py::array relu_backward_by_mask(const char* function, const Array<T>& dout, const Array<std::uint8_t>& mask) {
   const Index n = dout.size();
   require_shape(function, "ReLU's mask in cache", mask, {ceil_div(n, 8)});
-  return computed<T>(function, shape_of(dout),
+  return computed<T>(function, dout,
                      [&](T* to) { kernels<T>().relu_backward_by_mask(dout.data(), mask.data(), to, n); });
 }
 
 // out = kernel(a, b), a member of the table.
 template <class T, void (*ElementwiseKernels<T>::*kernel)(const T*, const T*, T*, Index)>
 py::array combined(const char* function, const Array<T>& a, const Array<T>& b) {
-  require_shape(function, "b", b, shape_of(a));
+  require_shape(function, "b", b, a);
   const Index n = a.size();
-  return computed<T>(function, shape_of(a),
-                     [&](T* to) { (kernels<T>().*kernel)(a.data(), b.data(), to, n); });
+  return computed<T>(function, a, [&](T* to) { (kernels<T>().*kernel)(a.data(), b.data(), to, n); });
 }
 
 // a += b
 template <class T>
 void add_to(const char* function, Array<T>& a, const Array<T>& b) {
-  require_shape(function, "b", b, shape_of(a));
+  require_shape(function, "b", b, a);
   T* to = a.mutable_data();
   const Index n = a.size();
   unlocked([&] { kernels<T>().add(to, b.data(), to, n); });
@@ -93,8 +89,8 @@ void add_to(const char* function, Array<T>& a, const Array<T>& b) {
 
 template <class T>
 void bind_dense(py::module_& m) {
-  const auto x = py::arg("x").noconvert(), w = py::arg("w").noconvert(), dout = py::arg("dout").noconvert();
-  const auto b = py::arg("b").noconvert().none(true);
+  const auto x = fixed("x"), w = fixed("w"), dout = fixed("dout");
+  const auto b = fixed("b").none(true);
   const auto function = py::arg("function");
   m.def("affine_forward", &affine_forward<T>, function, x, w, b, py::arg("relu") = false,
         py::arg("transposed") = false);
@@ -103,8 +99,8 @@ void bind_dense(py::module_& m) {
   m.def("relu_forward", &relu_forward<T>, x);
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
   m.def("relu_mask", &relu_mask<T>, function, x);
-  m.def("relu_backward_by_mask", &relu_backward_by_mask<T>, function, dout, py::arg("mask").noconvert());
-  const auto a = py::arg("a").noconvert(), other = py::arg("b").noconvert();
+  m.def("relu_backward_by_mask", &relu_backward_by_mask<T>, function, dout, fixed("mask"));
+  const auto a = fixed("a"), other = fixed("b");
   using K = ElementwiseKernels<T>;
   m.def("add", &combined<T, &K::add>, function, a, other);
   m.def("add_relu", &combined<T, &K::add_relu>, function, a, other);

@@ -48,7 +48,7 @@ void bind_inputs(py::module_& m) {
       "new_array",
       [](const char* function, const std::vector<Index>& shape, const py::dtype& dtype) {
         if (std::strchr("fiub", dtype.kind()) == nullptr)  // what is not written would be no object
-          throw py::type_error(std::string(function) + ": expected a dtype of numbers");
+          throw py::type_error(message_of(function, ": expected a dtype of numbers"));
         return new_array(function, shape, dtype);
       },
       py::arg("function"), py::arg("shape"), py::arg("dtype"));

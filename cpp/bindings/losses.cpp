@@ -9,13 +9,12 @@ template <class T>
 py::tuple softmax_loss(const char* function, const Array<T>& x, const ScoresShape& s,
                        SoftmaxTargets<T> targets, double divisor) {
   targets.scale = divisor > 0 ? 1 / divisor : 0;  // nothing to average
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  Array<double> parts =
-      new_array<double>(function, {s.N * ceil_div(s.inner, SoftmaxTargets<T>::least_pixels)});
-  T* to = dx.mutable_data();
-  double *sums = parts.mutable_data(), loss = 0;
-  unlocked([&] { loss = kernels<T>().softmax_loss(x.data(), targets, to, sums, s.N, s.C, s.inner); });
-  return py::make_tuple(loss, dx);
+  const Result<T> dx(function, x);
+  const Result<double> parts(function, {s.N * ceil_div(s.inner, SoftmaxTargets<T>::least_pixels)});
+  double loss = 0;
+  unlocked(
+      [&] { loss = kernels<T>().softmax_loss(x.data(), targets, dx.data, parts.data, s.N, s.C, s.inner); });
+  return py::make_tuple(loss, dx.array);
 }
 
 template <class T>
@@ -29,7 +28,7 @@ template <class T>
 py::tuple softmax_loss_of_labels(const char* function, const Array<T>& x, const Array<std::int64_t>& y,
                                  const MaybeArray<T>& weights, std::int64_t ignore) {
   const ScoresShape s = scores_shape(function, "x", "(N, C, ...)", x);
-  std::vector<Index> shape(shape_of(x).begin(), shape_of(x).end());
+  std::vector<Index> shape(x.shape(), x.shape() + x.ndim());
   shape.erase(shape.begin() + 1);
   require_shape(function, "y", y, shape);
   const T* weight = class_weights(function, s, weights);
@@ -38,10 +37,7 @@ py::tuple softmax_loss_of_labels(const char* function, const Array<T>& x, const 
   Index counted = 0;
   for (Index i = 0; i < y.size(); ++i) {
     if (labels[i] == ignore) continue;
-    require(labels[i] >= 0 && labels[i] < s.C, [&] {
-      return std::string(function) + ": y must lie in [0, " + std::to_string(s.C) + "), got " +
-             std::to_string(labels[i]);
-    });
+    require(labels[i] >= 0 && labels[i] < s.C, function, ": y must lie in [0, ", s.C, "), got ", labels[i]);
     ++counted;
     if (weight != nullptr) ++counts[static_cast<std::size_t>(labels[i])];
   }
@@ -58,7 +54,7 @@ py::tuple softmax_loss_of_labels(const char* function, const Array<T>& x, const 
 template <class T>
 py::tuple softmax_loss_of_values(const char* function, const Array<T>& x, const Array<T>& y,
                                  const MaybeArray<T>& weights, std::int64_t) {
-  require_shape(function, "y", y, shape_of(x));
+  require_shape(function, "y", y, x);
   const ScoresShape s = scores_shape(function, "x", "(N, C, ...)", x);
   return softmax_loss<T>(function, x, s, {nullptr, y.data(), class_weights(function, s, weights), -1, 0},
                          double(s.N * s.inner));
@@ -68,7 +64,7 @@ PointwiseLoss loss_named(const std::string& name) {
   if (name == "mse_loss") return PointwiseLoss::mse;
   if (name == "l1_loss") return PointwiseLoss::l1;
   if (name == "huber_loss") return PointwiseLoss::huber;
-  require(name == "bce_loss", [&] { return "pointwise_loss: unknown loss " + name; });
+  require(name == "bce_loss", "pointwise_loss: unknown loss ", name);
   return PointwiseLoss::bce;
 }
 
@@ -78,38 +74,35 @@ template <class T>
 py::tuple pointwise_loss(const char* function, const Array<T>& x, const Array<T>& y, double option,
                          const MaybeArray<T>& weights) {
   const PointwiseLoss kind = loss_named(function);
-  require_shape(function, "y", y, shape_of(x));
-  if (weights) require_shape(function, "weights", *weights, shape_of(x));
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  T* to = dx.mutable_data();
+  require_shape(function, "y", y, x);
+  if (weights) require_shape(function, "weights", *weights, x);
+  const Result<T> dx(function, x);
   const T* each = data_or_null(weights);
   const Index n = x.size();
   double loss = 0;
-  unlocked([&] { loss = kernels<T>().pointwise_loss(kind, x.data(), y.data(), each, option, to, n); });
-  return py::make_tuple(loss, dx);
+  unlocked([&] { loss = kernels<T>().pointwise_loss(kind, x.data(), y.data(), each, option, dx.data, n); });
+  return py::make_tuple(loss, dx.array);
 }
 
 // (loss, dx) of x and y as so many maps.
 template <class T>
 py::tuple dice_loss(const char* function, const Array<T>& x, const Array<T>& y, Index maps) {
-  require_shape(function, "y", y, shape_of(x));
-  require(maps > 0 && x.size() > 0 && x.size() % maps == 0,
-          [&] { return std::string(function) + ": x is " + text(x) + ", maps " + std::to_string(maps); });
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  Array<double> parts = new_array<double>(function, {maps});
-  T* to = dx.mutable_data();
-  double *losses = parts.mutable_data(), loss = 0;
+  require_shape(function, "y", y, x);
+  require(maps > 0 && x.size() > 0 && x.size() % maps == 0, function, ": x is ", x, ", maps ", maps);
+  const Result<T> dx(function, x);
+  const Result<double> parts(function, {maps});
   const Index size = x.size() / maps;
-  unlocked([&] { loss = kernels<T>().dice_loss(x.data(), y.data(), to, losses, maps, size); });
-  return py::make_tuple(loss, dx);
+  double loss = 0;
+  unlocked([&] { loss = kernels<T>().dice_loss(x.data(), y.data(), dx.data, parts.data, maps, size); });
+  return py::make_tuple(loss, dx.array);
 }
 
 }  // namespace
 
 template <class T>
 void bind_losses(py::module_& m) {
-  const auto function = py::arg("function"), x = py::arg("x").noconvert(), y = py::arg("y").noconvert();
-  const auto weights = py::arg("weights").noconvert().none(true) = py::none();
+  const auto function = py::arg("function"), x = fixed("x"), y = fixed("y");
+  const auto weights = fixed("weights").none(true) = py::none();
   const auto ignore = py::arg("ignore") = -1;
   m.def("softmax_loss", &softmax_loss_of_labels<T>, function, x, y, weights, ignore);
   m.def("softmax_loss", &softmax_loss_of_values<T>, function, x, y, weights, ignore);

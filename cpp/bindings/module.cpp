@@ -13,7 +13,6 @@ template <class T>
 void bind(py::module_& m) {
   bind_conv<T>(m);
   bind_pool<T>(m);
-  bind_resizing<T>(m);
   bind_norm<T>(m);
   bind_dense<T>(m);
   bind_losses<T>(m);

@@ -11,10 +11,8 @@ namespace {
 Index windows(const char* function, const char* axis, Index size, Index window, Index stride, Index before,
               Index after, bool ceil_mode) {
   const Index room = size + before + after - window;
-  require(room >= 0, [&] {
-    return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
-           std::to_string(window) + " > " + std::to_string(size + before + after);
-  });
+  require(room >= 0, function, ": the window is larger than the padded input along ", axis, ": ", window,
+          " > ", size + before + after);
   Index count = room / stride + 1;
   if (ceil_mode && room % stride != 0 && count * stride < size + before) ++count;
   return count;
@@ -24,22 +22,19 @@ Index windows(const char* function, const char* axis, Index size, Index window, 
 
 PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometry& g, bool ceil_mode,
                      bool count_include_pad) {
-  require(x.ndim() == 4, [&] {
-    return std::string(function) + ": x must have 4 dimensions (N, C, H, W), got shape " + text(x);
-  });
-  require(x.shape(2) >= 1 && x.shape(3) >= 1,
-          [&] { return std::string(function) + ": x has an empty image: its shape is " + text(x); });
+  require(x.ndim() == 4, function, ": x must have 4 dimensions (N, C, H, W), got shape ", x);
+  require(x.shape(2) >= 1 && x.shape(3) >= 1, function, ": x has an empty image: its shape is ", x);
   static constexpr const char* names[] = {"pool_height", "pool_width", "stride", "stride",   "pad",
                                           "pad",         "pad",        "pad",    "dilation", "dilation"};
   for (const int i : {0, 1, 2, 3, 8, 9, 4, 5, 6, 7}) {  // pads after what the window consists of
-    const Index least = i >= 4 && i <= 7 ? 0 : 1;
-    const Index window = i >= 4 && i <= 7 ? (g[i < 6 ? 0 : 1] - 1) * g[i < 6 ? 8 : 9] + 1 : Index{1} << 31;
-    require(g[i] >= least && g[i] < window, [&] {
-      return std::string(function) + ": " + names[i] + " must be at least " + std::to_string(least) +
-             " and smaller than " +
-             (window == Index{1} << 31 ? "2**31" : "the window (" + std::to_string(window) + ")") + ", got " +
-             std::to_string(g[i]);
-    });
+    if (i < 4 || i > 7) {
+      require(g[i] >= 1 && g[i] < Index{1} << 31, function, ": ", names[i],
+              " must be at least 1 and smaller than 2**31, got ", g[i]);
+      continue;
+    }
+    const Index window = (g[i < 6 ? 0 : 1] - 1) * g[i < 6 ? 8 : 9] + 1;
+    require(g[i] >= 0 && g[i] < window, function, ": pad must be at least 0 and smaller than the window (",
+            window, "), got ", g[i]);
   }
   PoolShape s{};
   s.planes = x.shape(0) * x.shape(1);
@@ -52,7 +47,7 @@ PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometr
                  ceil_mode);
   s.OW = windows(function, "W", s.W, (s.PW - 1) * s.dilation_w + 1, s.stride_w, s.pad_left, s.pad_right,
                  ceil_mode);
-  require(s.PH * s.PW < UINT32_MAX, [&] { return std::string(function) + ": the window is too large"; });
+  require(s.PH * s.PW < UINT32_MAX, function, ": the window is too large");
   return s;
 }
 
@@ -68,12 +63,11 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGe
                            const MaybeArray<T>& out_buffer) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   const std::vector<Index> shape = {x.shape(0), x.shape(1), s.OH, s.OW};
-  Array<T> out = result_array<T>(function, shape, out_buffer);
+  const Result<T> out(function, shape, out_buffer);
   py::array arg = new_array(function, shape, winner_dtype(s));
-  T* y = out.mutable_data();
   void* a = arg.mutable_data();
-  unlocked([&] { kernels<T>().max_pool_forward(x.data(), y, a, s); });
-  return py::make_tuple(out, arg);
+  unlocked([&] { kernels<T>().max_pool_forward(x.data(), out.data, a, s); });
+  return py::make_tuple(out.array, arg);
 }
 
 // Without an argmax plane it is found again from x.
@@ -83,13 +77,13 @@ py::array max_pool_backward(const char* function, const Array<T>& dout, const Ar
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
   if (argmax) {
-    require_shape(function, "argmax", *argmax, shape_of(dout));
+    require_shape(function, "argmax", *argmax, dout);
     const bool contiguous = (argmax->flags() & py::array::c_style) != 0;
-    require(contiguous && argmax->dtype().equal(winner_dtype(s)),
-            [&] { return std::string(function) + ": argmax is not what the forward pass returned"; });
+    require(contiguous && argmax->dtype().equal(winner_dtype(s)), function,
+            ": argmax is not what the forward pass returned");
   }
   const Index outputs = s.planes * s.OH * s.OW;
-  return computed<T>(function, shape_of(x), [&](T* to) {
+  return computed<T>(function, x, [&](T* to) {
     const Kernels<T>& k = kernels<T>();
     if (argmax) return k.max_pool_backward(dout.data(), argmax->data(), to, s);
     const Scratch arg(static_cast<std::size_t>(outputs * s.winner_bytes()));
@@ -99,28 +93,88 @@ py::array max_pool_backward(const char* function, const Array<T>& dout, const Ar
   });
 }
 
+void require_images(const char* function, const py::array& x) {
+  require(x.ndim() == 4 && x.shape(1) >= 1 && x.shape(2) >= 1 && x.shape(3) >= 1, function,
+          ": x must be (N, C, H, W) with C, H, W >= 1, got shape ", x);
+}
+
+// A pair of numbers from 1 to 2^31.
+void require_positive(const char* function, const char* name, const std::array<Index, 2>& pair) {
+  for (const Index n : pair)
+    require(n >= 1 && n < Index{1} << 31, function, ": ", name,
+            " must be at least 1 and smaller than 2**31, got ", n);
+}
+
+AdaptivePoolShape adaptive_shape(const char* function, const py::array& x, const std::array<Index, 2>& size) {
+  require_images(function, x);
+  require_positive(function, "size", size);
+  require(x.shape(2) < Index{1} << 31 && x.shape(3) < Index{1} << 31, function,
+          ": x is too large: its shape is ", x);
+  return {x.shape(0) * x.shape(1), x.shape(2), x.shape(3), size[0], size[1]};
+}
+
+// (out, argmax): where in its plane each window's maximum stands.
 template <class T>
-py::array avg_pool_forward(const char* function, const Array<T>& x, const PoolGeometry& g, bool ceil_mode,
-                           bool count_include_pad, const MaybeArray<T>& out_buffer) {
-  const PoolShape s = pool_shape(function, x, g, ceil_mode, count_include_pad);
-  return computed<T>(function, {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer,
-                     [&](T* y) { kernels<T>().avg_pool_forward(x.data(), y, s); });
+py::tuple adaptive_max_pool_forward(const char* function, const Array<T>& x, const std::array<Index, 2>& size,
+                                    const MaybeArray<T>& out_buffer) {
+  const AdaptivePoolShape s = adaptive_shape(function, x, size);
+  const std::vector<Index> shape = {x.shape(0), x.shape(1), s.OH, s.OW};
+  const Result<T> out(function, shape, out_buffer);
+  const Result<std::int64_t> argmax(function, shape);
+  unlocked([&] { kernels<T>().adaptive_max_pool_forward(x.data(), out.data, argmax.data, s); });
+  return py::make_tuple(out.array, argmax.array);
 }
 
 template <class T>
-py::array avg_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x,
-                            const PoolGeometry& g, bool ceil_mode, bool count_include_pad) {
-  const PoolShape s = pool_shape(function, x, g, ceil_mode, count_include_pad);
+py::array adaptive_max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x,
+                                     const std::array<Index, 2>& size, const Array<std::int64_t>& argmax) {
+  const AdaptivePoolShape s = adaptive_shape(function, x, size);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
-  return computed<T>(function, shape_of(x),
-                     [&](T* to) { kernels<T>().avg_pool_backward(dout.data(), to, s); });
+  require_shape(function, "argmax", argmax, dout);
+  return computed<T>(function, x, [&](T* to) {
+    kernels<T>().adaptive_max_pool_backward(dout.data(), argmax.data(), to, s);
+  });
+}
+
+UpsampleShape upsample_shape(const char* function, const py::array& x, const std::array<Index, 2>& scale,
+                             bool bilinear, bool align_corners) {
+  require_images(function, x);
+  require_positive(function, "scale", scale);
+  // Positions along an axis are kept as 32-bit numbers, and their products with sizes must be exact.
+  for (const int axis : {0, 1})
+    require(x.shape(2 + axis) <= (Index{1} << 31) / scale[axis], function, ": scale ", scale[axis],
+            " makes x of shape ", x, " too large");
+  return {x.shape(0) * x.shape(1), x.shape(2), x.shape(3), scale[0], scale[1], bilinear, align_corners};
+}
+
+template <class Shape>
+std::array<Index, 2> outputs_of(const Shape& s) {
+  return {s.OH, s.OW};
+}
+std::array<Index, 2> outputs_of(const UpsampleShape& s) { return {s.H * s.scale_h, s.W * s.scale_w}; }
+
+// Layers whose shape is shape_of(function, x, args...) and whose kernel, a member of the table, keeps
+// nothing.
+template <class T, auto shape_of, auto kernel, class... Args>
+py::array planes_forward(const char* function, const Array<T>& x, Args... args,
+                         const MaybeArray<T>& out_buffer) {
+  const auto s = shape_of(function, x, args...);
+  const auto [OH, OW] = outputs_of(s);
+  return computed<T>(function, {x.shape(0), x.shape(1), OH, OW}, out_buffer,
+                     [&](T* y) { (kernels<T>().*kernel)(x.data(), y, s); });
+}
+template <class T, auto shape_of, auto kernel, class... Args>
+py::array planes_backward(const char* function, const Array<T>& dout, const Array<T>& x, Args... args) {
+  const auto s = shape_of(function, x, args...);
+  const auto [OH, OW] = outputs_of(s);
+  require_shape(function, "dout", dout, {x.shape(0), x.shape(1), OH, OW});
+  return computed<T>(function, x, [&](T* dx) { (kernels<T>().*kernel)(dout.data(), dx, s); });
 }
 
 template <class T>
 py::array global_avg_pool_forward(const Array<T>& x, const MaybeArray<T>& out_buffer) {
-  require(x.ndim() == 4 && x.shape(2) >= 1 && x.shape(3) >= 1, [&] {
-    return "global_avg_pool_forward: x must be (N, C, H, W) with H, W >= 1, got shape " + text(x);
-  });
+  require(x.ndim() == 4 && x.shape(2) >= 1 && x.shape(3) >= 1,
+          "global_avg_pool_forward: x must be (N, C, H, W) with H, W >= 1, got shape ", x);
   const PoolShape s = even_pool(x.shape(0) * x.shape(1), 1, 1, x.shape(2), x.shape(3));
   return computed<T>("global_avg_pool_forward", {x.shape(0), x.shape(1)}, out_buffer,
                      [&](T* y) { kernels<T>().avg_pool_forward(x.data(), y, s); });
@@ -138,18 +192,35 @@ py::array global_avg_pool_backward(const Array<T>& dout, const std::array<Index,
 
 template <class T>
 void bind_pool(py::module_& m) {
-  const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
-  const auto out = py::arg("out").noconvert() = py::none();
-  const auto function = py::arg("function");
+  using K = PoolKernels<T>;
+  using Pair = std::array<Index, 2>;
+  const auto x = fixed("x"), dout = fixed("dout"), function = py::arg("function");
+  const auto out = fixed("out") = py::none();
   const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode"),
              count = py::arg("count_include_pad");
   m.def("max_pool_forward", &max_pool_forward<T>, function, x, geometry, ceil_mode, out);
   m.def("max_pool_backward", &max_pool_backward<T>, function, dout, x, geometry, ceil_mode,
         py::arg("argmax") = py::none());
-  m.def("avg_pool_forward", &avg_pool_forward<T>, function, x, geometry, ceil_mode, count, out);
-  m.def("avg_pool_backward", &avg_pool_backward<T>, function, dout, x, geometry, ceil_mode, count);
+  m.def("avg_pool_forward", &planes_forward<T, &pool_shape, &K::avg_pool_forward, PoolGeometry, bool, bool>,
+        function, x, geometry, ceil_mode, count, out);
+  m.def("avg_pool_backward",
+        &planes_backward<T, &pool_shape, &K::avg_pool_backward, PoolGeometry, bool, bool>, function, dout, x,
+        geometry, ceil_mode, count);
   m.def("global_avg_pool_forward", &global_avg_pool_forward<T>, x, out);
   m.def("global_avg_pool_backward", &global_avg_pool_backward<T>, dout, py::arg("shape"));
+  const auto size = py::arg("size"), scale = py::arg("scale"), bilinear = py::arg("bilinear"),
+             align_corners = py::arg("align_corners");
+  m.def("adaptive_avg_pool_forward", &planes_forward<T, &adaptive_shape, &K::adaptive_avg_pool_forward, Pair>,
+        function, x, size, out);
+  m.def("adaptive_avg_pool_backward",
+        &planes_backward<T, &adaptive_shape, &K::adaptive_avg_pool_backward, Pair>, function, dout, x, size);
+  m.def("adaptive_max_pool_forward", &adaptive_max_pool_forward<T>, function, x, size, out);
+  m.def("adaptive_max_pool_backward", &adaptive_max_pool_backward<T>, function, dout, x, size,
+        fixed("argmax"));
+  m.def("upsample_forward", &planes_forward<T, &upsample_shape, &K::upsample_forward, Pair, bool, bool>,
+        function, x, scale, bilinear, align_corners, out);
+  m.def("upsample_backward", &planes_backward<T, &upsample_shape, &K::upsample_backward, Pair, bool, bool>,
+        function, dout, x, scale, bilinear, align_corners);
 }
 
 template void bind_pool<float>(py::module_&);

@@ -24,7 +24,7 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
                         const py::object& conv_param, bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
-  const Gradients<T> g(function, shape_of(x), shape_of(w), s.F, {need_dx, need_dw, need_db});
+  const Gradients<T> g(function, x, w, s.F, {need_dx, need_dw, need_db});
   unlocked(
       [&] {
         kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, g.dx_data, g.dw_data, g.db_data,
@@ -42,17 +42,13 @@ py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Arra
   const ConvShape s = conv_shape(function, x, w, conv_param);
   if (b) require_shape(function, "b", *b, {s.F});
   require_channels(function, s.F, {{"gamma", gamma}, {"beta", beta}});
-  require(s.N > 0, [&] {
-    return std::string(function) + ": mode 'train' needs at least one image, got shape " + text(x);
-  });
-  Array<T> a = new_array<T>(function, {s.N, s.F, s.OH, s.OW}), y = new_array<T>(function, shape_of(a));
-  Array<double> mean = new_array<double>(function, {s.F}), var = new_array<double>(function, {s.F}),
-                inv_std = new_array<double>(function, {s.F});
-  const ConvNormTraining<T> training{
-      x.data(),         w.data(),         data_or_null(b),     gamma.data(),       beta.data(),           eps,
-      a.mutable_data(), y.mutable_data(), mean.mutable_data(), var.mutable_data(), inv_std.mutable_data()};
+  require(s.N > 0, function, ": mode 'train' needs at least one image, got shape ", x);
+  const Result<T> a(function, {s.N, s.F, s.OH, s.OW}), y(function, a.array);
+  const Result<double> mean(function, {s.F}), var(function, {s.F}), inv_std(function, {s.F});
+  const ConvNormTraining<T> training{x.data(), w.data(), data_or_null(b), gamma.data(), beta.data(), eps,
+                                     a.data,   y.data,   mean.data,       var.data,     inv_std.data};
   unlocked([&] { kernels<T>().conv_bn_relu_train(training, s); });
-  return py::make_tuple(y, a, mean, var, inv_std);
+  return py::make_tuple(y.array, a.array, mean.array, var.array, inv_std.array);
 }
 
 // (dx, dw, db, dgamma, dbeta), the first three None unless needed; `a` is the convolution's output.
@@ -66,14 +62,13 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   require_shape(function, "a", a, {s.N, s.F, s.OH, s.OW});
   require_channels(function, s.F, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
-  const Gradients<T> g(function, shape_of(x), shape_of(w), s.F, {need_dx, need_dw, need_db});
-  Array<T> dgamma = new_array<T>(function, {s.F}), dbeta = new_array<T>(function, {s.F});
-  T *to_gamma = dgamma.mutable_data(), *to_beta = dbeta.mutable_data();
+  const Gradients<T> g(function, x, w, s.F, {need_dx, need_dw, need_db});
+  const Result<T> dgamma(function, {s.F}), dbeta(function, {s.F});
   const ConvNormGradients<T> gradients{dout.data(),    x.data(),     w.data(),    a.data(),   mean.data(),
                                        inv_std.data(), gamma.data(), beta.data(), from_batch, g.dx_data,
-                                       g.dw_data,      g.db_data,    to_gamma,    to_beta};
+                                       g.dw_data,      g.db_data,    dgamma.data, dbeta.data};
   unlocked([&] { kernels<T>().conv_bn_relu_backward(gradients, s); });
-  return py::make_tuple(g.dx, g.dw, g.db, dgamma, dbeta);
+  return py::make_tuple(g.dx, g.dw, g.db, dgamma.array, dbeta.array);
 }
 
 template <class T>
@@ -92,7 +87,7 @@ py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const
   constexpr const char* function = "conv_transpose_backward";
   const ConvShape s = conv_transpose_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.C, s.H, s.W});
-  const Gradients<T> g(function, shape_of(x), shape_of(w), s.C, {need_dx, need_dw, need_db});
+  const Gradients<T> g(function, x, w, s.C, {need_dx, need_dw, need_db});
   unlocked([&] {
     run_conv_transpose_backward(dout.data(), x.data(), w.data(), g.dx_data, g.dw_data, g.db_data, s);
   });
@@ -203,30 +198,24 @@ void bind_ready_conv(py::module_& m) {
 
 template <class T>
 void bind_conv(py::module_& m) {
-  const auto out = py::arg("out").noconvert() = py::none();
-  const auto b = py::arg("b").noconvert().none(true);
-  m.def("conv_forward", &conv_forward<T>, py::arg("function"), py::arg("x").noconvert(),
-        py::arg("w").noconvert(), b, py::arg("conv_param"), py::arg("relu") = false, out);
-  m.def("conv_plans", &conv_plans<T>, py::arg("x").noconvert(), py::arg("w").noconvert(),
-        py::arg("conv_param"));
-  m.def("conv_bn_relu_scratch", &conv_bn_relu_scratch<T>, py::arg("x").noconvert(), py::arg("w").noconvert(),
-        py::arg("conv_param"));
-  m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
-        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("conv_param"), py::arg("need_dx"),
-        py::arg("need_dw"), py::arg("need_db"));
-  m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, py::arg("function"), py::arg("x").noconvert(),
-        py::arg("w").noconvert(), b, py::arg("gamma").noconvert(), py::arg("beta").noconvert(),
-        py::arg("eps"), py::arg("conv_param"));
-  m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
-        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("a").noconvert(),
-        py::arg("mean").noconvert(), py::arg("inv_std").noconvert(), py::arg("gamma").noconvert(),
-        py::arg("beta").noconvert(), py::arg("from_batch"), py::arg("conv_param"), py::arg("need_dx"),
-        py::arg("need_dw"), py::arg("need_db"));
-  m.def("conv_transpose_forward", &conv_transpose_forward<T>, py::arg("x").noconvert(),
-        py::arg("w").noconvert(), b, py::arg("conv_param"), out);
-  m.def("conv_transpose_backward", &conv_transpose_backward<T>, py::arg("dout").noconvert(),
-        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("conv_param"), py::arg("need_dx"),
-        py::arg("need_dw"), py::arg("need_db"));
+  const auto out = fixed("out") = py::none();
+  const auto b = fixed("b").none(true);
+  m.def("conv_forward", &conv_forward<T>, py::arg("function"), fixed("x"), fixed("w"), b,
+        py::arg("conv_param"), py::arg("relu") = false, out);
+  m.def("conv_plans", &conv_plans<T>, fixed("x"), fixed("w"), py::arg("conv_param"));
+  m.def("conv_bn_relu_scratch", &conv_bn_relu_scratch<T>, fixed("x"), fixed("w"), py::arg("conv_param"));
+  m.def("conv_backward", &conv_backward<T>, py::arg("function"), fixed("dout"), fixed("x"), fixed("w"),
+        py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+  m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, py::arg("function"), fixed("x"), fixed("w"), b,
+        fixed("gamma"), fixed("beta"), py::arg("eps"), py::arg("conv_param"));
+  m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, py::arg("function"), fixed("dout"), fixed("x"),
+        fixed("w"), fixed("a"), fixed("mean"), fixed("inv_std"), fixed("gamma"), fixed("beta"),
+        py::arg("from_batch"), py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"),
+        py::arg("need_db"));
+  m.def("conv_transpose_forward", &conv_transpose_forward<T>, fixed("x"), fixed("w"), b,
+        py::arg("conv_param"), out);
+  m.def("conv_transpose_backward", &conv_transpose_backward<T>, fixed("dout"), fixed("x"), fixed("w"),
+        py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
 }
 
 template void bind_conv<float>(py::module_&);

@@ -18,10 +18,6 @@ enum Key { stride, pad, dilation, groups, algorithm, output_pad, key_count };
 
 std::string shown(py::handle value) { return py::repr(value).cast<std::string>(); }
 
-[[noreturn]] void refuse(const char* function, const std::string& message) {
-  throw py::value_error(std::string(function) + ": " + message);
-}
-
 // Python's strings for the keys, made once.
 PyObject* key_string(int key) {
   static const std::array<PyObject*, key_count> strings = [] {
@@ -43,7 +39,7 @@ bool is_bool(py::handle value) {
 Index read_integer(const char* function, const char* key, py::handle value) {
   int overflow = 0;
   const auto wrong_type = [&] {
-    return py::type_error(std::string(function) + ": " + key + " must be an integer, got " + shown(value));
+    return py::type_error(message_of(function, ": ", key, " must be an integer, got ", shown(value)));
   };
   const bool plain = PyLong_CheckExact(value.ptr());
   if (!plain && is_bool(value)) throw wrong_type();
@@ -56,8 +52,8 @@ Index read_integer(const char* function, const char* key, py::handle value) {
   }
   const long long read = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
   if (overflow != 0 || read <= -limit || read >= limit)
-    refuse(function, std::string(key) + " must be smaller than " + std::to_string(limit) + ", got " +
-                         py::str(number).cast<std::string>());
+    refuse(function, ": ", key, " must be smaller than ", limit, ", got ",
+           py::str(number).cast<std::string>());
   return static_cast<Index>(read);
 }
 
@@ -73,7 +69,7 @@ std::array<py::object, 2> two_items(const char* function, const char* key, const
   const auto items = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
   if (!items) throw py::error_already_set();
   if (PyTuple_GET_SIZE(items.ptr()) != 2)
-    refuse(function, std::string(key) + " must be " + expected + ", got " + shown(value));
+    refuse(function, ": ", key, " must be ", expected, ", got ", shown(value));
   return {py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(items.ptr(), 0)),
           py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(items.ptr(), 1))};
 }
@@ -95,10 +91,9 @@ void read_pad(const char* function, py::handle value, Direction direction, ConvP
     };
     to.same = is("same") && direction == Direction::forward;
     if (to.same || is("valid")) return;
-    refuse(function, std::string("pad must be an integer, a pair, two pairs, ") +
-                         (direction == Direction::forward ? "'same' or 'valid'"
-                                                          : "'valid' ('same' is not defined here)") +
-                         ", got " + shown(value));
+    refuse(function, ": pad must be an integer, a pair, two pairs, ",
+           direction == Direction::forward ? "'same' or 'valid'" : "'valid' ('same' is not defined here)",
+           ", got ", shown(value));
   }
   if (!is_sequence(value)) {
     to.pad.fill(read_integer(function, "pad", value));
@@ -216,10 +211,7 @@ ConvParam parse_conv_param(const char* function, py::handle param, Direction dir
 void settle_steps(const char* function, ConvParam& param, const std::array<Index, 2>& size,
                   const std::array<Index, 2>& kernel) {
   const auto at_least = [&](const char* key, Index value, Index least) {
-    require(value >= least, [&] {
-      return std::string(function) + ": " + key + " must be between " + std::to_string(least) +
-             " and 2**31 - 1, got " + std::to_string(value);
-    });
+    require(value >= least, function, ": ", key, " must be between ", least, " and 2**31 - 1, got ", value);
   };
   for (const Index value : param.stride) at_least("stride", value, 1);
   for (const Index value : param.pad) at_least("pad", value, 0);
@@ -241,13 +233,13 @@ Index window_size(Index kernel, Index dilation) {
 
 Method algorithm_named(const char* function, const char* key, py::handle name) {
   if (!PyUnicode_Check(name.ptr()))
-    throw py::type_error(std::string(function) + ": " + key + " must be a string, got " + shown(name));
+    throw py::type_error(message_of(function, ": ", key, " must be a string, got ", shown(name)));
   std::string known;
   for (int i = 0; i < static_cast<int>(Method::count); ++i) {
     if (PyUnicode_CompareWithASCIIString(name.ptr(), method_names[i]) == 0) return static_cast<Method>(i);
     known += std::string(i > 0 ? ", '" : "'") + method_names[i] + "'";
   }
-  refuse(function, std::string(key) + " must be one of " + known + ", got " + shown(name));
+  refuse(function, ": ", key, " must be one of ", known, ", got ", shown(name));
 }
 
 const char* name_of(Method algorithm) { return method_names[static_cast<int>(algorithm)]; }

@@ -12,14 +12,9 @@ std::atomic<Method> process_algorithm{Method::automatic};
 template <class T>
 ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, ConvParam& param) {
   const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
-    require(a.ndim() == 4, [&] {
-      return std::string(function) + ": " + name + " must have 4 dimensions " + axes + ", got shape " +
-             text(a);
-    });
+    require(a.ndim() == 4, function, ": ", name, " must have 4 dimensions ", axes, ", got shape ", a);
     for (int i = name[0] == 'x' ? 1 : 0; i < 4; ++i)
-      require(a.shape(i) >= 1, [&] {
-        return std::string(function) + ": " + name + " has an empty dimension: its shape is " + text(a);
-      });
+      require(a.shape(i) >= 1, function, ": ", name, " has an empty dimension: its shape is ", a);
   };
   four(x, "x", "(N, C, H, W)");
   four(w, "w", "(F, C / groups, KH, KW)");
@@ -40,10 +35,8 @@ ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& 
 }
 
 void check_groups(const char* function, const char* what, Index channels, Index groups) {
-  require(channels % groups == 0, [&] {
-    return std::string(function) + ": groups must divide the number of " + what + ": " +
-           std::to_string(channels) + " by " + std::to_string(groups);
-  });
+  require(channels % groups == 0, function, ": groups must divide the number of ", what, ": ", channels,
+          " by ", groups);
 }
 
 // Whether a method computes any pass of a convolution.
@@ -64,13 +57,11 @@ void settle_algorithm(const char* function, ConvShape& s) {
   ConvShape one = s;
   one.N = std::max<Index>(one.N, 1);
   if (fits_any_pass<T>(one, s.algorithm)) return;
-  require(!named, [&] {
-    return std::string(function) + ": algorithm '" + name_of(s.algorithm) + "' " +
-           (s.algorithm == Method::winograd
-                ? "needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 also stride "
-                  "2 without dilation) and pads less than the kernel"
-                : "does not fit this convolution, or is not among the methods of this instruction set");
-  });
+  require(!named, function, ": algorithm '", name_of(s.algorithm), "' ",
+          s.algorithm == Method::winograd
+              ? "needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 also stride 2 "
+                "without dilation) and pads less than the kernel"
+              : "does not fit this convolution, or is not among the methods of this instruction set");
   s.algorithm = Method::automatic;
 }
 
@@ -78,10 +69,8 @@ void settle_algorithm(const char* function, ConvShape& s) {
 Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads,
               Index dilation) {
   const Index window = window_size(K, dilation);
-  require(window <= size + pads, [&] {
-    return std::string(function) + ": the window of w is larger than the padded input along " + axis + ": " +
-           std::to_string(window) + " > " + std::to_string(size + pads);
-  });
+  require(window <= size + pads, function, ": the window of w is larger than the padded input along ", axis,
+          ": ", window, " > ", size + pads);
   return 1 + (size + pads - window) / stride;
 }
 
@@ -98,11 +87,8 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
   s.F = w.shape(0);
   check_groups(function, "input channels", s.C, s.groups);
   check_groups(function, "filters", s.F, s.groups);
-  require(w.shape(1) * s.groups == s.C, [&] {
-    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " +
-           text(w) + ", groups is " + std::to_string(s.groups) +
-           " (w needs C / groups = " + std::to_string(s.C / s.groups) + ")";
-  });
+  require(w.shape(1) * s.groups == s.C, function, ": x and w disagree on the channels: x is ", x, ", w is ",
+          w, ", groups is ", s.groups, " (w needs C / groups = ", s.C / s.groups, ")");
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
   result_bytes(function, {std::max<Index>(s.N, 1), s.F, s.OH, s.OW}, sizeof(T));
@@ -119,25 +105,18 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   s.OH = x.shape(2);
   s.OW = x.shape(3);
   check_groups(function, "input channels", s.F, s.groups);
-  require(w.shape(0) == s.F, [&] {
-    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " +
-           text(w) + " (w is (C, F / groups, KH, KW))";
-  });
+  require(w.shape(0) == s.F, function, ": x and w disagree on the channels: x is ", x, ", w is ", w,
+          " (w is (C, F / groups, KH, KW))");
   s.C = w.shape(1) * s.groups;
   const auto size = [&](const char* axis, Index n, Index K, Index stride, Index pads, Index dilation,
                         Index extra) {
-    require(extra >= 0 && extra < std::max(stride, dilation), [&] {
-      return std::string(function) +
-             ": output_pad must be at least 0 and smaller than stride or dilation, got " +
-             std::to_string(extra) + " along " + axis;
-    });
-    require(n < largest / stride && window_size(K, dilation) <= largest,
-            [&] { return std::string(function) + ": the result is too large along " + axis; });
+    require(extra >= 0 && extra < std::max(stride, dilation), function,
+            ": output_pad must be at least 0 and smaller than stride or dilation, got ", extra, " along ",
+            axis);
+    require(n < largest / stride && window_size(K, dilation) <= largest, function,
+            ": the result is too large along ", axis);
     const Index out = (n - 1) * stride - pads + window_size(K, dilation) + extra;
-    require(out >= 1, [&] {
-      return std::string(function) + ": pad leaves no output along " + axis + ": its size would be " +
-             std::to_string(out);
-    });
+    require(out >= 1, function, ": pad leaves no output along ", axis, ": its size would be ", out);
     return out;
   };
   s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);

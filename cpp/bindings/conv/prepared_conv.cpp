@@ -44,10 +44,8 @@ class PreparedConv {
 
   py::array forward(const char* function, const Array<T>& x, bool relu, const MaybeArray<T>& out_buffer) {
     const ConvShape s = conv_shape(function, x, w_, conv_param_);
-    Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
-    T* y = out.mutable_data();
-    unlocked([&] { run(s, x.data(), y, relu); }, products(s));
-    return out;
+    return computed<T>(
+        function, {s.N, s.F, s.OH, s.OW}, out_buffer, [&](T* y) { run(s, x.data(), y, relu); }, products(s));
   }
 
   // Pairs of a method and the bytes that it packed, the size met last first.
@@ -97,10 +95,10 @@ template <class T>
 void bind_prepared_conv(py::module_& m, const char* name) {
   using Prepared = PreparedConv<T>;
   py::class_<Prepared>(m, name)
-      .def(py::init<const Array<T>&, const MaybeArray<T>&, const py::object&>(), py::arg("w").noconvert(),
-           py::arg("b").noconvert().none(true), py::arg("conv_param"))
-      .def("forward", &Prepared::forward, py::arg("function"), py::arg("x").noconvert(), py::arg("relu"),
-           py::arg("out").noconvert() = py::none())
+      .def(py::init<const Array<T>&, const MaybeArray<T>&, const py::object&>(), fixed("w"),
+           fixed("b").none(true), py::arg("conv_param"))
+      .def("forward", &Prepared::forward, py::arg("function"), fixed("x"), py::arg("relu"),
+           fixed("out") = py::none())
       .def("packed", &Prepared::packed);
 }
 

@@ -131,8 +131,8 @@ ImageLayer<T> upsample(const char* function, Index, const std::array<Index, 5>& 
                        bool align_corners) {
   const UpsampleShape s{shape[0], shape[1], shape[2], shape[3], shape[4], bilinear, align_corners};
   constexpr Index most = Index{1} << 31;
-  require(s.scale_h >= 1 && s.scale_w >= 1 && s.H <= most / s.scale_h && s.W <= most / s.scale_w,
-          [&] { return std::string(function) + ": an upsampling beyond 2**31"; });
+  require(s.scale_h >= 1 && s.scale_w >= 1 && s.H <= most / s.scale_h && s.W <= most / s.scale_w, function,
+          ": an upsampling beyond 2**31");
   const Index OH = s.H * s.scale_h, OW = s.W * s.scale_w;
   return planes_layer<T>(s, OH, OW, double(s.planes) * double(OH) * double(OW) / 4,
                          &PoolKernels<T>::upsample_forward, &PoolKernels<T>::upsample_backward);
@@ -186,7 +186,7 @@ void def(py::class_<BoundTraining<T>>& program, const char* layer,
 template <class T, class Program>
 void bind_image_layers(py::class_<Program>& program) {
   const auto alpha = py::arg("alpha"), shape = py::arg("shape"), ceil_mode = py::arg("ceil_mode");
-  const auto like = py::arg("like").noconvert(), geometry = py::arg("geometry");
+  const auto like = fixed("like"), geometry = py::arg("geometry");
   const auto C = py::arg("C"), S = py::arg("S");
   def(program, "relu", &relu<T>);
   def(program, "activation", &activation<T>, py::arg("kind"), alpha);

@@ -50,7 +50,7 @@ class BoundProgram : public ProgramValues {
   // Of uint8 images (N, C, S).
   py::array run_bytes(const Array<std::uint8_t>& x, const Array<T>& mean, const Array<T>& std,
                       const std::vector<Index>& shape) const {
-    require(x.ndim() == 3, [&] { return "Predictor: x must have shape (N, C, S), got " + text(x); });
+    require(x.ndim() == 3, "Predictor: x must have shape (N, C, S), got ", x);
     require_channels("Predictor", x.shape(1), {{"mean", mean}, {"std", std}});
     return run_samples(x, {nullptr, x.data(), mean.data(), std.data(), x.shape(1), x.shape(2)}, shape);
   }

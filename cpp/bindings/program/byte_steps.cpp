@@ -14,9 +14,7 @@ using P = BoundProgram<float>;
 using F = Frame<float>;
 using Bytes = std::array<Index, 7>;  // C, H, W; top, bottom, left, right
 
-void require_that(bool condition, const char* what) {
-  require(condition, [&] { return std::string("prepare: ") + what; });
-}
+void require_that(bool condition, const char* what) { require(condition, "prepare: ", what); }
 
 ByteImage image_of(const Bytes& b) {
   constexpr Index most = Index{1} << 24;
@@ -76,7 +74,7 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
   const ByteImage in = image_of(x);
   const Array<float> like = new_array<float>("prepare", {0, in.C, in.H, in.W});
   require_that(w.ndim() == 4, "w must have four axes");
-  const Array<float> w_like = new_array<float>("prepare", cnnlib::shape_of(w));
+  const Array<float> w_like = new_array<float>("prepare", w);
   ConvShape s = conv_shape("prepare", like, w_like, conv_param);
   s.N = 1;
   require_shape("prepare", "b", bias, {s.F});
@@ -221,7 +219,6 @@ void bind_byte_steps(py::class_<BoundProgram<float>>& program) {
   const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
   const auto x = py::arg("x"), y = py::arg("y"), zero = py::arg("zero"), scale = py::arg("scale");
   const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode");
-  const auto fixed = [](const char* argument) { return py::arg(argument).noconvert(); };
   program.def("quantize", &quantize_step, name, input, output, y, scale, zero)
       .def("dequantize", &dequantize_step, name, input, output, x, scale, zero)
       .def("byte_conv", &byte_conv_step, name, input, py::arg("other"), output, x, py::arg("other_image"),

@@ -6,7 +6,7 @@ namespace {
 constexpr Index most_elements = PTRDIFF_MAX / 256;  // sums and bytes of sizes up to this do not overflow
 
 void require_value(bool condition, int value, const char* what) {
-  require(condition, [&] { return "prepare: value " + std::to_string(value) + " " + what; });
+  require(condition, "prepare: value ", value, " ", what);
 }
 
 }  // namespace
@@ -24,17 +24,14 @@ RowNormShape row_norm_shape(const char* function, const std::array<Index, 5>& sh
   const bool right = elements_of({s.rows, s.channels, s.S}) > 0 && s.C > 0 && s.C % s.channels == 0 &&
                      s.rows % (s.C / s.channels) == 0 &&
                      (s.pixels == 1 || (s.pixels == s.rows && s.channels == s.C && s.S == 1));
-  require(right, [&] {
-    return std::string(function) + ": rows of other channels: " + text(ShapeView(shape.data(), 5));
-  });
+  require(right, function, ": rows of other channels: ", ShapeView(shape.data(), 5));
   return s;
 }
 
 ProgramValues::ProgramValues(const std::vector<std::tuple<int, Index, Index>>& values, Index input_size,
                              Index output_size, Index arena) {
   for (const Index size : {input_size, output_size, arena})
-    require(size >= 0 && size <= most_elements,
-            [&] { return "prepare: values of " + std::to_string(size) + " elements"; });
+    require(size >= 0 && size <= most_elements, "prepare: values of ", size, " elements");
   for (const auto& [number, size, offset] : values) {
     const auto place = static_cast<Value::Place>(number);
     const bool inside = place == Value::Place::arena
@@ -54,10 +51,8 @@ Index ProgramValues::size_of(int value) const {
 
 void ProgramValues::reads(int input, const ShapeView& shape) const {
   const Index size = size_of(input);
-  require(size == elements_of(shape), [&] {
-    return "prepare: a step takes a value of " + std::to_string(size) + " elements for one of shape " +
-           text(shape);
-  });
+  require(size == elements_of(shape), "prepare: a step takes a value of ", size,
+          " elements for one of shape ", shape);
 }
 
 void ProgramValues::writes(int output, const ShapeView& shape) const {
@@ -70,10 +65,10 @@ void check_samples(const py::array& x, Index input_size, const ShapeView& shape,
   const Index N = x.ndim() > 0 ? x.shape(0) : -1;
   const bool samples =
       N >= 0 && N <= most_elements / std::max<Index>(1, input_size) && x.size() == N * input_size;
-  require(samples, [&] { return "Predictor: x has shape " + text(x); });
+  require(samples, "Predictor: x has shape ", x);
   const bool result = shape.size() > 0 && *shape.begin() == N &&
                       elements_of({shape.begin() + 1, shape.size() - 1}, 0) == output_size;
-  require(result, [&] { return "Predictor: a result of shape " + text(shape) + " for x " + text(x); });
+  require(result, "Predictor: a result of shape ", shape, " for x ", x);
 }
 
 }  // namespace cnnlib

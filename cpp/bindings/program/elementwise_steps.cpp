@@ -19,7 +19,7 @@ void pairs_step(BoundProgram<T>& p, const std::string& name, int a, int b, int o
       whole(f.read(a), f.read(b), f.write(output), size * f.images);
     });
   p.reads(b, {planes});
-  require(size % planes == 0, [] { return "prepare: planes that do not divide their value"; });
+  require(size % planes == 0, "prepare: planes that do not divide their value");
   p.add_step(name, work, [=](const Frame<T>& f) {
     broadcast(f.read(a), f.read(b), f.write(output), planes * f.images, size / planes);
   });

@@ -41,10 +41,10 @@ void row_norm_step(BoundProgram<T>& p, const std::string& name, int input, int o
 template <class T>
 void bind_norm_steps(py::class_<BoundProgram<T>>& program) {
   const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
-  const auto gamma = py::arg("gamma").noconvert(), beta = py::arg("beta").noconvert(), eps = py::arg("eps");
+  const auto gamma = fixed("gamma"), beta = fixed("beta"), eps = py::arg("eps");
   program
-      .def("normalize", &normalize_step<T>, name, input, output, py::arg("S"), py::arg("mean").noconvert(),
-           py::arg("inv_std").noconvert(), gamma, beta, py::arg("relu"))
+      .def("normalize", &normalize_step<T>, name, input, output, py::arg("S"), fixed("mean"),
+           fixed("inv_std"), gamma, beta, py::arg("relu"))
       .def("row_norm", &row_norm_step<T>, name, input, output, py::arg("shape"), eps, gamma, beta);
 }
 

@@ -16,15 +16,14 @@ bool conv_adds(const Array<T>& like, const Array<T>& w, const py::object& conv_p
 template <class T>
 void bind_program(py::module_& m, const char* name) {
   using P = BoundProgram<T>;
-  const auto x = py::arg("x").noconvert(), shape = py::arg("shape");
-  m.def("conv_adds", &conv_adds<T>, py::arg("like").noconvert(), py::arg("w").noconvert(),
-        py::arg("conv_param"));
+  const auto x = fixed("x"), shape = py::arg("shape");
+  m.def("conv_adds", &conv_adds<T>, fixed("like"), fixed("w"), py::arg("conv_param"));
   py::class_<P> program(m, name);
   program
       .def(py::init<const std::vector<std::tuple<int, Index, Index>>&, Index, Index, Index>(),
            py::arg("values"), py::arg("input_size"), py::arg("output_size"), py::arg("arena"))
       .def("run", &P::run, x, shape)
-      .def("run_bytes", &P::run_bytes, x, py::arg("mean").noconvert(), py::arg("std").noconvert(), shape)
+      .def("run_bytes", &P::run_bytes, x, fixed("mean"), fixed("std"), shape)
       .def("profile", &P::profile, x, shape, py::arg("repeats"))
       .def_property_readonly("packed_bytes", &P::packed_bytes);
   bind_weighted_steps<T>(program);

@@ -17,7 +17,7 @@ void conv_step(BoundProgram<T>& p, const std::string& name, int input, int outpu
   if (b) require_shape("prepare", "b", *b, {s.F});
   const Kernels<T>& k = p.kernels();
   const ConvPlan plan = k.prepare_network_conv(s);
-  require(!add || plan.adds, [] { return "prepare: a convolution that cannot add to its output"; });
+  require(!add || plan.adds, "prepare: a convolution that cannot add to its output");
   const T* weights = w.data();
   T* const packed = p.new_weights(plan.packed_bytes);
   k.pack_conv(plan, weights, packed);
@@ -44,14 +44,14 @@ InvertedResidualShape inverted_residual_shape(const Array<T>& like,
   const Array<T>&expand = std::get<0>(layers[0]), &depthwise = std::get<0>(layers[1]);
   const Array<T>& project = std::get<0>(layers[2]);
   for (const Array<T>* array : {&like, &expand, &depthwise, &project})
-    require(array->ndim() == 4, [&] { return "prepare: 4 dimensions expected, got shape " + text(*array); });
+    require(array->ndim() == 4, "prepare: 4 dimensions expected, got shape ", *array);
   const Array<T> hidden = new_array<T>("prepare", {0, depthwise.shape(0), like.shape(2), like.shape(3)});
   InvertedResidualShape s{1, like.shape(1), project.shape(0),
                           conv_shape("prepare", hidden, depthwise, conv_param)};
   s.depthwise.N = 1;
   const ConvShape& d = s.depthwise;
-  require(d.groups == d.C && d.F == d.C,
-          [&] { return "prepare: w must have one filter for each channel, got shape " + text(depthwise); });
+  require(d.groups == d.C && d.F == d.C, "prepare: w must have one filter for each channel, got shape ",
+          depthwise);
   require_shape("prepare", "w", expand, {d.C, s.C, 1, 1});
   require_shape("prepare", "w", project, {s.F, d.C, 1, 1});
   const Index outputs[] = {d.C, d.C, s.F};
@@ -111,7 +111,7 @@ void conv_transpose_step(BoundProgram<T>& p, const std::string& name, int input,
 template <class T>
 void affine_step(BoundProgram<T>& p, const std::string& name, int input, int output, const Array<T>& w,
                  const MaybeArray<T>& b, bool relu) {
-  require(w.ndim() == 2, [&] { return "prepare: w must have shape (D, M), got " + text(w); });
+  require(w.ndim() == 2, "prepare: w must have shape (D, M), got ", w);
   const Index D = w.shape(0), M = w.shape(1);
   p.reads_and_writes(input, {D}, output, {M});
   if (b) require_shape("prepare", "b", *b, {M});
@@ -128,9 +128,8 @@ void affine_step(BoundProgram<T>& p, const std::string& name, int input, int out
 template <class T>
 void bind_weighted_steps(py::class_<BoundProgram<T>>& program) {
   const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
-  const auto like = py::arg("like").noconvert(), w = py::arg("w").noconvert();
-  const auto b = py::arg("b").noconvert().none(true), conv_param = py::arg("conv_param"),
-             relu = py::arg("relu");
+  const auto like = fixed("like"), w = fixed("w");
+  const auto b = fixed("b").none(true), conv_param = py::arg("conv_param"), relu = py::arg("relu");
   program
       .def("conv", &conv_step<T>, name, input, output, like, w, b, conv_param, py::arg("add"), relu,
            py::arg("most"))

@@ -57,19 +57,18 @@ class BoundTraining : public TrainingValues {
         params_(std::move(params)),
         trained_(std::move(trained)),
         active_(std::move(active)) {
-    require(trained_.size() == params_.size(),
-            [] { return std::string("loss: which parameters are trained?"); });
+    require(trained_.size() == params_.size(), "loss: which parameters are trained?");
   }
 
   // Of the layer that is being added: its parameters (-1: none), its batch norm of C channels, its mask.
   void takes(int param, Index elements, bool optional = false) const;
   bool trains(int param) const { return trained_[static_cast<std::size_t>(param)]; }
   void has_norm(std::size_t norm, Index C) {
-    require(norm == norms_.size(), [] { return std::string("loss: batch norms are numbered in order"); });
+    require(norm == norms_.size(), "loss: batch norms are numbered in order");
     norms_.push_back(C);
   }
   void has_mask(std::size_t mask, Index elements) {
-    require(mask == masks_.size(), [] { return std::string("loss: masks are numbered in order"); });
+    require(mask == masks_.size(), "loss: masks are numbered in order");
     masks_.push_back(elements);
   }
   void add(typename TrainingProgram<T>::Layer layer) {
@@ -85,7 +84,7 @@ class BoundTraining : public TrainingValues {
       if (!py::isinstance<Array<T>>(params[i])) return false;
       const auto array = py::reinterpret_borrow<Array<T>>(params[i]);
       const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-      const ShapeView shape = shape_of(array);
+      const ShapeView shape = array;
       if (!aligned || !std::equal(params_[i].begin(), params_[i].end(), shape.begin(), shape.end()))
         return false;
     }
@@ -125,12 +124,11 @@ class BoundTraining : public TrainingValues {
 
   // The gradients of the parameters that are trained. `batch` is used up.
   py::list backward(BoundBatch<T>& bound, const std::vector<std::pair<int, Array<T>>>& douts) const {
-    require(bound.program == this, [] { return std::string("loss: a batch of another network"); });
+    require(bound.program == this, "loss: a batch of another network");
     for (const auto& [value, dout] : douts)
-      require(dout.size() == bound.batch.N * size_of(value),
-              [&array = dout] { return "loss: the gradient of the output has shape " + text(array); });
-    require(!bound.used_up.exchange(true),
-            [] { return std::string("loss: the batch was taken back before"); });
+      require(dout.size() == bound.batch.N * size_of(value), "loss: the gradient of the output has shape ",
+              dout);
+    require(!bound.used_up.exchange(true), "loss: the batch was taken back before");
     Batch<T> batch = std::move(bound.batch);
     py::list gradients;
     batch.param_gradients.resize(params_.size());
@@ -151,7 +149,7 @@ class BoundTraining : public TrainingValues {
     try {
       unlocked(pass);
     } catch (const std::bad_alloc&) {
-      PyErr_SetString(PyExc_MemoryError, ("loss: no memory for a batch of " + std::to_string(N)).c_str());
+      PyErr_SetString(PyExc_MemoryError, message_of("loss: no memory for a batch of ", N).c_str());
       throw py::error_already_set();
     }
   }

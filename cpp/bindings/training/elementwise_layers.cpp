@@ -72,13 +72,13 @@ void copy_rows(const T* from, Index from_step, T* to, Index to_step, Index row, 
 // Images one behind the other along their first axis.
 template <class T>
 void concat_layer(BoundTraining<T>& p, const std::vector<int>& xs, int out, const std::vector<bool>& needs) {
-  require(needs.size() == xs.size(), [] { return std::string("loss: which gradients are needed?"); });
+  require(needs.size() == xs.size(), "loss: which gradients are needed?");
   std::vector<Index> rows;  // elements of an image
   Index all = 0;
   for (const int x : xs) {
     rows.push_back(p.size_of(x));
     p.reads(x, {rows.back()});
-    require(!__builtin_add_overflow(all, rows.back(), &all), [] { return std::string("loss: too large"); });
+    require(!__builtin_add_overflow(all, rows.back(), &all), "loss: too large");
   }
   p.makes(out, {all});
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {

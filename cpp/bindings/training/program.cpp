@@ -7,40 +7,33 @@ namespace cnnlib {
 TrainingValues::TrainingValues(std::vector<Index> sizes, std::vector<std::vector<int>> done,
                                std::size_t layers)
     : sizes_(std::move(sizes)), done_(std::move(done)), alive_(sizes_.size()) {
-  require(!sizes_.empty() && done_.size() == layers,
-          [] { return std::string("loss: layers or values missing"); });
-  for (const Index size : sizes_)
-    require(size >= 0, [&] { return "loss: a value of " + std::to_string(size) + " elements"; });
+  require(!sizes_.empty() && done_.size() == layers, "loss: layers or values missing");
+  for (const Index size : sizes_) require(size >= 0, "loss: a value of ", size, " elements");
   for (const std::vector<int>& values : done_)
     for (const int value : values) size_of(value);
   alive_[0] = true;
 }
 
 Index TrainingValues::size_of(int value) const {
-  require(value >= 0 && static_cast<std::size_t>(value) < sizes_.size(),
-          [&] { return "loss: there is no value " + std::to_string(value); });
+  require(value >= 0 && static_cast<std::size_t>(value) < sizes_.size(), "loss: there is no value ", value);
   return sizes_[static_cast<std::size_t>(value)];
 }
 
 void TrainingValues::reads(int value, const ShapeView& shape) const {
   const Index elements = size_of(value);
-  require(elements == elements_of(shape) && alive_[static_cast<std::size_t>(value)], [&] {
-    return "loss: a layer takes a value of " + std::to_string(elements) +
-           " elements, or none yet, for one of " + text(shape);
-  });
+  require(elements == elements_of(shape) && alive_[static_cast<std::size_t>(value)],
+          "loss: a layer takes a value of ", elements, " elements, or none yet, for one of ", shape);
 }
 
 void TrainingValues::makes(int value, const ShapeView& shape) {
   const Index elements = size_of(value);
-  require(elements == elements_of(shape) && !alive_[static_cast<std::size_t>(value)], [&] {
-    return "loss: a layer makes a value of " + std::to_string(elements) + " elements, or again, of shape " +
-           text(shape);
-  });
+  require(elements == elements_of(shape) && !alive_[static_cast<std::size_t>(value)],
+          "loss: a layer makes a value of ", elements, " elements, or again, of shape ", shape);
   alive_[static_cast<std::size_t>(value)] = true;
 }
 
 const std::vector<int>& TrainingValues::end_layer() {
-  require(!all_layers(), [] { return std::string("loss: a layer too many"); });
+  require(!all_layers(), "loss: a layer too many");
   for (const int value : done_[layers_]) alive_[static_cast<std::size_t>(value)] = false;
   return done_[layers_++];
 }
@@ -50,30 +43,25 @@ void BoundTraining<T>::takes(int param, Index elements, bool optional) const {
   if (optional && param == -1) return;
   const bool right = param >= 0 && static_cast<std::size_t>(param) < params_.size() &&
                      elements_of(params_[static_cast<std::size_t>(param)]) == elements;
-  require(right, [&] {
-    return "loss: parameter " + std::to_string(param) + " has not " + std::to_string(elements) + " elements";
-  });
+  require(right, "loss: parameter ", param, " has not ", elements, " elements");
 }
 
 template <class T>
 void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::object>& params,
                                   const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
                                   const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
-  const auto refuse_unless = [](bool right, const char* what) {
-    require(right, [&] { return std::string("loss: ") + what; });
-  };
-  refuse_unless(fits(params), "parameters of other shapes or dtypes");
-  refuse_unless(all_layers(), "layers are missing");
+  require(fits(params), "loss: parameters of other shapes or dtypes");
+  require(all_layers(), "loss: layers are missing");
   const Index N = x.ndim() > 0 ? x.shape(0) : 0;
-  refuse_unless(N > 0 && x.size() / N == size_of(0) && x.size() % N == 0, "samples of another size");
+  require(N > 0 && x.size() / N == size_of(0) && x.size() % N == 0, "loss: samples of another size");
   for (const Index size : sizes())
-    refuse_unless(elements_of({std::max<Index>(1, size), N}) > 0, "a result that is too large");
-  refuse_unless(norms.size() == norms_.size() && masks.size() == masks_.size(), "other norms or masks");
+    require(elements_of({std::max<Index>(1, size), N}) > 0, "loss: a result that is too large");
+  require(norms.size() == norms_.size() && masks.size() == masks_.size(), "loss: other norms or masks");
   for (std::size_t i = 0; i < norms.size(); ++i)
-    refuse_unless(std::get<2>(norms[i]).size() == norms_[i] && std::get<3>(norms[i]).size() == norms_[i],
-                  "running statistics of other channels");
+    require(std::get<2>(norms[i]).size() == norms_[i] && std::get<3>(norms[i]).size() == norms_[i],
+            "loss: running statistics of other channels");
   for (std::size_t i = 0; i < masks.size(); ++i)
-    refuse_unless(masks[i].size() == N * masks_[i], "a mask of another size");
+    require(masks[i].size() == N * masks_[i], "loss: a mask of another size");
   for (const auto& [value, shape] : outputs) reads(value, shape);
 }
 
@@ -108,8 +96,8 @@ void bind_training(py::module_& m, const char* name, const char* batch_name) {
                     std::vector<std::vector<int>>, std::vector<bool>>(),
            py::arg("sizes"), py::arg("params"), py::arg("trained"), py::arg("done"), py::arg("active"))
       .def("fits", &P::fits, py::arg("params"))
-      .def("forward", &P::forward, py::arg("x").noconvert(), py::arg("params"), py::arg("norms"),
-           py::arg("masks"), py::arg("outputs"))
+      .def("forward", &P::forward, fixed("x"), py::arg("params"), py::arg("norms"), py::arg("masks"),
+           py::arg("outputs"))
       .def("backward", &P::backward, py::arg("batch"), py::arg("douts"));
   bind_weighted_layers<T>(program);
   bind_image_layers<T>(program);

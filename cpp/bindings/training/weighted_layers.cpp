@@ -68,7 +68,7 @@ template <class T>
 void check_norm(const BoundTraining<T>& p, int gamma, int beta, Index C) {
   for (const int param : {gamma, beta}) {
     p.takes(param, C);
-    require(p.trains(param), [] { return std::string("loss: a norm that is frozen"); });
+    require(p.trains(param), "loss: a norm that is frozen");
   }
 }
 
@@ -207,7 +207,7 @@ void affine_layer(BoundTraining<T>& p, int x, int out, Index D, Index M, int w, 
                   bool need_dx) {
   p.reads(x, {D});
   p.makes(out, {M});
-  require(elements_of({D, M}) > 0, [] { return std::string("loss: weights without elements"); });
+  require(elements_of({D, M}) > 0, "loss: weights without elements");
   p.takes(w, D * M);
   p.takes(b, M, true);
   add_layer(
@@ -228,7 +228,7 @@ template <class T>
 void bind_weighted_layers(py::class_<BoundTraining<T>>& program) {
   const auto x = py::arg("x"), out = py::arg("out"), w = py::arg("w"), b = py::arg("b");
   const auto gamma = py::arg("gamma"), beta = py::arg("beta"), norm = py::arg("norm");
-  const auto like = py::arg("like").noconvert(), weights = py::arg("weights").noconvert();
+  const auto like = fixed("like"), weights = fixed("weights");
   const auto conv_param = py::arg("conv_param"), has_relu = py::arg("relu"), need_dx = py::arg("need_dx");
   program
       .def("conv", &conv_layer<T>, x, out, like, weights, w, b, conv_param, has_relu, py::arg("by_mask"),
