@@ -21,32 +21,18 @@ void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
 template <class T>
 class ConvNormBackward {
  public:
-  ConvNormBackward(const ConvShape& shape, bool want_dw, bool want_db) : s(shape) {
-    // A block packs the weights anew, and adds up gradients of their size.
-    constexpr Index most_bytes = 8 << 20, most_weights = 16;
-    const Index weights = s.F * (s.C / s.groups) * s.KH * s.KW;
-    const Index most = std::max(most_bytes / Index(sizeof(T)), most_weights * weights);
-    const Index image = s.F * s.OH * s.OW;
-    // Gradients of images of one value, a column each, are made for the whole batch at once.
-    if (s.N > 0 && image > s.F) images = even_part(s.N, std::max<Index>(1, most / image));
-    const bool cut = images < s.N;
-    dw_size = cut && want_dw ? weights : 0;
-    db_size = cut && want_db ? s.F : 0;
-    gradient = layout.array<NormGradient<T>>(cut ? s.F : 0);
-    da = layout.array<T>(checked_product(images, image));
-    dw = layout.array<T>(dw_size);
-    db = layout.array<T>(db_size);
-  }
+  ConvNormBackward(const ConvShape& shape, bool want_dw, bool want_db)
+      : s(shape), dw_size(cut && want_dw ? weights : 0), db_size(cut && want_db ? s.F : 0) {}
 
-  void run(const ConvNormGradients<T>& c) const {
-    const Scratch scratch(layout.bytes());
-    T* a_gradient = da.in(scratch.data());
-    if (images >= s.N) {
+  void run(const ConvNormGradients<T>& c) {
+    const LayoutMemory memory(layout);
+    T* a_gradient = da.data();
+    if (!cut) {
       batchnorm_backward(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.beta, a_gradient, c.dgamma, c.dbeta,
                          norm_shape(s), c.from_batch);
       return conv_backward<T>(c.x, c.w, a_gradient, nullptr, c.dx, c.dw, c.db, s);
     }
-    auto* normed = gradient.in(scratch.data());
+    auto* normed = gradient.data();
     with_through(c.mean, c.inv_std, c.gamma, c.beta, s.F, [&](const auto& through) {
       plane_sums(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.dgamma, c.dbeta, norm_shape(s), c.from_batch,
                  through, normed);
@@ -55,8 +41,8 @@ class ConvNormBackward {
         block.N = std::min(images, s.N - first);
         const Index in = first * s.C * s.H * s.W, out = first * s.F * s.OH * s.OW;
         plane_input_gradient<T>(c.dout + out, c.a + out, normed, a_gradient, norm_shape(block), through);
-        T *more_dw = first > 0 && c.dw != nullptr ? dw.in(scratch.data()) : c.dw,
-          *more_db = first > 0 && c.db != nullptr ? db.in(scratch.data()) : c.db;
+        T *more_dw = first > 0 && c.dw != nullptr ? dw.data() : c.dw,
+          *more_db = first > 0 && c.db != nullptr ? db.data() : c.db;
         conv_backward<T>(c.x + in, c.w, a_gradient, nullptr, c.dx != nullptr ? c.dx + in : nullptr, more_dw,
                          more_db, block);
         if (more_dw != c.dw) add(more_dw, dw_size, c.dw);
@@ -71,21 +57,10 @@ class ConvNormBackward {
     block.N = std::min(images, s.N);
     rest.N = s.N > 0 ? s.N - (s.N - 1) / images * images : 0;
     const std::size_t conv = std::max(gradient_scratch_bytes<T>(block), gradient_scratch_bytes<T>(rest));
-    Layout factors;  // of dx, and of ReLU, which blocks keep meanwhile
-    factors.array<NormGradient<T>>(s.F);
-    factors.array<Affine<T>>(s.F);
-    return layout.bytes() + factors.bytes() + std::max(conv, sums_bytes(s));
-  }
-  // Of batch norm.
-  static std::size_t sums_bytes(const ConvShape& s) {
-    const ChannelParts norm(norm_shape(s));
-    Layout layout;
-    layout.array<Deviations>(norm.parts * s.F);
-    if (norm.s.S == 1) {  // columns of a matrix
-      layout.array<TwoSums>(column_parts(s.N) * s.F);
-      layout.array<T>(4 * s.F);
-    }
-    return layout.bytes();
+    // The factors of dx, and of ReLU, which blocks keep meanwhile.
+    const std::size_t factors =
+        ScratchArray<NormGradient<T>>::bytes(s.F) + ScratchArray<Affine<T>>::bytes(s.F);
+    return layout.bytes() + factors + std::max(conv, batchnorm_sums_bytes<T>(norm_shape(s)));
   }
 
  private:
@@ -95,12 +70,22 @@ class ConvNormBackward {
                     [=](Index begin, Index end) { add_to(total + begin, more + begin, end - begin); });
   }
 
+  // Of a block, which packs the weights anew, and adds up gradients of their size.
+  Index images_of_block() const {
+    constexpr Index most_bytes = 8 << 20, most_weights = 16;
+    const Index most = std::max(most_bytes / Index(sizeof(T)), most_weights * weights);
+    // Gradients of images of one value, a column each, are made for the whole batch at once.
+    return s.N > 0 && image > s.F ? even_part(s.N, std::max<Index>(1, most / image)) : s.N;
+  }
+
   ConvShape s;
-  Index images = s.N;  // of a block
+  Index weights = s.F * (s.C / s.groups) * s.KH * s.KW, image = s.F * s.OH * s.OW;  // values
+  Index images = images_of_block();
+  bool cut = images < s.N;
   Index dw_size, db_size;
   Layout layout;
-  Reserved<NormGradient<T>> gradient;
-  Reserved<T> da, dw, db;
+  Reserved<NormGradient<T>> gradient{layout, cut ? s.F : 0};
+  Reserved<T> da{layout, checked_product(images, image)}, dw{layout, dw_size}, db{layout, db_size};
 };
 
 // dx, dw and db may be null: not wanted. c.a is the convolution's output.
@@ -112,7 +97,7 @@ void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvShape& s) {
 template <class T>
 ConvNormScratch conv_bn_relu_scratch(const ConvShape& s) {
   const ConvNormBackward<T> backward(s, true, true);
-  return {std::max(conv_scratch_bytes<T>(s, Pass::forward), backward.sums_bytes(s)),
+  return {std::max(conv_scratch_bytes<T>(s, Pass::forward), batchnorm_sums_bytes<T>(norm_shape(s))),
           backward.scratch_bytes()};
 }
 

@@ -102,14 +102,14 @@ std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
   const ProductBlocks<T> blocks(p, threads);
   const Index chunks = p.chunks(), panel_size = p.most_terms() * p.lanes;
   Layout layout;
-  const auto a_memory = layout.per_thread<T>(threads, p.packed_rows(blocks.rows));
-  const auto tile_memory = layout.per_thread<T>(threads, tile_size<T>);
-  const auto b_memory = layout.array<T>(checked_product(blocks.group * p.lanes, chunks * p.most_terms()));
-  const auto offset_memory = layout.array<Index>(p.most_terms());
+  const ThreadReserved<T> a_memory(layout, threads, p.packed_rows(blocks.rows));
+  const ThreadReserved<T> tile_memory(layout, threads, tile_size<T>);
+  const Reserved<T> b_memory(layout, checked_product(blocks.group * p.lanes, chunks * p.most_terms()));
+  const Reserved<Index> offset_memory(layout, p.most_terms());
   if (p.c == nullptr) return layout.bytes();
-  const Scratch scratch(layout.bytes());
-  T* packed_b = b_memory.in(scratch.data());  // [panel][chunk][k][lane]
-  Index* offset = offset_memory.in(scratch.data());
+  const LayoutMemory memory(layout);
+  T* packed_b = b_memory.data();  // [panel][chunk][k][lane]
+  Index* offset = offset_memory.data();
   for (Index k = 0; k < p.most_terms(); ++k) offset[k] = k * p.lanes;
 
   for (Index first = 0; first < p.panels(); first += blocks.group) {
@@ -120,7 +120,7 @@ std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
     parallel_for(blocks.count, threads, [&](Index block, int slot) {
       const Index m0 = block * blocks.rows, height = std::min(blocks.rows, p.M - m0);
       if (height <= 0) return;
-      T *packed_a = a_memory.of(scratch.data(), slot), *tile = tile_memory.of(scratch.data(), slot);
+      T *packed_a = a_memory[slot], *tile = tile_memory[slot];
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         pack_a(p, m0, height, chunk, packed_a);
         const Panels parts(height, blocks.along_rows ? max_rows : height);
@@ -149,14 +149,13 @@ class ColumnPanels {
   ColumnPanels(const MatrixProduct<T>& product, int threads, Layout& layout)
       : p(product),
         in_place(p.b.col == 1 && p.M <= (p.b.row * Index(sizeof(T)) % page_bytes == 0 ? 1 : 2) * max_rows),
-        b_memory(layout.per_thread<T>(threads, p.lanes * p.most_terms())),
-        tile_memory(layout.per_thread<T>(threads, tile_size<T>)),
-        offset_memory(layout.array<Index>(2 * p.most_terms())) {}
+        b_memory(layout, threads, p.lanes * p.most_terms()),
+        tile_memory(layout, threads, tile_size<T>),
+        offset_memory(layout, 2 * p.most_terms()) {}
 
-  // To be called once, with the memory of the layout.
-  void place(void* memory) {
-    base = memory;
-    packed_offset = offset_memory.in(base);
+  // To be called once, when the layout has memory.
+  void fill_offsets() {
+    packed_offset = offset_memory.data();
     row_offset = packed_offset + p.most_terms();
     for (Index k = 0; k < p.most_terms(); ++k) {
       packed_offset[k] = k * p.lanes;
@@ -167,10 +166,10 @@ class ColumnPanels {
   // A chunk of all rows times the panel of columns from n on.
   void multiply(const T* packed_a, Index chunk, Index n, const ProductTarget<T>& target, int slot) const {
     const bool direct = in_place && target.width == p.lanes;
-    T* packed_b = b_memory.of(base, slot);
+    T* packed_b = b_memory[slot];
     if (!direct) pack_b(p, n, chunk, packed_b);
     multiply_panel<T>(packed_a, p.M, p.terms(chunk), direct ? p.b_chunk(chunk) + n : packed_b,
-                      direct ? row_offset : packed_offset, target, tile_memory.of(base, slot));
+                      direct ? row_offset : packed_offset, target, tile_memory[slot]);
   }
 
  private:
@@ -178,7 +177,6 @@ class ColumnPanels {
   bool in_place;
   ThreadReserved<T> b_memory, tile_memory;
   Reserved<Index> offset_memory;
-  void* base = nullptr;
   Index *packed_offset = nullptr, *row_offset = nullptr;
 };
 
@@ -188,12 +186,12 @@ std::size_t product_by_column_panels(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const Index chunk_size = p.packed_rows(p.M);
   Layout layout;
-  const auto a_memory = layout.array<T>(checked_product(p.chunks(), chunk_size));
+  const Reserved<T> a_memory(layout, checked_product(p.chunks(), chunk_size));
   ColumnPanels<T> columns(p, threads, layout);
   if (p.c == nullptr) return layout.bytes();
-  const Scratch scratch(layout.bytes());
-  T* packed_a = a_memory.in(scratch.data());  // [chunk][panel][k][row]
-  columns.place(scratch.data());
+  const LayoutMemory memory(layout);
+  T* packed_a = a_memory.data();  // [chunk][panel][k][row]
+  columns.fill_offsets();
   parallel_for(p.chunks(), threads,
                [&](Index chunk, int) { pack_a(p, 0, p.M, chunk, packed_a + chunk * chunk_size); });
   parallel_for(p.panels(), threads, [&](Index panel, int slot) {
@@ -211,16 +209,16 @@ std::size_t product_by_chunks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const Index size = p.M * p.N, groups = splits_for(p.chunks(), p.panels(), threads);
   Layout layout;
-  const auto part_memory = layout.array<T>(checked_product(p.chunks(), size));
-  const auto a_memory = layout.per_thread<T>(threads, p.packed_rows(p.M));
+  const Reserved<T> part_memory(layout, checked_product(p.chunks(), size));
+  const ThreadReserved<T> a_memory(layout, threads, p.packed_rows(p.M));
   ColumnPanels<T> columns(p, threads, layout);
   if (p.c == nullptr) return layout.bytes();
-  const Scratch scratch(layout.bytes());
-  T* parts = part_memory.in(scratch.data());  // [chunk][M][N]
-  columns.place(scratch.data());
+  const LayoutMemory memory(layout);
+  T* parts = part_memory.data();  // [chunk][M][N]
+  columns.fill_offsets();
   parallel_for(p.chunks() * groups, threads, [&](Index task, int slot) {
     const Index chunk = task / groups, group = task % groups;
-    T* packed_a = a_memory.of(scratch.data(), slot);
+    T* packed_a = a_memory[slot];
     pack_a(p, 0, p.M, chunk, packed_a);
     const Range own = range_of(p.panels(), group, groups);
     for (Index panel = own.first; panel < own.last; ++panel) {

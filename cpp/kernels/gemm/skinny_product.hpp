@@ -74,10 +74,10 @@ std::size_t skinny_product_by_rows(const MatrixProduct<T>& p) {
   const Index strips = std::min(std::max(ceil_div(p.N, most_columns), tasks), ceil_div(p.N, size));
   const Index columns = round_up(ceil_div(p.N, strips), size);
   Layout layout;
-  const auto memory = layout.array<T>(checked_product(p.chunks(), M * p.N));
+  const Reserved<T> part_memory(layout, checked_product(p.chunks(), M * p.N));
   if (p.c == nullptr) return layout.bytes();
-  const Scratch scratch(layout.bytes());
-  T* parts = memory.in(scratch.data());
+  const LayoutMemory memory(layout);
+  T* parts = part_memory.data();
   // Several short rows are one run of memory; long ones are as many as a processor prefetches well.
   constexpr Index short_row_bytes = 8 << 10;
   constexpr int few = 4, many = M == 1 ? 16 : few;

@@ -131,11 +131,11 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
   using S = Simd<T>;
   const Index parts = column_parts(N);
   Layout layout;
-  const auto partial_memory = layout.array<TwoSums>(checked_product(parts, C));
-  const auto factor_memory = layout.array<T>(checked_product(4, C));
-  const Scratch scratch(layout.bytes());
-  TwoSums* partial = partial_memory.in(scratch.data());
-  T* high = factor_memory.in(scratch.data());  // and the other fields of NormGradient, (C,) each
+  const Reserved<TwoSums> partial_memory(layout, checked_product(parts, C));
+  const Reserved<T> factor_memory(layout, checked_product(4, C));
+  const LayoutMemory memory(layout);
+  TwoSums* partial = partial_memory.data();
+  T* high = factor_memory.data();  // and the other fields of NormGradient, (C,) each
   T *by_dout = high + C, *by_x = by_dout + C, *constant = by_x + C;
   for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
   column_sums<T>(

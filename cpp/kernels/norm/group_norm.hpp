@@ -23,13 +23,13 @@ struct GroupGradient {
   void run(T* dgamma, T* dbeta) const {
     const RowTasks tasks(s.rows, s.channels * s.S, 3);
     Layout layout;
-    const auto partial_memory = layout.array<TwoSums>(parts * s.C);
-    const auto sums_memory = layout.array<TwoSums>(tasks.cut ? N * s.C * plane_parts.count : 0);
-    const auto gradient_memory = layout.array<NormGradient<T>>(tasks.cut ? s.rows : 0);
-    const Scratch scratch(layout.bytes());
-    TwoSums* partial = partial_memory.in(scratch.data());  // (parts, C)
+    const Reserved<TwoSums> partial_memory(layout, parts * s.C);
+    const Reserved<TwoSums> sums_memory(layout, tasks.cut ? N * s.C * plane_parts.count : 0);
+    const Reserved<NormGradient<T>> gradient_memory(layout, tasks.cut ? s.rows : 0);
+    const LayoutMemory memory(layout);
+    TwoSums* partial = partial_memory.data();  // (parts, C)
     std::fill_n(partial, parts * s.C, TwoSums{});
-    tasks.cut ? run_cut(tasks, sums_memory.in(scratch.data()), gradient_memory.in(scratch.data()), partial)
+    tasks.cut ? run_cut(tasks, sums_memory.data(), gradient_memory.data(), partial)
               : run_rows(tasks, partial);
     add_parts_up(parts, s.C, partial, dgamma, dbeta);
   }

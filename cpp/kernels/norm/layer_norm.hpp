@@ -49,12 +49,12 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   const bool non_temporal = use_non_temporal<T>(N * D) && D % Simd<T>::size == 0;
   const bool prefetches = prefetches_rows<T>(D, N * D) && !cut;
   Layout layout;
-  const auto total_memory = layout.array<TwoSums>(checked_product(parts, D));
-  const auto run_memory = layout.per_thread<T>(threads, checked_product(2, block));
-  const auto row_memory = layout.array<TwoSums>(cut ? N * row_parts.count : 0);
-  const Scratch scratch(layout.bytes());
-  TwoSums* totals = total_memory.in(scratch.data());  // [part][D]: dbeta and dgamma
-  TwoSums* partial = row_memory.in(scratch.data());
+  const Reserved<TwoSums> total_memory(layout, checked_product(parts, D));
+  const ThreadReserved<T> run_memory(layout, threads, checked_product(2, block));
+  const Reserved<TwoSums> row_memory(layout, cut ? N * row_parts.count : 0);
+  const LayoutMemory memory(layout);
+  TwoSums* totals = total_memory.data();  // [part][D]: dbeta and dgamma
+  TwoSums* partial = row_memory.data();
   const auto sums_of = [=](Index n, Index i) {
     const Index first = row_parts.first(i), at = n * D + first, count = row_parts.values(i);
     return gradient_sums(dout + at, x + at, mean[n], 1, count, count, TimesGamma<T>{gamma + first});
@@ -64,7 +64,7 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
                  [=](Index k, int) { partial[k] = sums_of(k / row_parts.count, k % row_parts.count); });
   parallel_for(parts * blocks, threads, [&](Index task, int slot) {
     const Index part = task / blocks, j = task % blocks * block, width = std::min(block, D - j);
-    T *run_gamma = run_memory.of(scratch.data(), slot), *run_beta = run_gamma + width;
+    T *run_gamma = run_memory[slot], *run_beta = run_gamma + width;
     TwoSums* total = totals + part * D + j;
     std::fill_n(total, width, TwoSums{});
     const Range own = range_of(N, part, parts);

@@ -149,12 +149,12 @@ void pixel_norm_backward(const T* dout, const T* x, const double* mean, const do
   const Index vectors = N * ceil_div(S, V::size), parts = std::clamp<Index>(vectors / least, 1, most_parts);
   const int threads = threads_for(3.0 * double(N * C * S));
   Layout layout;
-  const auto all_totals = layout.array<TwoSums>(checked_product(parts, C));
-  const auto all_runs = layout.per_thread<T>(threads, checked_product(2 * V::size, C));
-  const Scratch scratch(layout.bytes());
-  TwoSums* totals = all_totals.in(scratch.data());  // [part][C]: dbeta and dgamma
+  const Reserved<TwoSums> all_totals(layout, checked_product(parts, C));
+  const ThreadReserved<T> all_runs(layout, threads, checked_product(2 * V::size, C));
+  const LayoutMemory memory(layout);
+  TwoSums* totals = all_totals.data();  // [part][C]: dbeta and dgamma
   parallel_for(parts, threads, [&](Index part, int slot) {
-    T *run_gamma = all_runs.of(scratch.data(), slot), *run_beta = run_gamma + C * V::size;
+    T *run_gamma = all_runs[slot], *run_beta = run_gamma + C * V::size;
     TwoSums* total = totals + part * C;
     std::fill_n(total, C, TwoSums{});
     const Range own = range_of(vectors, part, parts);

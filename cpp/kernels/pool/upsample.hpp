@@ -94,11 +94,11 @@ template <class T, class Body>
 void each_band_of_wide_rows(const UpsampleShape& s, Index rows, const Body& body) {
   const PlaneGrid grid = enlarged_grid(s, rows, 2);
   Layout layout;
-  const auto lines = layout.per_thread<T>(grid.threads, 2 * s.W * s.scale_w);
-  const Scratch scratch(layout.bytes());
+  const ThreadReserved<T> lines(layout, grid.threads, 2 * s.W * s.scale_w);
+  const LayoutMemory memory(layout);
   grid.each([&](const PlaneTask& task, int slot) {
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      body(plane, task.first_row, task.last_row, lines.of(scratch.data(), slot));
+      body(plane, task.first_row, task.last_row, lines[slot]);
   });
 }
 

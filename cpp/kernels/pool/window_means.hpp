@@ -66,12 +66,12 @@ void window_means(const T* x, Index planes, Index H, Index W, const Rows& rows, 
       planes, rows.outputs, columns.outputs, H * W + outputs,
       double(planes) * double(rows.span(1) * rows.outputs * W + outputs * columns.span(1)) / 4);
   Layout layout;
-  const auto all_sums = layout.per_thread<double>(grid.threads, columns.span(grid.block));
-  const auto lists = layout.per_thread<WindowColumns>(grid.threads, grid.block);
-  const Scratch scratch(layout.bytes());
+  const ThreadReserved<double> all_sums(layout, grid.threads, columns.span(grid.block));
+  const ThreadReserved<WindowColumns> lists(layout, grid.threads, grid.block);
+  const LayoutMemory memory(layout);
   grid.each([&](const PlaneTask& task, int slot) {
-    double* sums = all_sums.of(scratch.data(), slot);
-    WindowColumns* list = lists.of(scratch.data(), slot);
+    double* sums = all_sums[slot];
+    WindowColumns* list = lists[slot];
     const Index left = columns.begin(task.first_column), width = columns.end(task.last_column - 1) - left;
     list_columns(columns, task.first_column, task.last_column, left, width, list);
     for (Index oh = task.first_row; oh < task.last_row; ++oh) {
@@ -135,12 +135,12 @@ void window_shares(const T* dout, Index planes, Index H, Index W, const Rows& ro
                        double(planes) * double(rows.span(1) * outputs + H * W + H * columns.outputs) / 4);
   Layout layout;
   const Index most = columns.reaching(grid.block);
-  const auto all_shares = layout.per_thread<double>(grid.threads, most + grid.block);
-  const auto lists = layout.per_thread<WindowColumns>(grid.threads, most);
-  const Scratch scratch(layout.bytes());
+  const ThreadReserved<double> all_shares(layout, grid.threads, most + grid.block);
+  const ThreadReserved<WindowColumns> lists(layout, grid.threads, most);
+  const LayoutMemory memory(layout);
   grid.each([&](const PlaneTask& task, int slot) {
-    double *shares = all_shares.of(scratch.data(), slot), *sums = shares + most;
-    WindowColumns* list = lists.of(scratch.data(), slot);
+    double *shares = all_shares[slot], *sums = shares + most;
+    WindowColumns* list = lists[slot];
     const Index first = columns.first_reaching(task.first_column),
                 last = std::max(first, columns.last_reaching(task.last_column - 1));
     list_columns(columns, first, last, task.first_column, task.last_column - task.first_column, list);

@@ -25,13 +25,12 @@ class DepthwiseForwardPass {
 
   void run(const ConvOperands<T>& o) {
     const ScratchOf<Memory> scratch(*this);
-    staged.set_pixel_offsets(scratch->pixels.in(scratch.data()));
-    scratch->first_use.reset(scratch.data());
+    staged.set_pixel_offsets(scratch->pixels.data());
+    scratch->first_use.reset();
     parallel_for(ceil_div(s.N, images) * stencil.tasks * bands, threads, [&](Index task, int slot) {
-      if (scratch->first_use(scratch.data(), slot))  // the halo stays zero
-        std::fill_n(scratch->staged.of(scratch.data(), slot), staged.size(), T(0));
-      const Work work{scratch->staged.of(scratch.data(), slot) + staged.margin,
-                      scratch->out.of(scratch.data(), slot), scratch->weights.of(scratch.data(), slot)};
+      if (scratch->first_use(slot))  // the halo stays zero
+        std::fill_n(scratch->staged[slot], staged.size(), T(0));
+      const Work work{scratch->staged[slot] + staged.margin, scratch->out[slot], scratch->weights[slot]};
       const Range groups = stencil.groups_of(task / bands % stencil.tasks);
       gather_weights(work, groups, o);
       const Index first = task / bands / stencil.tasks * images;
@@ -48,15 +47,13 @@ class DepthwiseForwardPass {
 
  private:
   struct Memory {
-    Reserved<Index> pixels;
-    ThreadReserved<T> staged, out, weights;
-    FirstUse first_use;
-    Memory(const DepthwiseForwardPass& m, Layout& layout) : first_use(m.threads, layout) {
-      pixels = layout.array<Index>(m.staged.pixels());
-      staged = layout.per_thread<T>(m.threads, m.staged.size());
-      out = layout.per_thread<T>(m.threads, checked_product(m.band_rows, m.out_pitch));
-      weights = layout.per_thread<T>(m.threads, m.stencil.task_groups * m.group_weights);
-    }
+    const DepthwiseForwardPass& m;
+    Layout& layout;
+    FirstUse first_use{m.threads, layout};
+    Reserved<Index> pixels{layout, m.staged.pixels()};
+    ThreadReserved<T> staged{layout, m.threads, m.staged.size()};
+    ThreadReserved<T> out{layout, m.threads, checked_product(m.band_rows, m.out_pitch)};
+    ThreadReserved<T> weights{layout, m.threads, m.stencil.task_groups * m.group_weights};
   };
   // A thread's staged rows of x, rows of out, and weights [group][filter of a channel][tap, then bias][lane].
   struct Work {

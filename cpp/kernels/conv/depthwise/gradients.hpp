@@ -32,11 +32,11 @@ class DepthwiseGradientPass {
   void run(const DepthwiseGradients<T>& o) {
     const ScratchOf<Memory> scratch(*this);
     prepare(scratch);
-    double* totals = scratch->totals.in(scratch.data());
+    double* totals = scratch->totals.data();
     parallel_for(parts * stencil.tasks, threads, [&](Index task, int slot) {
-      if (scratch->first_use(scratch.data(), slot)) {
-        if (with_sums) std::fill_n(scratch->x.of(scratch.data(), slot), x_staged.size(), T(0));
-        std::fill_n(scratch->dout.of(scratch.data(), slot), stencil.multiplier * dout_size, T(0));
+      if (scratch->first_use(slot)) {
+        if (with_sums) std::fill_n(scratch->x[slot], x_staged.size(), T(0));
+        std::fill_n(scratch->dout[slot], stencil.multiplier * dout_size, T(0));
       }
       const Index part = task / stencil.tasks;
       Worker(*this, scratch, slot, o)
@@ -52,29 +52,26 @@ class DepthwiseGradientPass {
 
  private:
   struct Memory {
-    Reserved<Index> x_pixels, dout_pixels;
-    ThreadReserved<T> x, dout, dx, weights, sums;
-    Reserved<double> totals;  // [part][filter][tap, then db]
-    FirstUse first_use;
-    Memory(const DepthwiseGradientPass& m, Layout& layout) : first_use(m.threads, layout) {
-      const Index groups = m.stencil.task_groups, multiplier = m.stencil.multiplier;
-      x_pixels = layout.array<Index>(m.x_staged.pixels());
-      dout_pixels = layout.array<Index>(m.dout_staged.pixels());
-      x = layout.per_thread<T>(m.threads, m.with_sums ? m.x_staged.size() : 0);
-      dout = layout.per_thread<T>(m.threads, checked_product(multiplier, m.dout_size));
-      dx = layout.per_thread<T>(m.threads, m.with_dx ? checked_product(m.most.dx, m.dx_row) : 0);
-      weights = layout.per_thread<T>(m.threads, m.with_dx ? groups * m.weight_size : 0);
-      sums = layout.per_thread<T>(m.threads, m.with_sums ? groups * multiplier * m.sum_size : 0);
-      totals = layout.array<double>(m.with_sums ? m.parts * m.total_size : 0);
-    }
+    const DepthwiseGradientPass& m;
+    Layout& layout;
+    Index groups = m.stencil.task_groups, multiplier = m.stencil.multiplier;
+    FirstUse first_use{m.threads, layout};
+    Reserved<Index> x_pixels{layout, m.x_staged.pixels()}, dout_pixels{layout, m.dout_staged.pixels()};
+    ThreadReserved<T> x{layout, m.threads, m.with_sums ? m.x_staged.size() : 0};
+    ThreadReserved<T> dout{layout, m.threads, checked_product(multiplier, m.dout_size)};
+    ThreadReserved<T> dx{layout, m.threads, m.with_dx ? checked_product(m.most.dx, m.dx_row) : 0};
+    ThreadReserved<T> weights{layout, m.threads, m.with_dx ? groups * m.weight_size : 0};
+    ThreadReserved<T> sums{layout, m.threads, m.with_sums ? groups * multiplier * m.sum_size : 0};
+    Reserved<double> totals{layout,
+                            m.with_sums ? m.parts * m.total_size : 0};  // [part][filter][tap, then db]
   };
 
   // Where the halos of staged rows lie, which stay zero, and zeros for the totals.
   void prepare(const ScratchOf<Memory>& scratch) {
-    x_staged.set_pixel_offsets(scratch->x_pixels.in(scratch.data()));
-    dout_staged.set_pixel_offsets(scratch->dout_pixels.in(scratch.data()));
-    scratch->first_use.reset(scratch.data());
-    if (with_sums) std::fill_n(scratch->totals.in(scratch.data()), parts * total_size, 0.0);
+    x_staged.set_pixel_offsets(scratch->x_pixels.data());
+    dout_staged.set_pixel_offsets(scratch->dout_pixels.data());
+    scratch->first_use.reset();
+    if (with_sums) std::fill_n(scratch->totals.data(), parts * total_size, 0.0);
   }
 
   // One thread's work on a task: some bands of the images, in some groups of channels.
@@ -86,11 +83,11 @@ class DepthwiseGradientPass {
           s(pass.s),
           stencil(pass.stencil),
           o(operands),
-          staged_x(scratch->x.of(scratch.data(), slot) + m.x_staged.margin),
-          staged_dout(scratch->dout.of(scratch.data(), slot) + m.dout_staged.margin),
-          staged_dx(scratch->dx.of(scratch.data(), slot)),
-          weights(scratch->weights.of(scratch.data(), slot)),
-          sums(scratch->sums.of(scratch.data(), slot)) {}
+          staged_x(scratch->x[slot] + m.x_staged.margin),
+          staged_dout(scratch->dout[slot] + m.dout_staged.margin),
+          staged_dx(scratch->dx[slot]),
+          weights(scratch->weights[slot]),
+          sums(scratch->sums[slot]) {}
 
     void run(Index part, Range groups, double* totals) {
       if (m.with_sums) std::fill_n(sums, stencil.task_groups * stencil.multiplier * m.sum_size, T(0));

@@ -67,11 +67,11 @@ class DepthwisePlaneGradients {
 
   void run(const DepthwiseGradients<T>& o) {
     const ScratchOf<Memory> scratch(*this);
-    double* totals = scratch->totals.in(scratch.data());
+    double* totals = scratch->totals.data();
     parallel_for(parts * groups, threads, [&](Index task, int slot) {
       const Index part = task / groups, first = task % groups * channels;
-      run_task(range_of(s.N, part, parts), first, std::min(channels, s.C - first),
-               scratch->sums.of(scratch.data(), slot), totals + part * s.C * sums_of_channel, o);
+      run_task(range_of(s.N, part, parts), first, std::min(channels, s.C - first), scratch->sums[slot],
+               totals + part * s.C * sums_of_channel, o);
     });
     if (with_sums) finish(totals, o);
   }
@@ -83,12 +83,10 @@ class DepthwisePlaneGradients {
 
  private:
   struct Memory {
-    ThreadReserved<T> sums;
-    Reserved<double> totals;
-    Memory(const DepthwisePlaneGradients& m, Layout& layout) {
-      sums = layout.per_thread<T>(m.threads, m.with_sums ? m.channels * sums_of_channel * lanes : 0);
-      totals = layout.array<double>(m.with_sums ? m.parts * m.s.C * sums_of_channel : 0);
-    }
+    const DepthwisePlaneGradients& m;
+    Layout& layout;
+    ThreadReserved<T> sums{layout, m.threads, m.with_sums ? m.channels * sums_of_channel * lanes : 0};
+    Reserved<double> totals{layout, m.with_sums ? m.parts * m.s.C * sums_of_channel : 0};
   };
 
   // Some images of channels [c0, c0 + count).

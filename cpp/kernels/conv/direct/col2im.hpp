@@ -31,16 +31,15 @@ class Col2im {
 
   void run(const T* packed) const {
     const ScratchOf<Memory> scratch(*this);
-    Index *offset = scratch->offset.in(scratch.data()), *columns = scratch->columns.in(scratch.data());
+    Index *offset = scratch->offset.data(), *columns = scratch->columns.data();
     for (Index f = 0; f < F; ++f) offset[f] = f * s.OH * s.OW;
     list_columns(columns);
-    scratch->first_use.reset(scratch.data());
+    scratch->first_use.reset();
     parallel_for(s.N * s.groups, threads, [&](Index task, int slot) {
-      if (scratch->first_use(scratch.data(), slot))  // margins stay zero
-        std::fill_n(scratch->products.of(scratch.data(), slot), pairs * plane, T(0));
-      image({offset, columns, scratch->products.of(scratch.data(), slot),
-             scratch->terms.of(scratch.data(), slot), scratch->line.of(scratch.data(), slot)},
-            task, packed);
+      if (scratch->first_use(slot))  // margins stay zero
+        std::fill_n(scratch->products[slot], pairs * plane, T(0));
+      image({offset, columns, scratch->products[slot], scratch->terms[slot], scratch->line[slot]}, task,
+            packed);
     });
   }
 
@@ -52,19 +51,15 @@ class Col2im {
 
  private:
   struct Memory {
-    Reserved<Index> offset;
+    const Col2im& m;
+    Layout& layout;
+    FirstUse first_use{m.threads, layout};
+    Reserved<Index> offset{layout, m.F};
     // For every column phase of dx the number of kernel columns that reach it, then their offsets.
-    Reserved<Index> columns;
-    ThreadReserved<T> products, line;
-    ThreadReserved<Index> terms;
-    FirstUse first_use;
-    Memory(const Col2im& m, Layout& layout) : first_use(m.threads, layout) {
-      offset = layout.array<Index>(m.F);
-      columns = layout.array<Index>(m.s.stride_w * (m.s.KW + 1));
-      products = layout.per_thread<T>(m.threads, checked_product(m.pairs, m.plane));
-      terms = layout.per_thread<Index>(m.threads, m.s.stride_w * m.most_terms);
-      line = layout.per_thread<T>(m.threads, std::max(m.padded, 2 * lanes));
-    }
+    Reserved<Index> columns{layout, m.s.stride_w * (m.s.KW + 1)};
+    ThreadReserved<T> products{layout, m.threads, checked_product(m.pairs, m.plane)};
+    ThreadReserved<Index> terms{layout, m.threads, m.s.stride_w * m.most_terms};
+    ThreadReserved<T> line{layout, m.threads, std::max(m.padded, 2 * lanes)};
   };
   struct Work {
     const Index *offset, *columns;

@@ -105,13 +105,12 @@ class FilterLanes {
   void pack(T* packed) const {
     if (packs_by_panel) return;
     Layout layout;
-    const auto turned_memory = layout.per_thread<T>(threads, turned_size);
-    const Scratch scratch(layout.bytes());
+    const ThreadReserved<T> turned(layout, threads, turned_size);
+    const LayoutMemory memory(layout);
     parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
       const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
       const Index group = task / chunks / panels.count;
-      pack_panel_of(group, chunk, panel, turned_memory.of(scratch.data(), slot),
-                    packed + packed_at(group, chunk, panel));
+      pack_panel_of(group, chunk, panel, turned[slot], packed + packed_at(group, chunk, panel));
     });
   }
 
@@ -130,11 +129,10 @@ class FilterLanes {
              {"filters", width},
              {"parts of the filters", filter_parts},
              {"packed by panel", packs_by_panel}});
-    Layout layout;
-    packs_by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
     Layout packing;
-    if (!packs_by_panel) packing.per_thread<T>(threads, turned_size);
-    plan.scratch_bytes = std::max(layout.bytes(), packing.bytes());
+    if (!packs_by_panel) packing.add(static_cast<std::size_t>(turned_size), sizeof(T), threads);
+    plan.scratch_bytes = packs_by_panel ? bytes_of<PanelMemory>(*this)
+                                        : std::max(bytes_of<BlockMemory>(*this), packing.bytes());
   }
 
  private:
@@ -311,11 +309,10 @@ class FilterLanes {
   }
 
   struct BlockMemory {
-    ThreadReserved<T> staged, sum;
-    BlockMemory(const FilterLanes& m, Layout& layout)
-        : staged(layout.per_thread<T>(m.threads, m.input.size())),
-          sum(layout.per_thread<T>(m.threads,
-                                   (m.chunks > 1 ? m.positions : max_rows) * m.p.kinds() * m.width)) {}
+    const FilterLanes& m;
+    Layout& layout;
+    ThreadReserved<T> staged{layout, m.threads, m.input.size()};
+    ThreadReserved<T> sum{layout, m.threads, (m.chunks > 1 ? m.positions : max_rows) * m.p.kinds() * m.width};
   };
 
   // Every thread takes blocks, or parts of the filters for them; all weights are packed.
@@ -325,7 +322,7 @@ class FilterLanes {
       const Index part = task % filter_parts;
       // Images outside, groups inside.
       const Index at = task / filter_parts, group = at / blocks % p.groups, image = at / blocks / p.groups;
-      const Block block = block_of(group, image, at % blocks, scratch->staged.of(scratch.data(), slot));
+      const Block block = block_of(group, image, at % blocks, scratch->staged[slot]);
       const Range own = range_of(panels.count, part, filter_parts);
       const Index first = own.first * chunks, last = own.last * chunks;
       for (Index i = first; i < last; ++i) {
@@ -337,23 +334,20 @@ class FilterLanes {
         multiply(block,
                  {panel, chunk, packed + packed_at(group, chunk, panel),
                   input.scattered() && i < first + chunks, ahead},
-                 offset, scratch->sum.of(scratch.data(), slot));
+                 offset, scratch->sum[slot]);
       }
     });
   }
 
   struct PanelMemory {
-    ThreadReserved<T> weights, turned, sum;
-    Reserved<T> staged;
-    Reserved<Block> blocks;
-    PanelMemory(const FilterLanes& m, Layout& layout) {
-      const Index images = m.p.N * m.blocks;
-      weights = layout.per_thread<T>(m.threads, m.panels_at_once * m.weights_size());
-      turned = layout.per_thread<T>(m.threads, m.turned_size);
-      staged = layout.array<T>(checked_product(m.p.groups * images, m.input.size()));
-      sum = layout.per_thread<T>(m.threads, m.panels_at_once * images * m.sum_size());
-      blocks = layout.array<Block>(m.p.groups * images);
-    }
+    const FilterLanes& m;
+    Layout& layout;
+    Index images = m.p.N * m.blocks;
+    ThreadReserved<T> weights{layout, m.threads, m.panels_at_once * m.weights_size()};
+    ThreadReserved<T> turned{layout, m.threads, m.turned_size};
+    Reserved<T> staged{layout, checked_product(m.p.groups * images, m.input.size())};
+    ThreadReserved<T> sum{layout, m.threads, m.panels_at_once * images * m.sum_size()};
+    Reserved<Block> blocks{layout, m.p.groups * images};
   };
 
   // All input is staged, then every thread packs panels of filters, whose weights never leave its cache: a
@@ -361,23 +355,23 @@ class FilterLanes {
   void run_by_panel(const Index* offset) const {
     const Index images = p.N * blocks;  // blocks of a group
     const ScratchOf<PanelMemory> scratch(*this);
-    Block* all = scratch->blocks.in(scratch.data());
+    Block* all = scratch->blocks.data();
     parallel_for(p.groups * images, input.size() > 0 ? threads : 1, [&](Index task, int) {
       all[task] = block_of(task / images, task % images / blocks, task % blocks,
-                           scratch->staged.in(scratch.data()) + task * input.size());
+                           scratch->staged.data() + task * input.size());
     });
     const Index tasks = ceil_div(panels.count, panels_at_once);
     parallel_for(p.groups * tasks, threads, [&](Index task, int slot) {
       const Range own = range_of(panels.count, task % tasks, tasks);
       const Index group = task / tasks, first = own.first, count = own.last - first;
-      T *weights = scratch->weights.of(scratch.data(), slot), *sum = scratch->sum.of(scratch.data(), slot);
+      T *weights = scratch->weights[slot], *sum = scratch->sum[slot];
       Index tiles = 0;
       for (Index i = 0; i < images; ++i) tiles += all[group * images + i].tiles();
       Step steps[most_panels_at_once];
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         for (Index k = 0; k < count; ++k) {
           T* to = weights + k * weights_size();
-          pack_panel_of(group, chunk, first + k, scratch->turned.of(scratch.data(), slot), to);
+          pack_panel_of(group, chunk, first + k, scratch->turned[slot], to);
           steps[k] = {first + k, chunk, to, false, raw_weights(group, chunk + 1, first + k, count, tiles)};
         }
         for (Index i = 0; i < images; ++i) {

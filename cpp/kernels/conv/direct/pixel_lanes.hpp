@@ -43,8 +43,8 @@ class PixelLanes {
     constexpr Index padded = round_up(max_rows, lanes);
     const bool turn = p.w_filter > 1 && !p.weights_in_order();
     Layout layout;
-    const auto turned_memory = layout.per_thread<T>(threads, turn ? (p.w_filter + lanes) * padded : 0);
-    const Scratch scratch(layout.bytes());
+    const ThreadReserved<T> turned(layout, threads, turn ? (p.w_filter + lanes) * padded : 0);
+    const LayoutMemory memory(layout);
     parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
       const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
       const Index group = task / chunks / panels.count, rows = panels.rows(panel), f = panels.first(panel);
@@ -54,19 +54,16 @@ class PixelLanes {
       if (p.weights_in_order())
         pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, count * taps, to);
       else
-        pack_by_tap(w + c0 * p.w_channel, rows, count,
-                    turn ? turned_memory.of(scratch.data(), slot) : nullptr, to);
+        pack_by_tap(w + c0 * p.w_channel, rows, count, turn ? turned[slot] : nullptr, to);
     });
   }
 
   void run(const T* packed) const {
     const ScratchOf<Memory> scratch(*this);
-    fill_offsets(scratch->offset.in(scratch.data()));
+    fill_offsets(scratch->offset.data());
     for (int slot = 0; slot < threads; ++slot)
-      *scratch->cover.of(scratch.data(), slot) = {scratch->source.of(scratch.data(), slot),
-                                                  scratch->first.of(scratch.data(), slot),
-                                                  scratch->ranges.of(scratch.data(), slot)};
-    if (copies) fill_run_offsets(scratch->run_offset.in(scratch.data()));
+      *scratch->cover[slot] = {scratch->source[slot], scratch->first[slot], scratch->ranges[slot]};
+    if (copies) fill_run_offsets(scratch->run_offset.data());
     parallel_for(blocks() * filter_parts, threads, [&](Index task, int slot) {
       Worker(*this, scratch, slot, packed)
           .block(task / filter_parts, range_of(panels.count, task % filter_parts, filter_parts));
@@ -156,25 +153,17 @@ class PixelLanes {
   }
 
   struct Memory {
-    Reserved<Index> offset, run_offset;
-    ThreadReserved<T> staged, run, tile;
-    ThreadReserved<Index> source, first;
-    ThreadReserved<LaneRange> ranges;
-    ThreadReserved<VectorCover> cover;
-
-    Memory(const PixelLanes& m, Layout& layout) {
-      const Index vectors = VectorCover::most_vectors(m.staging.rows, m.staging.cols, m.staging.pitch, lanes);
-      offset = layout.array<Index>(m.channels * m.taps);
-      run_offset = layout.array<Index>(m.copies ? m.channels : 0);
-      staged = layout.per_thread<T>(m.threads,
-                                    m.in_place ? 0 : m.channels * m.staging.channel_size + 2 * tile_lanes<T>);
-      run = layout.per_thread<T>(m.threads, m.copies ? vectors * lanes * m.channels : 0);
-      tile = layout.per_thread<T>(m.threads, m.p.kinds() * tile_size<T>);
-      source = layout.per_thread<Index>(m.threads, vectors);
-      first = layout.per_thread<Index>(m.threads, vectors + 1);
-      ranges = layout.per_thread<LaneRange>(m.threads, vectors * 2 + m.staging.rows);
-      cover = layout.per_thread<VectorCover>(m.threads, 1);
-    }
+    const PixelLanes& m;
+    Layout& layout;
+    Index vectors = VectorCover::most_vectors(m.staging.rows, m.staging.cols, m.staging.pitch, lanes);
+    Reserved<Index> offset{layout, m.channels * m.taps}, run_offset{layout, m.copies ? m.channels : 0};
+    ThreadReserved<T> staged{layout, m.threads,
+                             m.in_place ? 0 : m.channels * m.staging.channel_size + 2 * tile_lanes<T>};
+    ThreadReserved<T> run{layout, m.threads, m.copies ? vectors * lanes * m.channels : 0};
+    ThreadReserved<T> tile{layout, m.threads, m.p.kinds() * tile_size<T>};
+    ThreadReserved<Index> source{layout, m.threads, vectors}, first{layout, m.threads, vectors + 1};
+    ThreadReserved<LaneRange> ranges{layout, m.threads, vectors * 2 + m.staging.rows};
+    ThreadReserved<VectorCover> cover{layout, m.threads, 1};
   };
 
   // offset[kind of columns][c][a][b], the second kind after all channels of the first
@@ -197,12 +186,12 @@ class PixelLanes {
         : m(method),
           p(method.p),
           packed(packed_weights),
-          offset(scratch->offset.in(scratch.data())),
-          run_offset(scratch->run_offset.in(scratch.data())),
-          staged(scratch->staged.of(scratch.data(), slot)),
-          run(scratch->run.of(scratch.data(), slot)),
-          tile(scratch->tile.of(scratch.data(), slot)),
-          cover(*scratch->cover.of(scratch.data(), slot)) {}
+          offset(scratch->offset.data()),
+          run_offset(scratch->run_offset.data()),
+          staged(scratch->staged[slot]),
+          run(scratch->run[slot]),
+          tile(scratch->tile[slot]),
+          cover(*scratch->cover[slot]) {}
 
     // The outputs of a block for some panels of the filters.
     void block(Index at, Range own_panels) {

@@ -64,7 +64,7 @@ class PositionPanels {
 
   void run(const T* packed) const {
     const ScratchOf<Memory> scratch(*this);
-    Index* offset = scratch->offset.in(scratch.data());
+    Index* offset = scratch->offset.data();
     for (Index c = 0; c < channels; ++c) offset[c] = c * width;
     by_filters ? run_by_filters(packed_size() > 0 ? packed : nullptr, scratch)
                : run_by_positions(packed, scratch);
@@ -168,22 +168,20 @@ class PositionPanels {
   }
 
   struct Memory {
-    Reserved<Index> offset;
-    Reserved<T> positions;  // of all images
-    ThreadReserved<T> block, tile;
-    Memory(const PositionPanels& m, Layout& layout) {
-      offset = layout.array<Index>(m.channels);
-      positions =
-          layout.array<T>(m.by_filters ? checked_product(m.p.groups * m.p.C, m.cut.count() * width) : 0);
-      block = layout.per_thread<T>(
-          m.threads, (m.by_filters ? m.filter_blocks.rows(0) * max_rows : m.position_blocks.rows(0) * width) *
-                         m.channels);
-      tile = layout.per_thread<T>(m.threads, tile_size<T>);
-    }
+    const PositionPanels& m;
+    Layout& layout;
+    Reserved<Index> offset{layout, m.channels};
+    Reserved<T> positions{
+        // of all images
+        layout, m.by_filters ? checked_product(m.p.groups * m.p.C, m.cut.count() * width) : 0};
+    ThreadReserved<T> block{
+        layout, m.threads,
+        (m.by_filters ? m.filter_blocks.rows(0) * max_rows : m.position_blocks.rows(0) * width) * m.channels};
+    ThreadReserved<T> tile{layout, m.threads, tile_size<T>};
   };
 
   void run_by_filters(const T* packed, const ScratchOf<Memory>& scratch) const {
-    T* all = scratch->positions.in(scratch.data());  // [group][chunk][panel][c][lane]
+    T* all = scratch->positions.data();  // [group][chunk][panel][c][lane]
     const Index count = cut.count();
     const auto positions_at = [&](Index group, Index chunk, Index panel) {
       return all + ((group * p.C + chunk * channels) * count + panel * channels_of(chunk)) * width;
@@ -201,7 +199,7 @@ class PositionPanels {
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         const T* weights = packed != nullptr ? packed + packed_at(group, chunk, first) : nullptr;
         if (weights == nullptr) {
-          T* to = scratch->block.of(scratch.data(), slot);
+          T* to = scratch->block[slot];
           weights = to;
           for (Index panel = first; panel < last; ++panel)
             pack_filters(group, chunk, panel,
@@ -209,7 +207,7 @@ class PositionPanels {
         }
         for (Index panel = 0; panel < count; ++panel)
           multiply(group, chunk, panel, positions_at(group, chunk, panel), first, last, weights,
-                   scratch->offset.in(scratch.data()), scratch->tile.of(scratch.data(), slot));
+                   scratch->offset.data(), scratch->tile[slot]);
       }
     });
   }
@@ -218,7 +216,7 @@ class PositionPanels {
     parallel_for(p.groups * position_blocks.count, threads, [&](Index task, int slot) {
       const Index group = task / position_blocks.count, block = task % position_blocks.count;
       const Index first = position_blocks.first(block), last = first + position_blocks.rows(block);
-      T* positions = scratch->block.of(scratch.data(), slot);
+      T* positions = scratch->block[slot];
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         const Index size = channels_of(chunk) * width;
         pack_positions(group, chunk, first, last, positions);
@@ -227,7 +225,7 @@ class PositionPanels {
           for (Index panel = first; panel < last; ++panel)
             multiply(group, chunk, panel, positions + (panel - first) * size, f,
                      f + filter_blocks.rows(filters), packed + packed_at(group, chunk, f),
-                     scratch->offset.in(scratch.data()), scratch->tile.of(scratch.data(), slot));
+                     scratch->offset.data(), scratch->tile[slot]);
         }
       }
     });

@@ -56,7 +56,7 @@ class InvertedResidualPass {
 
   void run(const T* packed, const T* x, const T* other, T* out) {
     const ScratchOf<Memory> scratch(*this);
-    Index* offset = scratch->offsets.in(scratch.data());
+    Index* offset = scratch->offsets.data();
     for (Index v = 1; v <= tile_vectors; ++v)
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
     const Operands all{packed, x, other, out, offset};
@@ -82,20 +82,17 @@ class InvertedResidualPass {
     const Index* offset;
   };
   struct Memory {
-    Reserved<Index> offsets;
-    ThreadReserved<T> hidden, middle;  // of a thread, or of an image with all of its chunks
-    ThreadReserved<T> sums, tile;
-    Memory(const InvertedResidualPass& m, Layout& layout) {
-      const bool layers = m.cut.by == By::layers;
-      const int owners = layers ? int(m.images) : m.threads;
-      const Index vectors = layers ? m.weights.hidden : W::chunk_vectors;
-      offsets = layout.array<Index>(tile_vectors * m.s.C);
-      hidden = layout.per_thread<T>(owners, checked_product(vectors, m.staged.size()));
-      middle = layout.per_thread<T>(owners, checked_product(vectors, m.middle_size));
-      sums = layout.per_thread<T>(m.cut.by == By::parts ? int(m.s.N * m.bands) : m.threads,
-                                  checked_product(m.weights.parts, m.sums_size));
-      tile = layout.per_thread<T>(m.threads, tile_size<T>);
-    }
+    const InvertedResidualPass& m;
+    Layout& layout;
+    bool layers = m.cut.by == By::layers;
+    int owners = layers ? int(m.images) : m.threads;  // images with all of their chunks, or threads
+    Index vectors = layers ? m.weights.hidden : W::chunk_vectors;
+    Reserved<Index> offsets{layout, tile_vectors * m.s.C};
+    ThreadReserved<T> hidden{layout, owners, checked_product(vectors, m.staged.size())};
+    ThreadReserved<T> middle{layout, owners, checked_product(vectors, m.middle_size)};
+    ThreadReserved<T> sums{layout, m.cut.by == By::parts ? int(m.s.N * m.bands) : m.threads,
+                           checked_product(m.weights.parts, m.sums_size)};
+    ThreadReserved<T> tile{layout, m.threads, tile_size<T>};
   };
   // What the tiles of a task share.
   struct Work {
@@ -120,7 +117,7 @@ class InvertedResidualPass {
   }
   void run_bands(const Operands& o, const ScratchOf<Memory>& scratch) const {
     parallel_for(s.N * bands, threads, [&](Index task, int slot) {
-      T* sums = scratch->sums.of(scratch.data(), slot);
+      T* sums = scratch->sums[slot];
       run_chunks(o, outputs_of(task), 0, weights.chunks, scratch, slot, sums);
       finish(o, outputs_of(task), sums);
     });
@@ -130,7 +127,7 @@ class InvertedResidualPass {
     parallel_for(s.N * bands * weights.parts, threads, [&](Index task, int slot) {
       const Index band = task / weights.parts, part = task % weights.parts;
       run_chunks(o, outputs_of(band), weights.first_chunk(part), weights.first_chunk(part + 1), scratch, slot,
-                 scratch->sums.of(scratch.data(), int(band)));
+                 scratch->sums[band]);
     });
     const Index block = round_up(ceil_div(band_rows * d.OW, threads), lanes),
                 blocks = ceil_div(band_rows * d.OW, block);
@@ -139,14 +136,14 @@ class InvertedResidualPass {
       Outputs some = outputs_of(band);
       some.first += from;
       some.last = std::min(some.last, some.first + block);
-      finish(o, some, scratch->sums.of(scratch.data(), int(band)) + from * some.width());
+      finish(o, some, scratch->sums[band] + from * some.width());
     });
   }
   // The sums of a band over chunks [first, last).
   void run_chunks(const Operands& o, const Outputs& outputs, Index first, Index last,
                   const ScratchOf<Memory>& scratch, int slot, T* sums) const {
-    T *hidden = scratch->hidden.of(scratch.data(), slot), *middle = scratch->middle.of(scratch.data(), slot);
-    Work work{scratch->tile.of(scratch.data(), slot)};
+    T *hidden = scratch->hidden[slot], *middle = scratch->middle[slot];
+    Work work{scratch->tile[slot]};
     const Index oh = outputs.first / d.OW, rows = (outputs.last - outputs.first) / d.OW;
     for (Index chunk = first; chunk < last; ++chunk) {
       work.ahead = chunk + 1 < last ? weights_after(o.packed, chunk, rows) : PrefetchAhead();
@@ -173,12 +170,12 @@ class InvertedResidualPass {
     const Index pairs = ceil_div(weights.hidden, tile_vectors);
     const Panels blocks(staged.rows, rows_of_block(count * pairs, staged.rows));
     parallel_for(count * pairs * blocks.count, threads, [&](Index task, int slot) {
-      Work work{scratch->tile.of(scratch.data(), slot)};
+      Work work{scratch->tile[slot]};
       const Index band = task % blocks.count, pair = task / blocks.count % pairs,
                   n = task / blocks.count / pairs, chunk = weights.chunk_of(pair * tile_vectors),
                   v = weights.first_vector(chunk), top = blocks.first(band);
       expand(work, o, first_image + n, chunk, pair * tile_vectors - v, -d.pad_top, top,
-             top + blocks.rows(band), scratch->hidden.of(scratch.data(), int(n)) + v * staged.size());
+             top + blocks.rows(band), scratch->hidden[n] + v * staged.size());
     });
   }
   void filter_images(const Operands& o, Index count, const ScratchOf<Memory>& scratch) const {
@@ -187,8 +184,8 @@ class InvertedResidualPass {
       const Index oh = blocks.first(task % blocks.count), v = task / blocks.count % weights.hidden,
                   n = task / blocks.count / weights.hidden, chunk = weights.chunk_of(v);
       filter(o.packed, chunk, v - weights.first_vector(chunk), blocks.rows(task % blocks.count),
-             scratch->hidden.of(scratch.data(), int(n)) + v * staged.size() + oh * d.stride_h * staged.pitch,
-             scratch->middle.of(scratch.data(), int(n)) + v * middle_size + oh * d.OW * lanes);
+             scratch->hidden[n] + v * staged.size() + oh * d.stride_h * staged.pitch,
+             scratch->middle[n] + v * middle_size + oh * d.OW * lanes);
     });
   }
   void project_images(const Operands& o, Index first_image, Index count,
@@ -196,13 +193,13 @@ class InvertedResidualPass {
     const Index tiles = ceil_div(weights.filters, tile_vectors), all = d.OH * d.OW;
     const Panels blocks(all, rows_of_block(count * tiles, ceil_div(all, max_rows)) * max_rows);
     parallel_for(count * tiles * blocks.count, threads, [&](Index task, int slot) {
-      Work work{scratch->tile.of(scratch.data(), slot)};
+      Work work{scratch->tile[slot]};
       const Index first = blocks.first(task % blocks.count), f = task / blocks.count % tiles * tile_vectors,
                   n = task / blocks.count / tiles;
       const Outputs outputs{first_image + n, first, first + blocks.rows(task % blocks.count), f,
                             std::min<Index>(f + tile_vectors, weights.filters)};
-      const T* middle = scratch->middle.of(scratch.data(), int(n)) + first * lanes;
-      T* sums = scratch->sums.of(scratch.data(), slot);
+      const T* middle = scratch->middle[n] + first * lanes;
+      T* sums = scratch->sums[slot];
       for (Index chunk = 0; chunk < weights.chunks; ++chunk)
         project(work, o.packed, chunk, outputs, middle + weights.first_vector(chunk) * middle_size, sums);
       finish(o, outputs, sums);

@@ -39,15 +39,14 @@ class DotProducts {
 
   void run(const WeightGradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
-    Index* offset = scratch->offset.in(scratch.data());
-    T* sums = scratch->sums.in(scratch.data());
+    Index* offset = scratch->offset.data();
+    T* sums = scratch->sums.data();
     g.pair_offsets(offset);
     const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
     parallel_for(parts * groups * filter_parts, threads, [&](Index task, int slot) {
       const Index at = task / filter_parts, group = at % groups, part = at / groups;
       const Range some = range_of(filters.count, task % filter_parts, filter_parts);
-      const Work work{scratch->staged.of(scratch.data(), slot), scratch->running.of(scratch.data(), slot),
-                      scratch->vectors.of(scratch.data(), slot), offset};
+      const Work work{scratch->staged[slot], scratch->running[slot], scratch->vectors[slot], offset};
       std::fill_n(work.staged + ones_at, ones_size, T(1));
       const Range own = range_of(blocks, part, parts);
       for (Index i = own.first; i < own.last; ++i) {
@@ -71,18 +70,14 @@ class DotProducts {
 
  private:
   struct Memory {
-    ThreadReserved<T> staged, running;
-    ThreadReserved<VectorAt> vectors;
-    Reserved<T> sums;
-    Reserved<Index> offset;
-    Memory(const DotProducts& m, Layout& layout) {
-      const WeightGradient<T>& g = m.g;
-      staged = layout.per_thread<T>(m.threads, m.ones_at + m.ones_size);
-      vectors = layout.per_thread<VectorAt>(m.threads, g.positions.rows * (g.positions.cols / S::size + 1));
-      running = layout.per_thread<T>(m.threads, m.sum_count * S::size);
-      sums = layout.array<T>(checked_product(m.parts, g.s.groups * m.sum_count));
-      offset = layout.array<Index>(g.C * g.taps);
-    }
+    const DotProducts& m;
+    Layout& layout;
+    ThreadReserved<T> staged{layout, m.threads, m.ones_at + m.ones_size};
+    ThreadReserved<VectorAt> vectors{layout, m.threads,
+                                     m.g.positions.rows * (m.g.positions.cols / S::size + 1)};
+    ThreadReserved<T> running{layout, m.threads, m.sum_count * S::size};
+    Reserved<T> sums{layout, checked_product(m.parts, m.g.s.groups* m.sum_count)};
+    Reserved<Index> offset{layout, m.g.C * m.g.taps};
   };
   struct Work {
     T *staged, *running;

@@ -52,10 +52,10 @@ class SharedPanelsPart {
     const ScratchOf<Memory> scratch(*this);
     for (Index i = blocks.first; i < blocks.last; ++i) {
       const PositionBlock block = g.block(i);
-      staged_positions(g, block, lanes, scratch->offset.in(scratch.data()));
+      staged_positions(g, block, lanes, scratch->offset.data());
       prepare(scratch, block, o);
       parallel_for(g.s.groups * runs * filter_parts, threads, [&](Index task, int slot) {
-        add_run(scratch->work(scratch.data(), slot), block, task, i > blocks.first, o);
+        add_run(scratch->work(slot), block, task, i > blocks.first, o);
       });
     }
   }
@@ -69,20 +69,16 @@ class SharedPanelsPart {
     T *line, *tile;
   };
   struct Memory {
-    Reserved<T> packed, staged;
-    Reserved<Index> offset;
-    ThreadReserved<T> line, tile;
-    Memory(const SharedPanelsPart& m, Layout& layout) {
-      const WeightGradient<T>& g = m.g;
-      packed = layout.array<T>(checked_product(g.s.F, g.positions.most_positions()));
-      staged = layout.array<T>(checked_product(g.s.groups * m.lane_blocks, m.staged_size));
-      offset = layout.array<Index>(g.positions.most_positions());
-      line = layout.per_thread<T>(m.threads, m.lanes * g.staging.pitch);
-      tile = layout.per_thread<T>(m.threads, (max_rows + 1) * m.row_size + m.lanes * size);
-    }
-    Work work(void* scratch, int slot) const {
-      return {packed.in(scratch), staged.in(scratch), offset.in(scratch), line.of(scratch, slot),
-              tile.of(scratch, slot)};
+    const SharedPanelsPart& m;
+    Layout& layout;
+    Reserved<T> packed{layout,
+                       checked_product(m.g.s.groups * m.own_filters(), m.g.positions.most_positions())};
+    Reserved<T> staged{layout, checked_product(m.g.s.groups * m.lane_blocks, m.staged_size)};
+    Reserved<Index> offset{layout, m.g.positions.most_positions()};
+    ThreadReserved<T> line{layout, m.threads, m.lanes * m.g.staging.pitch};
+    ThreadReserved<T> tile{layout, m.threads, (max_rows + 1) * m.row_size + m.lanes * size};
+    Work work(int slot) const {
+      return {packed.data(), staged.data(), offset.data(), line[slot], tile[slot]};
     }
   };
 
@@ -91,15 +87,20 @@ class SharedPanelsPart {
                const WeightGradientOperands<T>& o) const {
     const Index shared = filter_parts > 1 ? lane_blocks * block.images : 0;
     parallel_for(g.s.groups * (shared + own_panels), threads, [&](Index task, int slot) {
-      const Work work = scratch->work(scratch.data(), slot);
+      const Work work = scratch->work(slot);
       const Index group = task % g.s.groups, at = task / g.s.groups;
       if (at < shared) return stage(work, block, at % block.images, group, at / block.images, o.x);
-      const Index panel = part.panels.first + at - shared, f = panels.first(panel);
-      pack_filters(g, block, group, f, panels.rows(panel), o.dout,
-                   work.packed + (group * g.F + f) * block.positions());
+      const Index panel = part.panels.first + at - shared;
+      pack_filters(g, block, group, panels.first(panel), panels.rows(panel), o.dout,
+                   packed_panel(work, block.positions(), group, panel));
     });
   }
 
+  Index own_filters() const { return panels.first(part.panels.last) - panels.first(part.panels.first); }
+  T* packed_panel(const Work& work, Index positions, Index group, Index panel) const {
+    return work.packed +
+           (group * own_filters() + panels.first(panel) - panels.first(part.panels.first)) * positions;
+  }
   Index first_channel(Index lane_block) const { return (part.lane_blocks.first + lane_block) * lanes; }
   T* staged_block(const Work& work, Index group, Index lane_block) const {
     return work.staged + (group * lane_blocks + lane_block) * staged_size;
@@ -147,7 +148,7 @@ class SharedPanelsPart {
       target.step = step;
       target.add = add_to_it;
       const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T>(rows);
-      kernel(K, work.packed + f * K, rows, work.offset, source, target);
+      kernel(K, packed_panel(work, K, group, panel), rows, work.offset, source, target);
     };
     T* to = dw + (f * g.C + c0) * g.taps;
     if (g.taps == 1 && channels == lanes) return multiply(0, to, g.C, add);
@@ -232,20 +233,14 @@ class SharedPanels {
     std::size_t most = 0;
     for (Index i = 0; i < tasks; ++i)
       most = std::max(most, SharedPanelsPart<T>(g, weights_of(i), 1).scratch_bytes());
-    plan.scratch_bytes = at_once * most + sum_layout().bytes();
+    plan.scratch_bytes = at_once * most + ScratchArray<T>::bytes(checked_product(blocks.parts, result_size));
   }
 
  private:
-  Layout sum_layout() const {
-    Layout layout;
-    layout.array<T>(checked_product(g.positions.parts, result_size));
-    return layout;
-  }
-
   void run_in_parts(const WeightGradientOperands<T>& o) const {
     const PositionBlocks& positions = g.positions;
-    const Scratch scratch(sum_layout().bytes());
-    T* sums = static_cast<T*>(scratch.data());
+    const ScratchArray<T> memory(checked_product(positions.parts, result_size));
+    T* sums = memory.data();
     each_on_its_own(positions.parts * tasks, threads, [&](Index task) {
       const Index i = task / tasks;
       WeightGradientOperands<T> own = o;

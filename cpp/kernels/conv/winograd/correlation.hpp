@@ -37,13 +37,13 @@ class WinogradCorrelation {
   void pack(T* packed) const {
     if (packs_by_panel) return;
     Layout layout;
-    const auto taps_memory = layout.per_thread<T>(sizes.threads, filter_taps<T>(sizes.tile.taps()));
-    const Scratch scratch(layout.bytes());
+    const ThreadReserved<T> taps(layout, sizes.threads, filter_taps<T>(sizes.tile.taps()));
+    const LayoutMemory memory(layout);
     parallel_for(sizes.panels * sizes.vectors * sizes.channel_blocks, sizes.threads,
                  [&](Index task, int slot) {
                    const Index q = task % sizes.channel_blocks, part = task / sizes.channel_blocks;
                    sizes.tile.transform_filters(
-                       p, part * lanes, q * lanes, taps_memory.of(scratch.data(), slot),
+                       p, part * lanes, q * lanes, taps[slot],
                        packed + part / sizes.vectors * panel_size + part % sizes.vectors * lanes, sizes.width,
                        sizes.filter_stride);
                  });
@@ -58,9 +58,7 @@ class WinogradCorrelation {
              {"filters", sizes.width},
              {"input transformed whole", whole},
              {"tasks of the products", whole ? sizes.panels * groups * point_groups : blocks()}});
-    Layout layout;
-    whole ? void(WholeMemory(*this, layout)) : void(BlockMemory(*this, layout));
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = whole ? bytes_of<WholeMemory>(*this) : bytes_of<BlockMemory>(*this);
   }
 
  private:
@@ -103,15 +101,13 @@ class WinogradCorrelation {
   }
 
   struct BlockMemory {
-    ThreadReserved<T> staged, values, products;
-    ThreadReserved<Index> places;
-    BlockMemory(const WinogradCorrelation& m, Layout& layout) {
-      const auto& s = m.sizes;
-      staged = layout.per_thread<T>(s.threads, s.staged_size);
-      places = layout.per_thread<Index>(s.threads, m.block);
-      values = layout.per_thread<T>(s.threads, s.tile.points() * s.value_stride(m.block));
-      products = layout.per_thread<T>(s.threads, s.tile.points() * s.product_stride(m.block));
-    }
+    const WinogradCorrelation& m;
+    Layout& layout;
+    const WinogradSizes<T>& s = m.sizes;
+    ThreadReserved<T> staged{layout, s.threads, s.staged_size};
+    ThreadReserved<Index> places{layout, s.threads, m.block};
+    ThreadReserved<T> values{layout, s.threads, s.tile.points() * s.value_stride(m.block)};
+    ThreadReserved<T> products{layout, s.threads, m.product_size()};
   };
 
   // Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
@@ -121,11 +117,11 @@ class WinogradCorrelation {
     const Index count = blocks();
     parallel_for(count, sizes.threads, [&](Index task, int slot) {
       const auto [begin, end] = range_of(sizes.grid.count, task, count);
-      T* values = scratch->values.of(scratch.data(), slot);
-      T* products = scratch->products.of(scratch.data(), slot);
+      T* values = scratch->values[slot];
+      T* products = scratch->products[slot];
       for (Index q = 0; q < sizes.channel_blocks; ++q)
-        sizes.transform(begin, end, block, q, begin, end, scratch->staged.of(scratch.data(), slot), values,
-                        block, scratch->places.of(scratch.data(), slot));
+        sizes.transform(begin, end, block, q, begin, end, scratch->staged[slot], values, block,
+                        scratch->places[slot]);
       for (Index panel = 0; panel < sizes.panels; ++panel) {
         sizes.multiply(begin, end, 0, sizes.channel_blocks, sizes.all_points(), values, block,
                        packed + panel * panel_size, sizes.filter_stride, products, block);
@@ -147,22 +143,19 @@ class WinogradCorrelation {
   Index product_size() const { return sizes.tile.points() * sizes.product_stride(block); }  // of a block
 
   struct WholeMemory {
-    ThreadReserved<T> filters, taps, staged, products;
-    Reserved<T> values, all_products;
-    ThreadReserved<Index> places;
-    WholeMemory(const WinogradCorrelation& m, Layout& layout) {
-      const auto& s = m.sizes;
-      const Index tiles = s.grid.count;
-      const bool in_tasks = m.point_groups == 1;  // outputs are written where products are made
-      filters = layout.per_thread<T>(s.threads, m.packs_by_panel ? s.tile.filters() * m.panel_stride() : 0);
-      taps = layout.per_thread<T>(s.threads, m.packs_by_panel ? filter_taps<T>(s.tile.taps()) : 0);
-      staged = layout.per_thread<T>(s.threads, s.staged_size);
-      places = layout.per_thread<Index>(s.threads, tiles);
-      values = layout.array<T>(checked_product(s.tile.points(), s.value_stride(tiles)));
-      products = layout.per_thread<T>(s.threads, in_tasks ? m.product_size() : 0);
-      all_products = layout.array<T>(
-          in_tasks ? 0 : checked_product(checked_product(s.panels, m.blocks()), m.product_size()));
-    }
+    const WinogradCorrelation& m;
+    Layout& layout;
+    const WinogradSizes<T>& s = m.sizes;
+    Index tiles = s.grid.count;
+    bool in_tasks = m.point_groups == 1;  // outputs are written where products are made
+    ThreadReserved<T> filters{layout, s.threads, m.packs_by_panel ? s.tile.filters() * m.panel_stride() : 0};
+    ThreadReserved<T> taps{layout, s.threads, m.packs_by_panel ? filter_taps<T>(s.tile.taps()) : 0};
+    ThreadReserved<T> staged{layout, s.threads, s.staged_size};
+    ThreadReserved<Index> places{layout, s.threads, tiles};
+    Reserved<T> values{layout, checked_product(s.tile.points(), s.value_stride(tiles))};
+    ThreadReserved<T> products{layout, s.threads, in_tasks ? m.product_size() : 0};
+    Reserved<T> all_products{
+        layout, in_tasks ? 0 : checked_product(checked_product(s.panels, m.blocks()), m.product_size())};
   };
   Index panel_stride() const { return chunk_of_channels() * lanes * sizes.width + lanes; }
 
@@ -170,11 +163,11 @@ class WinogradCorrelation {
   // some of the points alone, outputs are written in a loop of their own.
   void run_whole(const T* packed) const {
     const ScratchOf<WholeMemory> scratch(*this);
-    T* values = scratch->values.in(scratch.data());
+    T* values = scratch->values.data();
     transform_input(scratch);
     if (packs_by_panel) return pack_and_multiply(scratch);
     const auto products_at = [&](Index panel, Index b) {
-      return scratch->all_products.in(scratch.data()) + (panel * blocks() + b) * product_size();
+      return scratch->all_products.data() + (panel * blocks() + b) * product_size();
     };
     parallel_for(sizes.panels * groups * point_groups, sizes.threads, [&](Index task, int slot) {
       const Index part = task % point_groups, group = task / point_groups % groups,
@@ -182,7 +175,7 @@ class WinogradCorrelation {
       const Index last = std::min(blocks(), (group + 1) * blocks_of_group);
       for (Index b = group * blocks_of_group; b < last; ++b) {
         const Index begin = b * block, end = std::min(sizes.grid.count, begin + block);
-        T* products = point_groups > 1 ? products_at(panel, b) : scratch->products.of(scratch.data(), slot);
+        T* products = point_groups > 1 ? products_at(panel, b) : scratch->products[slot];
         sizes.multiply(begin, end, 0, sizes.channel_blocks, range_of(sizes.tile.points(), part, point_groups),
                        values + begin * sizes.channels, sizes.grid.count, packed + panel * panel_size,
                        sizes.filter_stride, products, block);
@@ -207,23 +200,21 @@ class WinogradCorrelation {
     const Index ranges = splits_for(sizes.channel_blocks, ceil_div(count, least_tiles), sizes.threads);
     parallel_for(sizes.channel_blocks * ranges, sizes.threads, [&](Index task, int slot) {
       const Range own = range_of(count, task % ranges, ranges);
-      sizes.transform(0, count, block, task / ranges, own.first, own.last,
-                      scratch->staged.of(scratch.data(), slot), scratch->values.in(scratch.data()), count,
-                      scratch->places.of(scratch.data(), slot));
+      sizes.transform(0, count, block, task / ranges, own.first, own.last, scratch->staged[slot],
+                      scratch->values.data(), count, scratch->places[slot]);
     });
   }
 
   // Every thread takes panels of filters, whose transforms never leave its cache.
   void pack_and_multiply(const ScratchOf<WholeMemory>& scratch) const {
     const Index count = sizes.grid.count, chunk = chunk_of_channels();
-    const T* values = scratch->values.in(scratch.data());
+    const T* values = scratch->values.data();
     parallel_for(sizes.panels, sizes.threads, [&](Index panel, int slot) {
-      T* own = scratch->filters.of(scratch.data(), slot);
-      T* products = scratch->products.of(scratch.data(), slot);
+      T* own = scratch->filters[slot];
+      T* products = scratch->products[slot];
       for (Index first = 0; first < sizes.channel_blocks; first += chunk) {
         const Index last = std::min(sizes.channel_blocks, first + chunk);
-        transform_panel(panel, first, last, scratch->taps.of(scratch.data(), slot),
-                        own - first * lanes * sizes.width);
+        transform_panel(panel, first, last, scratch->taps[slot], own - first * lanes * sizes.width);
         for (Index begin = 0; begin < count; begin += block) {
           const Index end = std::min(count, begin + block);
           sizes.multiply(begin, end, first, last, sizes.all_points(), values + begin * sizes.channels, count,

@@ -22,25 +22,20 @@ namespace cnnlib::CNNLIB_ISA {
 // Transforms that all threads make and then read.
 template <class T>
 struct SharedTiles {
-  Reserved<T> x, y;
-  ThreadReserved<T> staged;
-  Reserved<Index> offset;
+  const GradientSizes<T>& sizes;
+  Index room;
+  Layout& layout;
+  Reserved<T> x{layout, sizes.x_size(room)}, y{layout, sizes.y_size(room)};
+  ThreadReserved<T> staged{layout, sizes.threads, sizes.staged_size};
+  Reserved<Index> offset{layout, 2 * room};
 
-  SharedTiles(const GradientSizes<T>& sizes, Index room, Layout& layout) {
-    x = layout.array<T>(sizes.x_size(room));
-    y = layout.array<T>(sizes.y_size(room));
-    staged = layout.per_thread<T>(sizes.threads, sizes.staged_size);
-    offset = layout.array<Index>(2 * room);
-  }
-
-  TransformedTiles<T> tiles(Index room, void* scratch) const {
-    fill_offsets(offset.in(scratch), room, Simd<T>::size);
-    fill_offsets(offset.in(scratch) + room, room, tile_lanes<T>);
-    return {room, x.in(scratch), y.in(scratch), offset.in(scratch)};
+  TransformedTiles<T> tiles() const {
+    fill_offsets(offset.data(), room, Simd<T>::size);
+    fill_offsets(offset.data() + room, room, tile_lanes<T>);
+    return {room, x.data(), y.data(), offset.data()};
   }
   // Tasks are blocks of channels and of filters, cut into ranges of tiles where these are too few.
-  void transform(const GradientSizes<T>& sizes, Index begin, Index end, const TransformedTiles<T>& to,
-                 void* scratch) const {
+  void transform(Index begin, Index end, const TransformedTiles<T>& to) const {
     constexpr Index least_tiles = 8;
     const Index blocks = sizes.x_blocks + sizes.filter_blocks, count = end - begin;
     // Blocks of channels and of filters take unlike times, so that a thread needs a few tasks.
@@ -48,7 +43,7 @@ struct SharedTiles {
                 ranges = splits_for(blocks, most, 4 * sizes.threads);
     parallel_for(blocks * ranges, sizes.threads, [&](Index task, int slot) {
       const Range own = range_of(count, task % ranges, ranges);
-      sizes.transform(task / ranges, begin + own.first, begin + own.last, staged.of(scratch, slot),
+      sizes.transform(task / ranges, begin + own.first, begin + own.last, staged[slot],
                       to.from(own.first, sizes.filters));
     });
   }
@@ -62,11 +57,11 @@ class GradientByPoints {
 
   void run() const {
     const ScratchOf<Memory> scratch(*this);
-    const TransformedTiles<T> tiles = scratch->shared.tiles(chunk, scratch.data());
-    T* sums = scratch->sums.in(scratch.data());
+    const TransformedTiles<T> tiles = scratch->shared.tiles();
+    T* sums = scratch->sums.data();
     for (Index begin = 0; begin < sizes.grid.count; begin += chunk) {
       const Index end = std::min(sizes.grid.count, begin + chunk);
-      scratch->shared.transform(sizes, begin, end, tiles, scratch.data());
+      scratch->shared.transform(begin, end, tiles);
       // The filters of many points are the last ones, and begin.
       parallel_for(sizes.tile.filters() * sizes.panels * row_parts, sizes.threads, [&](Index task, int) {
         const Index at = task / row_parts;
@@ -82,10 +77,10 @@ class GradientByPoints {
 
  private:
   struct Memory {
-    SharedTiles<T> shared;
-    Reserved<T> sums;
-    Memory(const GradientByPoints& m, Layout& layout)
-        : shared(m.sizes, m.chunk, layout), sums(layout.array<T>(m.sizes.sum_size())) {}
+    const GradientByPoints& m;
+    Layout& layout;
+    SharedTiles<T> shared{m.sizes, m.chunk, layout};
+    Reserved<T> sums{layout, m.sizes.sum_size()};
   };
 
   // The products of all points with one filter point, for one panel of channels and filters [f, f + rows).
@@ -128,16 +123,15 @@ class GradientByParts {
 
   void run() const {
     const ScratchOf<Memory> scratch(*this);
-    T* sums = scratch->sums.in(scratch.data());
-    Index* offset = scratch->offset.in(scratch.data());
+    T* sums = scratch->sums.data();
+    Index* offset = scratch->offset.data();
     fill_offsets(offset, chunk, Simd<T>::size);
     parallel_for(parts * panel_parts * filter_parts, sizes.threads, [&](Index task, int slot) {
-      const TransformedTiles<T> tiles{chunk, scratch->x.of(scratch.data(), slot),
-                                      scratch->y.of(scratch.data(), slot), offset};
+      const TransformedTiles<T> tiles{chunk, scratch->x[slot], scratch->y[slot], offset};
       const Index part = task / filter_parts / panel_parts;
       const Block block{range_of(sizes.panels, task / filter_parts % panel_parts, panel_parts),
                         range_of(sizes.filter_blocks, task % filter_parts, filter_parts)};
-      add_part(part, block, tiles, scratch->staged.of(scratch.data(), slot), sums + part * sizes.sum_size());
+      add_part(part, block, tiles, scratch->staged[slot], sums + part * sizes.sum_size());
     });
     sizes.finish(sums, parts);
   }
@@ -146,16 +140,13 @@ class GradientByParts {
 
  private:
   struct Memory {
-    ThreadReserved<T> x, y, staged;
-    Reserved<T> sums;
-    Reserved<Index> offset;
-    Memory(const GradientByParts& m, Layout& layout) {
-      x = layout.per_thread<T>(m.sizes.threads, m.sizes.x_size(m.chunk));
-      y = layout.per_thread<T>(m.sizes.threads, m.sizes.y_size(m.chunk));
-      staged = layout.per_thread<T>(m.sizes.threads, m.sizes.staged_size);
-      sums = layout.array<T>(checked_product(m.parts, m.sizes.sum_size()));
-      offset = layout.array<Index>(m.chunk);
-    }
+    const GradientByParts& m;
+    Layout& layout;
+    ThreadReserved<T> x{layout, m.sizes.threads, m.sizes.x_size(m.chunk)};
+    ThreadReserved<T> y{layout, m.sizes.threads, m.sizes.y_size(m.chunk)};
+    ThreadReserved<T> staged{layout, m.sizes.threads, m.sizes.staged_size};
+    Reserved<T> sums{layout, checked_product(m.parts, m.sizes.sum_size())};
+    Reserved<Index> offset{layout, m.chunk};
   };
 
   struct Block {            // of the result
@@ -198,11 +189,11 @@ class GradientByChannels {
 
   void run() const {
     const ScratchOf<Memory> scratch(*this);
-    const TransformedTiles<T> tiles = scratch->shared.tiles(sizes.grid.count, scratch.data());
-    scratch->shared.transform(sizes, 0, sizes.grid.count, tiles, scratch.data());
+    const TransformedTiles<T> tiles = scratch->shared.tiles();
+    scratch->shared.transform(0, sizes.grid.count, tiles);
     const Index row_blocks = ceil_div(sizes.s.F, rows);
     parallel_for(sizes.panels * row_blocks, sizes.threads, [&](Index task, int slot) {
-      write_block(tiles, task / row_blocks, task % row_blocks * rows, scratch->sums.of(scratch.data(), slot));
+      write_block(tiles, task / row_blocks, task % row_blocks * rows, scratch->sums[slot]);
     });
   }
 
@@ -210,11 +201,10 @@ class GradientByChannels {
 
  private:
   struct Memory {
-    SharedTiles<T> shared;
-    ThreadReserved<T> sums;
-    Memory(const GradientByChannels& m, Layout& layout)
-        : shared(m.sizes, m.sizes.grid.count, layout),
-          sums(layout.per_thread<T>(m.sizes.threads, m.sizes.tile.filters() * m.filter_step)) {}
+    const GradientByChannels& m;
+    Layout& layout;
+    SharedTiles<T> shared{m.sizes, m.sizes.grid.count, layout};
+    ThreadReserved<T> sums{layout, m.sizes.threads, m.sizes.tile.filters() * m.filter_step};
   };
 
   // dw of a panel of channels and a block of filters from `first` on.

@@ -45,15 +45,14 @@ class RowCorrelation {
 
   void run(const T* packed) const {
     const ScratchOf<Memory> scratch(*this);
-    Index* offset = scratch->offset.in(scratch.data());
+    Index* offset = scratch->offset.data();
     tiles.term_offsets(offset);
     parallel_for(s.N * s.groups * tiles.bands, threads, [&](Index task, int slot) {
       const Index image = task / tiles.bands, group = image % s.groups;
-      T* values = scratch->values.of(scratch.data(), slot);
-      tiles.transform(o.in + image * tiles.C * s.H * s.W, task % tiles.bands,
-                      scratch->line.of(scratch.data(), slot), values);
-      const Work work{values, offset, packed + group * group_size(),
-                      scratch->products.of(scratch.data(), slot), scratch->line.of(scratch.data(), slot)};
+      T* values = scratch->values[slot];
+      tiles.transform(o.in + image * tiles.C * s.H * s.W, task % tiles.bands, scratch->line[slot], values);
+      const Work work{values, offset, packed + group * group_size(), scratch->products[slot],
+                      scratch->line[slot]};
       multiply_band(work, task % tiles.bands, o.epilogue.from(group * tiles.F),
                     o.out + image * tiles.F * s.OH * s.OW);
     });
@@ -68,15 +67,12 @@ class RowCorrelation {
 
  private:
   struct Memory {
-    Reserved<Index> offset;
-    ThreadReserved<T> values, products, line;
-    Memory(const RowCorrelation& m, Layout& layout) {
-      const RowTiles<T>& t = m.tiles;
-      offset = layout.array<Index>(t.terms);
-      values = layout.per_thread<T>(m.threads, t.values());
-      products = layout.per_thread<T>(m.threads, t.tile.points * tile_size<T>);
-      line = layout.per_thread<T>(m.threads, std::max(max_rows * row_outs * block, t.line()));
-    }
+    const RowCorrelation& m;
+    Layout& layout;
+    Reserved<Index> offset{layout, m.tiles.terms};
+    ThreadReserved<T> values{layout, m.threads, m.tiles.values()};
+    ThreadReserved<T> products{layout, m.threads, m.tiles.tile.points * tile_size<T>};
+    ThreadReserved<T> line{layout, m.threads, std::max(max_rows * row_outs * block, m.tiles.line())};
   };
   struct Work {
     const T* values;

@@ -36,9 +36,9 @@ class RowGradient {
 
   void run(const WeightGradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
-    T* sums = scratch->sums.in(scratch.data());
-    Index* offset = scratch->offset.in(scratch.data());
-    VectorAt* vectors = scratch->vectors.in(scratch.data());
+    T* sums = scratch->sums.data();
+    Index* offset = scratch->offset.data();
+    VectorAt* vectors = scratch->vectors.data();
     tiles.term_offsets(offset);
     for (Index i = 0; i < most_vectors_of_band(); ++i) vectors[i] = {i * lanes, i * lanes};
     const Index bands = s.N * tiles.bands;
@@ -47,12 +47,8 @@ class RowGradient {
       const Index group = at % s.groups, part = at / s.groups;
       const Range blocks = range_of(filters.count, filter_part, filter_parts),
                   own = range_of(bands, part, parts);
-      const Work work{offset,
-                      vectors,
-                      scratch->x.of(scratch.data(), slot),
-                      scratch->y.of(scratch.data(), slot),
-                      scratch->line.of(scratch.data(), slot),
-                      scratch->running.of(scratch.data(), slot)};
+      const Work work{
+          offset, vectors, scratch->x[slot], scratch->y[slot], scratch->line[slot], scratch->running[slot]};
       const Index first_sum = sums_before(blocks.first), sum_end = sums_before(blocks.last);
       std::fill(work.running + first_sum * lanes, work.running + sum_end * lanes, T(0));
       for (Index i = own.first; i < own.last; ++i)
@@ -79,21 +75,16 @@ class RowGradient {
 
  private:
   struct Memory {
-    Reserved<Index> offset;
-    Reserved<VectorAt> vectors;
-    Reserved<T> sums;
-    ThreadReserved<T> x, y, line, running;
-    Memory(const RowGradient& m, Layout& layout) {
-      const RowTiles<T>& t = m.tiles;
-      const Index vectors_of_band = m.most_vectors_of_band();
-      offset = layout.array<Index>(t.terms);
-      vectors = layout.array<VectorAt>(vectors_of_band);
-      sums = layout.array<T>(checked_product(m.parts, m.s.groups * m.sum_count));
-      x = layout.per_thread<T>(m.threads, t.values());
-      y = layout.per_thread<T>(m.threads, dot_block * t.tile.points * m.y_step());
-      line = layout.per_thread<T>(m.threads, std::max(vectors_of_band * row_outs * lanes, t.line()));
-      running = layout.per_thread<T>(m.threads, checked_product(m.sum_count, lanes));
-    }
+    const RowGradient& m;
+    Layout& layout;
+    Reserved<Index> offset{layout, m.tiles.terms};
+    Reserved<VectorAt> vectors{layout, m.most_vectors_of_band()};
+    Reserved<T> sums{layout, checked_product(m.parts, m.s.groups* m.sum_count)};
+    ThreadReserved<T> x{layout, m.threads, m.tiles.values()};
+    ThreadReserved<T> y{layout, m.threads, dot_block * m.tiles.tile.points * m.y_step()};
+    ThreadReserved<T> line{layout, m.threads,
+                           std::max(m.most_vectors_of_band() * row_outs * lanes, m.tiles.line())};
+    ThreadReserved<T> running{layout, m.threads, checked_product(m.sum_count, lanes)};
   };
   struct Work {
     const Index* offset;
