@@ -56,8 +56,7 @@ struct ChannelParts {
     const Index wanted = ceil_div(2 * PlaneGrid::tasks_per_thread * threads, parts);
     const Index most = std::max<Index>(1, s.N * s.C * s.S / (parts * task_values));
     const Index blocks = std::clamp<Index>(std::min(wanted, most), 1, s.C);
-    parallel_for(parts * blocks, threads, [&](Index task, int) {
-      const Index part = task / blocks, block = task % blocks;
+    parallel_grid({parts, blocks}, threads, [&](Index part, Index block, int) {
       const Range channels = range_of(s.C, block, blocks), own = range_of(units, part, parts);
       Sums* to = partial + part * s.C;
       std::fill(to + channels.first, to + channels.last, Sums{});

@@ -216,8 +216,7 @@ std::size_t product_by_chunks(const MatrixProduct<T>& p) {
   const LayoutMemory memory(layout);
   T* parts = part_memory.data();  // [chunk][M][N]
   columns.fill_offsets();
-  parallel_for(p.chunks() * groups, threads, [&](Index task, int slot) {
-    const Index chunk = task / groups, group = task % groups;
+  parallel_grid({p.chunks(), groups}, threads, [&](Index chunk, Index group, int slot) {
     T* packed_a = a_memory[slot];
     pack_a(p, 0, p.M, chunk, packed_a);
     const Range own = range_of(p.panels(), group, groups);

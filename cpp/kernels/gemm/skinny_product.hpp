@@ -83,9 +83,8 @@ std::size_t skinny_product_by_rows(const MatrixProduct<T>& p) {
   constexpr int few = 4, many = M == 1 ? 16 : few;
   const auto multiply = p.b.row * Index(sizeof(T)) <= short_row_bytes ? &multiply_rows_of_b<T, M, many>
                                                                       : &multiply_rows_of_b<T, M, few>;
-  parallel_for(p.chunks() * strips, threads, [&](Index task, int) {
-    const Index chunk = task / strips, first = task % strips * columns;
-    multiply(p, chunk, first, std::min(first + columns, p.N), parts + chunk * M * p.N);
+  parallel_grid({p.chunks(), strips}, threads, [&](Index chunk, Index strip, int) {
+    multiply(p, chunk, strip * columns, std::min((strip + 1) * columns, p.N), parts + chunk * M * p.N);
   });
   add_chunks(p, parts);
   return layout.bytes();

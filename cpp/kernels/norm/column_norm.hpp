@@ -23,8 +23,8 @@ void column_sums(Index N, Index C, const Row& row, const Run& run, TwoSums* part
   constexpr int vectors = InstructionSet::registers / 4;  // two sums of each take half of the registers
   constexpr Index width = vectors * S::size;
   const Index parts = column_parts(N), runs = ceil_div(N, column_run), blocks = ceil_div(C, width);
-  parallel_for(parts * blocks, threads_for(2.0 * double(N) * double(C)), [&](Index task, int) {
-    const Index part = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
+  parallel_grid({parts, blocks}, threads_for(2.0 * double(N) * double(C)), [&](Index part, Index block, int) {
+    const Index c = block * width, count = std::min(width, C - c);
     TwoSums* total = partial + part * C + c;
     std::fill_n(total, count, TwoSums{});
     const Range own = range_of(runs, part, parts);

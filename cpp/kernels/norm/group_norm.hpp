@@ -38,8 +38,8 @@ struct GroupGradient {
     const bool prefetches = prefetches_rows<T>(s.channels * s.S, s.rows * s.channels * s.S);
     const Index grain = std::clamp<Index>(sum_grain * parts / (N * s.channels * s.S), 1, groups);
     const Index blocks = ceil_div(groups, grain);
-    parallel_for(parts * blocks, tasks.threads, [=](Index task, int) {
-      const Index part = task / blocks, first = task % blocks * grain, last = std::min(groups, first + grain);
+    parallel_grid({parts, blocks}, tasks.threads, [=](Index part, Index block, int) {
+      const Index first = block * grain, last = std::min(groups, first + grain);
       const Range images = range_of(N, part, parts);
       for (Index n = images.first; n < images.last; ++n)
         for (Index group = first; group < last; ++group)
@@ -65,8 +65,8 @@ struct GroupGradient {
 
   void run_cut(const RowTasks& tasks, TwoSums* sums, NormGradient<T>* gradient, TwoSums* partial) const {
     const Index blocks = plane_parts.count;
-    parallel_for(N * s.C * blocks, tasks.threads, [=](Index i, int) {
-      sums[i] = sums_of(i / blocks / s.channels, i / blocks % s.channels, i % blocks);
+    parallel_grid({s.rows, s.channels, blocks}, tasks.threads, [=](Index r, Index k, Index i, int) {
+      sums[(r * s.channels + k) * blocks + i] = sums_of(r, k, i);
     });
     for (Index part = 0; part < parts; ++part) {
       const Range images = range_of(N, part, parts);

@@ -60,10 +60,10 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
     return gradient_sums(dout + at, x + at, mean[n], 1, count, count, TimesGamma<T>{gamma + first});
   };
   if (cut)
-    parallel_for(N * row_parts.count, threads,
-                 [=](Index k, int) { partial[k] = sums_of(k / row_parts.count, k % row_parts.count); });
-  parallel_for(parts * blocks, threads, [&](Index task, int slot) {
-    const Index part = task / blocks, j = task % blocks * block, width = std::min(block, D - j);
+    parallel_grid({N, row_parts.count}, threads,
+                  [=](Index n, Index i, int) { partial[n * row_parts.count + i] = sums_of(n, i); });
+  parallel_grid({parts, blocks}, threads, [&](Index part, Index columns, int slot) {
+    const Index j = columns * block, width = std::min(block, D - j);
     T *run_gamma = run_memory[slot], *run_beta = run_gamma + width;
     TwoSums* total = totals + part * D + j;
     std::fill_n(total, width, TwoSums{});

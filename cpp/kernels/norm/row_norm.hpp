@@ -60,8 +60,8 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
     });
   const ScratchArray<Deviations> memory(s.rows * parts.count);
   Deviations* partial = memory.data();
-  parallel_for(s.rows * parts.count, tasks.threads,
-               [=](Index k, int) { partial[k] = deviations(k / parts.count, k % parts.count); });
+  parallel_grid({s.rows, parts.count}, tasks.threads,
+                [=](Index r, Index i, int) { partial[r * parts.count + i] = deviations(r, i); });
   for (Index r = 0; r < s.rows; ++r) finish(r, [=](Index i) { return partial[r * parts.count + i]; });
   each_norm_block(s, layer, normalize);
 }

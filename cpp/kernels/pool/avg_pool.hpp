@@ -153,9 +153,8 @@ void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
     });
   const ScratchArray<double> scratch(planes * parts.count);
   double* const sums = scratch.data();
-  parallel_for(planes * parts.count, threads_for(all * double(planes)), [=](Index k, int) {
-    const Index plane = k / parts.count, i = k % parts.count;
-    sums[k] = sum(x + plane * size + parts.first(i), parts.values(i));
+  parallel_grid({planes, parts.count}, threads_for(all * double(planes)), [=](Index plane, Index i, int) {
+    sums[plane * parts.count + i] = sum(x + plane * size + parts.first(i), parts.values(i));
   });
   for (Index plane = 0; plane < planes; ++plane) {
     double total = 0;

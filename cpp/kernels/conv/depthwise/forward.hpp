@@ -27,17 +27,17 @@ class DepthwiseForwardPass {
     const ScratchOf<Memory> scratch(*this);
     staged.set_pixel_offsets(scratch->pixels.data());
     scratch->first_use.reset();
-    parallel_for(ceil_div(s.N, images) * stencil.tasks * bands, threads, [&](Index task, int slot) {
+    const auto run_task = [&](Index some, Index task, Index band, int slot) {
       if (scratch->first_use(slot))  // the halo stays zero
         std::fill_n(scratch->staged[slot], staged.size(), T(0));
       const Work work{scratch->staged[slot] + staged.margin, scratch->out[slot], scratch->weights[slot]};
-      const Range groups = stencil.groups_of(task / bands % stencil.tasks);
+      const Range groups = stencil.groups_of(task);
       gather_weights(work, groups, o);
-      const Index first = task / bands / stencil.tasks * images;
-      for (Index n = first; n < std::min(first + images, s.N); ++n)
+      for (Index n = some * images; n < std::min((some + 1) * images, s.N); ++n)
         for (Index group = groups.first; group < groups.last; ++group)
-          correlate(work, n, group, task % bands, work.weights + (group - groups.first) * group_weights, o);
-    });
+          correlate(work, n, group, band, work.weights + (group - groups.first) * group_weights, o);
+    };
+    parallel_grid({ceil_div(s.N, images), stencil.tasks, bands}, threads, run_task);
   }
 
   void describe(ConvPlan& plan) const {

@@ -33,14 +33,12 @@ class DepthwiseGradientPass {
     const ScratchOf<Memory> scratch(*this);
     prepare(scratch);
     double* totals = scratch->totals.data();
-    parallel_for(parts * stencil.tasks, threads, [&](Index task, int slot) {
+    parallel_grid({parts, stencil.tasks}, threads, [&](Index part, Index task, int slot) {
       if (scratch->first_use(slot)) {
         if (with_sums) std::fill_n(scratch->x[slot], x_staged.size(), T(0));
         std::fill_n(scratch->dout[slot], stencil.multiplier * dout_size, T(0));
       }
-      const Index part = task / stencil.tasks;
-      Worker(*this, scratch, slot, o)
-          .run(part, stencil.groups_of(task % stencil.tasks), totals + part * total_size);
+      Worker(*this, scratch, slot, o).run(part, stencil.groups_of(task), totals + part * total_size);
     });
     if (with_sums) finish(totals, o);
   }

@@ -68,8 +68,8 @@ class DepthwisePlaneGradients {
   void run(const DepthwiseGradients<T>& o) {
     const ScratchOf<Memory> scratch(*this);
     double* totals = scratch->totals.data();
-    parallel_for(parts * groups, threads, [&](Index task, int slot) {
-      const Index part = task / groups, first = task % groups * channels;
+    parallel_grid({parts, groups}, threads, [&](Index part, Index group, int slot) {
+      const Index first = group * channels;
       run_task(range_of(s.N, part, parts), first, std::min(channels, s.C - first), scratch->sums[slot],
                totals + part * s.C * sums_of_channel, o);
     });

@@ -107,11 +107,11 @@ class FilterLanes {
     Layout layout;
     const ThreadReserved<T> turned(layout, threads, turned_size);
     const LayoutMemory memory(layout);
-    parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
-      const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
-      const Index group = task / chunks / panels.count;
-      pack_panel_of(group, chunk, panel, turned[slot], packed + packed_at(group, chunk, panel));
-    });
+    // A part's panels in a run.
+    parallel_grid({p.groups, panels.count, chunks}, threads,
+                  [&](Index group, Index panel, Index chunk, int slot) {
+                    pack_panel_of(group, chunk, panel, turned[slot], packed + packed_at(group, chunk, panel));
+                  });
   }
 
   void run(const T* packed) const {
@@ -318,11 +318,8 @@ class FilterLanes {
   // Every thread takes blocks, or parts of the filters for them; all weights are packed.
   void run_by_block(const Index* offset, const T* packed) const {
     const ScratchOf<BlockMemory> scratch(*this);
-    parallel_for(p.N * p.groups * blocks * filter_parts, threads, [&](Index task, int slot) {
-      const Index part = task % filter_parts;
-      // Images outside, groups inside.
-      const Index at = task / filter_parts, group = at / blocks % p.groups, image = at / blocks / p.groups;
-      const Block block = block_of(group, image, at % blocks, scratch->staged[slot]);
+    const auto multiply_block = [&](Index image, Index group, Index at, Index part, int slot) {
+      const Block block = block_of(group, image, at, scratch->staged[slot]);
       const Range own = range_of(panels.count, part, filter_parts);
       const Index first = own.first * chunks, last = own.last * chunks;
       for (Index i = first; i < last; ++i) {
@@ -336,7 +333,8 @@ class FilterLanes {
                   input.scattered() && i < first + chunks, ahead},
                  offset, scratch->sum[slot]);
       }
-    });
+    };
+    parallel_grid({p.N, p.groups, blocks, filter_parts}, threads, multiply_block);
   }
 
   struct PanelMemory {
@@ -361,9 +359,9 @@ class FilterLanes {
                            scratch->staged.data() + task * input.size());
     });
     const Index tasks = ceil_div(panels.count, panels_at_once);
-    parallel_for(p.groups * tasks, threads, [&](Index task, int slot) {
-      const Range own = range_of(panels.count, task % tasks, tasks);
-      const Index group = task / tasks, first = own.first, count = own.last - first;
+    parallel_grid({p.groups, tasks}, threads, [&](Index group, Index task, int slot) {
+      const Range own = range_of(panels.count, task, tasks);
+      const Index first = own.first, count = own.last - first;
       T *weights = scratch->weights[slot], *sum = scratch->sum[slot];
       Index tiles = 0;
       for (Index i = 0; i < images; ++i) tiles += all[group * images + i].tiles();

@@ -45,17 +45,18 @@ class PixelLanes {
     Layout layout;
     const ThreadReserved<T> turned(layout, threads, turn ? (p.w_filter + lanes) * padded : 0);
     const LayoutMemory memory(layout);
-    parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
-      const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
-      const Index group = task / chunks / panels.count, rows = panels.rows(panel), f = panels.first(panel);
-      const Index c0 = chunk * channels, count = channels_of(chunk);
-      T* to = packed + packed_at(group, chunk, panel);
-      const T* w = p.w + group * p.w_group + f * p.w_filter;
-      if (p.weights_in_order())
-        pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, count * taps, to);
-      else
-        pack_by_tap(w + c0 * p.w_channel, rows, count, turn ? turned[slot] : nullptr, to);
-    });
+    // A part's panels in a run.
+    parallel_grid(
+        {p.groups, panels.count, chunks}, threads, [&](Index group, Index panel, Index chunk, int slot) {
+          const Index rows = panels.rows(panel), f = panels.first(panel);
+          const Index c0 = chunk * channels, count = channels_of(chunk);
+          T* to = packed + packed_at(group, chunk, panel);
+          const T* w = p.w + group * p.w_group + f * p.w_filter;
+          if (p.weights_in_order())
+            pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, count * taps, to);
+          else
+            pack_by_tap(w + c0 * p.w_channel, rows, count, turn ? turned[slot] : nullptr, to);
+        });
   }
 
   void run(const T* packed) const {
@@ -64,9 +65,8 @@ class PixelLanes {
     for (int slot = 0; slot < threads; ++slot)
       *scratch->cover[slot] = {scratch->source[slot], scratch->first[slot], scratch->ranges[slot]};
     if (copies) fill_run_offsets(scratch->run_offset.data());
-    parallel_for(blocks() * filter_parts, threads, [&](Index task, int slot) {
-      Worker(*this, scratch, slot, packed)
-          .block(task / filter_parts, range_of(panels.count, task % filter_parts, filter_parts));
+    parallel_grid({blocks(), filter_parts}, threads, [&](Index block, Index part, int slot) {
+      Worker(*this, scratch, slot, packed).block(block, range_of(panels.count, part, filter_parts));
     });
   }
 

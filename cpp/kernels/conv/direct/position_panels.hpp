@@ -55,9 +55,7 @@ class PositionPanels {
 
   void pack(T* packed) const {
     if (packed_size() == 0) return;
-    parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int) {
-      const Index chunk = task % chunks, panel = task / chunks % panels.count,
-                  group = task / chunks / panels.count;
+    parallel_grid({p.groups, panels.count, chunks}, threads, [&](Index group, Index panel, Index chunk, int) {
       pack_filters(group, chunk, panel, packed + packed_at(group, chunk, panel));
     });
   }
@@ -186,15 +184,13 @@ class PositionPanels {
     const auto positions_at = [&](Index group, Index chunk, Index panel) {
       return all + ((group * p.C + chunk * channels) * count + panel * channels_of(chunk)) * width;
     };
-    const Index blocks = position_blocks.count;
-    parallel_for(p.groups * chunks * blocks, threads, [&](Index task, int) {
-      const Index block = task % blocks, chunk = task / blocks % chunks, group = task / blocks / chunks;
+    const auto pack = [&](Index group, Index chunk, Index block, int) {
       const Index first = position_blocks.first(block);
       pack_positions(group, chunk, first, first + position_blocks.rows(block),
                      positions_at(group, chunk, first));
-    });
-    parallel_for(p.groups * filter_blocks.count, threads, [&](Index task, int slot) {
-      const Index group = task / filter_blocks.count, block = task % filter_blocks.count;
+    };
+    parallel_grid({p.groups, chunks, position_blocks.count}, threads, pack);
+    parallel_grid({p.groups, filter_blocks.count}, threads, [&](Index group, Index block, int slot) {
       const Index first = filter_blocks.first(block), last = first + filter_blocks.rows(block);
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         const T* weights = packed != nullptr ? packed + packed_at(group, chunk, first) : nullptr;
@@ -213,8 +209,7 @@ class PositionPanels {
   }
 
   void run_by_positions(const T* packed, const ScratchOf<Memory>& scratch) const {
-    parallel_for(p.groups * position_blocks.count, threads, [&](Index task, int slot) {
-      const Index group = task / position_blocks.count, block = task % position_blocks.count;
+    parallel_grid({p.groups, position_blocks.count}, threads, [&](Index group, Index block, int slot) {
       const Index first = position_blocks.first(block), last = first + position_blocks.rows(block);
       T* positions = scratch->block[slot];
       for (Index chunk = 0; chunk < chunks; ++chunk) {

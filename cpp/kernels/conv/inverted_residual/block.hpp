@@ -124,15 +124,14 @@ class InvertedResidualPass {
   }
   // A task has a part of a band's hidden channels; then all threads add the parts up.
   void run_parts(const Operands& o, const ScratchOf<Memory>& scratch) const {
-    parallel_for(s.N * bands * weights.parts, threads, [&](Index task, int slot) {
-      const Index band = task / weights.parts, part = task % weights.parts;
+    parallel_grid({s.N * bands, weights.parts}, threads, [&](Index band, Index part, int slot) {
       run_chunks(o, outputs_of(band), weights.first_chunk(part), weights.first_chunk(part + 1), scratch, slot,
                  scratch->sums[band]);
     });
     const Index block = round_up(ceil_div(band_rows * d.OW, threads), lanes),
                 blocks = ceil_div(band_rows * d.OW, block);
-    parallel_for(s.N * bands * blocks, threads, [&](Index task, int) {
-      const Index band = task / blocks, from = task % blocks * block;
+    parallel_grid({s.N * bands, blocks}, threads, [&](Index band, Index i, int) {
+      const Index from = i * block;
       Outputs some = outputs_of(band);
       some.first += from;
       some.last = std::min(some.last, some.first + block);
@@ -169,21 +168,19 @@ class InvertedResidualPass {
                      const ScratchOf<Memory>& scratch) const {
     const Index pairs = ceil_div(weights.hidden, tile_vectors);
     const Panels blocks(staged.rows, rows_of_block(count * pairs, staged.rows));
-    parallel_for(count * pairs * blocks.count, threads, [&](Index task, int slot) {
+    parallel_grid({count, pairs, blocks.count}, threads, [&](Index n, Index pair, Index band, int slot) {
       Work work{scratch->tile[slot]};
-      const Index band = task % blocks.count, pair = task / blocks.count % pairs,
-                  n = task / blocks.count / pairs, chunk = weights.chunk_of(pair * tile_vectors),
-                  v = weights.first_vector(chunk), top = blocks.first(band);
+      const Index chunk = weights.chunk_of(pair * tile_vectors), v = weights.first_vector(chunk),
+                  top = blocks.first(band);
       expand(work, o, first_image + n, chunk, pair * tile_vectors - v, -d.pad_top, top,
              top + blocks.rows(band), scratch->hidden[n] + v * staged.size());
     });
   }
   void filter_images(const Operands& o, Index count, const ScratchOf<Memory>& scratch) const {
     const Panels blocks(d.OH, rows_of_block(count * weights.hidden, d.OH));
-    parallel_for(count * weights.hidden * blocks.count, threads, [&](Index task, int) {
-      const Index oh = blocks.first(task % blocks.count), v = task / blocks.count % weights.hidden,
-                  n = task / blocks.count / weights.hidden, chunk = weights.chunk_of(v);
-      filter(o.packed, chunk, v - weights.first_vector(chunk), blocks.rows(task % blocks.count),
+    parallel_grid({count, weights.hidden, blocks.count}, threads, [&](Index n, Index v, Index block, int) {
+      const Index oh = blocks.first(block), chunk = weights.chunk_of(v);
+      filter(o.packed, chunk, v - weights.first_vector(chunk), blocks.rows(block),
              scratch->hidden[n] + v * staged.size() + oh * d.stride_h * staged.pitch,
              scratch->middle[n] + v * middle_size + oh * d.OW * lanes);
     });
@@ -192,11 +189,10 @@ class InvertedResidualPass {
                       const ScratchOf<Memory>& scratch) const {
     const Index tiles = ceil_div(weights.filters, tile_vectors), all = d.OH * d.OW;
     const Panels blocks(all, rows_of_block(count * tiles, ceil_div(all, max_rows)) * max_rows);
-    parallel_for(count * tiles * blocks.count, threads, [&](Index task, int slot) {
+    parallel_grid({count, tiles, blocks.count}, threads, [&](Index n, Index tile, Index block, int slot) {
       Work work{scratch->tile[slot]};
-      const Index first = blocks.first(task % blocks.count), f = task / blocks.count % tiles * tile_vectors,
-                  n = task / blocks.count / tiles;
-      const Outputs outputs{first_image + n, first, first + blocks.rows(task % blocks.count), f,
+      const Index first = blocks.first(block), f = tile * tile_vectors;
+      const Outputs outputs{first_image + n, first, first + blocks.rows(block), f,
                             std::min<Index>(f + tile_vectors, weights.filters)};
       const T* middle = scratch->middle[n] + first * lanes;
       T* sums = scratch->sums[slot];

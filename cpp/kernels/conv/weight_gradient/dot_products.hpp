@@ -43,19 +43,20 @@ class DotProducts {
     T* sums = scratch->sums.data();
     g.pair_offsets(offset);
     const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
-    parallel_for(parts * groups * filter_parts, threads, [&](Index task, int slot) {
-      const Index at = task / filter_parts, group = at % groups, part = at / groups;
-      const Range some = range_of(filters.count, task % filter_parts, filter_parts);
-      const Work work{scratch->staged[slot], scratch->running[slot], scratch->vectors[slot], offset};
-      std::fill_n(work.staged + ones_at, ones_size, T(1));
-      const Range own = range_of(blocks, part, parts);
-      for (Index i = own.first; i < own.last; ++i) {
-        const PositionBlock block = g.block(i);  // of one image
-        add(work, block.first_image * groups + group, block, some, i == own.first, o);
-      }
-      const Index first_sum = sums_before(some.first);
-      sum_each(work.running, sums_before(some.last) - first_sum, sums + at * sum_count + first_sum);
-    });
+    parallel_grid(
+        {parts, groups, filter_parts}, threads, [&](Index part, Index group, Index filter_part, int slot) {
+          const Range some = range_of(filters.count, filter_part, filter_parts);
+          const Work work{scratch->staged[slot], scratch->running[slot], scratch->vectors[slot], offset};
+          std::fill_n(work.staged + ones_at, ones_size, T(1));
+          const Range own = range_of(blocks, part, parts);
+          for (Index i = own.first; i < own.last; ++i) {
+            const PositionBlock block = g.block(i);  // of one image
+            add(work, block.first_image * groups + group, block, some, i == own.first, o);
+          }
+          const Index first_sum = sums_before(some.first);
+          sum_each(work.running, sums_before(some.last) - first_sum,
+                   sums + (part * groups + group) * sum_count + first_sum);
+        });
     finish(sums, o.dw, o.db);
   }
 
@@ -130,22 +131,21 @@ class DotProducts {
   // dw and db, as far as they are wanted, from the sums of the parts.
   void finish(T* sums, T* dw, T* db) const {
     const Index groups = g.s.groups;
-    parallel_for(
-        groups * filters.count, threads_for(double(parts * groups * sum_count)), [&](Index task, int) {
-          const Index group = task / filters.count, block = task % filters.count,
-                      height = filters.rows(block);
-          T* sum = sums + group * sum_count + sums_before(block);
-          for (Index part = 1; part < parts; ++part)
-            add_to(sum, sum + part * groups * sum_count, sums_before(block + 1) - sums_before(block));
-          for (Index i = 0; i < height; ++i) {
-            const Index f = group * g.F + filters.first(block) + i;
-            const auto total = [&](Index k) {
-              return sum[(k / dot_block * height + i) * dot_block + k % dot_block];
-            };
-            for (Index k = 0; k < pairs; ++k) dw[f * pairs + k] = total(k);
-            if (db != nullptr) db[f] = total(pairs);
-          }
-        });
+    const int most = threads_for(double(parts * groups * sum_count));
+    parallel_grid({groups, filters.count}, most, [&](Index group, Index block, int) {
+      const Index height = filters.rows(block);
+      T* sum = sums + group * sum_count + sums_before(block);
+      for (Index part = 1; part < parts; ++part)
+        add_to(sum, sum + part * groups * sum_count, sums_before(block + 1) - sums_before(block));
+      for (Index i = 0; i < height; ++i) {
+        const Index f = group * g.F + filters.first(block) + i;
+        const auto total = [&](Index k) {
+          return sum[(k / dot_block * height + i) * dot_block + k % dot_block];
+        };
+        for (Index k = 0; k < pairs; ++k) dw[f * pairs + k] = total(k);
+        if (db != nullptr) db[f] = total(pairs);
+      }
+    });
   }
 
   WeightGradient<T> g;

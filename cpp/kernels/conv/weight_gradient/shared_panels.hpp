@@ -54,9 +54,10 @@ class SharedPanelsPart {
       const PositionBlock block = g.block(i);
       staged_positions(g, block, lanes, scratch->offset.data());
       prepare(scratch, block, o);
-      parallel_for(g.s.groups * runs * filter_parts, threads, [&](Index task, int slot) {
-        add_run(scratch->work(slot), block, task, i > blocks.first, o);
-      });
+      const auto add = [&](Index group, Index run, Index filter_part, int slot) {
+        add_run(scratch->work(slot), block, group, run, filter_part, i > blocks.first, o);
+      };
+      parallel_grid({g.s.groups, runs, filter_parts}, threads, add);
     }
   }
 
@@ -86,9 +87,8 @@ class SharedPanelsPart {
   void prepare(const ScratchOf<Memory>& scratch, const PositionBlock& block,
                const WeightGradientOperands<T>& o) const {
     const Index shared = filter_parts > 1 ? lane_blocks * block.images : 0;
-    parallel_for(g.s.groups * (shared + own_panels), threads, [&](Index task, int slot) {
+    parallel_grid({shared + own_panels, g.s.groups}, threads, [&](Index at, Index group, int slot) {
       const Work work = scratch->work(slot);
-      const Index group = task % g.s.groups, at = task / g.s.groups;
       if (at < shared) return stage(work, block, at % block.images, group, at / block.images, o.x);
       const Index panel = part.panels.first + at - shared;
       pack_filters(g, block, group, panels.first(panel), panels.rows(panel), o.dout,
@@ -112,10 +112,8 @@ class SharedPanelsPart {
   }
 
   // Adds a block of positions to dw, or starts it, for a run of lane blocks and a part of the filters.
-  void add_run(const Work& work, const PositionBlock& block, Index task, bool add,
-               const WeightGradientOperands<T>& o) const {
-    const Index filter_part = task % filter_parts, run = task / filter_parts % runs;
-    const Index group = task / filter_parts / runs;
+  void add_run(const Work& work, const PositionBlock& block, Index group, Index run, Index filter_part,
+               bool add, const WeightGradientOperands<T>& o) const {
     const Range blocks = range_of(lane_blocks, run, runs),
                 own = range_of(own_panels, filter_part, filter_parts);
     if (filter_parts == 1)

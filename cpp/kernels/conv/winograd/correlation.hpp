@@ -39,14 +39,11 @@ class WinogradCorrelation {
     Layout layout;
     const ThreadReserved<T> taps(layout, sizes.threads, filter_taps<T>(sizes.tile.taps()));
     const LayoutMemory memory(layout);
-    parallel_for(sizes.panels * sizes.vectors * sizes.channel_blocks, sizes.threads,
-                 [&](Index task, int slot) {
-                   const Index q = task % sizes.channel_blocks, part = task / sizes.channel_blocks;
-                   sizes.tile.transform_filters(
-                       p, part * lanes, q * lanes, taps[slot],
-                       packed + part / sizes.vectors * panel_size + part % sizes.vectors * lanes, sizes.width,
-                       sizes.filter_stride);
-                 });
+    const auto transform = [&](Index panel, Index v, Index q, int slot) {
+      sizes.tile.transform_filters(p, panel * sizes.width + v * lanes, q * lanes, taps[slot],
+                                   packed + panel * panel_size + v * lanes, sizes.width, sizes.filter_stride);
+    };
+    parallel_grid({sizes.panels, sizes.vectors, sizes.channel_blocks}, sizes.threads, transform);
   }
 
   void run(const T* packed) const { whole ? run_whole(packed) : run_by_block(packed); }
@@ -169,9 +166,7 @@ class WinogradCorrelation {
     const auto products_at = [&](Index panel, Index b) {
       return scratch->all_products.data() + (panel * blocks() + b) * product_size();
     };
-    parallel_for(sizes.panels * groups * point_groups, sizes.threads, [&](Index task, int slot) {
-      const Index part = task % point_groups, group = task / point_groups % groups,
-                  panel = task / point_groups / groups;
+    const auto multiply = [&](Index panel, Index group, Index part, int slot) {
       const Index last = std::min(blocks(), (group + 1) * blocks_of_group);
       for (Index b = group * blocks_of_group; b < last; ++b) {
         const Index begin = b * block, end = std::min(sizes.grid.count, begin + block);
@@ -181,27 +176,28 @@ class WinogradCorrelation {
                        sizes.filter_stride, products, block);
         if (point_groups == 1) sizes.write(begin, end, panel, products, block);
       }
-    });
+    };
+    parallel_grid({sizes.panels, groups, point_groups}, sizes.threads, multiply);
     if (point_groups == 1) return;
     const Index ranges =
         splits_for(sizes.panels * blocks(), std::max<Index>(1, block / least_tiles), sizes.threads);
-    parallel_for(sizes.panels * blocks() * ranges, sizes.threads, [&](Index task, int) {
-      const Index range = task % ranges, b = task / ranges % blocks(), panel = task / ranges / blocks();
-      const Index begin = b * block, tiles = std::min(block, sizes.grid.count - begin);
-      const Range own = range_of(tiles, range, ranges);
-      sizes.write(begin + own.first, begin + own.last, panel, products_at(panel, b) + own.first * sizes.width,
-                  block);
-    });
+    parallel_grid({sizes.panels, blocks(), ranges}, sizes.threads,
+                  [&](Index panel, Index b, Index range, int) {
+                    const Index begin = b * block, tiles = std::min(block, sizes.grid.count - begin);
+                    const Range own = range_of(tiles, range, ranges);
+                    sizes.write(begin + own.first, begin + own.last, panel,
+                                products_at(panel, b) + own.first * sizes.width, block);
+                  });
   }
 
   // Blocks of channels and, where these are too few for the threads, ranges of tiles.
   void transform_input(const ScratchOf<WholeMemory>& scratch) const {
     const Index count = sizes.grid.count;
     const Index ranges = splits_for(sizes.channel_blocks, ceil_div(count, least_tiles), sizes.threads);
-    parallel_for(sizes.channel_blocks * ranges, sizes.threads, [&](Index task, int slot) {
-      const Range own = range_of(count, task % ranges, ranges);
-      sizes.transform(0, count, block, task / ranges, own.first, own.last, scratch->staged[slot],
-                      scratch->values.data(), count, scratch->places[slot]);
+    parallel_grid({sizes.channel_blocks, ranges}, sizes.threads, [&](Index q, Index range, int slot) {
+      const Range own = range_of(count, range, ranges);
+      sizes.transform(0, count, block, q, own.first, own.last, scratch->staged[slot], scratch->values.data(),
+                      count, scratch->places[slot]);
     });
   }
 

@@ -41,9 +41,9 @@ struct SharedTiles {
     // Blocks of channels and of filters take unlike times, so that a thread needs a few tasks.
     const Index most = std::max<Index>(1, count / least_tiles),
                 ranges = splits_for(blocks, most, 4 * sizes.threads);
-    parallel_for(blocks * ranges, sizes.threads, [&](Index task, int slot) {
-      const Range own = range_of(count, task % ranges, ranges);
-      sizes.transform(task / ranges, begin + own.first, begin + own.last, staged[slot],
+    parallel_grid({blocks, ranges}, sizes.threads, [&](Index q, Index range, int slot) {
+      const Range own = range_of(count, range, ranges);
+      sizes.transform(q, begin + own.first, begin + own.last, staged[slot],
                       to.from(own.first, sizes.filters));
     });
   }
@@ -63,12 +63,12 @@ class GradientByPoints {
       const Index end = std::min(sizes.grid.count, begin + chunk);
       scratch->shared.transform(begin, end, tiles);
       // The filters of many points are the last ones, and begin.
-      parallel_for(sizes.tile.filters() * sizes.panels * row_parts, sizes.threads, [&](Index task, int) {
-        const Index at = task / row_parts;
-        const Range own = range_of(sizes.s.F, task % row_parts, row_parts);
-        multiply_points(tiles, end - begin, sizes.tile.filters() - 1 - at / sizes.panels, at % sizes.panels,
-                        own.first, own.last - own.first, begin > 0, sums);
-      });
+      const auto multiply = [&](Index at, Index panel, Index part, int) {
+        const Range own = range_of(sizes.s.F, part, row_parts);
+        multiply_points(tiles, end - begin, sizes.tile.filters() - 1 - at, panel, own.first,
+                        own.last - own.first, begin > 0, sums);
+      };
+      parallel_grid({sizes.tile.filters(), sizes.panels, row_parts}, sizes.threads, multiply);
     }
     sizes.finish(sums, 1);
   }
@@ -126,13 +126,13 @@ class GradientByParts {
     T* sums = scratch->sums.data();
     Index* offset = scratch->offset.data();
     fill_offsets(offset, chunk, Simd<T>::size);
-    parallel_for(parts * panel_parts * filter_parts, sizes.threads, [&](Index task, int slot) {
+    const auto add = [&](Index part, Index panel_part, Index filter_part, int slot) {
       const TransformedTiles<T> tiles{chunk, scratch->x[slot], scratch->y[slot], offset};
-      const Index part = task / filter_parts / panel_parts;
-      const Block block{range_of(sizes.panels, task / filter_parts % panel_parts, panel_parts),
-                        range_of(sizes.filter_blocks, task % filter_parts, filter_parts)};
+      const Block block{range_of(sizes.panels, panel_part, panel_parts),
+                        range_of(sizes.filter_blocks, filter_part, filter_parts)};
       add_part(part, block, tiles, scratch->staged[slot], sums + part * sizes.sum_size());
-    });
+    };
+    parallel_grid({parts, panel_parts, filter_parts}, sizes.threads, add);
     sizes.finish(sums, parts);
   }
 
@@ -192,8 +192,8 @@ class GradientByChannels {
     const TransformedTiles<T> tiles = scratch->shared.tiles();
     scratch->shared.transform(0, sizes.grid.count, tiles);
     const Index row_blocks = ceil_div(sizes.s.F, rows);
-    parallel_for(sizes.panels * row_blocks, sizes.threads, [&](Index task, int slot) {
-      write_block(tiles, task / row_blocks, task % row_blocks * rows, scratch->sums[slot]);
+    parallel_grid({sizes.panels, row_blocks}, sizes.threads, [&](Index panel, Index block, int slot) {
+      write_block(tiles, panel, block * rows, scratch->sums[slot]);
     });
   }
 

@@ -36,8 +36,7 @@ class RowCorrelation {
   Index packed_size() const { return checked_product(s.groups, group_size()); }
 
   void pack(T* packed) const {
-    parallel_for(s.groups * panels.count, threads, [&](Index task, int) {
-      const Index group = task / panels.count, panel = task % panels.count;
+    parallel_grid({s.groups, panels.count}, threads, [&](Index group, Index panel, int) {
       pack_panel(o.w + (group * tiles.F + panels.first(panel)) * tiles.C * s.KH * s.KW, panels.rows(panel),
                  packed + group * group_size() + panels.first(panel) * tiles.terms * tiles.tile.points);
     });
@@ -47,14 +46,13 @@ class RowCorrelation {
     const ScratchOf<Memory> scratch(*this);
     Index* offset = scratch->offset.data();
     tiles.term_offsets(offset);
-    parallel_for(s.N * s.groups * tiles.bands, threads, [&](Index task, int slot) {
-      const Index image = task / tiles.bands, group = image % s.groups;
+    parallel_grid({s.N * s.groups, tiles.bands}, threads, [&](Index image, Index band, int slot) {
+      const Index group = image % s.groups;
       T* values = scratch->values[slot];
-      tiles.transform(o.in + image * tiles.C * s.H * s.W, task % tiles.bands, scratch->line[slot], values);
+      tiles.transform(o.in + image * tiles.C * s.H * s.W, band, scratch->line[slot], values);
       const Work work{values, offset, packed + group * group_size(), scratch->products[slot],
                       scratch->line[slot]};
-      multiply_band(work, task % tiles.bands, o.epilogue.from(group * tiles.F),
-                    o.out + image * tiles.F * s.OH * s.OW);
+      multiply_band(work, band, o.epilogue.from(group * tiles.F), o.out + image * tiles.F * s.OH * s.OW);
     });
   }
 

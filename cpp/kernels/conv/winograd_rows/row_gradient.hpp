@@ -42,21 +42,24 @@ class RowGradient {
     tiles.term_offsets(offset);
     for (Index i = 0; i < most_vectors_of_band(); ++i) vectors[i] = {i * lanes, i * lanes};
     const Index bands = s.N * tiles.bands;
-    parallel_for(parts * s.groups * filter_parts, threads, [&](Index task, int slot) {
-      const Index filter_part = task % filter_parts, at = task / filter_parts;
-      const Index group = at % s.groups, part = at / s.groups;
-      const Range blocks = range_of(filters.count, filter_part, filter_parts),
-                  own = range_of(bands, part, parts);
-      const Work work{
-          offset, vectors, scratch->x[slot], scratch->y[slot], scratch->line[slot], scratch->running[slot]};
-      const Index first_sum = sums_before(blocks.first), sum_end = sums_before(blocks.last);
-      std::fill(work.running + first_sum * lanes, work.running + sum_end * lanes, T(0));
-      for (Index i = own.first; i < own.last; ++i)
-        add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, blocks, o);
-      sum_each(work.running + first_sum * lanes, sum_end - first_sum, sums + at * sum_count + first_sum);
-    });
-    parallel_for(s.groups * filters.count, threads, [&](Index task, int) {
-      const Index group = task / filters.count, block = task % filters.count;
+    parallel_grid({parts, s.groups, filter_parts}, threads,
+                  [&](Index part, Index group, Index filter_part, int slot) {
+                    const Range blocks = range_of(filters.count, filter_part, filter_parts),
+                                own = range_of(bands, part, parts);
+                    const Work work{offset,
+                                    vectors,
+                                    scratch->x[slot],
+                                    scratch->y[slot],
+                                    scratch->line[slot],
+                                    scratch->running[slot]};
+                    const Index first_sum = sums_before(blocks.first), sum_end = sums_before(blocks.last);
+                    std::fill(work.running + first_sum * lanes, work.running + sum_end * lanes, T(0));
+                    for (Index i = own.first; i < own.last; ++i)
+                      add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, blocks, o);
+                    sum_each(work.running + first_sum * lanes, sum_end - first_sum,
+                             sums + (part * s.groups + group) * sum_count + first_sum);
+                  });
+    parallel_grid({s.groups, filters.count}, threads, [&](Index group, Index block, int) {
       const Index size = sums_before(block + 1) - sums_before(block);
       T* total = sums + group * sum_count + sums_before(block);
       for (Index part = 1; part < parts; ++part) add_to(total, total + part * s.groups * sum_count, size);
