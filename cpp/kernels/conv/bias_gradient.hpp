@@ -11,6 +11,10 @@ struct ChannelSum {
   void add(const ChannelSum& more) { value += more.value; }
 };
 
+inline std::size_t bias_gradient_bytes(Index N, Index F, Index plane) {
+  return ScratchArray<ChannelSum>::bytes(ChannelParts({N, F, plane}).parts * F);
+}
+
 template <class T>
 void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
   if (N * plane == 0) return void(std::fill_n(db, F, T(0)));

@@ -1,6 +1,8 @@
 // What a method of convolution offers to the table in plan.hpp, and what it is handed.
 #pragma once
 
+#include <utility>
+
 #include "conv_plan.hpp"
 #include "kernels/conv/epilogue.hpp"
 #include "kernels/scratch_layout.hpp"
@@ -58,17 +60,58 @@ void pack_and_run(const Method& method) {
   method.run(packed);
 }
 
-// The steps of a class of one shape and its operands.
+// The steps of a pass that is one correlation or several, one after the other, whose packed weights lie in
+// this order: Each::each(plan, operands, body) calls body(correlation) for them.
+template <class T, class Each>
+struct StepsOfEach {
+  static void describe(ConvPlan& plan) {
+    Index packed = 0;
+    std::size_t scratch = 0;
+    bool first = true;
+    Each::each(plan, ConvOperands<T>{}, [&](const auto& correlation) {
+      packed += correlation.packed_size();
+      ConvPlan own = plan;
+      correlation.describe(own);
+      scratch = std::max(scratch, own.scratch_bytes);
+      if (std::exchange(first, false)) plan = own;  // they are cut alike
+    });
+    plan.scratch_bytes = scratch;
+    plan.packed_bytes = static_cast<std::size_t>(packed) * sizeof(T);
+  }
+  static void pack(const ConvPlan& plan, const T* w, T* packed) {
+    Each::each(plan, ConvOperands<T>{nullptr, w, nullptr, {}, nullptr}, [&](const auto& correlation) {
+      correlation.pack(packed);
+      packed = after(packed, correlation.packed_size());
+    });
+  }
+  static void run(const ConvPlan& plan, const ConvOperands<T>& operands) {
+    const T* packed = operands.packed;
+    Each::each(plan, operands, [&](const auto& correlation) {
+      if (packed == nullptr) return pack_and_run<T>(correlation);
+      correlation.run(packed);
+      packed += correlation.packed_size();
+    });
+  }
+  static CorrelationSteps<T> steps(bool adds) { return {&describe, &pack, &run, adds}; }
+};
+
+// Those of a class of one shape and its operands.
 template <class T, template <class> class Method>
-CorrelationSteps<T> correlation_steps() {
-  return {[](ConvPlan& plan) { Method<T>(plan.shape, {}).describe(plan); },
-          [](const ConvPlan& plan, const T* w, T* packed) {
-            Method<T>(plan.shape, {nullptr, w, nullptr, {}, nullptr}).pack(packed);
+struct SingleCorrelation : StepsOfEach<T, SingleCorrelation<T, Method>> {
+  template <class Body>
+  static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
+    body(Method<T>(plan.shape, operands));
+  }
+};
+
+// The steps of a class of one shape, and whether dw and db are wanted.
+template <class T, template <class> class Method>
+WeightGradientSteps<T> weight_gradient_steps(bool makes_db) {
+  return {[](ConvPlan& plan) { Method<T>(plan.shape, true, true).describe(plan); },
+          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
+            Method<T>(plan.shape, o.dw != nullptr, o.db != nullptr).run(o);
           },
-          [](const ConvPlan& plan, const ConvOperands<T>& o) {
-            const Method<T> method(plan.shape, o);
-            o.packed != nullptr ? method.run(o.packed) : pack_and_run<T>(method);
-          }};
+          makes_db};
 }
 
 // Fills in a plan's tile (rows, columns), threads and blocks, by name.

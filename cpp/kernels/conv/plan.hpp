@@ -3,6 +3,7 @@
 // row.
 #pragma once
 
+#include "kernels/conv/bias_gradient.hpp"
 #include "kernels/conv/costs.hpp"
 #include "kernels/conv/matrix.hpp"
 #include "kernels/conv/units.hpp"
@@ -117,7 +118,11 @@ template <class T>
 ConvPlan describe_conv(ConvPlan plan) {
   const ConvMethod<T>& row = *row_of<T>(plan.method);
   if (plan.pass == Pass::weight_gradient) {
-    row.weight_gradient().describe(plan);
+    const auto steps = row.weight_gradient();
+    steps.describe(plan);
+    const ConvShape& s = plan.shape;
+    if (!steps.makes_db)
+      plan.scratch_bytes = std::max(plan.scratch_bytes, bias_gradient_bytes(s.N, s.F, s.OH * s.OW));
   } else {
     const auto steps = row.correlation();
     steps.describe(plan);

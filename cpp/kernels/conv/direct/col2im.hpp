@@ -44,7 +44,6 @@ class Col2im {
   }
 
   void describe(ConvPlan& plan) const {
-    plan.packed_bytes = packed_size() * sizeof(T);
     fill_in(plan, {panels.rows(0), tile_lanes<T>}, threads, {{"output rows", band}, {"held rows", held}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }

@@ -8,22 +8,22 @@ namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 CorrelationSteps<T> pixel_lanes() {
-  return lanes_steps<T, PixelLanes>();
+  return EachCorrelation<T, PixelLanes>::steps(true);
 }
 template <class T>
 CorrelationSteps<T> filter_lanes() {
-  return lanes_steps<T, FilterLanes>();
+  return EachCorrelation<T, FilterLanes>::steps(true);
 }
 template <class T>
 CorrelationSteps<T> position_panels() {
   if constexpr (InstructionSet::position_panels)
-    return lanes_steps<T, PositionPanels>();
+    return EachCorrelation<T, PositionPanels>::steps(true);
   else
     return {};
 }
 template <class T>
 CorrelationSteps<T> col2im() {
-  return correlation_steps<T, Col2im>();
+  return SingleCorrelation<T, Col2im>::steps(false);
 }
 
 #define INSTANTIATE(T)                            \

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels/conv/direct/correlation.hpp"
 #include "kernels/conv/method.hpp"
@@ -160,61 +159,24 @@ void write_bias(const Correlation<T>& p) {
   });
 }
 
-// The steps of a method whose lanes are Lanes<T>: packed weights of the correlations of a pass lie one after
-// the other.
+// The steps of a method whose lanes are Lanes<T>.
 template <class T, template <class> class Lanes>
-void pack_correlations(const ConvPlan& plan, const T* w, T* packed) {
-  each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
-    if (p.taps() == 0) return;
-    p.prepacked = plan.prepacked;
-    p.w = w;
-    p.w_end = w + p.weights;
-    const Lanes<T> lanes(p);
-    lanes.pack(packed);
-    packed += lanes.packed_size();
-  });
-}
-
-template <class T, template <class> class Lanes>
-void run_correlations(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  const T* packed = operands.packed;
-  each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
-    p.x = operands.in;
-    p.w = operands.w;
-    p.w_end = operands.w + p.weights;
-    p.epilogue = operands.epilogue;
-    p.out = operands.out + p.out_first;
-    if (p.taps() == 0) return write_bias(p);
-    p.prepacked = plan.prepacked;
-    const Lanes<T> lanes(p);
-    if (packed == nullptr) return pack_and_run<T>(lanes);
-    lanes.run(packed);
-    packed += lanes.packed_size();
-  });
-}
-
-template <class T, template <class> class Lanes>
-void describe_correlations(ConvPlan& plan) {
-  Index packed = 0;
-  std::size_t scratch = 0;
-  bool first = true;
-  each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
-    if (p.taps() == 0) return;
-    p.prepacked = plan.prepacked;
-    const Lanes<T> lanes(p);
-    packed += lanes.packed_size();
-    ConvPlan own = plan;
-    lanes.describe(own);
-    scratch = std::max(scratch, own.scratch_bytes);  // the classes of dx run one after the other
-    if (std::exchange(first, false)) plan = own;     // and are cut alike
-  });
-  plan.scratch_bytes = scratch;
-  plan.packed_bytes = packed * sizeof(T);
-}
-
-template <class T, template <class> class Lanes>
-CorrelationSteps<T> lanes_steps() {
-  return {&describe_correlations<T, Lanes>, &pack_correlations<T, Lanes>, &run_correlations<T, Lanes>, true};
-}
+struct EachCorrelation : StepsOfEach<T, EachCorrelation<T, Lanes>> {
+  template <class Body>
+  static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
+    each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
+      p.x = operands.in;
+      p.w = operands.w;
+      p.w_end = after(operands.w, p.weights);
+      p.epilogue = operands.epilogue;
+      p.out = after(operands.out, p.out_first);
+      p.prepacked = plan.prepacked;
+      if (p.taps() > 0)
+        body(Lanes<T>(p));
+      else if (p.out != nullptr)
+        write_bias(p);
+    });
+  }
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -188,7 +188,7 @@ class SharedPanels {
   static constexpr Index most_sum_bytes = 256 << 10;  // else adding the sums up takes too long
 
  public:
-  explicit SharedPanels(const ConvShape& s) : g(s) {
+  SharedPanels(const ConvShape& s, bool, bool) : g(s) {
     const auto cut = [&](Index most) { return PositionBlocks::choose(s.N, g.OH, g.OW, most); };
     const bool small_result = result_size * Index(sizeof(T)) <= most_sum_bytes;
     PositionBlocks blocks = cut(most_positions);

@@ -6,17 +6,11 @@ namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 WeightGradientSteps<T> shared_panels() {
-  return {
-      [](ConvPlan& plan) { SharedPanels<T>(plan.shape).describe(plan); },
-      [](const ConvPlan& plan, const WeightGradientOperands<T>& o) { SharedPanels<T>(plan.shape).run(o); }};
+  return weight_gradient_steps<T, SharedPanels>(false);
 }
 template <class T>
 WeightGradientSteps<T> dot_products() {
-  return {[](ConvPlan& plan) { DotProducts<T>(plan.shape, true, true).describe(plan); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-            DotProducts<T>(plan.shape, o.dw != nullptr, o.db != nullptr).run(o);
-          },
-          true};
+  return weight_gradient_steps<T, DotProducts>(true);
 }
 
 template WeightGradientSteps<float> shared_panels();

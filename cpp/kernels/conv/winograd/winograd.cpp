@@ -25,48 +25,23 @@ TileProblem<T> problem_of(const ConvPlan& plan, Index group, const ConvOperands<
           s.groups * out_size};
 }
 
-// body(correlation) for the groups of a pass.
-template <class T, class Body>
-void each_group(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
-  const auto& tile = *with_tile(plan.shape, plan.pass == Pass::input_gradient,
-                                [](auto chosen) { return &correlation_tile<T, decltype(chosen)>; });
-  for (Index group = 0; group < plan.shape.groups; ++group)
-    body(WinogradCorrelation<T>(tile, problem_of(plan, group, operands)));
-}
-
+// The groups of a pass.
 template <class T>
-void describe(ConvPlan& plan) {
-  Index packed = 0;
-  each_group<T>(plan, {}, [&](const WinogradCorrelation<T>& correlation) {
-    correlation.describe(plan);
-    packed += correlation.packed_size();
-  });
-  plan.packed_bytes = packed * sizeof(T);
-}
-
-template <class T>
-void pack(const ConvPlan& plan, const T* w, T* packed) {
-  each_group<T>(plan, {nullptr, w, nullptr, {}, nullptr}, [&](const WinogradCorrelation<T>& correlation) {
-    correlation.pack(packed);
-    packed = after(packed, correlation.packed_size());
-  });
-}
-
-template <class T>
-void run(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  const T* packed = operands.packed;
-  each_group(plan, operands, [&](const WinogradCorrelation<T>& correlation) {
-    if (packed == nullptr) return pack_and_run<T>(correlation);
-    correlation.run(packed);
-    packed += correlation.packed_size();
-  });
-}
+struct WinogradGroups : StepsOfEach<T, WinogradGroups<T>> {
+  template <class Body>
+  static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
+    const auto& tile = *with_tile(plan.shape, plan.pass == Pass::input_gradient,
+                                  [](auto chosen) { return &correlation_tile<T, decltype(chosen)>; });
+    for (Index group = 0; group < plan.shape.groups; ++group)
+      body(WinogradCorrelation<T>(tile, problem_of(plan, group, operands)));
+  }
+};
 
 }  // namespace
 
 template <class T>
 CorrelationSteps<T> winograd() {
-  return {&describe<T>, &pack<T>, &run<T>, true};
+  return WinogradGroups<T>::steps(true);
 }
 template CorrelationSteps<float> winograd();
 template CorrelationSteps<double> winograd();

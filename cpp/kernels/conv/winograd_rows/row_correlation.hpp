@@ -57,7 +57,6 @@ class RowCorrelation {
   }
 
   void describe(ConvPlan& plan) const {
-    plan.packed_bytes = packed_size() * sizeof(T);
     fill_in(plan, {1, row_outs}, threads,
             {{"output rows", tiles.rows}, {"terms", tiles.terms}, {"filters", panels.rows(0)}});
     plan.scratch_bytes = bytes_of<Memory>(*this);

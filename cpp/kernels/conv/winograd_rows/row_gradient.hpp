@@ -23,7 +23,7 @@ class RowGradient {
   static constexpr Index most_parts = 24;  // of the sums, for threads to share
 
  public:
-  RowGradient(const ConvShape& shape, bool dw_wanted)
+  RowGradient(const ConvShape& shape, bool dw_wanted, bool)
       : tiles(shape), with_dw(dw_wanted), filters(tiles.F, dot_block) {
     term_blocks = with_dw ? ceil_div(tiles.terms, dot_block) : 0;
     products = tiles.tile.points * term_blocks * dot_block;

@@ -6,15 +6,11 @@ namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 CorrelationSteps<T> winograd_rows() {
-  return correlation_steps<T, RowCorrelation>();
+  return SingleCorrelation<T, RowCorrelation>::steps(false);
 }
 template <class T>
 WeightGradientSteps<T> winograd_rows_gradient() {
-  return {[](ConvPlan& plan) { RowGradient<T>(plan.shape, true).describe(plan); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-            RowGradient<T>(plan.shape, o.dw != nullptr).run(o);
-          },
-          true};
+  return weight_gradient_steps<T, RowGradient>(true);
 }
 
 template CorrelationSteps<float> winograd_rows();
