@@ -16,6 +16,8 @@ struct ByteImage {
   Index channels() const { return round_up(C, 4); }
   Index row() const { return (left + W + right) * channels(); }
   Index first() const { return top * row() + left * channels(); }  // pixel (0, 0)
+  // Row h of image n.
+  Index row_of(Index n, Index h) const { return n * bytes() + first() + h * row(); }
   // Whole vectors may be read where an image's last channels are.
   Index bytes() const { return round_up((top + H + bottom) * row() + 64, 64); }
 };

@@ -181,19 +181,21 @@ struct ElementwiseKernels {
   double (*sum_of_squares)(const T* x, Index n);
 };
 
+// How a convolution of bytes is computed.
+struct ByteMethod {
+  const char* name;
+  // Weights, and the numbers of each filter (its bias, multiplier and, or null, factor), packed for `run`.
+  Index (*packed_bytes)(const ByteConv&);
+  void (*pack)(const ByteConv&, const std::int8_t* w, const FilterNumbers&, void* packed);
+  // `other` is the term that the epilogue adds, or null; y is bytes, or scores.
+  void (*run)(const ByteConv&, const std::uint8_t* x, const std::uint8_t* other, const void* packed, void* y,
+              Index images);
+};
+
 // Of eight-bit networks, the products: apart from the rest, since a processor with VNNI or AMX has its own.
 struct ByteProducts {
   const char* name;
-  // Weights, and the numbers of each filter (its bias, multiplier and, or null, factor), packed for `conv`.
-  Index (*conv_packed_bytes)(const ByteConv&);
-  void (*pack_conv)(const ByteConv&, const std::int8_t* w, const FilterNumbers&, void* packed);
-  // `other` is the term that the epilogue adds, or null; y is bytes, or scores.
-  void (*conv)(const ByteConv&, const std::uint8_t* x, const std::uint8_t* other, const void* packed, void* y,
-               Index images);
-  Index (*depthwise_packed_bytes)(const ByteConv&);
-  void (*pack_depthwise)(const ByteConv&, const std::int8_t* w, const FilterNumbers&, void* packed);
-  void (*depthwise)(const ByteConv&, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
-                    void* y, Index images);
+  ByteMethod (*method)(const ByteConv&);  // null pointers where none serves
 };
 
 struct ByteLayers {

@@ -106,21 +106,16 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
     require_that(same_size(c.other, c.y), "terms of a sum have different shapes");
     p.reads(other, floats_of(c.other));
   }
-  const ByteProducts& k = active_products();
-  const bool depthwise = s.groups == s.C && s.F == s.C && s.C > 1 && s.KH * s.KW <= 128 && y;
-  require_that(depthwise || s.groups == 1 || (s.C / s.groups) % 4 == 0,
-               "groups of channels must be of fours");
-  const FilterNumbers filters{bias.data(), multiplier.data(), data_or_null(factor)};
-  const auto size =
-      static_cast<std::size_t>(depthwise ? k.depthwise_packed_bytes(c) : k.conv_packed_bytes(c));
+  const ByteMethod method = active_products().method(c);
+  require_that(method.run != nullptr, "groups of channels must be of fours");
+  const auto size = static_cast<std::size_t>(method.packed_bytes(c));
   float* const packed = p.new_weights(size);
-  (depthwise ? k.pack_depthwise : k.pack_conv)(c, w.data(), filters, packed);
-  const auto kernel = depthwise ? k.depthwise : k.conv;
+  method.pack(c, w.data(), {bias.data(), multiplier.data(), data_or_null(factor)}, packed);
   p.add_step(
-      name + (depthwise ? " [int8 depthwise]" : " [int8]"), products(s) / 32,
+      name + " [" + method.name + "]", products(s) / 32,
       [=](const F& f) {
-        kernel(c, bytes_at(f, input), c.epilogue.adds ? bytes_at(f, other) : nullptr, packed, f.write(output),
-               f.images);
+        method.run(c, bytes_at(f, input), c.epilogue.adds ? bytes_at(f, other) : nullptr, packed,
+                   f.write(output), f.images);
       },
       size);
 }

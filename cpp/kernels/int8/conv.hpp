@@ -4,7 +4,6 @@
 #pragma once
 
 #include "kernels/int8/epilogue.hpp"
-#include "kernels/int8/winograd.hpp"
 #include "memory/scratch.hpp"
 #include "threads/grid.hpp"
 
@@ -41,52 +40,16 @@ struct ConvPanels {
   Index filter(Index vector, Index lane) const {
     return vector < paired ? by_fours(2, vector, lane) : vector * Lanes::size + lane;
   }
+  Index filter_of(Index vector, Index lane) const {
+    const Index f = filter(vector % vectors, lane);
+    return f < filters ? vector / vectors * filters + f : -1;
+  }
   Index numbers() const { return groups * vectors * Lanes::size; }  // filters, padded
   Index weights() const { return groups * vectors * steps * Lanes::weight_bytes; }
   Index offset(Index group, Index vector) const {
     return (group * vectors + vector) * steps * Lanes::weight_bytes;
   }
 };
-
-inline Index conv_packed_bytes(const ByteConv& c) {
-  if (winograd_serves(c)) {
-    const WinogradPanels p(c);
-    return 2 * p.weights() + 12 * p.numbers();
-  }
-  const ConvPanels p(c);
-  return p.weights() + 12 * p.numbers();
-}
-
-inline FilterNumbers numbers_at(const void* p, Index filters) {
-  const auto* bias = static_cast<const std::int32_t*>(p);
-  const auto* multiplier = reinterpret_cast<const float*>(bias + filters);
-  return {bias, multiplier, reinterpret_cast<const std::int32_t*>(multiplier + filters)};
-}
-
-// The numbers of the lanes of `vectors` vectors; filter_of(vector, lane) is -1 for those of no filter, which
-// stay 0.
-template <class FilterOf>
-void pack_numbers(const FilterNumbers& from, Index vectors, const FilterOf& filter_of, void* to) {
-  auto* const bias = static_cast<std::int32_t*>(to);
-  auto* const multiplier = reinterpret_cast<float*>(bias + vectors * Lanes::size);
-  auto* const factor = reinterpret_cast<std::int32_t*>(multiplier + vectors * Lanes::size);
-  for (Index at = 0; at < vectors * Lanes::size; ++at) {
-    const Index f = filter_of(at / Lanes::size, at % Lanes::size);
-    if (f < 0) continue;
-    bias[at] = from.bias[f];
-    multiplier[at] = from.multiplier[f];
-    factor[at] = from.factor == nullptr ? 0 : from.factor[f];
-  }
-}
-
-// ... of all groups.
-inline void pack_group_numbers(const ConvPanels& p, const FilterNumbers& from, void* to) {
-  const auto filter_of = [&](Index vector, Index lane) {
-    const Index f = p.filter(vector % p.vectors, lane);
-    return f < p.filters ? vector / p.vectors * p.filters + f : -1;
-  };
-  pack_numbers(from, p.groups * p.vectors, filter_of, to);
-}
 
 // Calls with (group, vector, step, four weights of each filter of the vector) for each step of the sums, in
 // their order. w is (F, C / groups, KH, KW); weights that no filter or channel has are 0.
@@ -107,24 +70,12 @@ void each_step(const ByteConv& c, const ConvPanels& p, const std::int8_t* w, con
 }
 
 inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
-  if (winograd_serves(c)) {
-    const WinogradPanels panels(c);
-    auto* const weights = static_cast<std::int16_t*>(packed);
-    pack_winograd(c, w, weights);
-    std::memset(weights + panels.weights(), 0, std::size_t(12 * panels.numbers()));
-    const auto filter_of = [&](Index vector, Index lane) {
-      const Index f = vector * Lanes::size + lane;
-      return f < c.shape.F ? f : -1;
-    };
-    return pack_numbers(numbers, panels.numbers() / Lanes::size, filter_of, weights + panels.weights());
-  }
   const ConvPanels p(c);
-  auto* const to = static_cast<std::uint8_t*>(packed);
-  std::memset(packed, 0, std::size_t(conv_packed_bytes(c)));
-  pack_group_numbers(p, numbers, to + p.weights());
+  begin_packing(numbers, packed, p);
   each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index at = step * p.width_of(vector) + vector % 2;
-    Lanes::pack_weights(four, to + p.offset(group, vector / 2 * 2) + at * Lanes::weight_bytes);
+    Lanes::pack_weights(four, static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
+                                  at * Lanes::weight_bytes);
   });
 }
 
@@ -203,9 +154,7 @@ class Position {
   Index column() const { return w_; }
 
  private:
-  Index pixel(const ByteImage& s) const {
-    return n_ * s.bytes() + s.first() + h_ * s.row() + w_ * s.channels();
-  }
+  Index pixel(const ByteImage& s) const { return s.row_of(n_, h_) + w_ * s.channels(); }
 
   const ByteConv& c_;
   Index n_, h_, w_, origin_;
@@ -323,18 +272,26 @@ inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epi
   }
 }
 
-// How a convolution is cut: into blocks of positions, or of tiles of them, then of panels.
+// How a convolution is cut: `count` positions, or tiles of them, into blocks of at most `most`, a multiple of
+// `step` and at least `least`: as many as threads want, then panels into parts.
 struct ConvGrid {
-  Index block, panels;  // of a task
-};
+  Index count, panels, block, part;
+  int threads;
 
-// Blocks of at most `most`, a multiple of `step` and at least `least`: as many as threads want, then parts of
-// the panels.
-inline ConvGrid conv_grid(Index count, Index panels, Index most, Index least, Index step, int threads) {
-  const Index wanted = threads > 1 ? 4 * threads : 1;
-  const Index block = std::min(most, std::max(least, round_up(ceil_div(count, wanted), step)));
-  return {block, ceil_div(panels, std::min(panels, ceil_div(wanted, ceil_div(count, block))))};
-}
+  ConvGrid(Index all, Index all_panels, Index most, Index least, Index step, int most_threads)
+      : count(all), panels(all_panels), threads(most_threads) {
+    const Index wanted = threads > 1 ? 4 * threads : 1;
+    block = std::min(most, std::max(least, round_up(ceil_div(count, wanted), step)));
+    part = ceil_div(panels, std::min(panels, ceil_div(wanted, ceil_div(count, block))));
+  }
+  template <class Body>  // body(a block, a part of the panels)
+  void each(const Body& body) const {
+    parallel_grid({ceil_div(count, block), ceil_div(panels, part)}, threads, [&](Index i, Index k, int) {
+      body(Range{i * block, std::min(count, (i + 1) * block)},
+           Range{k * part, std::min(panels, (k + 1) * part)});
+    });
+  }
+};
 
 // A block's part of x stays in the second level while the panels pass: so many positions, or tiles, of so
 // many bytes.
@@ -345,32 +302,19 @@ inline Index cached_block(Index bytes, Index least, Index most, Index step) {
 
 inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
                  void* y, Index images) {
-  if (winograd_serves(c)) {
-    const WinogradPanels panels(c);
-    const auto* const points = static_cast<const std::int16_t*>(packed);
-    auto* const out = static_cast<std::uint8_t*>(y);
-    fill_border(c.y, c.epilogue.zero, out, images);
-    return winograd(c, x, other, points, numbers_at(points + panels.weights(), panels.numbers()), out,
-                    images);
-  }
   const ConvPanels p(c);
-  const auto* weights = static_cast<const std::uint8_t*>(packed);
-  const ConvData d{x, other, y, weights, numbers_at(weights + p.weights(), p.numbers())};
+  const ConvData d{x, other, y, static_cast<const std::uint8_t*>(packed), numbers_in(packed, p)};
   if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 8);
   constexpr Index R = Lanes::tile_rows, least = 4 * R;
   const Index x_bytes = Lanes::multiplies_bytes ? c.x.bytes() / (c.shape.OH * c.shape.OW) : 8 * p.steps;
   const Index most = cached_block(x_bytes, least, ConvPositions::most, R);
-  const ConvGrid grid = conv_grid(positions, panels, most, least, R, threads);
-  const Index blocks = ceil_div(positions, grid.block), parts = ceil_div(panels, grid.panels);
-  parallel_for(blocks * parts, threads, [&](Index task, int) {
+  ConvGrid(positions, panels, most, least, R, threads).each([&](Range own, Range part) {
     const Epilogue epilogue(c.epilogue);
-    const Index first = task / parts * grid.block, part = task % parts * grid.panels;
-    const ConvPositions block(c, first, std::min(positions, first + grid.block));
-    const Index end = std::min(panels, part + grid.panels);
-    for (Index panel = part; panel < end;) {
-      const Index group = panel / p.of_group(), group_end = std::min(end, (group + 1) * p.of_group());
+    const ConvPositions block(c, own.first, own.last);
+    for (Index panel = part.first; panel < part.last;) {
+      const Index group = panel / p.of_group(), group_end = std::min(part.last, (group + 1) * p.of_group());
       BlockTerms at(c, d, block, group * (c.shape.C / p.groups));
       const Scratch room(Lanes::multiplies_bytes ? 0 : std::size_t(block.count * 8 * p.steps));
       if (!Lanes::multiplies_bytes) at.widen_to(static_cast<std::uint8_t*>(room.data()), block.count);

@@ -12,15 +12,6 @@ inline bool by_columns(const ByteConv& c) {
          c.shape.stride_w <= 2;
 }
 
-inline Index depthwise_vectors(const ByteConv& c) { return ceil_div(c.shape.C, Lanes::size); }
-inline Index depthwise_steps(const ByteConv& c) {
-  return by_columns(c) ? 6 : ceil_div(c.shape.KH * c.shape.KW, 4);
-}
-
-inline Index depthwise_packed_bytes(const ByteConv& c) {
-  return depthwise_vectors(c) * (depthwise_steps(c) * Lanes::weight_bytes + 12 * Lanes::size);
-}
-
 // The tap that is number k of the four of a step, or -1. By columns: those of the upper row of outputs, with
 // nothing below, then those of the lower row, with nothing above.
 inline Index tap_of(const ByteConv& c, Index step, Index k) {
@@ -35,29 +26,44 @@ inline Index block_vectors(const ByteConv& c) {
   return blocks ? c.shape.C / (4 * Lanes::size) * 4 : 0;
 }
 
-// The channel of a vector's lane; -1 where there is none.
-inline Index channel_of(const ByteConv& c, Index vector, Index lane) {
-  const Index channel = vector < block_vectors(c) ? by_fours(4, vector, lane) : vector * Lanes::size + lane;
-  return channel < c.shape.C ? channel : -1;
+struct DepthwisePanels {
+  Index channels, blocks, vectors, steps;  // vectors in blocks, and all; steps of each
+  explicit DepthwisePanels(const ByteConv& c)
+      : channels(c.shape.C),
+        blocks(block_vectors(c)),
+        vectors(ceil_div(channels, Lanes::size)),
+        steps(by_columns(c) ? 6 : ceil_div(c.shape.KH * c.shape.KW, 4)) {}
+  Index weights() const { return vectors * steps * Lanes::weight_bytes; }
+  Index numbers() const { return vectors * Lanes::size; }
+  Index filter_of(Index vector, Index lane) const {
+    const Index channel = vector < blocks ? by_fours(4, vector, lane) : vector * Lanes::size + lane;
+    return channel < channels ? channel : -1;
+  }
+};
+
+constexpr Index most_depthwise_taps = 128;
+inline bool depthwise_serves(const ByteConv& c) {
+  const ConvShape& s = c.shape;
+  return s.groups == s.C && s.F == s.C && s.C > 1 && s.KH * s.KW <= most_depthwise_taps && !c.epilogue.scores;
 }
 
 // w (C, 1, KH, KW)
 inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
                            void* packed) {
-  const Index taps = c.shape.KH * c.shape.KW, vectors = depthwise_vectors(c), steps = depthwise_steps(c);
-  std::memset(packed, 0, std::size_t(depthwise_packed_bytes(c)));
+  const Index taps = c.shape.KH * c.shape.KW;
+  const DepthwisePanels p(c);
+  begin_packing(numbers, packed, p);
   auto* to = static_cast<std::uint8_t*>(packed);
-  for (Index v = 0; v < vectors; ++v)
-    for (Index step = 0; step < steps; ++step, to += Lanes::weight_bytes) {
+  for (Index v = 0; v < p.vectors; ++v)
+    for (Index step = 0; step < p.steps; ++step, to += Lanes::weight_bytes) {
       std::int8_t four[4 * Lanes::size] = {};
       for (Index i = 0; i < Lanes::size; ++i)
         for (Index k = 0; k < 4; ++k) {
-          const Index channel = channel_of(c, v, i), tap = tap_of(c, step, k);
+          const Index channel = p.filter_of(v, i), tap = tap_of(c, step, k);
           if (channel >= 0 && tap >= 0) four[4 * i + k] = w[channel * taps + tap];
         }
       Lanes::pack_weights(four, to);
     }
-  pack_numbers(numbers, vectors, [&](Index vector, Index lane) { return channel_of(c, vector, lane); }, to);
 }
 
 // A vector of channels: its numbers, weights and what is stored where.
@@ -122,7 +128,8 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
                        Index vector, const std::uint8_t* x, std::uint8_t* y) {
   if constexpr (L::has_blocks) {
     const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
-    const Index y_pixel = c.y.channels(), y_row = c.y.row(), steps = depthwise_steps(c);
+    const Index y_pixel = c.y.channels(), y_row = c.y.row();
+    constexpr Index steps = 6;
     const typename L::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
     typename L::Values columns[3][4];
     const auto load = [&](Index w, int to) {
@@ -162,7 +169,7 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
 inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std::uint8_t* other,
                     std::uint8_t* y, const Index* offsets) {
   const ByteConv& c = d.c;
-  const Index steps = depthwise_steps(c);
+  const Index steps = DepthwisePanels(c).steps;
   d.with_store([&](const auto& store) {
     for (Index i = 0; i < c.shape.OW; ++i) {
       const std::uint8_t* const at = x + i * c.shape.stride_w * c.x.channels();
@@ -179,38 +186,36 @@ inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std
 
 inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
                       void* y, Index images) {
-  constexpr Index most_taps = 128;
   const ConvShape& s = c.shape;
-  const Index taps = s.KH * s.KW, vectors = depthwise_vectors(c), steps = depthwise_steps(c);
+  const DepthwisePanels p(c);
+  const Index taps = s.KH * s.KW;
   const bool columns = by_columns(c);
-  Index offsets[most_taps + 3];
+  Index offsets[most_depthwise_taps + 3];
   for (Index t = 0; t < ceil_div(taps, 4) * 4; ++t) {
     const Index tap = std::min(t, taps - 1);  // those beyond have no weight
     offsets[t] = tap / s.KW * s.dilation_h * c.x.row() + tap % s.KW * s.dilation_w * c.x.channels();
   }
   const auto* weights = static_cast<const std::uint8_t*>(packed);
-  const FilterNumbers numbers =
-      numbers_at(weights + vectors * steps * Lanes::weight_bytes, vectors * Lanes::size);
+  const FilterNumbers numbers = numbers_in(packed, p);
   auto* out = static_cast<std::uint8_t*>(y);
   fill_border(c.y, c.epilogue.zero, out, images);
   const Index most_rows = columns && s.stride_h == 1 && s.stride_w == 1 ? 2 : 1,
               tasks = ceil_div(s.OH, most_rows);
   const auto run = s.stride_w == 1 ? column_rows<1, 1> : column_rows<1, 2>;
-  const double work = double(images * s.OH * s.OW) * double(vectors * Lanes::size * steps);
-  parallel_for(images * tasks, threads_for(work), [&](Index task, int) {
+  const double work = double(images * s.OH * s.OW) * double(p.numbers() * p.steps);
+  parallel_grid({images, tasks}, threads_for(work), [&](Index image, Index task, int) {
     const Epilogue epilogue(c.epilogue);
-    const Index h = task % tasks * most_rows;
-    const Position at(c, (task / tasks * s.OH + h) * s.OW);
+    const Index h = task * most_rows;
+    const Position at(c, (image * s.OH + h) * s.OW);
     const bool two_rows = most_rows == 2 && h + 1 < s.OH;
-    const Index blocks = block_vectors(c);
-    for (Index v = 0; v < blocks; v += 4)
+    for (Index v = 0; v < p.blocks; v += 4)
       (two_rows          ? block_rows<2, 1>
        : s.stride_w == 1 ? block_rows<1, 1>
                          : block_rows<1, 2>)(c, weights, numbers, v, x + at.x() + v * Lanes::size,
                                              out + at.y() + v * Lanes::size);
-    for (Index v = blocks; v < vectors; ++v) {
+    for (Index v = p.blocks; v < p.vectors; ++v) {
       const Index channel = v * Lanes::size;
-      const DepthwiseChannels d{c, channel, weights + v * steps * Lanes::weight_bytes,
+      const DepthwiseChannels d{c, channel, weights + v * p.steps * Lanes::weight_bytes,
                                 FilterVector(numbers, channel), epilogue};
       const std::uint8_t* const from = x + at.x() + channel;
       const std::uint8_t* const term = c.epilogue.adds ? other + at.other() + channel : from;

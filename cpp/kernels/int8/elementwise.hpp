@@ -11,12 +11,12 @@ inline void quantize(const float* x, const ByteImage& s, float scale, int zero, 
                      Index images) {
   constexpr Index L = Lanes::size;
   fill_border(s, zero, y, images);
-  parallel_for(images * s.H, threads_for(double(images * s.C * s.H * s.W)), [&](Index task, int) {
+  parallel_grid({images, s.H}, threads_for(double(images * s.C * s.H * s.W)), [&](Index n, Index h, int) {
     const Lanes::Scales low = Lanes::fill_scales(float(-zero)), high = Lanes::fill_scales(float(255 - zero));
     const Lanes::Scales scales = Lanes::fill_scales(scale);
     const Lanes::Sums zeros = Lanes::fill(zero);
-    const float* from = x + (task / s.H * s.C * s.H + task % s.H) * s.W;
-    std::uint8_t* to = y + task / s.H * s.bytes() + s.first() + task % s.H * s.row();
+    const float* from = x + (n * s.C * s.H + h) * s.W;
+    std::uint8_t* to = y + s.row_of(n, h);
     for (Index w = 0; w < s.W; w += L)
       for (Index c = 0; c < s.C; c += 4) {
         const Index count = std::min(L, s.W - w);
@@ -44,9 +44,9 @@ inline void quantize(const float* x, const ByteImage& s, float scale, int zero, 
 // Bytes to (images, C, H, W) of floats.
 inline void dequantize(const std::uint8_t* x, const ByteImage& s, float scale, int zero, float* y,
                        Index images) {
-  parallel_for(images * s.H, threads_for(double(images * s.C * s.H * s.W)), [&](Index task, int) {
-    const std::uint8_t* from = x + task / s.H * s.bytes() + s.first() + task % s.H * s.row();
-    float* to = y + (task / s.H * s.C * s.H + task % s.H) * s.W;
+  parallel_grid({images, s.H}, threads_for(double(images * s.C * s.H * s.W)), [&](Index n, Index h, int) {
+    const std::uint8_t* from = x + s.row_of(n, h);
+    float* to = y + (n * s.C * s.H + h) * s.W;
     for (Index c = 0; c < s.C; ++c)
       for (Index w = 0; w < s.W; ++w)
         to[c * s.H * s.W + w] = float(int(from[w * s.channels() + c]) - zero) * scale;
@@ -68,11 +68,9 @@ template <class Body>
 void each_window(const BytePool& p, Index images, const Body& body) {
   const PoolShape& s = p.shape;
   const double work = double(images * s.OH * s.OW * s.PH * s.PW) * double(p.x.channels()) / 4;
-  parallel_for(images * s.OH, threads_for(work), [&](Index task, int) {
-    const Index n = task / s.OH, h = task % s.OH;
+  parallel_grid({images, s.OH}, threads_for(work), [&](Index n, Index h, int) {
     for (Index w = 0; w < s.OW; ++w)
-      body(n * p.x.bytes() + p.x.first(), n * p.y.bytes() + p.y.first() + h * p.y.row() + w * p.y.channels(),
-           Window(s, h, w));
+      body(p.x.row_of(n, 0), p.y.row_of(n, h) + w * p.y.channels(), Window(s, h, w));
   });
 }
 
@@ -127,13 +125,11 @@ inline void avg_pool(const BytePool& p, int x_zero, float ratio, const ByteEpilo
 template <class Row>
 void each_row(const ByteImage& a, const ByteImage& b, const ByteImage& y, const std::uint8_t* x,
               const std::uint8_t* other, std::uint8_t* out, Index images, const Row& row) {
-  parallel_for(images * y.H, threads_for(double(images * y.H * y.W * y.channels()) / 4),
-               [&](Index task, int) {
-                 const Index n = task / y.H, h = task % y.H;
-                 row(x + n * a.bytes() + a.first() + h * a.row(),
-                     other == nullptr ? nullptr : other + n * b.bytes() + b.first() + h * b.row(),
-                     out + n * y.bytes() + y.first() + h * y.row(), y.W * y.channels());
-               });
+  parallel_grid({images, y.H}, threads_for(double(images * y.H * y.W * y.channels()) / 4),
+                [&](Index n, Index h, int) {
+                  row(x + a.row_of(n, h), other == nullptr ? nullptr : other + b.row_of(n, h),
+                      out + y.row_of(n, h), y.W * y.channels());
+                });
 }
 
 inline void add(const ByteSum& s, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y,

@@ -4,6 +4,7 @@
 #include "kernels/int8/conv.hpp"
 #include "kernels/int8/depthwise.hpp"
 #include "kernels/int8/tiles.hpp"
+#include "kernels/int8/winograd.hpp"
 
 #ifdef __AMX_INT8__
 namespace cnnlib::avx512vnni {
@@ -12,49 +13,27 @@ ByteProducts byte_products();
 #endif
 
 namespace cnnlib::CNNLIB_ISA {
-
-#ifdef __AMX_INT8__
 namespace {
 
-// Computes what tiles do not serve.
-const ByteProducts& vectors() {
-  static const ByteProducts products = avx512vnni::byte_products();
-  return products;
+#ifdef __AMX_INT8__
+ByteMethod method_of(const ByteConv& c) {
+  const ByteMethod by_vectors = avx512vnni::byte_products().method(c);
+  if (by_vectors.run == nullptr || !tiles_serve(c)) return by_vectors;
+  return {"int8", &packed_bytes<TilePanels>, &pack_tiles, &conv_by_tiles};
 }
-
-Index packed_bytes(const ByteConv& c) {
-  return tiles_serve(c) ? tile_packed_bytes(c) : vectors().conv_packed_bytes(c);
+#else
+ByteMethod method_of(const ByteConv& c) {
+  const ConvShape& s = c.shape;
+  if (depthwise_serves(c))
+    return {"int8 depthwise", &packed_bytes<DepthwisePanels>, &pack_depthwise, &depthwise};
+  if (s.groups > 1 && s.C / s.groups % 4 != 0) return {nullptr, nullptr, nullptr, nullptr};
+  if (winograd_serves(c)) return {"int8", &packed_bytes<WinogradPanels>, &pack_winograd, &winograd};
+  return {"int8", &packed_bytes<ConvPanels>, &pack_conv, &conv};
 }
-void pack(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
-  return (tiles_serve(c) ? pack_tiles : vectors().pack_conv)(c, w, numbers, packed);
-}
-void run(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed, void* y,
-         Index images) {
-  return (tiles_serve(c) ? conv_by_tiles : vectors().conv)(c, x, other, packed, y, images);
-}
+#endif
 
 }  // namespace
 
-ByteProducts byte_products() {
-  ByteProducts products = vectors();
-  products.name = CNNLIB_ISA_NAME;
-  products.conv_packed_bytes = packed_bytes;
-  products.pack_conv = pack;
-  products.conv = run;
-  return products;
-}
-#else
-ByteProducts byte_products() {
-  return {
-      .name = CNNLIB_ISA_NAME,
-      .conv_packed_bytes = conv_packed_bytes,
-      .pack_conv = pack_conv,
-      .conv = conv,
-      .depthwise_packed_bytes = &depthwise_packed_bytes,
-      .pack_depthwise = &pack_depthwise,
-      .depthwise = &depthwise,
-  };
-}
-#endif
+ByteProducts byte_products() { return {.name = CNNLIB_ISA_NAME, .method = &method_of}; }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -29,21 +29,14 @@ struct TilePanels : ConvPanels {
   Index offset(Index group, Index vector) const { return (group * vectors + vector) * tiles * tile_bytes; }
 };
 
-inline Index tile_packed_bytes(const ByteConv& c) {
-  const TilePanels p(c);
-  return p.weights() + 12 * p.numbers();
-}
-
 inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
   const TilePanels p(c);
   const Index steps = terms_of(c).steps, rows = p.tiles_of_run * tile_rows;  // of a run
-  auto* const to = static_cast<std::uint8_t*>(packed);
-  std::memset(packed, 0, std::size_t(tile_packed_bytes(c)));
-  pack_group_numbers(p, numbers, to + p.weights());
+  begin_packing(numbers, packed, p);
   each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
-    std::memcpy(to + p.offset(group, vector / 2 * 2) + (row / tile_rows * pair + vector % 2) * tile_bytes +
-                    row % tile_rows * tile_row_bytes,
+    std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
+                    (row / tile_rows * pair + vector % 2) * tile_bytes + row % tile_rows * tile_row_bytes,
                 four, tile_row_bytes);
   });
 }
@@ -242,21 +235,17 @@ inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::u
                           const void* packed, void* y, Index images) {
   const TilePanels p(c);
   const TileLines lines(c, images);
-  const auto* const weights = static_cast<const std::uint8_t*>(packed);
-  const ConvData d{x, other, y, weights, numbers_at(weights + p.weights(), p.numbers())};
+  const ConvData d{x, other, y, static_cast<const std::uint8_t*>(packed), numbers_in(packed, p)};
   if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const Index tiles = positions / lines.length * lines.of_line;
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 32);
   const Index x_bytes = c.x.bytes() * lines.rows / (c.shape.OH * c.shape.OW);
   const Index most = cached_block(x_bytes, 2, ConvPositions::most / lines.rows, 2);
-  const ConvGrid grid = conv_grid(tiles, panels, most, 2, 2, threads);
-  const Index blocks = ceil_div(tiles, grid.block), parts = ceil_div(panels, grid.panels);
-  parallel_for(blocks * parts, threads, [&](Index task, int) {
+  ConvGrid(tiles, panels, most, 2, 2, threads).each([&](Range own, Range part) {
     const TileRegisters registers(lines.rows);
-    const Index begin = task / parts * grid.block, part = task % parts * grid.panels;
-    PanelProduct product(c, d, p, lines, begin, std::min(tiles, begin + grid.block));
-    for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel) product.run(panel);
+    PanelProduct product(c, d, p, lines, own.first, own.last);
+    for (Index panel = part.first; panel < part.last; ++panel) product.run(panel);
   });
 }
 

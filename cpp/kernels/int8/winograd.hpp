@@ -31,11 +31,16 @@ inline bool winograd_serves(const ByteConv& c) {
 // Panels of two vectors of filters: of each point, pairs of channels.
 struct WinogradPanels {
   static constexpr Index width = 2 * Lanes::size;
-  Index channels, count;
-  explicit WinogradPanels(const ByteConv& c) : channels(c.x.channels()), count(ceil_div(c.shape.F, width)) {}
+  Index channels, filters, count;
+  explicit WinogradPanels(const ByteConv& c)
+      : channels(c.x.channels()), filters(c.shape.F), count(ceil_div(filters, width)) {}
   Index point() const { return channels * width; }  // 16-bit numbers of a point of a panel
-  Index weights() const { return count * winograd_points * point(); }
+  Index weights() const { return 2 * count * winograd_points * point(); }
   Index numbers() const { return count * width; }
+  Index filter_of(Index vector, Index lane) const {
+    const Index f = vector * Lanes::size + lane;
+    return f < filters ? f : -1;
+  }
 };
 
 // The four numbers of a line by 2 G.
@@ -47,17 +52,18 @@ inline void transform_weights(const int* w, Index step, int* out, Index out_step
 }
 
 // w (F, C, 3, 3)
-inline void pack_winograd(const ByteConv& c, const std::int8_t* w, std::int16_t* packed) {
+inline void pack_winograd(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
+                          void* packed) {
   const WinogradPanels p(c);
-  std::fill_n(packed, p.weights(), std::int16_t{0});
+  begin_packing(numbers, packed, p);
   for (Index f = 0; f < c.shape.F; ++f)
     for (Index k = 0; k < c.shape.C; ++k, w += 9) {
       int window[9], rows[12], points[16];
       std::copy_n(w, 9, window);
       for (int i = 0; i < 3; ++i) transform_weights(window + 3 * i, 1, rows + 4 * i, 1);
       for (int j = 0; j < 4; ++j) transform_weights(rows + j, 4, points + j, 4);
-      std::int16_t* to =
-          packed + f / p.width * winograd_points * p.point() + k / 2 * 2 * p.width + f % p.width * 2 + k % 2;
+      std::int16_t* to = static_cast<std::int16_t*>(packed) + f / p.width * winograd_points * p.point() +
+                         k / 2 * 2 * p.width + f % p.width * 2 + k % 2;
       for (Index q = 0; q < winograd_points; ++q, to += p.point()) *to = std::int16_t(points[q]);
     }
 }
@@ -180,7 +186,7 @@ inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const 
       winograd_outputs(products + i * width + v * Lanes::size, step, sums);
       const Index image = (tile + i) / t.of_image(), h = t.row(tile + i), w = t.column(tile + i);
       const auto place = [&](const ByteImage& s, Index a, Index b) {
-        return image * s.bytes() + s.first() + (h + a) * s.row() + (w + b) * s.channels() + f;
+        return s.row_of(image, h + a) + (w + b) * s.channels() + f;
       };
       for (Index a = 0; a < std::min<Index>(2, c.shape.OH - h); ++a)
         for (Index b = 0; b < std::min<Index>(2, c.shape.OW - w); ++b)
@@ -193,12 +199,13 @@ inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const 
 }
 
 // Some tiles at a time: all threads transform them, then multiply.
-inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other,
-                     const std::int16_t* weights, const FilterNumbers& numbers, std::uint8_t* y,
-                     Index images) {
+inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
+                     void* y, Index images) {
   constexpr Index most_bytes = 1 << 20;  // of a thread's transformed tiles: the second level
   const WinogradTiles t(c);
   const WinogradPanels p(c);
+  auto* const out = static_cast<std::uint8_t*>(y);
+  fill_border(c.y, c.epilogue.zero, out, images);
   const Index tiles = images * t.of_image();
   const int threads = threads_for(double(tiles) * double(winograd_points * p.channels * c.shape.F) / 16);
   const Index room = std::max(winograd_block, threads * most_bytes / (2 * winograd_points * p.channels));
@@ -216,11 +223,12 @@ inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_
     });
     const Index parts = std::min(p.count, ceil_div(threads > 1 ? 4 * threads : 1, blocks));
     const Index panels = ceil_div(p.count, parts);
-    const WinogradData d{v, weights, v_tiles, first, other, y, numbers};
-    parallel_for(blocks * parts, threads, [&](Index task, int) {
+    const WinogradData d{
+        v, static_cast<const std::int16_t*>(packed), v_tiles, first, other, out, numbers_in(packed, p)};
+    parallel_grid({blocks, parts}, threads, [&](Index block, Index part, int) {
       const Epilogue epilogue(c.epilogue);
-      const Index from = task / parts * winograd_block, part = task % parts * panels;
-      for (Index panel = part; panel < std::min(p.count, part + panels); ++panel)
+      const Index from = block * winograd_block;
+      for (Index panel = part * panels; panel < std::min(p.count, (part + 1) * panels); ++panel)
         winograd_panel(t, d, epilogue, p, panel, first + from, std::min(winograd_block, count - from));
     });
   }
