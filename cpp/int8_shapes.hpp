@@ -35,6 +35,11 @@ struct ByteConv {
   ByteImage x, y, other;
   ConvShape shape;  // of one image
   ByteEpilogue epilogue;
+
+  // Where the windows of row h of the outputs of image n begin.
+  Index window_row(Index n, Index h) const {
+    return x.row_of(n, h * shape.stride_h - shape.pad_top) - shape.pad_left * x.channels();
+  }
 };
 
 // Of each filter: what is added to its sum, the multiplier of the rounding, and the factor of the other term.

@@ -85,13 +85,6 @@ struct ConvKernels {
 };
 
 template <class T>
-struct ConvNormKernels {
-  void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
-  void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
-  ConvNormScratch (*conv_bn_relu_scratch)(const ConvShape&);
-};
-
-template <class T>
 struct InvertedResidualKernels {
   // An inverted residual in one pass, its weights packed once and kept; `other` (N, F, OH, OW), unless it is
   // null, is added before the last activation.
@@ -131,6 +124,10 @@ struct NormKernels {
                           double* inv_std, const RowNormShape&);
   void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
                            const T* gamma, T* dx, T* dgamma, T* dbeta, const RowNormShape&);
+  // Batch norm behind a convolution, with ReLU.
+  void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
+  void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
+  ConvNormScratch (*conv_bn_relu_scratch)(const ConvShape&);
 };
 
 template <class T>
@@ -216,7 +213,6 @@ struct ByteLayers {
 // All of them.
 template <class T>
 struct Kernels : ConvKernels<T>,
-                 ConvNormKernels<T>,
                  InvertedResidualKernels<T>,
                  PoolKernels<T>,
                  NormKernels<T>,

@@ -15,8 +15,6 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 ConvKernels<T> conv_kernels();
 template <class T>
-ConvNormKernels<T> conv_norm_kernels();
-template <class T>
 InvertedResidualKernels<T> inverted_residual_kernels();
 template <class T>
 PoolKernels<T> pool_kernels();

@@ -102,12 +102,14 @@ class ScratchOf {
   LayoutMemory scratch_;
 };
 
-// Scratch for one array.
-template <class T>
+// Scratch for one array, or with ThreadReserved one of each thread.
+template <class T, template <class> class Place = Reserved>
 class ScratchArray {
  public:
-  explicit ScratchArray(Index count) : place_(layout_, count), scratch_(layout_) {}
+  template <class... Sizes>
+  explicit ScratchArray(Sizes... sizes) : place_(layout_, sizes...), scratch_(layout_) {}
   T* data() const { return place_.data(); }
+  T* operator[](Index slot) const { return place_[slot]; }
   static std::size_t bytes(Index count) {
     Layout layout;
     layout.add(static_cast<std::size_t>(count), sizeof(T));
@@ -116,7 +118,7 @@ class ScratchArray {
 
  private:
   Layout layout_;
-  Reserved<T> place_;
+  Place<T> place_;
   LayoutMemory scratch_;
 };
 

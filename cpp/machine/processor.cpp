@@ -52,6 +52,9 @@ Index count_in(const std::string& list) {
 std::string processor_folder(const std::string& folder, int processor) {
   return folder + "/cpu" + std::to_string(processor);
 }
+std::string siblings_of(const std::string& folder, int processor) {
+  return first_line(processor_folder(folder, processor) + "/topology/thread_siblings_list");
+}
 
 }  // namespace
 
@@ -87,8 +90,7 @@ Caches LeastCaches::sizes() const {
 Caches system_caches(const std::string& folder, const std::vector<int>& processors) {
   LeastCaches least;
   for (const int processor : processors) {
-    const std::string siblings =
-        first_line(processor_folder(folder, processor) + "/topology/thread_siblings_list");
+    const std::string siblings = siblings_of(folder, processor);
     const Index of_core = siblings.empty() ? 1 : count_in(siblings);
     for (int i = 0;; ++i) {
       const std::string cache =
@@ -107,8 +109,7 @@ Caches system_caches(const std::string& folder, const std::vector<int>& processo
 int system_cores(const std::string& folder, const std::vector<int>& processors) {
   std::set<std::string> cores;
   for (const int processor : processors) {
-    const std::string siblings =
-        first_line(processor_folder(folder, processor) + "/topology/thread_siblings_list");
+    const std::string siblings = siblings_of(folder, processor);
     cores.insert(siblings.empty() ? std::to_string(processor) : siblings);
   }
   return static_cast<int>(cores.size());

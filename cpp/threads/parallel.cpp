@@ -36,6 +36,10 @@ void notice_missing_cores(bool notice) {
   if (!notice) missing_cores().forget();
 }
 
+void indices_of(Index task, const Index* sizes, int n, Index* at) {
+  for (int i = n - 1; i >= 0; task /= sizes[i--]) at[i] = task % sizes[i];
+}
+
 bool has_standing_team() { return standing_team != nullptr; }
 int threads_of_standing_team() { return standing_team != nullptr ? standing_team->threads() : 0; }
 

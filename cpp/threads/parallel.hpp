@@ -82,6 +82,9 @@ void parallel_for(Index tasks, int threads, const Body& body, Order order = Orde
   run_tasks(tasks, threads, order, run, &body);
 }
 
+// The place of a task in a grid of n sizes.
+void indices_of(Index task, const Index* sizes, int n, Index* at);
+
 // body(i, j, slot), or with a third and a fourth index, for every task of a grid, whose last index runs
 // fastest.
 template <int n, class Body>
@@ -90,13 +93,12 @@ void parallel_grid(const Index (&sizes)[n], int threads, const Body& body) {
   for (const Index size : sizes) tasks *= size;
   parallel_for(tasks, threads, [&](Index task, int slot) {
     Index at[n];
-    for (int i = n - 1; i >= 0; task /= sizes[i--]) at[i] = task % sizes[i];
+    indices_of(task, sizes, n, at);
     if constexpr (n == 2) body(at[0], at[1], slot);
     if constexpr (n == 3) body(at[0], at[1], at[2], slot);
     if constexpr (n == 4) body(at[0], at[1], at[2], at[3], slot);
   });
 }
-
 // body(task) for every task, on one thread each; kernels that it calls start no others, and may run out of
 // memory.
 template <class Body>

@@ -190,32 +190,31 @@ std::pair<std::size_t, std::size_t> conv_bn_relu_scratch(const Array<T>& x, cons
 }  // namespace
 
 void bind_ready_conv(py::module_& m) {
-  m.def("ready_conv_forward", &ready_conv_forward, py::arg("function"), py::arg("x"), py::arg("w"),
-        py::arg("b"), py::arg("conv_param"), py::arg("relu"));
-  m.def("ready_conv_backward", &ready_conv_backward, py::arg("function"), py::arg("dout"), py::arg("cache"),
+  const auto function = py::arg("function"), conv_param = py::arg("conv_param");
+  m.def("ready_conv_forward", &ready_conv_forward, function, py::arg("x"), py::arg("w"), py::arg("b"),
+        conv_param, py::arg("relu"));
+  m.def("ready_conv_backward", &ready_conv_backward, function, py::arg("dout"), py::arg("cache"),
         py::arg("needs"));
 }
 
 template <class T>
 void bind_conv(py::module_& m) {
+  const auto function = py::arg("function"), conv_param = py::arg("conv_param");
+  const auto x = fixed("x"), w = fixed("w"), b = fixed("b").none(true), dout = fixed("dout");
+  const auto gamma = fixed("gamma"), beta = fixed("beta");
+  const auto need_dx = py::arg("need_dx"), need_dw = py::arg("need_dw"), need_db = py::arg("need_db");
   const auto out = fixed("out") = py::none();
-  const auto b = fixed("b").none(true);
-  m.def("conv_forward", &conv_forward<T>, py::arg("function"), fixed("x"), fixed("w"), b,
-        py::arg("conv_param"), py::arg("relu") = false, out);
-  m.def("conv_plans", &conv_plans<T>, fixed("x"), fixed("w"), py::arg("conv_param"));
-  m.def("conv_bn_relu_scratch", &conv_bn_relu_scratch<T>, fixed("x"), fixed("w"), py::arg("conv_param"));
-  m.def("conv_backward", &conv_backward<T>, py::arg("function"), fixed("dout"), fixed("x"), fixed("w"),
-        py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
-  m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, py::arg("function"), fixed("x"), fixed("w"), b,
-        fixed("gamma"), fixed("beta"), py::arg("eps"), py::arg("conv_param"));
-  m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, py::arg("function"), fixed("dout"), fixed("x"),
-        fixed("w"), fixed("a"), fixed("mean"), fixed("inv_std"), fixed("gamma"), fixed("beta"),
-        py::arg("from_batch"), py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"),
-        py::arg("need_db"));
-  m.def("conv_transpose_forward", &conv_transpose_forward<T>, fixed("x"), fixed("w"), b,
-        py::arg("conv_param"), out);
-  m.def("conv_transpose_backward", &conv_transpose_backward<T>, fixed("dout"), fixed("x"), fixed("w"),
-        py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+  m.def("conv_forward", &conv_forward<T>, function, x, w, b, conv_param, py::arg("relu") = false, out);
+  m.def("conv_plans", &conv_plans<T>, x, w, conv_param);
+  m.def("conv_bn_relu_scratch", &conv_bn_relu_scratch<T>, x, w, conv_param);
+  m.def("conv_backward", &conv_backward<T>, function, dout, x, w, conv_param, need_dx, need_dw, need_db);
+  m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, function, x, w, b, gamma, beta, py::arg("eps"),
+        conv_param);
+  m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, function, dout, x, w, fixed("a"), fixed("mean"),
+        fixed("inv_std"), gamma, beta, py::arg("from_batch"), conv_param, need_dx, need_dw, need_db);
+  m.def("conv_transpose_forward", &conv_transpose_forward<T>, x, w, b, conv_param, out);
+  m.def("conv_transpose_backward", &conv_transpose_backward<T>, dout, x, w, conv_param, need_dx, need_dw,
+        need_db);
 }
 
 template void bind_conv<float>(py::module_&);

@@ -92,7 +92,7 @@ struct StepsOfEach {
       packed += correlation.packed_size();
     });
   }
-  static CorrelationSteps<T> steps(bool adds) { return {&describe, &pack, &run, adds}; }
+  static CorrelationSteps<T> steps(bool adds = false) { return {&describe, &pack, &run, adds}; }
 };
 
 // Those of a class of one shape and its operands.

@@ -16,20 +16,21 @@ struct BroadcastTile {
   [[gnu::always_inline]] BroadcastTile() {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
   }
 
-  // sum[m][v] += x[m] * w[v]
-  [[gnu::always_inline]] void add_product(const T* x, const T* w) {
+  // sum[m][v] += x[m] * load(v)
+  template <class Load>
+  [[gnu::always_inline]] void add_product(const T* x, const Load& load) {
     const BroadcastValues<T, R> values{x};
     typename S::Packet wv[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) wv[v] = S::load(w + v * S::size);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) wv[v] = load(v);
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
       const auto xm = values[m];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wv[v], sum[m][v]);
     }
   }

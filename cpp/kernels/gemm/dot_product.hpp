@@ -53,13 +53,9 @@ void add_dot_products(const T* const* left, const T* const* right, const VectorA
     }
 }
 
-template <class T>
-using DotKernel = void (*)(const T* const* left, const T* const* right, const VectorAt* at, Index whole,
-                           Index partial, Index lanes, bool start, T* sums);
-
 // The kernel for `rows` vectors of the left side, 1 to dot_block.
 template <class T>
-DotKernel<T> dot_kernel(Index rows) {
+auto dot_kernel(Index rows) {
   static constexpr auto table = kernels_by_rows<dot_block>([](auto R) { return &add_dot_products<T, R()>; });
   return table[rows - 1];
 }

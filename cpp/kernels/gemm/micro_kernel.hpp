@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "kernels/gemm/broadcast_values.hpp"
+#include "kernels/gemm/broadcast_tile.hpp"
 #include "kernels/gemm/kernels_by_rows.hpp"
 #include "kernels/rectifier.hpp"
 #include "kernels/simd/transpose.hpp"
@@ -119,12 +119,7 @@ template <class T, int R, int V, Ahead ahead = Ahead::none>
 void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                    const Target<T>& target) {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
-  Packet sum[R][V];
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
+  BroadcastTile<T, R, V> tile;
   const T* base[V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) base[v] = b[v];
@@ -142,22 +137,14 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
         prefetch<2>(fetch.next + *fetch.offset++, V * S::size);
       }
     }
-    Packet bv[V];
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      bv[v] = S::load(base[v] + at);
+    tile.add_product(a_row, [&](int v) __attribute__((always_inline)) {
+      const auto bv = S::load(base[v] + at);
       if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
         __builtin_prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
       if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + V * S::size);
-      if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv[v]);
-    }
-    const BroadcastValues<T, R> values{a_row};
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m) {
-      const Packet am = values[m];
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, bv[v], sum[m][v]);
-    }
+      if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv);
+      return bv;
+    });
     if constexpr (ahead == Ahead::pack) fetch.packed += V * S::size;
   };
   Index k = 0;
@@ -168,7 +155,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       multiply(k + 1, a + step);
     }
   for (; k < K; ++k, a += step) multiply(k, a);
-  finish_tile<T, R, V>(sum, target);
+  finish_tile<T, R, V>(tile.sum, target);
 }
 
 template <class T>

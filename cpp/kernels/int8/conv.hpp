@@ -133,33 +133,6 @@ template <int V, int R>
     }
 }
 
-// A walk over the positions of images, row by row: where the window of x begins, and the pixels of y and
-// other.
-class Position {
- public:
-  Position(const ByteConv& c, Index position) : c_(c) {
-    const ConvShape& s = c.shape;
-    n_ = position / (s.OH * s.OW);
-    h_ = position / s.OW % s.OH;
-    w_ = position % s.OW;
-    origin_ = c.x.first() - s.pad_top * c.x.row() - s.pad_left * c.x.channels();
-  }
-  Index x() const {
-    return n_ * c_.x.bytes() + origin_ + h_ * c_.shape.stride_h * c_.x.row() +
-           w_ * c_.shape.stride_w * c_.x.channels();
-  }
-  Index y() const { return pixel(c_.y); }
-  Index other() const { return pixel(c_.other); }
-  Index image() const { return n_; }
-  Index column() const { return w_; }
-
- private:
-  Index pixel(const ByteImage& s) const { return s.row_of(n_, h_) + w_ * s.channels(); }
-
-  const ByteConv& c_;
-  Index n_, h_, w_, origin_;
-};
-
 struct ConvData {
   const std::uint8_t *x, *other;
   void* y;  // bytes, or floats
@@ -174,13 +147,15 @@ struct ConvPositions {
   Index x[most], y[most], other[most];
 
   ConvPositions(const ByteConv& c, Index first, Index last) : count(last - first) {
-    const Index x_step = c.shape.stride_w * c.x.channels(), y_step = c.epilogue.scores ? 0 : c.y.channels();
+    const ConvShape& s = c.shape;
+    const Index x_step = s.stride_w * c.x.channels(), y_step = c.epilogue.scores ? 0 : c.y.channels();
     const Index other_step = c.epilogue.adds ? c.other.channels() : 0;
     for (Index i = 0; i < count;) {  // a row, or what of it is left
-      const Position at(c, first + i);
-      const Index x_first = at.x(), y_first = c.epilogue.scores ? at.image() * c.shape.F : at.y();
-      const Index other_first = c.epilogue.adds ? at.other() : 0;
-      const Index row = std::min(count - i, c.shape.OW - at.column());
+      const Index at = first + i, n = at / (s.OH * s.OW), h = at / s.OW % s.OH, w = at % s.OW;
+      const Index x_first = c.window_row(n, h) + w * x_step;
+      const Index y_first = c.epilogue.scores ? n * s.F : c.y.row_of(n, h) + w * y_step;
+      const Index other_first = c.epilogue.adds ? c.other.row_of(n, h) + w * other_step : 0;
+      const Index row = std::min(count - i, s.OW - w);
       for (Index k = 0; k < row; ++k, ++i) {
         x[i] = x_first + k * x_step;
         y[i] = y_first + k * y_step;

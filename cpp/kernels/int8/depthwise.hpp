@@ -206,20 +206,21 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
   parallel_grid({images, tasks}, threads_for(work), [&](Index image, Index task, int) {
     const Epilogue epilogue(c.epilogue);
     const Index h = task * most_rows;
-    const Position at(c, (image * s.OH + h) * s.OW);
+    const std::uint8_t* const window = x + c.window_row(image, h);
+    std::uint8_t* const row = out + c.y.row_of(image, h);
     const bool two_rows = most_rows == 2 && h + 1 < s.OH;
     for (Index v = 0; v < p.blocks; v += 4)
-      (two_rows          ? block_rows<2, 1>
-       : s.stride_w == 1 ? block_rows<1, 1>
-                         : block_rows<1, 2>)(c, weights, numbers, v, x + at.x() + v * Lanes::size,
-                                             out + at.y() + v * Lanes::size);
+      (two_rows ? block_rows<2, 1>
+       : s.stride_w == 1
+           ? block_rows<1, 1>
+           : block_rows<1, 2>)(c, weights, numbers, v, window + v * Lanes::size, row + v * Lanes::size);
     for (Index v = p.blocks; v < p.vectors; ++v) {
       const Index channel = v * Lanes::size;
       const DepthwiseChannels d{c, channel, weights + v * p.steps * Lanes::weight_bytes,
                                 FilterVector(numbers, channel), epilogue};
-      const std::uint8_t* const from = x + at.x() + channel;
-      const std::uint8_t* const term = c.epilogue.adds ? other + at.other() + channel : from;
-      std::uint8_t* const to = out + at.y() + channel;
+      const std::uint8_t* const from = window + channel;
+      const std::uint8_t* const term = c.epilogue.adds ? other + c.other.row_of(image, h) + channel : from;
+      std::uint8_t* const to = row + channel;
       if (!columns)
         tap_row(d, from, term, to, offsets);
       else if (two_rows)

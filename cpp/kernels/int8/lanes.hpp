@@ -36,6 +36,8 @@ struct GenericLanes {
   using Unsigned [[gnu::vector_size(bytes_of_vector)]] = std::uint32_t;
   using Signed [[gnu::vector_size(bytes_of_vector)]] = std::int32_t;
   using Floats [[gnu::vector_size(bytes_of_vector)]] = float;
+  using Words [[gnu::vector_size(bytes_of_vector)]] = std::int16_t;
+  using Bytes [[gnu::vector_size(bytes_of_vector)]] = std::uint8_t;
 
   static Sums zero() { return fill(0); }
   static Sums fill(int v) { return to<Sums>(Signed{} + v); }
@@ -56,6 +58,17 @@ struct GenericLanes {
   static Scales scaled(Sums sums, Scales scales) {
     return to<Scales>(__builtin_convertvector(to<Signed>(sums), Floats) * to<Floats>(scales));
   }
+
+  // For store_block.
+  struct Rounding {
+    Scales most;  // saturates, and converts
+    Sums zero, low, high;
+    Rounding(int zero_point, int low_byte, int high_byte)
+        : most(fill_scales(1e6F)),
+          zero(to<Sums>(std::int16_t(zero_point) - Words{})),
+          low(to<Sums>(std::uint8_t(low_byte) - Bytes{})),
+          high(to<Sums>(std::uint8_t(high_byte) - Bytes{})) {}
+  };
 
   template <class Value>
   static Value read(const void* p) {

@@ -48,15 +48,6 @@ struct Lanes : Avx2Products {
       out[2 * i + 1] = values(_mm256_unpackhi_epi16(ab[i], cd[i]));
     }
   }
-  struct Rounding {
-    __m256 most;  // saturates, and converts
-    __m256i zero, low, high;
-    Rounding(int zero_point, int low_byte, int high_byte)
-        : most(_mm256_set1_ps(1e6F)),
-          zero(_mm256_set1_epi16(short(zero_point))),
-          low(_mm256_set1_epi8(char(low_byte))),
-          high(_mm256_set1_epi8(char(high_byte))) {}
-  };
   static void store_block(const Scales (&v)[4], const Rounding& r, std::uint8_t* y) {
     const auto whole = [&](Scales x) { return _mm256_cvtps_epi32(_mm256_min_ps(r.most, x)); };
     const auto words = [&](Scales a, Scales b) {

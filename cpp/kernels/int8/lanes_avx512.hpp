@@ -53,15 +53,6 @@ struct Lanes : Avx512Products {
       out[2 * i + 1] = values(_mm512_unpackhi_epi16(ab[i], cd[i]));
     }
   }
-  struct Rounding {
-    __m512 most;  // saturates, and converts
-    __m512i zero, low, high;
-    Rounding(int zero_point, int low_byte, int high_byte)
-        : most(_mm512_set1_ps(1e6F)),
-          zero(_mm512_set1_epi16(short(zero_point))),
-          low(_mm512_set1_epi8(char(low_byte))),
-          high(_mm512_set1_epi8(char(high_byte))) {}
-  };
   static __m512i rounded_block(const Scales (&v)[4], const Rounding& r) {
     const auto whole = [&](Scales x) { return _mm512_cvtps_epi32(_mm512_min_ps(r.most, x)); };
     const auto words = [&](Scales a, Scales b) {

@@ -158,12 +158,9 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
 // What the sums of either pass take, beside the factors of each channel.
 template <class T>
 std::size_t batchnorm_sums_bytes(const BatchNormShape& s) {
-  Layout layout;
-  const Reserved<Deviations> sums(layout, ChannelParts(s).parts * s.C);
-  if (s.S > 1) return layout.bytes();
-  const Reserved<TwoSums> column_sums(layout, column_parts(s.N) * s.C);
-  const Reserved<T> column_factors(layout, 4 * s.C);
-  return layout.bytes();
+  const std::size_t sums = ScratchArray<Deviations>::bytes(ChannelParts(s).parts * s.C);
+  if (s.S > 1) return sums;
+  return sums + ScratchArray<TwoSums>::bytes(column_parts(s.N) * s.C) + ScratchArray<T>::bytes(4 * s.C);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

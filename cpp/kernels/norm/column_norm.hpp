@@ -130,10 +130,8 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
                      const Gradient& gradient) {
   using S = Simd<T>;
   const Index parts = column_parts(N);
-  Layout layout;
-  const Reserved<TwoSums> partial_memory(layout, checked_product(parts, C));
-  const Reserved<T> factor_memory(layout, checked_product(4, C));
-  const LayoutMemory memory(layout);
+  const ScratchArray<TwoSums> partial_memory(checked_product(parts, C));
+  const ScratchArray<T> factor_memory(checked_product(4, C));
   TwoSums* partial = partial_memory.data();
   T* high = factor_memory.data();  // and the other fields of NormGradient, (C,) each
   T *by_dout = high + C, *by_x = by_dout + C, *constant = by_x + C;

@@ -22,11 +22,9 @@ struct GroupGradient {
 
   void run(T* dgamma, T* dbeta) const {
     const RowTasks tasks(s.rows, s.channels * s.S, 3);
-    Layout layout;
-    const Reserved<TwoSums> partial_memory(layout, parts * s.C);
-    const Reserved<TwoSums> sums_memory(layout, tasks.cut ? N * s.C * plane_parts.count : 0);
-    const Reserved<NormGradient<T>> gradient_memory(layout, tasks.cut ? s.rows : 0);
-    const LayoutMemory memory(layout);
+    const ScratchArray<TwoSums> partial_memory(parts * s.C);
+    const ScratchArray<TwoSums> sums_memory(tasks.cut ? N * s.C * plane_parts.count : 0);
+    const ScratchArray<NormGradient<T>> gradient_memory(tasks.cut ? s.rows : 0);
     TwoSums* partial = partial_memory.data();  // (parts, C)
     std::fill_n(partial, parts * s.C, TwoSums{});
     tasks.cut ? run_cut(tasks, sums_memory.data(), gradient_memory.data(), partial)

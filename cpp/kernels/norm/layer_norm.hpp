@@ -48,11 +48,9 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
               blocks = ceil_div(D, block);
   const bool non_temporal = use_non_temporal<T>(N * D) && D % Simd<T>::size == 0;
   const bool prefetches = prefetches_rows<T>(D, N * D) && !cut;
-  Layout layout;
-  const Reserved<TwoSums> total_memory(layout, checked_product(parts, D));
-  const ThreadReserved<T> run_memory(layout, threads, checked_product(2, block));
-  const Reserved<TwoSums> row_memory(layout, cut ? N * row_parts.count : 0);
-  const LayoutMemory memory(layout);
+  const ScratchArray<TwoSums> total_memory(checked_product(parts, D));
+  const ScratchArray<T, ThreadReserved> run_memory(threads, checked_product(2, block));
+  const ScratchArray<TwoSums> row_memory(cut ? N * row_parts.count : 0);
   TwoSums* totals = total_memory.data();  // [part][D]: dbeta and dgamma
   TwoSums* partial = row_memory.data();
   const auto sums_of = [=](Index n, Index i) {

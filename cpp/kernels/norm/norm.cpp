@@ -15,20 +15,12 @@ NormKernels<T> norm_kernels() {
       .batchnorm_backward = &batchnorm_backward<T>,
       .rownorm_forward = &rownorm_forward<T>,
       .rownorm_backward = &rownorm_backward<T>,
-  };
-}
-template NormKernels<float> norm_kernels();
-template NormKernels<double> norm_kernels();
-
-template <class T>
-ConvNormKernels<T> conv_norm_kernels() {
-  return {
       .conv_bn_relu_train = &conv_bn_relu_train<T>,
       .conv_bn_relu_backward = &conv_bn_relu_backward<T>,
       .conv_bn_relu_scratch = &conv_bn_relu_scratch<T>,
   };
 }
-template ConvNormKernels<float> conv_norm_kernels();
-template ConvNormKernels<double> conv_norm_kernels();
+template NormKernels<float> norm_kernels();
+template NormKernels<double> norm_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -71,28 +71,16 @@ void pixel_norm(const T* x, const T* gamma, const T* beta, double eps, T* y, dou
   }
 }
 
-// body(first value, first pixel, pixels) for the vectors [begin, end) of x, in which no vector reaches
-// into a second image.
-template <class T, class Body>
-void each_pixel_vector(Index begin, Index end, Index C, Index S, const Body& body) {
-  constexpr Index lanes = Simd<T>::size;
-  const Index vectors = ceil_div(S, lanes);
-  for (Index v = begin; v < end; ++v) {
-    const Index n = v / vectors, i = v % vectors * lanes;
-    body(n * C * S + i, n * S + i, std::min(lanes, S - i));
-  }
-}
-
 // mean and inv_std (N * S,) are for the backward pass, or null.
 template <class T>
 void pixel_norm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                         double* inv_std, Index N, Index C, Index S) {
-  parallel_for(N * ceil_div(S, Simd<T>::size), threads_for(double(N * C * S)), [&](Index task, int) {
-    each_pixel_vector<T>(task, task + 1, C, S, [&](Index at, Index pixel, Index count) {
-      const bool wanted = mean != nullptr;
-      pixel_norm(x + at, gamma, beta, eps, y + at, wanted ? mean + pixel : nullptr,
-                 wanted ? inv_std + pixel : nullptr, C, S, count);
-    });
+  constexpr Index lanes = Simd<T>::size;
+  const bool wanted = mean != nullptr;
+  parallel_grid({N, ceil_div(S, lanes)}, threads_for(double(N * C * S)), [&](Index n, Index v, int) {
+    const Index i = v * lanes, at = n * C * S + i, pixel = n * S + i;
+    pixel_norm(x + at, gamma, beta, eps, y + at, wanted ? mean + pixel : nullptr,
+               wanted ? inv_std + pixel : nullptr, C, S, std::min(lanes, S - i));
   });
 }
 
@@ -146,12 +134,11 @@ void pixel_norm_backward(const T* dout, const T* x, const double* mean, const do
                          T* dx, T* dgamma, T* dbeta, Index N, Index C, Index S) {
   using V = Simd<T>;
   constexpr Index run = 16, least = 8, most_parts = 64;
-  const Index vectors = N * ceil_div(S, V::size), parts = std::clamp<Index>(vectors / least, 1, most_parts);
+  const Index of_image = ceil_div(S, V::size), vectors = N * of_image,
+              parts = std::clamp<Index>(vectors / least, 1, most_parts);
   const int threads = threads_for(3.0 * double(N * C * S));
-  Layout layout;
-  const Reserved<TwoSums> all_totals(layout, checked_product(parts, C));
-  const ThreadReserved<T> all_runs(layout, threads, checked_product(2 * V::size, C));
-  const LayoutMemory memory(layout);
+  const ScratchArray<TwoSums> all_totals(checked_product(parts, C));
+  const ScratchArray<T, ThreadReserved> all_runs(threads, checked_product(2 * V::size, C));
   TwoSums* totals = all_totals.data();  // [part][C]: dbeta and dgamma
   parallel_for(parts, threads, [&](Index part, int slot) {
     T *run_gamma = all_runs[slot], *run_beta = run_gamma + C * V::size;
@@ -160,11 +147,11 @@ void pixel_norm_backward(const T* dout, const T* x, const double* mean, const do
     const Range own = range_of(vectors, part, parts);
     for (Index first = own.first; first < own.last; first += run) {
       std::fill_n(run_gamma, 2 * C * V::size, T(0));
-      each_pixel_vector<T>(first, std::min(first + run, own.last), C, S,
-                           [&](Index at, Index pixel, Index count) {
-                             pixel_norm_gradient(dout + at, x + at, gamma, mean + pixel, inv_std + pixel,
-                                                 dx + at, run_gamma, run_beta, C, S, count);
-                           });
+      for (Index v = first; v < std::min(first + run, own.last); ++v) {
+        const Index n = v / of_image, i = v % of_image * V::size, at = n * C * S + i, pixel = n * S + i;
+        pixel_norm_gradient(dout + at, x + at, gamma, mean + pixel, inv_std + pixel, dx + at, run_gamma,
+                            run_beta, C, S, std::min<Index>(V::size, S - i));
+      }
       for (Index c = 0; c < C; ++c)
         total[c].add({double(V::sum(V::load(run_beta + c * V::size))),
                       double(V::sum(V::load(run_gamma + c * V::size)))});

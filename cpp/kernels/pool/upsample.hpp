@@ -64,19 +64,16 @@ void fill_between(Between<T>* between, Index size, Index scale, bool align_corne
   }
 }
 
-// The tables of both axes in one allocation.
+// The tables of both axes.
 template <class T>
 struct BetweenTables {
-  Scratch scratch;
-  const Between<T>*rows, *columns;
+  ScratchArray<Between<T>> memory;
+  Between<T>*rows = memory.data(), *columns;
 
   explicit BetweenTables(const UpsampleShape& s)
-      : scratch(checked_product(sizeof(Between<T>), std::size_t(s.H * s.scale_h + s.W * s.scale_w))) {
-    auto* all = static_cast<Between<T>*>(scratch.data());
-    fill_between(all, s.H, s.scale_h, s.align_corners);
-    fill_between(all + s.H * s.scale_h, s.W, s.scale_w, s.align_corners);
-    rows = all;
-    columns = all + s.H * s.scale_h;
+      : memory(s.H * s.scale_h + s.W * s.scale_w), columns(rows + s.H * s.scale_h) {
+    fill_between(rows, s.H, s.scale_h, s.align_corners);
+    fill_between(columns, s.W, s.scale_w, s.align_corners);
   }
 };
 
@@ -93,9 +90,7 @@ struct TwoRows {
 template <class T, class Body>
 void each_band_of_wide_rows(const UpsampleShape& s, Index rows, const Body& body) {
   const PlaneGrid grid = enlarged_grid(s, rows, 2);
-  Layout layout;
-  const ThreadReserved<T> lines(layout, grid.threads, 2 * s.W * s.scale_w);
-  const LayoutMemory memory(layout);
+  const ScratchArray<T, ThreadReserved> lines(grid.threads, 2 * s.W * s.scale_w);
   grid.each([&](const PlaneTask& task, int slot) {
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
       body(plane, task.first_row, task.last_row, lines[slot]);

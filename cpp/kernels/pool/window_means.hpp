@@ -65,10 +65,8 @@ void window_means(const T* x, Index planes, Index H, Index W, const Rows& rows, 
   const PlaneGrid grid(
       planes, rows.outputs, columns.outputs, H * W + outputs,
       double(planes) * double(rows.span(1) * rows.outputs * W + outputs * columns.span(1)) / 4);
-  Layout layout;
-  const ThreadReserved<double> all_sums(layout, grid.threads, columns.span(grid.block));
-  const ThreadReserved<WindowColumns> lists(layout, grid.threads, grid.block);
-  const LayoutMemory memory(layout);
+  const ScratchArray<double, ThreadReserved> all_sums(grid.threads, columns.span(grid.block));
+  const ScratchArray<WindowColumns, ThreadReserved> lists(grid.threads, grid.block);
   grid.each([&](const PlaneTask& task, int slot) {
     double* sums = all_sums[slot];
     WindowColumns* list = lists[slot];
@@ -133,11 +131,9 @@ void window_shares(const T* dout, Index planes, Index H, Index W, const Rows& ro
   const Index outputs = rows.outputs * columns.outputs;
   const PlaneGrid grid(planes, H, W, H * W + outputs,
                        double(planes) * double(rows.span(1) * outputs + H * W + H * columns.outputs) / 4);
-  Layout layout;
   const Index most = columns.reaching(grid.block);
-  const ThreadReserved<double> all_shares(layout, grid.threads, most + grid.block);
-  const ThreadReserved<WindowColumns> lists(layout, grid.threads, most);
-  const LayoutMemory memory(layout);
+  const ScratchArray<double, ThreadReserved> all_shares(grid.threads, most + grid.block);
+  const ScratchArray<WindowColumns, ThreadReserved> lists(grid.threads, most);
   grid.each([&](const PlaneTask& task, int slot) {
     double *shares = all_shares[slot], *sums = shares + most;
     WindowColumns* list = lists[slot];

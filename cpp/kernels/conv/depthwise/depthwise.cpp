@@ -5,21 +5,22 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// body(the pass of the gradients) by a plan's method.
+template <class T, class Body>
+void with_gradients(const ConvPlan& plan, bool dx, bool sums, const Body& body) {
+  if (plan.method == Method::depthwise_rows) return body(DepthwisePlaneGradients<T>(plan.shape, dx, sums));
+  body(DepthwiseGradientPass<T>(plan.shape, dx, sums));
+}
+
 template <class T>
 void describe_depthwise_gradients(ConvPlan& plan, bool dx, bool sums) {
-  if (plan.method == Method::depthwise_rows)
-    DepthwisePlaneGradients<T>(plan.shape, dx, sums).describe(plan);
-  else
-    DepthwiseGradientPass<T>(plan.shape, dx, sums).describe(plan);
+  with_gradients<T>(plan, dx, sums, [&](const auto& pass) { pass.describe(plan); });
 }
 
 template <class T>
 void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o) {
-  const bool dx = o.dx != nullptr, sums = o.dw != nullptr || o.db != nullptr;
-  if (plan.method == Method::depthwise_rows)
-    DepthwisePlaneGradients<T>(plan.shape, dx, sums).run(o);
-  else
-    DepthwiseGradientPass<T>(plan.shape, dx, sums).run(o);
+  with_gradients<T>(plan, o.dx != nullptr, o.dw != nullptr || o.db != nullptr,
+                    [&](auto&& pass) { pass.run(o); });
 }
 
 template <class T>

@@ -14,6 +14,21 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// dw and db from the totals [part][filter][tap, then db], whose parts are added up in their order; order[t]
+// is the weight of tap t.
+template <class T>
+void finish_depthwise_sums(const double* totals, Index parts, Index filters, Index taps, const Index* order,
+                           const DepthwiseGradients<T>& o) {
+  const Index values = taps + 1;
+  for (Index i = 0; i < filters * values; ++i) {
+    double total = 0;
+    for (Index part = 0; part < parts; ++part) total += totals[part * filters * values + i];
+    const Index f = i / values, t = i % values;
+    if (t < taps && o.dw != nullptr) o.dw[f * taps + (order != nullptr ? order[t] : t)] = T(total);
+    if (t == taps && o.db != nullptr) o.db[f] = T(total);
+  }
+}
+
 template <class T>
 class DepthwiseGradientPass {
   static constexpr Index vector = Simd<T>::size;
@@ -40,7 +55,7 @@ class DepthwiseGradientPass {
       }
       Worker(*this, scratch, slot, o).run(part, stencil.groups_of(task), totals + part * total_size);
     });
-    if (with_sums) finish(totals, o);
+    if (with_sums) finish_depthwise_sums(totals, parts, s.F, stencil.taps, stencil.x_taps.weight, o);
   }
 
   void describe(ConvPlan& plan) const {
@@ -185,19 +200,6 @@ class DepthwiseGradientPass {
     const DepthwiseGradients<T>& o;
     T *staged_x, *staged_dout, *staged_dx, *weights, *sums;
   };
-
-  // Adds up the parts of the totals, in their order.
-  void finish(double* totals, const DepthwiseGradients<T>& o) const {
-    const Index weights = stencil.taps;
-    for (Index f = 0; f < s.F; ++f) {
-      double* total = totals + f * values;
-      for (Index part = 1; part < parts; ++part)
-        for (Index t = 0; t < values; ++t) total[t] += total[part * total_size + t];
-      if (o.dw != nullptr)
-        for (Index t = 0; t < weights; ++t) o.dw[f * weights + stencil.x_taps.weight[t]] = T(total[t]);
-      if (o.db != nullptr) o.db[f] = T(total[weights]);
-    }
-  }
 
   // The same whatever is wanted: where sums are rounded follows from it.
   Index number_of_bands() const {

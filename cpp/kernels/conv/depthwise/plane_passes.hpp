@@ -1,8 +1,8 @@
 // The passes of depthwise convolution on planes as they lie, as tasks of threads.
 #pragma once
 
+#include "kernels/conv/depthwise/gradients.hpp"
 #include "kernels/conv/depthwise/planes.hpp"
-#include "kernels/conv/units.hpp"
 #include "kernels/simd/transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -73,7 +73,7 @@ class DepthwisePlaneGradients {
       run_task(range_of(s.N, part, parts), first, std::min(channels, s.C - first), scratch->sums[slot],
                totals + part * s.C * sums_of_channel, o);
     });
-    if (with_sums) finish(totals, o);
+    if (with_sums) finish_depthwise_sums(totals, parts, s.C, 9, nullptr, o);
   }
 
   void describe(ConvPlan& plan) const {
@@ -156,16 +156,6 @@ class DepthwisePlaneGradients {
     sum_each(sums, values, lane_sums);
     for (Index i = 0; i < values; ++i) totals[i] += double(lane_sums[i]);
     std::fill_n(sums, values * lanes, T(0));
-  }
-
-  void finish(double* totals, const DepthwiseGradients<T>& o) const {
-    for (Index i = 0; i < s.C * sums_of_channel; ++i) {
-      double total = 0;
-      for (Index part = 0; part < parts; ++part) total += totals[part * s.C * sums_of_channel + i];
-      const Index c = i / sums_of_channel, t = i % sums_of_channel;
-      if (t < 9 && o.dw != nullptr) o.dw[9 * c + t] = T(total);
-      if (t == 9 && o.db != nullptr) o.db[c] = T(total);
-    }
   }
 
   ConvShape s;

@@ -23,7 +23,7 @@ CorrelationSteps<T> position_panels() {
 }
 template <class T>
 CorrelationSteps<T> col2im() {
-  return SingleCorrelation<T, Col2im>::steps(false);
+  return SingleCorrelation<T, Col2im>::steps();
 }
 
 #define INSTANTIATE(T)                            \

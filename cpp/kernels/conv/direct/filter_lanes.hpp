@@ -104,9 +104,7 @@ class FilterLanes {
 
   void pack(T* packed) const {
     if (packs_by_panel) return;
-    Layout layout;
-    const ThreadReserved<T> turned(layout, threads, turned_size);
-    const LayoutMemory memory(layout);
+    const ScratchArray<T, ThreadReserved> turned(threads, turned_size);
     // A part's panels in a run.
     parallel_grid({p.groups, panels.count, chunks}, threads,
                   [&](Index group, Index panel, Index chunk, int slot) {

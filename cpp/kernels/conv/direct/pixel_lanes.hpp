@@ -42,9 +42,7 @@ class PixelLanes {
   void pack(T* packed) const {
     constexpr Index padded = round_up(max_rows, lanes);
     const bool turn = p.w_filter > 1 && !p.weights_in_order();
-    Layout layout;
-    const ThreadReserved<T> turned(layout, threads, turn ? (p.w_filter + lanes) * padded : 0);
-    const LayoutMemory memory(layout);
+    const ScratchArray<T, ThreadReserved> turned(threads, turn ? (p.w_filter + lanes) * padded : 0);
     // A part's panels in a run.
     parallel_grid(
         {p.groups, panels.count, chunks}, threads, [&](Index group, Index panel, Index chunk, int slot) {

@@ -184,12 +184,12 @@ class PositionPanels {
     const auto positions_at = [&](Index group, Index chunk, Index panel) {
       return all + ((group * p.C + chunk * channels) * count + panel * channels_of(chunk)) * width;
     };
-    const auto pack = [&](Index group, Index chunk, Index block, int) {
+    const auto pack_block = [&](Index group, Index chunk, Index block, int) {
       const Index first = position_blocks.first(block);
       pack_positions(group, chunk, first, first + position_blocks.rows(block),
                      positions_at(group, chunk, first));
     };
-    parallel_grid({p.groups, chunks, position_blocks.count}, threads, pack);
+    parallel_grid({p.groups, chunks, position_blocks.count}, threads, pack_block);
     parallel_grid({p.groups, filter_blocks.count}, threads, [&](Index group, Index block, int slot) {
       const Index first = filter_blocks.first(block), last = first + filter_blocks.rows(block);
       for (Index chunk = 0; chunk < chunks; ++chunk) {

@@ -28,25 +28,21 @@ void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T*
         later += line_values<T>;
       }
     }
-    sums.add_product(x + offset[k], w);
+    sums.add_product(x + offset[k], [=](int v) { return Simd<T>::load(w + v * Simd<T>::size); });
   }
   sums.store(tile, step, add);
 }
 
-template <class T>
-using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step,
-                                bool add, const T* later, Index every);
-
 // The kernel for `rows` positions of V vectors.
 template <class T, int V, Prefetch ahead = Prefetch::nothing>
-PositionKernel<T> position_kernel(Index rows) {
+auto position_kernel(Index rows) {
   static constexpr auto table = kernels_by_rows<std::min(max_rows, tile_registers / V)>(
       [](auto R) { return &multiply_positions<T, R(), V, ahead>; });
   return table[rows - 1];
 }
 // The same of so many vectors as vectors_beside() allows.
 template <class T>
-PositionKernel<T> position_kernel(Index rows, Index vectors) {
+auto position_kernel(Index rows, Index vectors) {
   return vectors == 1   ? position_kernel<T, 1>(rows)
          : vectors == 2 ? position_kernel<T, 2>(rows)
          : vectors == 3 ? position_kernel<T, 3>(rows)

@@ -1,8 +1,15 @@
-// The pass over an inverted residual. Vector lanes are channels, hidden ones in chunks (weights.hpp):
+// An inverted residual in one pass, for inference: the hidden channels, many times as many as those of x and
+// out, stay in the caches (Sandler et al. 2018, arXiv:1801.04381, section 5.1).
 //
-//   hidden  [vector][row and its halo][column][lane]   1x1 of x
-//   middle  [vector][output][lane]                     the stencil of hidden
-//   sums    [part][output][filter]                     += middle * project, chunk by chunk
+//   hidden = act(x * expand + b)            (N, hidden, H, W)     1x1
+//   middle = act(hidden * depthwise + b)    (N, hidden, OH, OW)
+//   out    = act(middle * project + b + other)                    1x1
+//
+// Vector lanes are channels, hidden ones in chunks (weights.hpp), and sums [part][output][filter] += middle *
+// project, chunk by chunk:
+//
+//   hidden  [vector][row and its halo][column][lane]
+//   middle  [vector][output][lane]
 //
 // Where there are images or rows enough for the threads, a task is a band of output rows of an image, or a
 // part of its hidden channels, which stay in the caches, chunk by chunk. Bands of few rows would compute most
@@ -33,11 +40,8 @@ void project_tile(Index vectors, const T* x, Index block, const T* w, T* tile, I
   sums.store(tile, step, add);
 }
 
-template <class T>
-using ProjectKernel = void (*)(Index vectors, const T* x, Index block, const T* w, T* tile, Index step,
-                               bool add);
 template <class T, int V>
-ProjectKernel<T> project_kernel(Index rows) {
+auto project_kernel(Index rows) {
   static constexpr auto table = kernels_by_rows<max_rows>([](auto R) { return &project_tile<T, R(), V>; });
   return table[rows - 1];
 }

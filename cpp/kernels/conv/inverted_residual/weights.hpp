@@ -11,8 +11,8 @@
 // Lanes without a channel or filter are zero.
 #pragma once
 
+#include "kernels.hpp"
 #include "kernels/conv/depthwise/channel_stencil.hpp"
-#include "kernels/conv/inverted_residual/inverted_residual.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

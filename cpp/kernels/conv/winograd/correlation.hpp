@@ -36,9 +36,7 @@ class WinogradCorrelation {
 
   void pack(T* packed) const {
     if (packs_by_panel) return;
-    Layout layout;
-    const ThreadReserved<T> taps(layout, sizes.threads, filter_taps<T>(sizes.tile.taps()));
-    const LayoutMemory memory(layout);
+    const ScratchArray<T, ThreadReserved> taps(sizes.threads, filter_taps<T>(sizes.tile.taps()));
     const auto transform = [&](Index panel, Index v, Index q, int slot) {
       sizes.tile.transform_filters(p, panel * sizes.width + v * lanes, q * lanes, taps[slot],
                                    packed + panel * panel_size + v * lanes, sizes.width, sizes.filter_stride);

@@ -22,12 +22,8 @@ void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, co
   sums.store(tile, V * Simd<T>::size, add);
 }
 
-template <class T>
-using PointKernel = void (*)(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next,
-                             const T* later);
-
 template <class T, int V>
-PointKernel<T> point_kernel(Index rows) {
+auto point_kernel(Index rows) {
   static constexpr auto table = kernels_by_rows<max_rows>([](auto R) { return &multiply_points<T, R(), V>; });
   return table[rows - 1];
 }

@@ -6,7 +6,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 CorrelationSteps<T> winograd_rows() {
-  return SingleCorrelation<T, RowCorrelation>::steps(false);
+  return SingleCorrelation<T, RowCorrelation>::steps();
 }
 template <class T>
 WeightGradientSteps<T> winograd_rows_gradient() {
