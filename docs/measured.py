@@ -79,7 +79,7 @@ class Runs:
     def _step_ratios(self, rows):
         found = {}
         for row in rows:
-            name = row["name"].removesuffix(" N=100")
+            name = row["name"].partition(" N=")[0]
             found.setdefault(name, {})[row["dtype"]] = f"{report.ratio(row, 'torch'):.2f}"
         return found
 
