@@ -99,6 +99,7 @@ void parallel_grid(const Index (&sizes)[n], int threads, const Body& body) {
     if constexpr (n == 4) body(at[0], at[1], at[2], at[3], slot);
   });
 }
+
 // body(task) for every task, on one thread each; kernels that it calls start no others, and may run out of
 // memory.
 template <class Body>
