@@ -56,9 +56,14 @@ def type_name(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def is_flag(value: object) -> bool:
+    """Whether it is True or False, NumPy's included."""
+    return isinstance(value, (bool, np.bool_))
+
+
 def integer(function: str, key: str, value: Any, limit: int = LIMIT) -> int:
     """An int (or NumPy integer) between -limit and limit, not a bool or float."""
-    if isinstance(value, (bool, np.bool_)):
+    if is_flag(value):
         raise TypeError(f"{function}: {key} must be an integer, got {value!r}")
     try:
         value = operator.index(value)
@@ -159,7 +164,7 @@ def probability(where: str, name: str, value: Any) -> float:
 
 def flag(function: str, key: str, value: object) -> bool:
     """True or False (NumPy's included)."""
-    if value is True or value is False or type(value).__name__ in ("bool", "bool_"):
+    if is_flag(value):
         return bool(value)
     raise TypeError(f"{function}: {key} must be True or False, got {value!r}")
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from cnnlib._params import flag, integer, number, positive_int
+from cnnlib._params import flag, integer, is_flag, number, positive_int
 from cnnlib.data import Normalization
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
@@ -173,7 +173,7 @@ class Estimator(BaseEstimator):
         """What the Solver's `early_stopping` is to be; None for none."""
         patience = positive_int(self._where, "n_iter_no_change", self.n_iter_no_change)
         rule = self.early_stopping
-        return build_early_stopping(patience if isinstance(rule, (bool, np.bool_)) and rule else rule)
+        return build_early_stopping(patience if is_flag(rule) and rule else rule)
 
     def _fit(self, images, targets, least, stratify=None):
         """Train the new network; with `early_stopping` on what is left beside so many samples at least."""

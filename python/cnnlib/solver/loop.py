@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._params import is_flag
 from cnnlib._typing import Trainable
 from cnnlib.augment import Samples, augmented
 from cnnlib.data.shards import ShardedArray, named_arrays
@@ -126,7 +127,7 @@ class TrainingLoop(ResumableRun):
         self._worker.refuse_other_parameters(self._record.epoch)
         self.comm.from_root(self._save)
         ends = None if self.on_epoch is None else self._call_on_epoch()
-        return self.comm.bcast(isinstance(ends, (bool, np.bool_)) and bool(ends))
+        return self.comm.bcast(is_flag(ends) and bool(ends))
 
     def _save(self) -> None:
         if self.checkpoint_name is not None:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-
-from cnnlib._params import check_keys, choice, number, positive_int
+from cnnlib._params import check_keys, choice, is_flag, number, positive_int
 from cnnlib.solver.metrics import Metric, OfOutput
 
 
@@ -199,7 +197,7 @@ class EarlyStopping:
 
 def build_early_stopping(value: Any, name: str = "early_stopping") -> EarlyStopping | None:
     """What the Solver's option means: None or False, a number of epochs, or a dict of the settings."""
-    if value is None or (isinstance(value, (bool, np.bool_)) and not value):
+    if value is None or (is_flag(value) and not value):
         return None
     if isinstance(value, EarlyStopping):
         return value
