@@ -41,10 +41,17 @@ def run(options):
     """Run the subcommand; returns the exit status."""
     trained = open_model(options)
     needs_pillow("cnnlib predict")
-    given = {"--top": options.top != 1, "--out": options.out is not None, "--json": options.json}
-    given["--ink"] = options.ink is not None
-    meaningless = {"classes": ["--out"], "values": ["--top", "--out", "--ink"]}
-    meaningless["pixels"] = ["--top", "--json", "--ink"]
+    given = {
+        "--top": options.top != 1,
+        "--out": options.out is not None,
+        "--json": options.json,
+        "--ink": options.ink is not None,
+    }
+    meaningless = {
+        "classes": ["--out"],
+        "values": ["--top", "--out", "--ink"],
+        "pixels": ["--top", "--json", "--ink"],
+    }
     for name in meaningless[trained.task]:
         if given[name]:
             raise ValueError(f"{name} means nothing to a model of {trained.task}")
