@@ -117,7 +117,8 @@ def test_eight_bit_networks_come_back_with_their_bits(net, tmp_path):
     assert {row.precision for row in read.quantization()} == {"int8"}
     assert read.quantization()[0].covered == predictor.quantization()[0].covered
     scores = run_elsewhere(proto, x)
-    assert np.abs(scores - predictor(x)).max() < 0.02 * np.abs(scores).max()
+    # ONNX Runtime in floats and onnx's own evaluator differ by 0.013 themselves.
+    assert np.abs(scores - predictor(x)).max() < (0.01 if VNNI else 0.02) * np.abs(scores).max()
     read.save(tmp_path / "net")
     np.testing.assert_array_equal(cnnlib.load(tmp_path / "net")(x), predictor(x))
     assert str(cnnlib.load(tmp_path / "net")._quantization) == str(read._quantization)
