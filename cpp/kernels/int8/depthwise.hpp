@@ -12,6 +12,12 @@ inline bool by_columns(const ByteConv& c) {
          c.shape.stride_w <= 2;
 }
 
+// Steps of a vector of channels: the three columns for the upper row of outputs and for the lower one.
+constexpr Index column_steps = 6;
+inline Index depthwise_steps(const ByteConv& c) {
+  return by_columns(c) ? column_steps : ceil_div(c.shape.KH * c.shape.KW, 4);
+}
+
 // The tap that is number k of the four of a step, or -1. By columns: those of the upper row of outputs, with
 // nothing below, then those of the lower row, with nothing above.
 inline Index tap_of(const ByteConv& c, Index step, Index k) {
@@ -32,7 +38,7 @@ struct DepthwisePanels {
       : channels(c.shape.C),
         blocks(block_vectors(c)),
         vectors(ceil_div(channels, Lanes::size)),
-        steps(by_columns(c) ? 6 : ceil_div(c.shape.KH * c.shape.KW, 4)) {}
+        steps(depthwise_steps(c)) {}
   Index weights() const { return vectors * steps * Lanes::weight_bytes; }
   Index numbers() const { return vectors * Lanes::size; }
   Index filter_of(Index vector, Index lane) const {
@@ -129,7 +135,6 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
   if constexpr (L::has_blocks) {
     const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
     const Index y_pixel = c.y.channels(), y_row = c.y.row();
-    constexpr Index steps = 6;
     const typename L::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
     typename L::Values columns[3][4];
     const auto load = [&](Index w, int to) {
@@ -143,7 +148,7 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) {
           const auto w = [&](int k) {
-            return L::load_weights(weights + ((vector + j) * steps + 3 * r + k) * L::weight_bytes);
+            return L::load_weights(weights + ((vector + j) * column_steps + 3 * r + k) * L::weight_bytes);
           };
           typename L::Sums sums = L::load(numbers.bias + (vector + j) * L::size);
 #pragma GCC unroll 3
@@ -169,7 +174,7 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
 inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std::uint8_t* other,
                     std::uint8_t* y, const Index* offsets) {
   const ByteConv& c = d.c;
-  const Index steps = DepthwisePanels(c).steps;
+  const Index steps = depthwise_steps(c);
   d.with_store([&](const auto& store) {
     for (Index i = 0; i < c.shape.OW; ++i) {
       const std::uint8_t* const at = x + i * c.shape.stride_w * c.x.channels();
