@@ -9,17 +9,33 @@ namespace cnnlib::CNNLIB_ISA {
 // The work of an element, next to reading and writing it.
 inline double activation_work(Activation kind) { return kind == Activation::leaky_relu ? 1 : 8; }
 
-// use(function) with the function's own type: number `kind` of these.
-template <class Use, class... Functions>
-void use_numbered(Activation kind, const Use& use, const Functions&... functions) {
-  static_assert(sizeof...(functions) == static_cast<std::size_t>(Activation::count));
-  int number = 0;
-  ((number++ == static_cast<int>(kind) ? use(functions) : void()), ...);
-}
+// use(function) with the function's own type.
 template <class T, class Use>
 void with_function(Activation kind, T alpha, const Use& use) {
-  use_numbered(kind, use, LeakyRelu<T>{alpha}, Relu6<T>{}, Sigmoid<T>{}, Tanh<T>{}, Silu<T>{},
-               HardSigmoid<T>{}, HardSwish<T>{}, Gelu<T>{}, GeluTanh<T>{}, Elu<T>{alpha});
+  switch (kind) {
+    case Activation::leaky_relu:
+      return use(LeakyRelu<T>{alpha});
+    case Activation::relu6:
+      return use(Relu6<T>{});
+    case Activation::sigmoid:
+      return use(Sigmoid<T>{});
+    case Activation::tanh:
+      return use(Tanh<T>{});
+    case Activation::silu:
+      return use(Silu<T>{});
+    case Activation::hard_sigmoid:
+      return use(HardSigmoid<T>{});
+    case Activation::hard_swish:
+      return use(HardSwish<T>{});
+    case Activation::gelu:
+      return use(Gelu<T>{});
+    case Activation::gelu_tanh:
+      return use(GeluTanh<T>{});
+    case Activation::elu:
+      return use(Elu<T>{alpha});
+    case Activation::count:
+      return;
+  }
 }
 
 // out[i] = value(x[i]); the same in `copy`, unless that is null, where the gradient is taken from it.
