@@ -140,13 +140,15 @@ class RandomCrop:
             raise ValueError(f"RandomCrop: pad {self.pad} is too much to reflect images of {H}x{W}")
         corners = rng.integers(2 * self.pad + 1, size=(2, N))
         scale = _scale(X, y)
-        moved = self._cropped(y, corners, scale, self.target_fill) if scale else y
-        return self._cropped(X, corners, 1, 0), moved
+        moved = self._cropped(y, corners, scale, "target_fill", self.target_fill) if scale else y
+        return self._cropped(X, corners, 1, "zero", 0), moved
 
-    def _cropped(self, X, corners, scale, fill):
+    def _cropped(self, X, corners, scale, name, fill):
         """Padded, and cropped at `corners` (2, N), both `scale` times as far."""
         margin = scale * self.pad, scale * self.pad
-        how: Any = {"mode": self.mode} | ({"constant_values": fill} if self.mode == "constant" else {})
+        how: Any = {"mode": self.mode}
+        if self.mode == "constant":
+            how["constant_values"] = _held("RandomCrop", name, fill, X.dtype)
         padded = np.pad(X, ((0, 0),) * (X.ndim - 2) + (margin, margin), **how)
         image: Any = (-2, -1)  # the types of older NumPys know of one axis only
         windows = np.lib.stride_tricks.sliding_window_view(padded, X.shape[-2:], axis=image)
@@ -186,7 +188,7 @@ class Cutout:
         rows = self._inside(rng.integers(H, size=N), H)
         columns = self._inside(rng.integers(W, size=N), W)
         blank = (rows[:, :, None] & columns[:, None, :])[:, None]
-        return np.where(blank, X.dtype.type(self.fill), X)
+        return np.where(blank, _held("Cutout", "fill", self.fill, X.dtype), X)
 
     def _inside(self, centre, length):
         """Which of the positions 0 .. length - 1 the square covers, for each image: (N, length)."""
@@ -292,6 +294,15 @@ def _scale(X, y):
         return 0
     scale, rest = divmod(y.shape[-1], X.shape[-1])
     return scale if rest == 0 and y.shape[-2] == scale * X.shape[-2] else 0
+
+
+def _held(where, name, value, dtype):
+    """`value` in `dtype`; refuses what integers or bools of it do not hold."""
+    with np.errstate(invalid="ignore"):
+        held = np.array(value).astype(dtype)
+    if dtype.kind in "iub" and held != value:
+        raise ValueError(f"{where}: {name} is {value:g}, which {dtype.name} does not hold")
+    return held
 
 
 def _mirrored(X, flipped):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import tracemalloc
 
 import cifar_files
 import numpy as np
@@ -16,7 +17,7 @@ from cnnlib.data import (
     map_CIFAR10,
     map_CIFAR100,
 )
-from cnnlib.models import FullyConnectedNet
+from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
 from helpers import refused
 from training import assert_same_bits
@@ -98,6 +99,19 @@ class TestShardedArray:
         data = {"X_train": shards, "y_train": y, "X_val": shards, "y_val": y}
         solver = Solver(FullyConnectedNet((8,), input_dim=16, num_classes=3, seed=0), data, verbose=False)
         assert solver.check_accuracy(shards, y, batch_size=8) == solver.check_accuracy(X, y, batch_size=8)
+
+    def test_a_solver_reads_no_more_than_it_takes(self):
+        """A ConvNet may want training images to whiten; it read all of them."""
+        X, y = np.zeros((40, 3, 512, 512), np.uint8), np.zeros(40, int)
+        shards = ShardedArray([X[:20], X[20:]])
+        data = {"X_train": shards, "y_train": y, "X_val": X[:1], "y_val": y[:1]}
+        model = ConvNet([{"conv": 2}, "relu", "global_avg_pool"], (3, 512, 512), 3, seed=0)
+        tracemalloc.start()
+        try:
+            Solver(model, data, verbose=False)
+            assert tracemalloc.get_traced_memory()[1] < X.nbytes * 0.6
+        finally:
+            tracemalloc.stop()
 
 
 class TestCifar10:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver, load_weights
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver
 
@@ -293,3 +293,21 @@ def test_load_weights(which, solver_file):
         np.testing.assert_array_equal(model.loss(X), solver.model.loss(X))
     with pytest.raises(ValueError, match="which must be"):
         load_weights(path, model, "first")
+
+
+def test_weights_of_a_run_that_trained_other_parameters(tmp_path):
+    """What was frozen, and a stream of the model's own, have no part in its weights."""
+
+    def net(seed):
+        return ConvNet([{"affine": 5}, "relu"], 36, 4, seed=seed)
+
+    model, data = net(0), digits_like()
+    data = {name: part.reshape(len(part), -1) if name[0] == "X" else part for name, part in data.items()}
+    model.freeze("W1", "b1")
+    model.rng = np.random.RandomState(0)
+    quiet_solver(model, data, num_epochs=1, checkpoint_name=tmp_path / "run").train()
+    other, path = net(1), tmp_path / "run_epoch_1.npz"
+    load_weights(path, other)
+    assert_same_bits(other.params, model.params)
+    with pytest.raises(ValueError, match="the run trained W2, b2, the model trains W1, b1, W2, b2: freeze"):
+        Solver.resume(path, other, data)

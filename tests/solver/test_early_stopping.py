@@ -156,6 +156,27 @@ class TestEarlyStopping:
         solver.train()
         assert solver.best_epoch == 3
 
+    @pytest.mark.parametrize(
+        ("rule", "monitored"),
+        [
+            (False, "val_loss"),
+            (9, "val_loss"),
+            (None, "val_loss"),
+            ({"patience": 9, "monitor": "val_acc"}, None),
+        ],
+    )
+    def test_another_rule_leaves_what_epochs_are_compared_by(self, rule, monitored, tmp_path):
+        """It was the accuracy from there on."""
+        first = {"patience": 5, "monitor": "val_loss"}
+        settings = {"early_stopping": first, "checkpoint_name": tmp_path / "run", "seed": 0}
+        quiet_solver(model(), digits_like(), num_epochs=1, **settings).train()
+        path = tmp_path / "run_epoch_1.npz"
+        resumed = Solver.resume(path, model(), digits_like(), num_epochs=2, early_stopping=rule)
+        assert resumed.monitored == (monitored or "accuracy")
+        resumed.train()
+        again = Solver.resume(tmp_path / "run_epoch_2.npz", model(), digits_like(), early_stopping=3)
+        assert again.monitored == resumed.monitored
+
     def test_a_resumed_run_keeps_the_same_epoch(self, tmp_path):
         data = digits_like()
         settings = {"num_epochs": 6, "seed": 1, "early_stopping": {"patience": 9, "monitor": "val_loss"}}

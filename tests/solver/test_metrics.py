@@ -58,7 +58,7 @@ class TestLabels:
         scores, y = labelled(40)
         assert measured(name, scores, y.astype(dtype)) == measured(name, scores, y)
 
-    @pytest.mark.parametrize("name", ["f1", "iou"])
+    @pytest.mark.parametrize("name", ["top5", "f1", "iou"])
     def test_labels_of_no_class_are_refused(self, name):
         scores, y = labelled(40)
         for label, found in ((7, r"0\.\.7"), (-1, r"-1\.\.6")):

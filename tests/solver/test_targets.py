@@ -302,6 +302,21 @@ class TestImages:
         assert set(np.unique(moved)) == {0, 255}
         assert moved.dtype == np.uint8
 
+    @pytest.mark.parametrize(
+        ("augmentation", "text"),
+        [
+            (RandomCrop(5, target_fill=-100), "RandomCrop: target_fill is -100, which uint8 does not hold"),
+            (RandomCrop(5, target_fill=0.5), "RandomCrop: target_fill is 0.5, which uint8"),
+            (Cutout(3, fill=256), "Cutout: fill is 256, which uint8 does not hold"),
+            (Cutout(3, fill=-1), "Cutout: fill is -1, which uint8"),
+        ],
+    )
+    def test_fillings_that_the_dtype_does_not_hold(self, augmentation, text):
+        """They became other numbers: -100 was the label 156."""
+        X, y = self.X.astype(np.uint8), np.zeros((2, 6, 8), np.uint8)
+        with pytest.raises(ValueError, match=text):
+            augmented(augmentation, X, y, np.random.default_rng(0), None)
+
     def test_cutout_leaves_masks_alone(self):
         _, kept = augmented(Cutout(3), self.X, self.X, np.random.default_rng(0), None)
         assert kept is self.X
@@ -375,6 +390,29 @@ class TestPixels:
         solver = quiet_solver(self.net(), self.data(), loss=self.of_pixels, num_epochs=1)
         solver.train()
         assert len(solver.val_acc_history) == 2
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top5", "iou", "f1"])
+@pytest.mark.parametrize("ignore", [255, -1])
+def test_what_the_loss_ignores_counts_in_no_metric(name, ignore, rng):
+    X, y = rng.standard_normal((4, 1, 6, 6)), rng.integers(7, size=(4, 6, 6))
+    y[:, :4] = ignore
+    data, runs = {"X_train": X, "y_train": y, "X_val": X, "y_val": y}, []
+    for metric in (name, {"name": name, "ignore": ignore}):
+        model = ConvNet([{"conv": 4}, "relu", {"pixels": 7}], (1, 6, 6), seed=0)
+        loss = {"name": "softmax", "ignore": ignore}
+        runs.append(quiet_solver(model, data, loss=loss, metrics=metric, num_epochs=1, seed=0))
+        runs[-1].train()
+    assert runs[0].histories[name] == runs[1].histories[name]
+
+
+@pytest.mark.parametrize("loss", [None, "mse"])
+def test_label_smoothing_is_of_labels(loss):
+    """It was passed over."""
+    model = ConvNet([{"values": 3}], (1, 6, 6), seed=0)
+    with pytest.raises(ValueError, match=r"label_smoothing (is of labels; the targets are|and loss exclude)"):
+        quiet_solver(model, numbers(), loss=loss, label_smoothing=0.1)
+    quiet_solver(model, numbers(), label_smoothing=0.0).train()
 
 
 @pytest.mark.parametrize("metrics", [None, ["f1", "top5", "accuracy"]])

@@ -97,14 +97,16 @@ def check_state_fits(where: str, model: Any, state: Any) -> None:
             raise ValueError(f"{where}: bn_params {key} must be a dict of arrays")
 
 
-def set_label_smoothing(model: Any, label_smoothing: float | None) -> None:
-    """Give it to the model, unless it is None; ValueError where the model knows of none."""
+def set_label_smoothing(model: Any, label_smoothing: float | None, loss: Any) -> None:
+    """Give it to the model, unless it is None; ValueError where the model knows of none, or its loss does."""
     if label_smoothing is None:
         return
     if not hasattr(model, "label_smoothing") or getattr(model, "criterion", None) is not None:
         raise ValueError(
             f"Solver: label_smoothing is up to the model, and this {type(model).__name__} does not know it"
         )
+    if label_smoothing and loss is not None and loss.name != "softmax":
+        raise ValueError(f"Solver: label_smoothing is of labels; the targets are numbers, for {loss.name}")
     model.label_smoothing = label_smoothing
 
 

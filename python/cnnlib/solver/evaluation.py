@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,13 @@ def check_batch_size(X: np.ndarray | ShardedArray, training: int) -> int:
 
 
 def sample_images(X: np.ndarray | ShardedArray, preprocess: Callable[..., Any] | None) -> np.ndarray:
-    """Training images for a model's ``initialize``: all, or as many as may be preprocessed at once."""
-    return X[:] if preprocess is None else preprocess(X[: max(1, _SAMPLE_VALUES // X[0].size)])
+    """Training images for a model's ``initialize``: all, or as many as may be preprocessed, or read from
+    shards, at once.
+    """
+    if preprocess is None and isinstance(X, np.ndarray):
+        return X
+    some = X[: max(1, _SAMPLE_VALUES // X[0].size)]
+    return some if preprocess is None else preprocess(some)
 
 
 def outputs_of(model: Any) -> tuple[str, ...]:
@@ -129,19 +135,24 @@ def chosen_metrics(
             for name, each in losses.items()
             for metric in chosen_metrics(None, each, y[name])
         ]
-    name, settings = (None, {}) if loss is None else (loss.name, loss.settings)
+    name = None if loss is None else loss.name
     if name in ("bce", "dice"):
         return (F1(),)
     numbers = name in ("mse", "l1", "huber") or (name not in _OF_CLASSES and not are_labels(y))
-    return (RMSE(),) if numbers else (_fitting(Accuracy(settings.get("ignore")), loss),)
+    return (RMSE(),) if numbers else (_fitting(Accuracy(), loss),)
 
 
 def _fitting(metric: Metric, loss: Any) -> Metric:
-    """The metric for targets of that loss: where they are probabilities, labels are the likeliest classes."""
+    """The metric for targets of that loss: where they are probabilities, labels are the likeliest classes; a
+    label that the loss ignores does not count, unless the metric ignores another.
+    """
     if isinstance(metric, OfOutput):
         return OfOutput(metric.output, _fitting(metric.metric, loss.losses[metric.output]))
-    of_labels = isinstance(metric, (Accuracy, TopFive, F1, IoU))
-    return OfLikeliest(metric) if of_labels and getattr(loss, "name", None) == "cross_entropy" else metric
+    if loss is None or not isinstance(metric, (Accuracy, TopFive, F1, IoU)):
+        return metric
+    if metric.ignore is None:
+        metric = replace(metric, ignore=loss.settings.get("ignore"))
+    return OfLikeliest(metric) if loss.name == "cross_entropy" else metric
 
 
 def _check_outputs(metrics: Sequence[Metric], outputs: Sequence[str]) -> None:

@@ -63,6 +63,15 @@ def _labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[Any, A
     return rows[counts], labels[counts]
 
 
+def _known_labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[Any, Any]:
+    """The same; refuses labels that no class has."""
+    rows, labels = _labels(where, scores, y, ignore)
+    C = rows.shape[1]
+    if labels.size and not 0 <= labels.min() <= labels.max() < C:
+        raise ValueError(f"{where}: labels must be in 0..{C - 1}, got {labels.min()}..{labels.max()}")
+    return rows, labels.astype(np.intp, casting="same_kind")  # older NumPys' bincount takes no uint64
+
+
 def _is_binary(scores: Any, y: Any) -> bool:
     """Whether the targets are 0 or 1 for each score, and scores above 0 mean 1."""
     return scores.shape == np.shape(y)
@@ -107,7 +116,7 @@ class TopFive(_Mean):
     name = "top5"
 
     def look(self, scores: Any, y: Any) -> Any:
-        rows, labels = _labels(self.name, scores, y, self.ignore)
+        rows, labels = _known_labels(self.name, scores, y, self.ignore)
         own = rows[np.arange(len(labels)), labels][:, None]
         higher = np.count_nonzero(~(rows <= own), axis=1)  # NaN is higher than all, and no label's own
         return np.array([len(labels), np.count_nonzero(higher < 5)])
@@ -127,11 +136,8 @@ class _Overlap(Metric):
             guess, there = scores > 0, np.asarray(y) > 0.5
             parts = (guess & there, guess & ~there, ~guess & there)
             return np.array([np.atleast_1d(np.count_nonzero(part, axis=axes)) for part in parts])
-        rows, labels = _labels(self.name, scores, y, self.ignore)
+        rows, labels = _known_labels(self.name, scores, y, self.ignore)
         C, guesses = rows.shape[1], np.argmax(rows, axis=1)
-        if labels.size and not 0 <= labels.min() <= labels.max() < C:
-            raise ValueError(f"{self.name}: labels must be in 0..{C - 1}, got {labels.min()}..{labels.max()}")
-        labels = labels.astype(np.intp, casting="same_kind")  # older NumPys' bincount takes no uint64
         hits = np.bincount(labels[guesses == labels], minlength=C)
         guessed, wanted = np.bincount(guesses, minlength=C), np.bincount(labels, minlength=C)
         return np.array([hits, guessed - hits, wanted - hits])

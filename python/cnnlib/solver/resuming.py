@@ -17,7 +17,7 @@ from cnnlib.solver.evaluation import ValidationLoss, chosen_loss, chosen_metrics
 from cnnlib.solver.interrupts import random_state, set_random_state
 from cnnlib.solver.minibatches import checked_data
 from cnnlib.solver.options import OPTIONS, Options, is_own
-from cnnlib.solver.record import Record
+from cnnlib.solver.record import Record, build_early_stopping
 from cnnlib.solver.run_file import HISTORIES, check_state, checkpoint_prefix, histories_of, parts_of, read_run
 from cnnlib.solver.update import Updater, build_averages
 from cnnlib.typing import Augment, Schedule
@@ -44,11 +44,11 @@ class ResumableRun(Options):
         vars(self).update(settings)  # each under its own name
         if hasattr(model, "initialize"):
             model.initialize(sample_images(self.X_train, self.preprocess))
-        set_label_smoothing(model, self.label_smoothing)
+        loss = chosen_loss(model, self.loss, self.y_train)
+        set_label_smoothing(model, self.label_smoothing, loss)
         self._frozen = tuple(getattr(model, "frozen", ()))
         of_updates = {name: settings[name] for name in _UPDATE}
         self._updater = Updater(model.params, **of_updates, frozen=self._frozen)
-        loss = chosen_loss(model, self.loss, self.y_train)
         self._metrics = chosen_metrics(self.metrics, loss, self.y_train)
         self._val_metrics = [*self._metrics, ValidationLoss(loss)]
         self._record = Record(self._metrics, self.monitor, self.early_stopping)
@@ -136,7 +136,8 @@ class ResumableRun(Options):
             Needed where the run's was a function of the user's own; `metrics` as in :class:`Solver`, all of
             them.
         early_stopping : int, dict, False or None
-            Another rule for the run's end, False for none; None keeps the run's own.
+            Another rule for the run's end, False for none; None keeps the run's own. Epochs are compared as
+            before, unless it names a `monitor`.
         print_every, verbose, checkpoint_name, on_epoch
             As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
         comm
@@ -163,6 +164,9 @@ class ResumableRun(Options):
                 f"{path}: the run had {state['num_train']} training samples, data has {num_train}"
             )
         settings["checkpoint_name"] = checkpoint_prefix(path) or settings.get("checkpoint_name")
+        rule = build_early_stopping(given.get("early_stopping"))
+        if settings.get("monitor") is None and "early_stopping" in given and not (rule and rule.monitor):
+            settings["monitor"] = (settings.get("early_stopping") or {}).get("monitor")
         solver = cls(model, data, **{**settings, **given})
         solver.load_state(state)
         solver._known_end = settings.get("num_epochs", solver.num_epochs)

@@ -48,8 +48,11 @@ def histories_of(state, names):
     return {name: arrays.get(name, np.full(epochs, math.nan)).tolist() for name in names}
 
 
-def check_state(where, state, model):
-    """Refuse a state that no Solver of such a model had; ValueError, whose message begins with `where`."""
+def check_state(where, state, model, goes_on=True):
+    """Refuse a state that no Solver of such a model had; ValueError, whose message begins with `where`.
+
+    If the training `goes_on` from it, the model must train the same parameters, and have a stream if it had.
+    """
     if not isinstance(state, dict):
         raise ValueError(f"{where}: the state must be a dict, got {type_name(state)}")
     missing = [
@@ -63,7 +66,6 @@ def check_state(where, state, model):
     for name in _SNAPSHOTS:
         if state[name] is not None:
             check_state_fits(where, model, state[name])
-    trained = [name for name in model.params if name not in getattr(model, "frozen", ())]
     seed, pending, configs = state["augment_seed"], state.get("pending"), state["optim_configs"]
     counts = ("epoch", "best_epoch", "num_train", "patience_from")  # the last is not in the first versions'
     rules = {
@@ -72,7 +74,7 @@ def check_state(where, state, model):
         **{name: (_is_real(state.get(name, 0.0)), "a number") for name in ("best_val_acc", "seconds")},
         "pending": (pending is None or _are_batches(pending), "a list of the indices of minibatches"),
         "metrics": (isinstance(state.get("metrics", {}), dict), "a dict of histories"),
-        "optim_configs": (_are_dicts(configs, trained), f"a dict with {', '.join(trained)}, each a dict"),
+        "optim_configs": (_are_dicts(configs, model.params), "a dict with a dict for each parameter"),
     }
     for name, (fits, wanted) in rules.items():
         if not fits:
@@ -80,7 +82,14 @@ def check_state(where, state, model):
     if state["best_epoch"] > state["epoch"]:
         raise ValueError(f"{where}: best_epoch is {state['best_epoch']} after {state['epoch']} epochs")
     _check_histories(where, state)
-    _check_streams(where, state, model)
+    if goes_on:
+        trained = [name for name in model.params if name not in getattr(model, "frozen", ())]
+        if set(configs) != set(trained):
+            raise ValueError(
+                f"{where}: the run trained {', '.join(configs) or 'nothing'}, the model trains "
+                f"{', '.join(trained) or 'nothing'}: freeze the same parameters"
+            )
+        _check_streams(where, state, model)
 
 
 def _is_count(value):
@@ -97,9 +106,8 @@ def _are_batches(values):
 
 
 def _are_dicts(values, names):
-    if not isinstance(values, dict) or set(values) != set(names):
-        return False
-    return all(isinstance(value, dict) for value in values.values())
+    dicts = isinstance(values, dict) and all(isinstance(value, dict) for value in values.values())
+    return dicts and set(values) <= set(names)
 
 
 def _check_histories(where, state):
@@ -157,7 +165,7 @@ def interrupted_path(checkpoint_name):
     return f"{checkpoint_name}_interrupted.npz"
 
 
-def read_run(path, model):
+def read_run(path, model, goes_on=True):
     """Settings and state (see :meth:`Solver.state`) in the checkpoint `path`, checked against the model."""
     params, content = load_checkpoint(path)
     for part in ("settings", "run"):
@@ -174,7 +182,7 @@ def read_run(path, model):
                 OPTIONS[name].check(name, value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
-    check_state(path, state, model)
+    check_state(path, state, model, goes_on)
     if state["best"] is None:
         raise ValueError(f"{path} is no checkpoint of a Solver: it has no best parameters")
     _check_monitors(path, settings, state)
@@ -227,7 +235,7 @@ def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "b
     if which not in ("best", "last"):
         raise ValueError(f"load_weights: which must be 'best' or 'last', got {which!r}")
     check_model("load_weights", model)
-    _, state = read_run(path_text("load_weights", "path", path), model)
+    _, state = read_run(path_text("load_weights", "path", path), model, goes_on=False)
     restore(model, state["best"] if which == "best" else state)
 
 
