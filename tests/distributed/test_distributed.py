@@ -251,6 +251,21 @@ class TestSynchronizedNorm:
         np.testing.assert_allclose(scores, nets[0].loss(X), rtol=1e-12)
         assert_same_bits(nets[1].loss(X, y)[1].keys(), nets[0].loss(X, y)[1].keys())  # put back
 
+    @pytest.mark.parametrize("frozen", [("gamma2", "beta2"), ("gamma2",), ("W1", "gamma*", "beta*")])
+    def test_frozen_ones_rest(self, frozen, rng):
+        """Also behind layers that are trained, whose gradients go through them."""
+        X, y = rng.standard_normal((6, 1, 8, 8)), rng.integers(4, size=6)
+        nets = [ConvNet(list(self.SPEC), (1, 8, 8), 4, dtype=np.float64, seed=0) for _ in range(2)]
+        for net in nets:
+            net.freeze(*frozen)
+        loss, grads = nets[0].loss(X, y)
+        with synchronized(nets[1], SerialComm()):
+            got_loss, got = nets[1].loss(X, y)
+        assert got_loss == pytest.approx(loss, rel=1e-13)
+        assert got.keys() == grads.keys()
+        for name, value in grads.items():
+            np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
+
     def test_any_graph(self, rng):
         X, y = rng.standard_normal((6, 1, 8, 8)), rng.integers(4, size=6)
         net = ConvNet(list(self.SPEC), (1, 8, 8), 4, dtype=np.float64, seed=0)

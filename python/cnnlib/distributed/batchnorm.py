@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib import _core, layers
+from cnnlib import _core
 from cnnlib.layers.norm.batch import _moved, batch_options, running_statistics
 from cnnlib.models.program import Program, Step
 
@@ -47,7 +47,7 @@ def synchronized(model: Any, comm: Any):
 class SynchronizedNorm(Step):
     """A batch norm whose mean and variance are those of all ranks' samples together.
 
-    In test mode it is the ordinary one.
+    In test mode, also of one that is frozen, it is the ordinary one.
     """
 
     def __init__(self, node, frozen, comm):
@@ -61,7 +61,7 @@ class SynchronizedNorm(Step):
         (bn_param,) = self.node.args
         mode, eps, momentum = batch_options(self.layer, bn_param)
         if mode == "test":
-            return getattr(layers, f"{self.layer}_forward")(x, gamma, beta, bn_param)
+            return super().forward(params, x)
         _, mean, var, _ = _core.batchnorm_train(self.layer, x, self.ndim, gamma, beta, eps)
         count = x.size // x.shape[1]
         mean, var = self._combined(count, mean, var)
@@ -77,6 +77,8 @@ class SynchronizedNorm(Step):
 
         Each rank's loss is the mean over its own share, so its sums count in proportion to that.
         """
+        if self.node.args[0]["mode"] == "test":  # a frozen one behind what is trained
+            return super().backward(dout, cache, grads)
         x, gamma, mean, inv_std, count = cache
         dx, dgamma, dbeta = _core.batchnorm_backward(
             self.layer, dout, x, self.ndim, mean, inv_std, gamma, None, False
