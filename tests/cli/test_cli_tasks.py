@@ -212,9 +212,12 @@ def test_images_in_deeper_folders(folders, tmp_path, capsys):
         (root / "images" / "day 1" / image).write_bytes((folders / "grey/images" / image).read_bytes())
     rows = (folders / "grey/values.csv").read_text().splitlines()[:21]
     (root / "values.csv").write_text("\n".join([rows[0], *(f"day 1/{row}" for row in rows[1:])]))
+    (root / "images" / "day 1" / "IMG_0001.HEIC").touch()
     run, data = tmp_path / "run", f"folder:{root}"
     train = ("train", "--task", "values", "--data", data, "--out", run, "--num-epochs", "1", *QUICK)
-    assert lines(capsys, *train)[-1].startswith("test r2: ")
+    out = lines(capsys, *train)
+    assert out[-1].startswith("test r2: ")
+    assert [line for line in out if line.startswith("passed over by their suffixes: .heic (1); images are")]
     assert lines(capsys, "eval", run)[0].startswith("test r2: ")
     (root / "images" / "day 1" / "00.png").rename(root / "images" / "00.png")
     assert "no longer holds the run's images" in refused(capsys, "eval", run)
@@ -367,6 +370,12 @@ class TestFiles:
                 "pixels",
                 ValueError,
                 "names 1 labels, masks have 2",
+            ),
+            (
+                lambda root: Image.new("L", (8, 8)).save(root / "masks/3.tif"),
+                "pixels",
+                ValueError,
+                "3.png and .*3.tif are masks of one image",
             ),
             (lambda root: None, "values", FileNotFoundError, "one CSV file, got 0"),
             (

@@ -96,6 +96,16 @@ class TestContent:
         (root / ".git").mkdir()
         assert len(by_content(load(root))) == 20
 
+    @pytest.mark.parametrize("lost", ["a/deeper/{}.png", "{}.png"])
+    def test_images_elsewhere_are_told(self, lost, root):
+        write_folder(root, {"a": 10, "b": 10})
+        for n in range(3):
+            path = root / lost.format(n)
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (9, 9)).save(path)
+        with pytest.warns(UserWarning, match=r"3 images lie elsewhere .*0\.png; they are not read"):
+            assert len(by_content(load(root))) == 20
+
     @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
     def test_colours_are_those_of_the_files(self, root, mode, channels):
         write_folder(root, {"a": 10, "b": 10}, mode=mode)

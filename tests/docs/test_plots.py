@@ -78,11 +78,16 @@ class TestCurves:
         assert ax.get_yscale() == "log"
         assert ax.get_xlabel() == "iteration"
 
+    def test_losses_below_zero_are_in_the_picture(self, ax):
+        plots.plot_loss([0.5, -1.0, -2.0], 1, ax=ax, val_loss_history=[0.0, -1.5, -3.0])
+        assert ax.get_ylim()[0] < -3.0
+
     @pytest.mark.parametrize("loss", [[], [2.3], [0.0, 0.0]])
     def test_short_histories(self, ax, loss):
         plots.plot_loss(loss, ax=ax)
         plots.plot_loss(loss, 1, ax=ax)
         assert ax.get_yscale() == "linear"
+        assert ax.get_ylim()[0] == 0
 
     def test_accuracy_marks_the_first_best(self, ax):
         assert plots.plot_accuracy([0.1, 0.5, 0.7], [0.1, 0.6, 0.6], ax=ax) is ax

@@ -186,11 +186,10 @@ def _begin(options, comm, held):
     size = sum(w.size for w in model.params.values())
     about = datasets.counted(label, data, shape, len(classes), task)
     say(f"{about}; {model_name} model with {size:,} parameters; {ranks.workers(comm)}")
-    if task == "classes":
-        if name == "folder":
-            datasets.say_passed_over(place)
-        if lacking := set(range(len(classes))) - set(data["y_train"].tolist()):
-            say(f"no training images of {', '.join(classes[label] for label in sorted(lacking))}")
+    if name == "folder":
+        datasets.say_passed_over(place if task == "classes" else Path(place, "images"))
+    if task == "classes" and (lacking := set(range(len(classes))) - set(data["y_train"].tolist())):
+        say(f"no training images of {', '.join(classes[label] for label in sorted(lacking))}")
     if options.summary:
         print(model.summary())
     return run, solver, data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def load_image_folder(
     ----------
     root : path
         A folder with one folder for each class, whose name is the class's. Images are the files in these
-        that end in .png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff or .webp; hidden files are passed over.
+        that end in .png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff or .webp; hidden files are passed over, and
+        so, with a warning, are images beside these folders or in folders below them.
     size : int or (int, int)
         Height and width that all images get: they are scaled so that they cover it, and what stands out on
         two sides is cut off. Photographs are turned upright as their EXIF data say, and transparent parts
@@ -95,7 +97,10 @@ def load_image_folder(
     needs_pillow(_WHERE)
     height, width, *shares = checked_options(_WHERE, size, validation, test, seed, channels)
     root = Path(path_text(_WHERE, "root", root))
-    classes, files, labels = _scan(root)
+    classes, files, labels, lost = _scan(root)
+    if lost:
+        which = f"{len(lost)} images lie elsewhere than in a class's folder itself, as {lost[0]}"
+        warnings.warn(f"{_WHERE}: {which}; they are not read", stacklevel=2)
     place = places(labels, random_stream(seed, _WHERE))
     order = np.lexsort((labels, place))
 
@@ -128,7 +133,7 @@ def folder_digest(root: str | os.PathLike, task: str = "classes") -> str:
     The split depends on these: other files lead to other training images. With another `task` the folders
     are those of images and masks, which may lie deeper.
     """
-    classes, files, _ = _scan(Path(root), task != "classes")
+    classes, files, *_ = _scan(Path(root), task != "classes")
     names = "\0".join([*classes, "", *(file.as_posix() for file in files)])
     return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
 
@@ -152,7 +157,9 @@ def checked_options(
 
 
 def _scan(root, deep=False):
-    """Classes, files relative to `root`, and the files' labels (N,)."""
+    """Classes, files relative to `root`, the files' labels (N,), and images that lie in no class's folder
+    itself.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"{_WHERE}: there is no folder {root}")
     folders = sorted(
@@ -162,16 +169,19 @@ def _scan(root, deep=False):
     )
     if not folders:
         raise ValueError(f"{_WHERE}: {root} must hold a folder of images for each class; it holds no folder")
-    files, labels = [], []
+    files, labels, lost = [], [], find_images(root)
     for label, folder in enumerate(folders):
-        images = find_images(folder, deep=deep)
+        images = find_images(folder, deep=True)
+        if not deep:
+            lost += [path for path in images if path.parent != folder]
+            images = [path for path in images if path.parent == folder]
         if not images and not deep:
             deeper = any(path.is_dir() for path in folder.iterdir())
             hint = f", but folders: is {folder} the folder that is meant?" if deeper else ""
             raise ValueError(f"{_WHERE}: {folder} holds no images{hint}{passed_over(folder)}")
         files += [path.relative_to(root) for path in images]
         labels += [label] * len(images)
-    return tuple(folder.name for folder in folders), files, np.array(labels, dtype=np.int64)
+    return tuple(folder.name for folder in folders), files, np.array(labels, dtype=np.int64), lost
 
 
 def places(labels: np.ndarray, random: Any) -> np.ndarray:

@@ -107,10 +107,11 @@ def _masks(root, folder, files, size):
     """Labels (N, H, W) and their names."""
     if not (root / "masks").is_dir():
         raise FileNotFoundError(f"{_WHERE}: {root} has no folder 'masks'")
-    found = {
-        path.relative_to(root / "masks").with_suffix(""): path
-        for path in find_images(root / "masks", deep=True)
-    }
+    found: dict[Path, Path] = {}
+    for path in find_images(root / "masks", deep=True):
+        other = found.setdefault(path.relative_to(root / "masks").with_suffix(""), path)
+        if other != path:
+            raise ValueError(f"{_WHERE}: {other} and {path} are masks of one image: which is meant?")
     stems = [path.relative_to(folder).with_suffix("") for path in files]
     _refuse_lacking("mask", [str(path) for path, stem in zip(files, stems, strict=True) if stem not in found])
     masks = np.stack([_mask(found[stem], path, size) for path, stem in zip(files, stems, strict=True)])

@@ -78,7 +78,7 @@ def plot_loss(
         ax.legend(frameon=False)
     if len(loss) and loss.min() > 0 and loss.max() > 30 * np.median(loss):
         ax.set_yscale("log")  # else the first iterations flatten all the others
-    else:
+    elif ax.dataLim.y0 >= 0:
         ax.set_ylim(bottom=0)
     count_in_integers(ax)
     title = "Training loss" if val_loss_history is None else "Loss"
