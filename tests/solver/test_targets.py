@@ -434,6 +434,17 @@ def test_probabilities_are_judged_as_labels_are(metrics):
         solver.train()
 
 
+def test_probabilities_and_weights_of_classes():
+    """The validation loss is the mean of all samples, over several batches."""
+    data = digits_like(60, 230)
+    data |= {f"y_{part}": np.eye(4)[data[f"y_{part}"]] for part in ("train", "val")}
+    model, loss = net(4, dtype=np.float64), {"name": "cross_entropy", "weights": [1, 2, 0.5, 3]}
+    solver = quiet_solver(model, data, **{**SETTINGS, "loss": loss}, keep="last")
+    solver.train()
+    want, _ = layers.cross_entropy(model.loss(data["X_val"]), data["y_val"], weights=loss["weights"])
+    assert solver.val_loss_history[-1] == pytest.approx(want, rel=1e-9)
+
+
 @pytest.mark.parametrize("metrics", [None, {"label": "accuracy", "size": "rmse", "mask": "iou"}])
 def test_probabilities_among_several_outputs(metrics):
     labels = with_targets(digits_like(), ignored=0)

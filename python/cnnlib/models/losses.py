@@ -79,9 +79,11 @@ class Loss:
         return loss / total if total else math.nan
 
     def _weight(self, y: Any) -> float:
-        """By what a batch's mean counts among others: its samples, or the weights of labels that count."""
+        """By what a batch's mean counts among others: its samples, or of labels the weights of those that
+        count.
+        """
         ignore, weights = self.settings.get("ignore"), self.settings.get("weights")
-        if ignore is None and weights is None:
+        if self.name != "softmax" or ignore is weights is None:
             return len(y)
         y = np.asarray(y)
         y = y if ignore is None else y[y != ignore]
