@@ -662,6 +662,14 @@ class TestNormalization:
         out = Normalization.fit(np.full((3, 1, 2, 2), 7, np.uint8))(np.full((1, 1, 2, 2), 9, np.uint8))
         np.testing.assert_array_equal(out, 2)
 
+    @pytest.mark.parametrize("value", [0.1, 0.3, 117.3])
+    def test_no_contrast_but_rounding(self, value):
+        """The mean of many equal numbers misses them by a bit, by which others were divided."""
+        normalize = Normalization.fit(np.full((1000, 1, 8, 8), value))
+        assert normalize.std == (1,)
+        out = normalize(np.full((1, 1, 2, 2), value + 0.5))
+        np.testing.assert_allclose(out, 0.5, rtol=1e-12)
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -119,6 +119,12 @@ class TestNumbers:
         scores = y + [[0.0, 0.5]] * 5
         assert measured("r2", scores, y, 2) == metrics.r2_score(y, scores) == 0.5
 
+    @pytest.mark.parametrize(("error", "want"), [(0.0, 1.0), (0.5, 0.0)])
+    def test_r2_where_targets_differ_by_rounding(self, error, want):
+        y = np.full((1000, 1), 0.1)
+        assert y.mean() != 0.1
+        assert measured("r2", y + error, y, 1000) == want
+
     def test_psnr(self):
         y = RNG.random((6, 3, 8, 8)).astype(np.float32)
         scores = (y + 0.1 * RNG.standard_normal(y.shape)).astype(np.float32)

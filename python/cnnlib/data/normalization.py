@@ -14,6 +14,7 @@ from cnnlib._params.registry import Registry
 from cnnlib.data.shards import ShardedArray
 
 _NEARLY_ALL = 0.95
+ROUNDING = 1e-13  # of a mean of many equal numbers, which so have a standard deviation
 _CHUNK_IMAGES, _CHUNK_VALUES = 1000, 2**22  # at a time: bounds the memory that wider copies take
 
 
@@ -84,8 +85,9 @@ class Normalization:
         else:
             mean, variance = moments(X)
         std = np.sqrt(variance)
+        std = np.where(std > ROUNDING * np.abs(mean), std, 1.0)
         ink = _is_writing(X[:_CHUNK_IMAGES]) if ink is None else ink
-        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()), _white_of(X), ink)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()), _white_of(X), ink)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Images X (N, C, H, W), normalised, in a new array."""

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 
 from cnnlib._params import flag
+from cnnlib.data.normalization import ROUNDING
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
@@ -106,7 +107,7 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         mean, scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
         if flag(self._where, "standardize", self.standardize):
             mean, scale = values.mean(axis=0), values.std(axis=0)
-            scale[scale == 0] = 1
+            scale[scale <= ROUNDING * np.abs(mean)] = 1
         self._start(images, self.n_outputs_)
         self._fit(images, ((values - mean) / scale).astype(self.dtype), 2)
         self._put_back(mean, scale)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnlib._params import number
 from cnnlib._params.registry import OWN, Registry
+from cnnlib.data.normalization import ROUNDING
 
 
 class Metric:
@@ -262,8 +263,8 @@ class R2(Metric):
         return n + m, mean + step * (m / (n + m)), joint, errors + more_errors
 
     def value(self, kept: Any) -> float:
-        _, _, deviations, errors = kept
-        constant = deviations == 0
+        n, mean, deviations, errors = kept
+        constant = deviations <= n * (ROUNDING * mean) ** 2
         shares = errors / np.where(constant, 1.0, deviations)
         return float(np.mean(1 - np.where(constant, errors > 0, shares)))
 
