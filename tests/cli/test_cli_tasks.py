@@ -347,6 +347,17 @@ class TestFiles:
             with pytest.raises(ValueError, match=f"^load_target_folder: {message}"):
                 load_target_folder(folders / "squares", **{"size": 8, "task": "pixels", **options})
 
+    @pytest.mark.parametrize("task", ["pixels", "values"])
+    def test_targets_without_an_image_are_told(self, task, tmp_path):
+        """Their images may be lost, or end in a suffix that is passed over."""
+        for kind, count in (("images", 10), ("masks", 12)):
+            (tmp_path / kind).mkdir()
+            for k in range(count):
+                Image.new("L", (8, 8), k % 2).save(tmp_path / kind / f"{k}.png")
+        (tmp_path / "v.csv").write_text("file,a\n" + "".join(f"{k}.png,{k}\n" for k in range(12)))
+        with pytest.warns(UserWarning, match=r"(masks|lines in .*csv) without an image: 2, such as .*10.png"):
+            assert len(load_target_folder(tmp_path, 8, task)["y_train"]) == 8
+
     def test_black_and_white_masks(self, tmp_path):
         for kind, value in (("images", 0), ("masks", 255)):
             (tmp_path / kind).mkdir()

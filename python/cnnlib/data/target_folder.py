@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def load_target_folder(
         its proportions, best a PNG: grey, or with a palette. A pixel's value is its label, 255 that it has
         none; masks in black and white alone (0 and 255) have the labels 0 and 1. ``root/classes.txt`` may
         name the labels, a line each. With 'values' ``root`` has one CSV file: a column of file names below
-        ``root/images``, then columns of numbers, with a heading.
+        ``root/images``, then columns of numbers, with a heading. Masks and lines without an image are told in a
+        warning.
     size : int or (int, int)
         Height and width that all images get; masks follow, each pixel from the nearest one.
     task : 'pixels' or 'values'
@@ -114,6 +116,7 @@ def _masks(root, folder, files, size):
             raise ValueError(f"{_WHERE}: {other} and {path} are masks of one image: which is meant?")
     stems = [path.relative_to(folder).with_suffix("") for path in files]
     _refuse_lacking("mask", [str(path) for path, stem in zip(files, stems, strict=True) if stem not in found])
+    _tell_stray("masks", [str(found[stem]) for stem in found.keys() - set(stems)])
     masks = np.stack([_mask(found[stem], path, size) for path, stem in zip(files, stems, strict=True)])
     values = np.unique(masks)
     if set(values.tolist()) <= {0, IGNORED}:
@@ -164,6 +167,7 @@ def _numbers(root, folder, files):
             raise ValueError(f"{tables[0]}, line {line}: {row[0]} has a line before")
         numbers[folder / row[0]] = values
     _refuse_lacking(f"line in {tables[0]}", [str(path) for path in files if path not in numbers])
+    _tell_stray(f"lines in {tables[0]}", [str(path) for path in numbers.keys() - set(files)])
     return np.array([numbers[path] for path in files], np.float32), tuple(heading[1:])
 
 
@@ -180,3 +184,8 @@ def _refuse_lacking(what, lacking):
     if lacking:
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         raise ValueError(f"{_WHERE}: no {what} for {', '.join(lacking[:5])}{more}")
+
+
+def _tell_stray(what, stray):
+    if stray:
+        warnings.warn(f"{_WHERE}: {what} without an image: {len(stray)}, such as {min(stray)}", stacklevel=4)
