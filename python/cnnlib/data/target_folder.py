@@ -46,8 +46,8 @@ def load_target_folder(
         its proportions, best a PNG: grey, or with a palette. A pixel's value is its label, 255 that it has
         none; masks in black and white alone (0 and 255) have the labels 0 and 1. ``root/classes.txt`` may
         name the labels, a line each. With 'values' ``root`` has one CSV file: a column of file names below
-        ``root/images``, then columns of numbers, with a heading. Masks and lines without an image are told in a
-        warning.
+        ``root/images``, then columns of numbers, with a heading. Masks and lines without an image are told in
+        a warning.
     size : int or (int, int)
         Height and width that all images get; masks follow, each pixel from the nearest one.
     task : 'pixels' or 'values'
