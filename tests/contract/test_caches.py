@@ -22,8 +22,15 @@ def with_mode(layer, mode):
     return rest
 
 
-@every_layer
-@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize(
+    ("layer", "mode"),
+    [
+        pytest.param(layer, mode, id=f"{layer}-{mode}")
+        for layer in LAYERS
+        for mode in ("train", "test")
+        if mode == "train" or any(isinstance(param, dict) and "mode" in param for param in layer.rest())
+    ],
+)
 def test_caches_of_compiled_and_naive_layers_are_interchangeable(layer, mode, dtype, rng):
     arrays = layer.arrays(rng)
     want_out, naive_cache = layer.naive_forward(*arrays, *with_mode(layer, mode))
@@ -35,13 +42,20 @@ def test_caches_of_compiled_and_naive_layers_are_interchangeable(layer, mode, dt
     _, naive_cache = layer.naive_forward(*arrays, *with_mode(layer, mode))
     from_naive = as_tuple(layer.backward(dout, naive_cache))
     from_compiled = as_tuple(layer.naive_backward(dout, compiled_cache))
+    by_hand = as_tuple(layer.backward(dout, plain(compiled_cache)))
     # Batch norm takes the mean away, so that a bias before it has no gradient but rounding.
     scale = np.max(np.abs(dout)) if "bn" in layer.name else 0.0
-    for got, other, want in zip(from_naive, from_compiled, wants, strict=True):
+    for got, other, third, want in zip(from_naive, from_compiled, by_hand, wants, strict=True):
         assert_close(got, want, dtype, scale=scale)
+        assert_close(third, want, dtype, scale=scale)
         assert other.dtype == dtype
         atol = 4 * TOLERANCE[np.dtype(dtype)] * max(np.max(np.abs(want)), scale)
         np.testing.assert_allclose(other, want, rtol=0, atol=atol)
+
+
+def plain(cache):
+    """A cache without what it remembers beside its parts."""
+    return tuple(map(plain, cache)) if isinstance(cache, tuple) else cache
 
 
 def layout(cache):
@@ -73,12 +87,12 @@ def test_half_precision_gradients_have_its_dtype(layer, rng):
 
 
 @every_layer
-@pytest.mark.parametrize("wrong", [None, 3, "cache", (), (1,), (None, None), {}, (1, 2, 3, 4, 5)], ids=str)
-def test_something_else_is_refused(layer, wrong, rng):
+def test_something_else_is_refused(layer, rng):
     dout = np.ones(layer.forward(*layer.arrays(rng), *layer.rest())[0].shape)
-    with pytest.raises((TypeError, ValueError), match=re.escape(layer.backward.__name__)) as error:
-        layer.backward(dout, wrong)
-    assert "cache" in str(error.value) or "dout" in str(error.value)
+    for wrong in (None, 3, "cache", (), (1,), (None, None), {}, (1, 2, 3, 4, 5)):
+        with pytest.raises((TypeError, ValueError), match=re.escape(layer.backward.__name__)) as error:
+            layer.backward(dout, wrong)
+        assert "cache" in str(error.value) or "dout" in str(error.value)
 
 
 def altered(cache):
@@ -116,32 +130,32 @@ def test_altered_caches_are_refused_by_name_or_of_no_consequence(layer, rng):
 
 
 @every_layer
-def test_gradients_do_not_change_with_the_returned_array(layer, isa, dtype, rng):
+def test_gradients_do_not_change_with_the_returned_array(layer, dtype, rng):
     """`out += shortcut` is the caller's right; so is a buffer that the next call writes to."""
     arrays = layer.arrays(rng, dtype)
     for forward, backward in [(layer.forward, layer.backward), (layer.naive_forward, layer.naive_backward)]:
         out, cache = forward(*arrays, *layer.rest())
         dout = rng.standard_normal(out.shape).astype(dtype)
         wants = as_tuple(backward(dout, cache))
-        for value in (-1, 0, 1, np.nan):
+        for value in (0, np.nan):
             out[...] = value
             for got, want in zip(as_tuple(backward(dout, cache)), wants, strict=True):
                 np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 31, 63, 64, 65, 127, 130, 1000, 32768 * 3 + 5])
-def test_masks_of_relu(size, isa, dtype, rng):
+def test_masks_of_relu(isa, dtype, rng):
     """A bit where the gradient passes, in the order of np.packbits; neither zero passes, NaN does."""
-    x = rng.standard_normal(size).astype(dtype)
     special = np.array([0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 5e-324, -5e-324, 1e-45, -1e-45], dtype)
-    where = rng.integers(0, 2 * special.size, size)
-    x = np.where(where < special.size, special[where % special.size], x)
-    mask = _core.relu_mask("f", x)
-    np.testing.assert_array_equal(mask, np.packbits(~(x <= 0), bitorder="little"))
-    dout = rng.standard_normal(size).astype(dtype)
-    dx = _core.relu_backward_by_mask("f", dout, mask)
-    np.testing.assert_array_equal(dx, np.where(x <= 0, 0, dout))
-    np.testing.assert_array_equal(dx, _core.relu_backward("f", dout, x))
+    for size in (0, 1, 2, 7, 8, 9, 31, 63, 64, 65, 127, 130, 1000, 32768 * 3 + 5):
+        x = rng.standard_normal(size).astype(dtype)
+        where = rng.integers(0, 2 * special.size, size)
+        x = np.where(where < special.size, special[where % special.size], x)
+        mask = _core.relu_mask("f", x)
+        np.testing.assert_array_equal(mask, np.packbits(~(x <= 0), bitorder="little"))
+        dout = rng.standard_normal(size).astype(dtype)
+        dx = _core.relu_backward_by_mask("f", dout, mask)
+        np.testing.assert_array_equal(dx, np.where(x <= 0, 0, dout))
+        np.testing.assert_array_equal(dx, _core.relu_backward("f", dout, x))
 
 
 def test_masks_of_large_results(isa, dtype):

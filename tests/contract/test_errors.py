@@ -317,29 +317,25 @@ every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
 
 
 @every_layer
-@pytest.mark.parametrize(
-    "kind",
-    [np.complex64, np.longdouble, "U3", "S3", "O", "M8[s]", "V4"],
-    ids=lambda kind: np.dtype(kind).name,
-)
-def test_other_dtypes_are_refused(layer, kind, rng):
+def test_other_dtypes_are_refused(layer, rng):
     for position, name in enumerate(layer.names):
-        arrays = layer.arrays(rng)
-        arrays[position] = np.empty(arrays[position].shape, kind)
-        with pytest.raises(TypeError, match=rf"{layer.name}_forward: {name} has dtype"):
-            layer.forward(*arrays, *layer.rest())
+        for kind in (np.complex64, np.longdouble, "U3", "S3", "O", "M8[s]", "V4"):
+            arrays = layer.arrays(rng)
+            arrays[position] = np.empty(arrays[position].shape, kind)
+            with pytest.raises(TypeError, match=rf"{layer.name}_forward: {name} has dtype"):
+                layer.forward(*arrays, *layer.rest())
 
 
 @every_layer
-@pytest.mark.parametrize("value", [None, "text", object(), {}], ids=["None", "str", "object", "dict"])
-def test_arrays_have_to_be_arrays(layer, value, rng):
+def test_arrays_have_to_be_arrays(layer, rng):
     for position, name in enumerate(layer.names):
-        if name == "b" and value is None:
-            continue  # means no bias
-        arrays = layer.arrays(rng)
-        arrays[position] = value
-        with pytest.raises((TypeError, ValueError), match=rf"{layer.name}_forward: {name}\b"):
-            layer.forward(*arrays, *layer.rest())
+        for value in (None, "text", object(), {}):
+            if name == "b" and value is None:
+                continue  # means no bias
+            arrays = layer.arrays(rng)
+            arrays[position] = value
+            with pytest.raises((TypeError, ValueError), match=rf"{layer.name}_forward: {name}\b"):
+                layer.forward(*arrays, *layer.rest())
 
 
 @every_layer

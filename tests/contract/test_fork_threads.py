@@ -80,7 +80,7 @@ def test_many_python_threads_at_once(layer, rng):
     def work(arrays, dout, want):
         barrier.wait(timeout=300)
         try:
-            for _ in range(10):
+            for _ in range(5):
                 for got, expected in zip(layer.run(arrays, dout), want, strict=True):
                     np.testing.assert_array_equal(got, expected)
         except BaseException as error:
@@ -197,7 +197,7 @@ def test_the_number_of_threads_changes_during_calls(layer, pool, isa, rng, num_t
     _core.notice_missing_cores(True)
     try:
         setter.start()
-        for _ in range(60):
+        for _ in range(20):
             for got, expected in zip(run(), want, strict=True):
                 np.testing.assert_array_equal(got, expected)
     finally:

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 FUZZ = Path(__file__).parents[1] / "fuzz" / "fuzz.py"
 TARGETS = [
     "bindings",
@@ -25,13 +23,12 @@ TARGETS = [
 ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_nothing_is_found(target):
-    """In a process of its own, which a crash would end."""
-    command = [sys.executable, "-W", "ignore::RuntimeWarning", FUZZ, target, "--inputs", "300"]
+def test_nothing_is_found():
+    """In a process of its own, which a crash would end behind the last target that was sound."""
+    command = [sys.executable, "-u", "-W", "ignore::RuntimeWarning", FUZZ, *TARGETS, "--inputs", "300"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stdout + process.stderr
-    assert process.stdout == f"{target}: 300 inputs\n"
+    assert process.stdout.splitlines() == [f"{target}: 300 inputs" for target in TARGETS]
 
 
 def test_every_seed_belongs_to_a_target():

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import convolutions, examples, memories, pools, views
 
-prop = examples(60)
+prop = examples(30)
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16])
 ISAS = st.sampled_from(_core.available_isas())
 # Largest error, relative to the sum of the magnitudes of what is added up.

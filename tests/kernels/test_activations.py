@@ -6,7 +6,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import naive
-from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
+from cnnlib.gradient_check import eval_numerical_gradient_array
 from helpers import assert_close, random_arrays
 
 SIMPLE = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish")
@@ -29,16 +29,16 @@ def pair(name, library=cnnlib):
 
 @every_call
 @pytest.mark.parametrize("scale", [1, 6, 60])
-@pytest.mark.parametrize("shape", [(1,), (17,), (2, 3, 4, 5), (3, 33), (0, 4), ()], ids=str)
-def test_matches_naive(name, rest, shape, scale, isa, dtype, rng):
-    x, dout = random_arrays(rng, shape, shape)
-    x = np.asarray(np.float32(x * scale), np.float64)
+def test_matches_naive(name, rest, scale, isa, dtype, rng):
     (forward, backward), (naive_forward, naive_backward) = pair(name), pair(name, naive)
-    want, naive_cache = naive_forward(x, *rest)
-    out, cache = forward(x.astype(dtype), *rest)
-    assert_close(out, want, dtype, scale=1.0)
-    want_dx = naive_backward(dout, naive_cache)
-    assert_close(backward(dout.astype(dtype), cache), want_dx, dtype, scale=1.0)
+    for shape in ((1,), (17,), (2, 3, 4, 5), (3, 33), (0, 4), ()):
+        x, dout = random_arrays(rng, shape, shape)
+        x = np.asarray(np.float32(x * scale), np.float64)
+        want, naive_cache = naive_forward(x, *rest)
+        out, cache = forward(x.astype(dtype), *rest)
+        assert_close(out, want, dtype, scale=1.0)
+        want_dx = naive_backward(dout, naive_cache)
+        assert_close(backward(dout.astype(dtype), cache), want_dx, dtype, scale=1.0)
 
 
 @every_call
@@ -230,22 +230,27 @@ LARGE = {  # some 10 MB in float32: written past the caches, where vectors are a
 def assert_kept(layer, x):
     out, cache = getattr(cnnlib, f"{layer}_forward")(x)
     assert not np.shares_memory(out, cache)
-    np.testing.assert_array_equal(cache, out)
+    assert np.array_equal(cache, out)
     return out
 
 
 @pytest.mark.parametrize("layer", FROM_RESULT)
-@pytest.mark.parametrize("shape", [(1, 1), (3, 37), (2, 5, 3, 4), (2, 3, 8, 33), (0, 4)], ids=str)
-def test_the_cache_is_a_copy_of_the_result(layer, shape, isa, dtype, rng):
-    assert_kept(layer, rng.standard_normal(shape).astype(dtype))
+def test_the_cache_is_a_copy_of_the_result(layer, isa, dtype, rng):
+    for shape in ((1, 1), (3, 37), (2, 5, 3, 4), (2, 3, 8, 33), (0, 4)):
+        assert_kept(layer, rng.standard_normal(shape).astype(dtype))
 
 
 @pytest.mark.parametrize("call", LARGE)
 def test_large_copies(call, isa, dtype, rng):
     layer = call.split()[0]
-    x = np.resize(rng.standard_normal(10_007), LARGE[call]).astype(dtype)
-    want, _ = pair(layer, naive)[0](x)
-    np.testing.assert_allclose(assert_kept(layer, x), want, rtol=64 * np.finfo(dtype).eps)
+    few = rng.standard_normal(10_007).astype(dtype)
+    x = np.resize(few, LARGE[call])
+    out, close = assert_kept(layer, x), {"rtol": 64 * np.finfo(dtype).eps}
+    if layer == "softmax":
+        np.testing.assert_allclose(out, naive.softmax_forward_naive(x)[0], **close)
+    else:  # of each element by itself
+        np.testing.assert_allclose(out.flat[: few.size], pair(layer, naive)[0](few)[0], **close)
+        assert np.array_equal(out, np.resize(out.flat[: few.size], out.shape))
 
 
 @pytest.mark.parametrize(
@@ -302,13 +307,6 @@ def test_softmax_matches_naive(shape, isa, dtype, rng):
     )
     want_dx = naive.softmax_backward_naive(dout, naive_cache)
     assert_close(cnnlib.softmax_backward(dout.astype(dtype), cache), want_dx, dtype)
-
-
-@pytest.mark.parametrize("shape", [(3, 7), (2, 3, 2, 3)], ids=str)
-def test_softmax_gradient_is_the_numerical_gradient(shape, isa, rng):
-    x, dout = random_arrays(rng, shape, shape)
-    numerical = eval_numerical_gradient_array(lambda x: cnnlib.softmax_forward(x)[0], x, dout)
-    assert rel_error(cnnlib.softmax_backward(dout, cnnlib.softmax_forward(x)[1]), numerical) < 1e-7
 
 
 @pytest.mark.parametrize("pixels", [(), (3, 7)], ids=["rows", "images"])

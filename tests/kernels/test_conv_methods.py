@@ -5,7 +5,8 @@ import platform
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import _core, naive
+from cnnlib import _core
+from conv_products import conv_results
 from helpers import assert_close, cast, random_arrays
 
 PASSES = ("forward", "input_gradient", "weight_gradient")
@@ -88,9 +89,8 @@ def expected():
             x_shape, w_shape, param = CASES[name]
             random = np.random.default_rng(list(name.encode()))
             x, w, b = random_arrays(random, x_shape, w_shape, w_shape[:1])
-            out, cache = naive.conv_forward_naive(x, w, b, param)
-            (dout,) = random_arrays(random, out.shape)
-            known[name] = x, w, b, dout, (out, *naive.conv_backward_naive(dout, cache))
+            dout, want = conv_results(x, w, b, param, lambda shape: random_arrays(random, shape)[0])
+            known[name] = x, w, b, dout, want
         return known[name]
 
     return of
@@ -224,15 +224,11 @@ def test_depthwise_on_planes_as_they_lie(isa, dtype, size, pad, stride, rng):
     w, b = rng.standard_normal((3, 1, 3, 3)).astype(dtype), rng.standard_normal(3).astype(dtype)
     param = {"pad": pad, "stride": stride, "groups": 3, "algorithm": "depthwise-rows"}
     out, cache = cnnlib.conv_forward(x, w, b, param)
-    want, naive_cache = naive.conv_forward_naive(*(v.astype(np.float64) for v in (x, w, b)), param)
-    close = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-10}
-    np.testing.assert_allclose(out, want, **close)
     dout = rng.standard_normal(out.shape).astype(dtype)
-    for got, right in zip(
-        cnnlib.conv_backward(dout, cache),
-        naive.conv_backward_naive(dout.astype(np.float64), naive_cache),
-        strict=True,
-    ):
+    wide = cast((x, w, b), np.float64)
+    _, want = conv_results(*wide, param, lambda shape: dout.astype(np.float64))
+    close = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-10}
+    for got, right in zip((out, *cnnlib.conv_backward(dout, cache)), want, strict=True):
         np.testing.assert_allclose(got, right, **close)
 
 

@@ -28,7 +28,7 @@ def run(layer, dtype):
 def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads, thread_pool):
     num_threads(1)
     want, arrays, dout = run(LARGE[name], dtype)
-    for threads in (2, 3, 5, 8, 9, 16, 17, 33, 64):
+    for threads in (2, 5, 8, 17, 64):
         thread_pool(threads in (5, 17))
         num_threads(threads)
         assert bits(LARGE[name].run(arrays, dout)) == bits(want)

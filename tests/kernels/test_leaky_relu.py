@@ -1,20 +1,19 @@
 import numpy as np
 import pytest
 from cnnlib import leaky_relu_backward, leaky_relu_forward
-from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from cnnlib.naive import leaky_relu_backward_naive, leaky_relu_forward_naive
 from helpers import assert_close, random_arrays
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 0, 1, 2.5, -0.5])
-@pytest.mark.parametrize("shape", [(1,), (7,), (17,), (2, 3, 4, 5), (3, 33), (0, 4), ()], ids=str)
-def test_matches_naive(shape, alpha, isa, dtype, rng):
-    x, dout = random_arrays(rng, shape, shape)
-    want, naive_cache = leaky_relu_forward_naive(x, alpha)
-    out, cache = leaky_relu_forward(x.astype(dtype), alpha)
-    assert_close(out, want, dtype)
-    want_dx = leaky_relu_backward_naive(dout, naive_cache)
-    assert_close(leaky_relu_backward(dout.astype(dtype), cache), want_dx, dtype)
+def test_matches_naive(alpha, isa, dtype, rng):
+    for shape in ((1,), (7,), (17,), (2, 3, 4, 5), (3, 33), (0, 4), ()):
+        x, dout = random_arrays(rng, shape, shape)
+        want, naive_cache = leaky_relu_forward_naive(x, alpha)
+        out, cache = leaky_relu_forward(x.astype(dtype), alpha)
+        assert_close(out, want, dtype)
+        want_dx = leaky_relu_backward_naive(dout, naive_cache)
+        assert_close(leaky_relu_backward(dout.astype(dtype), cache), want_dx, dtype)
 
 
 def test_alpha_is_a_hundredth_by_default(dtype):
@@ -37,10 +36,3 @@ def test_special_values(alpha, isa, dtype):
         np.testing.assert_array_equal(got, by_loops)
         is_number = ~np.isnan(by_loops)
         np.testing.assert_array_equal(np.signbit(got[is_number]), np.signbit(by_loops[is_number]))
-
-
-def test_gradient_is_the_numerical_gradient(isa, rng):
-    x, dout = random_arrays(rng, (3, 7), (3, 7))
-    x += 0.1 * np.sign(x)
-    numerical = eval_numerical_gradient_array(lambda x: leaky_relu_forward(x, 0.1)[0], x, dout)
-    assert rel_error(leaky_relu_backward(dout, leaky_relu_forward(x, 0.1)[1]), numerical) < 1e-8

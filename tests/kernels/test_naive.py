@@ -4,13 +4,15 @@ Mostly against PyTorch on random configurations; where it is absent, against for
 """
 
 import cnnlib
+import conv_products
 import numpy as np
 import pytest
 from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
-from helpers import LAYERS
+from conv_products import conv_results
+from helpers import LAYERS, as_tuple, random_arrays
 
-CONFIGURATIONS = range(40)
+CONFIGURATIONS = range(15)
 
 
 def naive_pair(name):
@@ -282,32 +284,46 @@ def test_special_values_equal_torch(torch):
     np.testing.assert_array_equal(naive.relu_backward_naive(np.ones_like(x), x), tensor.grad.numpy())
 
 
-def test_conv_is_a_matrix_product(rng):
-    """The same as unrolling every window into a row, without a peer to ask."""
-    x, w, b = rng.standard_normal((2, 3, 6, 5)), rng.standard_normal((4, 3, 3, 2)), rng.standard_normal(4)
-    out, _ = naive.conv_forward_naive(x, w, b, {"stride": (1, 2), "pad": (1, 0)})
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), (2, 3))[:, :, :, ::2]
-    want = np.einsum("ncijpq,fcpq->nfij", windows, w) + b.reshape(1, 4, 1, 1)
-    np.testing.assert_allclose(out, want)
+@pytest.mark.parametrize(
+    ("x", "w", "param"),
+    [
+        ((2, 3, 6, 5), (4, 3, 3, 2), {"stride": (1, 2), "pad": (1, 0)}),
+        ((2, 4, 9, 8), (6, 2, 3, 2), {"stride": 2, "groups": 2, "dilation": (1, 3), "pad": ((0, 2), (3, 1))}),
+        ((1, 3, 7, 8), (6, 1, 4, 3), {"stride": (3, 1), "groups": 3, "pad": "same"}),
+        ((1, 2, 5, 5), (3, 2, 3, 3), {"stride": 7, "pad": 1}),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_conv_is_a_product_of_matrices(x, w, param, bias, rng, monkeypatch):
+    """Which other tests take for the loops where the layer is large."""
+    x, w, b = random_arrays(rng, x, w, w[:1])
+    b = b if bias else None
+    dout, want = conv_results(x, w, b, param, rng.standard_normal)
+    monkeypatch.setattr(conv_products, "LOOPS", 0)
+    for got, by_loops in zip(conv_results(x, w, b, param, lambda shape: dout)[1], want, strict=True):
+        assert (got is None) == (by_loops is None)
+        if got is not None:
+            np.testing.assert_allclose(got, by_loops, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_gradients_are_numerical_gradients(layer, rng):
-    """On a corner of each layer's case: the loops are slow."""
-    shapes = [(1, *s[1:2], 4, 4) if i == 0 and len(s) == 4 else s for i, s in enumerate(layer.shapes)]
-    arrays = [rng.standard_normal(shape) for shape in shapes]
+def test_gradients_are_numerical_gradients(layer, isa, rng):
+    """Those of the loops and of the compiled layer, in whose forward pass changes are tried: it is faster."""
+    corner = {4: (4, 4), 5: (2, 3, 3)}
+    x, *weights = layer.shapes
+    arrays = random_arrays(rng, (2, x[1], *corner[len(x)]) if len(x) in corner else x, *weights)
     out, cache = layer.naive_forward(*arrays, *layer.rest())
-    dout = rng.standard_normal(out.shape)
-    gradients = layer.naive_backward(dout, cache)
-    for array, gradient in zip(
-        arrays, gradients if isinstance(gradients, tuple) else [gradients], strict=True
-    ):
+    compiled, compiled_cache = layer.forward(*arrays, *layer.rest())
+    np.testing.assert_allclose(compiled, out, rtol=1e-11, atol=1e-11)
+    (dout,) = random_arrays(rng, out.shape)
+    both = as_tuple(layer.naive_backward(dout, cache)), as_tuple(layer.backward(dout, compiled_cache))
+    for array, *gradients in zip(arrays, *both, strict=True):
         numerical = eval_numerical_gradient_array(
-            lambda _: layer.naive_forward(*arrays, *layer.rest())[0], array, dout
+            lambda _: layer.forward(*arrays, *layer.rest())[0], array, dout
         )
         scale = max(np.max(np.abs(numerical)), 1e-2)
-        np.testing.assert_allclose(gradient, numerical, rtol=0, atol=1e-6 * scale)
+        for gradient in gradients:
+            np.testing.assert_allclose(gradient, numerical, rtol=0, atol=1e-6 * scale)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)

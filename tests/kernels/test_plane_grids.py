@@ -13,7 +13,7 @@ import pytest
 from cnnlib import _core
 from helpers import Layer, as_tuple, assert_close, cast, random_arrays, scratch_of
 
-THREADS = (1, 2, 3, 5, 8, 9, 16, 17, 33, 64)
+THREADS = (1, 2, 5, 8, 17, 64)
 
 
 def window(height, width=None, **pool_param):
@@ -127,6 +127,7 @@ def defined(name):
 
 
 SLOW = ("20x20", "12x13", "1-D", "20, 5", "adaptive avg (40", "adaptive max (40")
+SLOW += ("max 3x2 stride 1", "avg 3x3 stride 1")  # as the two others of their kind
 
 
 @pytest.mark.parametrize(
@@ -268,10 +269,10 @@ LARGE_PLANES = {
 
 
 @pytest.mark.parametrize("name", LARGE_PLANES)
-def test_scratch_is_bounded_for_each_thread(name, isa, dtype, num_threads):
+def test_scratch_is_bounded_for_each_thread(name, isa, num_threads):
     """At 64 threads: a few rows for each, and a share of what is read that planes do not raise."""
     layer, rng = LARGE_PLANES[name], np.random.default_rng(8)
-    arrays = layer.arrays(rng, dtype)
+    arrays = layer.arrays(rng)
     num_threads(64)
     (out, cache), forward = scratch_of(layer.forward, *arrays, *layer.rest())
     _, backward = scratch_of(layer.backward, out, cache)

@@ -4,7 +4,6 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import naive
-from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from cnnlib.layers import volumes
 from helpers import assert_all_close, assert_close, cast, random_arrays
 
@@ -101,31 +100,6 @@ def test_a_volume_of_one_plane_is_an_image(isa, dtype, rng):
     rows, _ = cnnlib.conv1d_forward(x[:, :, 0], w[:, :, 0], b, {"pad": 1})
     row, _ = cnnlib.conv_forward(x[:, :, :1], w[:, :, :1], b, {"pad": (0, 1)})
     np.testing.assert_array_equal(rows, row[:, :, 0])
-
-
-@pytest.mark.parametrize(
-    ("name", "shapes", "param"),
-    [
-        ("conv1d", ((2, 3, 7), (4, 3, 3), (4,)), {"pad": 1, "stride": 2}),
-        ("conv3d", ((1, 2, 3, 4, 3), (2, 2, 2, 2, 3), (2,)), {"pad": 1, "stride": (1, 2, 1)}),
-        ("max_pool1d", ((2, 2, 8),), {"pool_width": 3, "stride": 2}),
-        ("avg_pool1d", ((2, 2, 8),), {"pool_width": 3, "stride": 2, "pad": 1}),
-        ("max_pool3d", ((1, 2, 4, 4, 3),), pool_param((2, 2, 2), {"stride": 1})),
-        ("avg_pool3d", ((1, 2, 4, 4, 3),), pool_param((2, 2, 2), {"stride": 1, "pad": 1})),
-    ],
-)
-def test_gradients_are_numerical_gradients(name, shapes, param, isa, rng):
-    arrays = random_arrays(rng, *shapes)
-    forward, backward = getattr(cnnlib, f"{name}_forward"), getattr(cnnlib, f"{name}_backward")
-    out, cache = forward(*arrays, param)
-    (dout,) = random_arrays(rng, out.shape)
-    grads = backward(dout, cache)
-    for i, grad in enumerate(grads if isinstance(grads, tuple) else (grads,)):
-
-        def of_one(value, i=i):
-            return forward(*arrays[:i], value, *arrays[i + 1 :], param)[0]
-
-        assert rel_error(grad, eval_numerical_gradient_array(of_one, arrays[i], dout)) < 1e-6
 
 
 def test_ties_of_volumes_go_to_the_first_in_row_major_order(isa, dtype):

@@ -3,6 +3,7 @@
 import cnnlib
 import numpy as np
 import pytest
+from helpers import cast, random_arrays
 
 # kernel and stride: error of the norm, and of the largest value
 BOUNDS = {
@@ -26,35 +27,30 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("kernel", "stride"), BOUNDS, ids=str)
-@pytest.mark.parametrize("C", [16, 64, 512])
+@pytest.mark.parametrize("C", [16, 512])
 @pytest.mark.parametrize("size", [(9, 10), (7, 8)], ids=str)  # suits tiles of 5x5 and of 4x4
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_errors_stay_within_the_documented_bound(C, kernel, stride, size, dtype, isa, rng):
-    check("winograd", (1, C, *size), (C, C, *kernel), stride, dtype, BOUNDS[kernel, stride][dtype], rng)
+def test_errors_stay_within_the_documented_bound(C, kernel, stride, size, isa, rng):
+    check("winograd", (1, C, *size), (C, C, *kernel), stride, BOUNDS[kernel, stride], rng, ("dx", "dw"))
 
 
 @pytest.mark.parametrize(("C", "kernel", "stride"), ROWS, ids=str)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_errors_along_rows_stay_within_the_documented_bound(C, kernel, stride, dtype, isa, rng):
-    bound = ROWS[C, kernel, stride][dtype]
-    check("winograd-rows", (2, C, 64, 65), (16, C, *kernel), stride, dtype, bound, rng, ("dw",))
+def test_errors_along_rows_stay_within_the_documented_bound(C, kernel, stride, isa, rng):
+    check("winograd-rows", (2, C, 64, 65), (16, C, *kernel), stride, ROWS[C, kernel, stride], rng, ("dw",))
 
 
-def check(algorithm, x_shape, w_shape, stride, dtype, bound, rng, needs=("dx", "dw")):
-    x, w = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape))
-    dout = rng.standard_normal((x_shape[0], w_shape[0], *(-(-n // stride) for n in x_shape[2:]))).astype(
-        dtype
-    )
+def check(algorithm, x_shape, w_shape, stride, bounds, rng, needs):
+    out_shape = (x_shape[0], w_shape[0], *(-(-n // stride) for n in x_shape[2:]))
+    x, w, dout = random_arrays(rng, x_shape, w_shape, out_shape)
     param = {"stride": stride, "pad": tuple(k // 2 for k in w_shape[2:])}
 
-    def run(algorithm, real):
-        arrays = (a.astype(real) for a in (x, w))
-        out, cache = cnnlib.conv_forward(*arrays, None, {**param, "algorithm": algorithm})
-        gradients = cnnlib.conv_backward(dout.astype(real), cache, needs=needs)
+    def run(algorithm, dtype):
+        out, cache = cnnlib.conv_forward(*cast((x, w), dtype), None, {**param, "algorithm": algorithm})
+        gradients = cnnlib.conv_backward(dout.astype(dtype), cache, needs=needs)
         return out, *(gradient for gradient in gradients if gradient is not None)
 
-    norm, largest = bound
-    for got, want in zip(run(algorithm, dtype), run("direct", np.float64), strict=True):
-        error = got - want
-        assert np.linalg.norm(error) < norm * np.linalg.norm(want)
-        assert np.abs(error).max() < largest * np.abs(want).max()
+    exact = run("direct", np.float64)
+    for dtype, (norm, largest) in bounds.items():
+        for got, want in zip(run(algorithm, dtype), exact, strict=True):
+            error = got - want
+            assert np.linalg.norm(error) < norm * np.linalg.norm(want)
+            assert np.abs(error).max() < largest * np.abs(want).max()
