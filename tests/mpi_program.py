@@ -1,4 +1,7 @@
-"""What the ranks run in the tests of cnnlib.distributed: ``mpi_program.py FUNCTION FOLDER``."""
+"""What the ranks run in the tests of cnnlib.distributed: ``mpi_program.py FUNCTION[,FUNCTION...] FOLDER``.
+
+Of several functions each has a folder of its own below FOLDER.
+"""
 
 import math
 import os
@@ -269,12 +272,8 @@ def resident_of_files(folder):
     return total
 
 
-def whole(comm, folder):
-    train_case("exact", comm, num_epochs=5, checkpoint_name=folder / "whole")
-
-
 def half(comm, folder):
-    """The first epochs of `whole`; the last word is rank 1's: it dies in the fourth."""
+    """Three of five epochs; the last word is rank 1's: it dies in the fourth."""
 
     def die(solver):
         if solver.epoch == 3 and comm.rank == 1:
@@ -464,4 +463,8 @@ def too_many(comm, folder):
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](world(), Path(sys.argv[2]))
+    comm, names = world(), sys.argv[1].split(",")
+    for name in names:
+        folder = Path(sys.argv[2], name if len(names) > 1 else "")
+        folder.mkdir(exist_ok=True)
+        globals()[name](comm, folder)

@@ -100,15 +100,14 @@ class TestConfig:
     )
     def test_what_is_saved_makes_the_same_run(self, options, tmp_path, capsys):
         file, first, second = tmp_path / "run.toml", tmp_path / "first", tmp_path / "second"
-        train(capsys, *options, "--epochs", 2, "--seed", 5, "--save-config", file, "--out", first)
-        train(capsys, "--config", file, "--out", second)
+        train(capsys, *options, "--epochs", 1, "--seed", 5, "--save-config", file, "--out", first)
+        again = tmp_path / "again.toml"
+        train(capsys, "--config", file, "--save-config", again, "--out", second, "--epochs", 1)
+        assert again.read_text() == file.read_text()
         configs = [Run.open(run).config for run in (first, second)]
         assert configs[0] == configs[1]
         for name, value in weights(first).items():
             np.testing.assert_array_equal(weights(second)[name], value)
-        again = tmp_path / "again.toml"
-        train(capsys, "--config", file, "--save-config", again, "--out", tmp_path / "third", "--epochs", 2)
-        assert again.read_text() == file.read_text()
 
     def test_recipes_with_parts_turned_off(self, tmp_path, capsys, monkeypatch):
         import cifar_files

@@ -1,6 +1,7 @@
 """``cnnlib train --model`` with the named deep networks, and ``--recipe``."""
 
 import json
+import shutil
 
 import cifar_files
 import numpy as np
@@ -59,33 +60,32 @@ def test_what_is_given_turns_off_what_it_excludes(given, chosen):
     assert {name: settings[name] for name in chosen} == chosen
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data set in CIFAR-10's layout, smaller by a factor of 500."""
+    with pytest.MonkeyPatch.context() as patch:
+        cifar_files.small_batches(patch)
+        yield f"cifar10:{cifar_files.write_layout(tmp_path_factory.mktemp('data'), 'binary').parent}"
+
+
+def train(data, run, *options):
+    """The run's settings."""
+    assert main(["train", "--recipe", "cifar10-fast", "--data", data, "--out", str(run), *options]) == 0
+    return json.loads((run / "config.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """The folder of a run with both its checkpoints."""
+    run = tmp_path_factory.mktemp("recipe") / "run"
+    how = ["--epochs", "2", "--batch-size", "40", "--learning-rate", "0.1", "--rate-factors", "W=2,b=3"]
+    train(data, run, *how, "--keep-checkpoints")
+    return run
+
+
 class TestRecipe:
-    """On a data set in CIFAR-10's layout, smaller by a factor of 500."""
-
-    @pytest.fixture
-    def data(self, tmp_path, monkeypatch):
-        cifar_files.small_batches(monkeypatch)
-        return f"cifar10:{cifar_files.write_layout(tmp_path / 'data', 'binary').parent}"
-
-    def train(self, data, run, capsys, *options):
-        status = main(["train", "--recipe", "cifar10-fast", "--data", data, "--out", str(run), *options])
-        out, err = capsys.readouterr()
-        assert status == 0, err
-        return out.splitlines()[-1], json.loads((run / "config.json").read_text())
-
-    def test_the_run_has_its_settings(self, data, tmp_path, capsys, num_threads):
-        run, recipe = tmp_path / "run", dict(RECIPES["cifar10-fast"])
-        options = [
-            "--epochs",
-            "2",
-            "--batch-size",
-            "40",
-            "--learning-rate",
-            "0.1",
-            "--rate-factors",
-            "W=2,b=3",
-        ]
-        last, config = self.train(data, run, capsys, *options)
+    def test_the_run_has_its_settings(self, run, capsys):
+        recipe, config = dict(RECIPES["cifar10-fast"]), json.loads((run / "config.json").read_text())
         assert config["recipe"] == "cifar10-fast"
         assert config["data"]["name"] == recipe.pop("data")
         assert config["model"]["name"] == recipe.pop("model")
@@ -106,8 +106,6 @@ class TestRecipe:
         assert solver.keep == "last"
 
         # eval looks at the images as the run did, in six views, unless it is told otherwise.
-        assert main(["eval", str(run)]) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == last
         seen = self.views(run, capsys)
         assert [seen(), seen("--tta", "none"), seen("--tta", "mirror")] == [6, 1, 2]
 
@@ -123,19 +121,17 @@ class TestRecipe:
 
         return seen
 
-    def test_resume_and_predict(self, data, tmp_path, capsys, num_threads):
-        whole, halved = tmp_path / "whole", tmp_path / "halved"
-        options = ["--epochs", "2", "--batch-size", "40"]
-        last, _ = self.train(data, whole, capsys, *options)
+    def test_resume_and_predict(self, run, tmp_path, capsys):
+        halved = tmp_path / "halved"
         assert "it does not take --recipe" in refused(
-            capsys, "train", "--recipe", "cifar10-fast", "--resume", whole
+            capsys, "train", "--recipe", "cifar10-fast", "--resume", run
         )
-        self.train(data, halved, capsys, *options, "--keep-checkpoints")
+        shutil.copytree(run, halved)
         (halved / "checkpoint_epoch_2.npz").unlink()
-        assert main(["train", "--resume", str(halved)]) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == last
+        last = lines(capsys, "train", "--resume", halved)[-1]
+        assert last == lines(capsys, "eval", run)[-1]
         with (
-            np.load(whole / "checkpoint_epoch_2.npz") as want,
+            np.load(run / "checkpoint_epoch_2.npz") as want,
             np.load(halved / "checkpoint_epoch_2.npz") as got,
         ):
             for name in (name for name in want.files if name[0] in "Wbg"):
@@ -143,14 +139,14 @@ class TestRecipe:
 
         image = pytest.importorskip("PIL.Image", reason="cnnlib predict reads images with Pillow")
         image.new("RGB", (40, 32), "navy").save(tmp_path / "sea.png")
-        assert main(["predict", str(whole), str(tmp_path / "sea.png"), "--top", "10"]) == 0
-        parts = capsys.readouterr().out.split(": ")[1].split(", ")
+        (line,) = lines(capsys, "predict", run, tmp_path / "sea.png", "--top", "10")
+        parts = line.split(": ")[1].split(", ")
         assert sum(float(part.split()[1]) for part in parts) == pytest.approx(1, abs=1e-3)
 
-    def test_what_it_names_can_be_turned_off(self, data, tmp_path, capsys, num_threads):
+    def test_what_it_names_can_be_turned_off(self, data, tmp_path):
         off = ["--lookahead", "none", "--rate-factors", "none", "--tta", "none", "--augment", "none"]
         off += ["--update-rule", "adam", "--model", "resnet8", "--epochs", "1", "--keep", "best"]
-        _, config = self.train(data, tmp_path / "run", capsys, *off)
+        config = train(data, tmp_path / "run", *off)
         training = config["training"]
         assert config["model"]["name"] == "resnet8"
         assert [training[name] for name in ("lookahead", "rate_factors", "tta", "momentum")] == [None] * 4

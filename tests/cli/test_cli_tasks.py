@@ -10,7 +10,7 @@ import pytest
 from cnnlib import save_model
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.cli.main import main
-from cnnlib.cli.report.pictures import colours
+from cnnlib.cli.report import pictures
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_array_folder, load_target_folder
 from cnnlib.onnx import load as load_onnx
@@ -21,9 +21,9 @@ Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 QUICK = ("--threads", "1", "--image-size", "16")
 
 
-@pytest.fixture(scope="module")
-def without_pictures():
-    """Pictures are what this looks at."""
+@pytest.fixture
+def with_pictures(monkeypatch):
+    monkeypatch.setattr("cnnlib.cli.report.command.drawn", pictures.drawn)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def metrics(text):
 
 
 class TestMasks:
-    def test_the_run(self, masks_run, capsys):
+    def test_the_run(self, masks_run, capsys, with_pictures):
         assert main(["report", str(masks_run)]) == 0
         found = metrics(capsys.readouterr().out)
         assert found["test iou"] > 0.7
@@ -170,7 +170,7 @@ def test_what_crops_add_to_masks_has_no_label(folders, tmp_path, capsys):
 
 
 class TestNumbers:
-    def test_the_run(self, numbers_run, capsys):
+    def test_the_run(self, numbers_run, capsys, with_pictures):
         assert main(["report", str(numbers_run)]) == 0
         assert metrics(capsys.readouterr().out)["test r2"] > 0.8
         page = (numbers_run / "report.html").read_text()
@@ -439,7 +439,7 @@ class TestFiles:
 
 
 def test_colours_tell_labels_apart():
-    picture = colours(np.array([[0, 1, 2], [3, 4, 255]]))
+    picture = pictures.colours(np.array([[0, 1, 2], [3, 4, 255]]))
     assert len({tuple(pixel) for pixel in picture.reshape(-1, 3)}) == 6
 
 

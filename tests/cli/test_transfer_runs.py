@@ -1,5 +1,6 @@
 """The folder that ``cnnlib train --from FILE`` leaves, from the command line as people use it."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 from cnnlib.cli.main import main
 from cnnlib.data import Normalization
 from cnnlib.models import ConvNet
-from helpers import refused
+from helpers import lines, refused
 from image_folders import write_folder
 from mpi import mpiexec, needs_mpi
 
@@ -31,28 +32,17 @@ def here(tmp_path, monkeypatch):
     net = ConvNet("resnet8", (3, 16, 16), 10, seed=0)
     net.loss(np.random.default_rng(0).standard_normal((20, 3, 16, 16)), np.arange(20) % 10)
     cnnlib.save_model(net, tmp_path / "net.npz")
+    # The report's map takes longer than such a training.
+    monkeypatch.setattr("cnnlib.cli.report.transfer_report._map", lambda about: "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CNNLIB_CACHE", raising=False)
     return tmp_path
 
 
-@pytest.fixture
-def cnnlib_command(here):
-    """Runs the command in a process of its own; what it prints."""
-    path = os.pathsep.join([str(Path(cnnlib.__path__[0]).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
+def test_from_photos_to_a_service(here, capsys):
+    def cnnlib_command(*arguments):
+        return "\n".join(lines(capsys, *arguments)) + "\n"
 
-    def run(*arguments, start=subprocess.run, **options):
-        command = [sys.executable, "-m", "cnnlib", *map(str, arguments)]
-        done = start(command, env=environment, cwd=here, text=True, stdout=subprocess.PIPE, **options)
-        if start is subprocess.run:
-            assert done.returncode == 0
-        return done.stdout if start is subprocess.run else done
-
-    return run
-
-
-def test_from_photos_to_a_service(here, cnnlib_command):
     out = cnnlib_command(*TRAIN, "--test", "0.3", "--fine-tune", "1")
     right = re.search(r"test accuracy: (\S+);", out)[1]
     assert float(right) > 0.4
@@ -81,7 +71,11 @@ def test_from_photos_to_a_service(here, cnnlib_command):
         np.testing.assert_allclose(got, p, atol=1e-5)
 
     if all(map(importlib.util.find_spec, ("starlette", "uvicorn", "python_multipart"))):
-        server = cnnlib_command("serve", "run", "--port", 0, start=subprocess.Popen)
+        path = os.pathsep.join([str(Path(cnnlib.__path__[0]).parent), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "cnnlib", "serve", "run", "--port", "0"]
+        server = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": path}, text=True, stdout=subprocess.PIPE
+        )
         try:
             assert server.stdout.readline() == "serving run: 3 classes, images of 3x16x16\n"
             address = re.search(r"http://\S+", server.stdout.readline())[0]
@@ -154,30 +148,32 @@ def test_a_network_of_pixels_up_to_1(here, capsys):
     assert predicted == want
 
 
-@pytest.mark.parametrize("batch", [1, 3, 8])
-def test_interrupted_and_resumed(here, capsys, monkeypatch, batch):
+def test_interrupted_and_resumed(here, capsys, monkeypatch):
     """The same bits as without the interrupt, and no image goes through the network twice."""
-    options = ["--fine-tune", "1", "--views", "4"]
+    options = ["--fine-tune", "1", "--views", "2"]
     assert main([*TRAIN, *options, "--out", "whole"]) == 0
-    for path in here.glob("photos.cnnlib-cache/features-*/features.bin"):
-        path.unlink()
     compute, counts = cnnlib.pretrained.extraction._computed, []
 
-    def counted(*arguments):
+    def counted(batch, *arguments):
         for rows, made in compute(*arguments):
             counts.append(len(rows))
             if len(counts) == batch:
                 signal.raise_signal(signal.SIGINT)
             yield rows, made
 
-    monkeypatch.setattr(cnnlib.pretrained.extraction, "_computed", counted)
-    assert main([*TRAIN, *options]) == 130
-    captured = capsys.readouterr()
-    assert "no feature is computed twice, go on with: cnnlib train --resume run" in captured.err
-    assert "run holds no model.npz: go on with cnnlib train --resume run" in refused(capsys, "eval", "run")
-    assert main(["train", "--resume", "run"]) == 0
-    assert Path("run/model.npz").read_bytes() == Path("whole/model.npz").read_bytes()
-    assert sum(counts) == 2 * (4 * 63 + 9 + 8)  # through the trunk, and through what fine-tuning leaves
+    for batch in (1, 6):  # the first one, and one of fine-tuning's
+        monkeypatch.setattr(cnnlib.pretrained.extraction, "_computed", functools.partial(counted, batch))
+        for path in here.glob("photos.cnnlib-cache/features-*/features.bin"):
+            path.unlink()
+        counts.clear()
+        assert main([*TRAIN, *options, "--overwrite"]) == 130
+        captured = capsys.readouterr()
+        assert "no feature is computed twice, go on with: cnnlib train --resume run" in captured.err
+        text = "run holds no model.npz: go on with cnnlib train --resume run"
+        assert text in refused(capsys, "eval", "run")
+        assert main(["train", "--resume", "run"]) == 0
+        assert Path("run/model.npz").read_bytes() == Path("whole/model.npz").read_bytes()
+        assert sum(counts) == 2 * (2 * 63 + 9 + 8)  # through the trunk, and what fine-tuning leaves
 
 
 @needs_mpi

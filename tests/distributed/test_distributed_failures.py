@@ -4,9 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from helpers import WITHOUT_PICTURES
+from cnnlib.distributed import SerialComm
+from cnnlib.solver import Solver
+from helpers import lines
 from mpi import mpiexec, needs_mpi, program, said, succeeded
-from training import assert_same_bits
+from mpi_program import CASES, train_case
+from training import assert_same_bits, digits_like
 
 pytestmark = needs_mpi
 SECONDS = 100  # a job that ends by itself takes 2; the machine may be busy
@@ -21,13 +24,13 @@ def failed(ranks, name, folder):
 
 class TestEnd:
     def test_a_rank_that_raises(self, tmp_path):
-        error = failed(4, "raises", tmp_path)
-        assert "cnnlib: rank 3 of 4: Traceback" in error
+        error = failed(3, "raises", tmp_path)
+        assert "cnnlib: rank 2 of 3: Traceback" in error
         assert "RuntimeError: the disk has gone" in error
 
     def test_a_rank_that_raises_outside_the_training(self, tmp_path):
-        error = failed(3, "raises_outside", tmp_path)
-        assert "cnnlib: rank 1 of 3: Traceback" in error
+        error = failed(2, "raises_outside", tmp_path)
+        assert "cnnlib: rank 1 of 2: Traceback" in error
         assert "KeyError: 'no such column'" in error
 
     def test_a_rank_that_calls_exit(self, tmp_path):
@@ -37,7 +40,7 @@ class TestEnd:
 
     def test_a_rank_that_vanishes(self, tmp_path):
         """With status 0: whether the job's is another is up to the MPI, but none of the others goes on."""
-        program(3, "vanishes", tmp_path, timeout=SECONDS)
+        program(2, "vanishes", tmp_path, timeout=SECONDS)
         assert said(tmp_path) == ""
 
     def test_a_rank_that_neither_goes_on_nor_ends(self, tmp_path):
@@ -47,32 +50,38 @@ class TestEnd:
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
-    """With other numbers of ranks too, to the bits of the run that was never interrupted."""
-    succeeded(program(2, "whole", tmp_path))
-    with np.load(tmp_path / "whole_epoch_5.npz") as file:
-        want = {name: file[name] for name in file.files if not name.startswith("__")}
-    failed(4, "half", tmp_path)
+    """With other numbers of ranks too, or in one process, to the bits of a run that nobody interrupted."""
+    want = train_case("exact", SerialComm(), num_epochs=5).last_params
+    failed(3, "half", tmp_path)
     left = sorted(path.name for path in tmp_path.glob("half*"))
     assert left[:3] == [f"half_epoch_{epoch}.npz" for epoch in (1, 2, 3)]
     assert len(left) <= 4
     for path in list(tmp_path.glob("half_epoch_4*")):
         path.unlink()  # rank 0 may or may not have come so far
-    for ranks in (2, 1, 3):
-        for path in tmp_path.glob("half_epoch_[45].npz"):
-            path.unlink()
-        succeeded(program(ranks, "go_on", tmp_path))
-        assert said(tmp_path).count("goes on from half_epoch_3.npz") == ranks
-        with np.load(tmp_path / f"resumed-{ranks}.npz") as file:
-            for name, value in want.items():
-                assert_same_bits(file[f"last {name}"], value)
+    alone = Solver.resume(tmp_path / "half_epoch_3.npz", CASES["exact"][0](), digits_like(61))
+    alone.checkpoint_name = None
+    alone.train()
+    assert_same_bits(alone.last_params, want)
+    succeeded(program(2, "go_on", tmp_path))
+    assert said(tmp_path).count("goes on from half_epoch_3.npz") == 2
+    with np.load(tmp_path / "resumed-2.npz") as file:
+        for name, value in want.items():
+            assert_same_bits(file[f"last {name}"], value)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """One thing after the other: how it ended, and its folder."""
+    folder = tmp_path_factory.mktemp("told")
+    return program(3, "drifts,diverges,spoiled,cannot_write,too_many,out_of_step", folder), folder
 
 
 class TestToldToAll:
-    """Errors that all ranks raise, and may catch."""
+    """Errors that all ranks raise, and may catch, to go on with something else."""
 
-    def test_ranks_that_differ(self, tmp_path):
-        result = program(3, "out_of_step", tmp_path)
-        told = said(tmp_path)
+    def test_ranks_that_differ(self, job):
+        result, folder = job
+        told = said(folder / "out_of_step")
         for name, words in {
             "label": "y_train's checksum is",
             "image": "X_val's checksum is",
@@ -91,30 +100,20 @@ class TestToldToAll:
         last = "OutOfStepError: Solver: rank 2 is out of step with rank 0: cnnlib's version"
         assert result.stderr.count(last) == 1
 
-    def test_parameters_that_drift_apart(self, tmp_path):
-        succeeded(program(3, "drifts", tmp_path))
-        out = said(tmp_path)
-        assert out.count("Solver: the parameters of rank 1 have come to differ from rank 0's in epoch 2") == 3
-
-    def test_a_loss_that_is_not_finite(self, tmp_path):
-        succeeded(program(3, "diverges", tmp_path))
-        out = said(tmp_path)
-        assert out.count("iteration 1 (epoch 1): the loss is inf") == 3
-
-    def test_an_image_that_is_not_finite(self, tmp_path):
-        """Only one rank has seen it."""
-        succeeded(program(3, "spoiled", tmp_path))
-        assert said(tmp_path).count("X_train[37] holds NaN or infinity: the data are at fault") == 3
-
-    def test_a_checkpoint_that_cannot_be_written(self, tmp_path):
-        succeeded(program(2, "cannot_write", tmp_path))
-        assert re.findall(rf"rank (\d): .*{tmp_path / 'file'}", said(tmp_path)) == ["0", "1"]
-
-    def test_more_ranks_than_samples(self, tmp_path):
-        succeeded(program(4, "too_many", tmp_path))
-        out = said(tmp_path)
-        assert out.count("Solver: 2 samples in a minibatch are too few for 4 ranks") == 4
-        assert out.count("Solver: 2 micro_batches are too few for 4 ranks") == 4
+    @pytest.mark.parametrize(
+        ("what", "words"),
+        [
+            ("drifts", "Solver: the parameters of rank 1 have come to differ from rank 0's in epoch 2"),
+            ("diverges", "iteration 1 (epoch 1): the loss is inf"),
+            ("spoiled", "X_train[37] holds NaN or infinity: the data are at fault"),  # of which one has seen
+            ("cannot_write", "cannot_write/file"),
+            ("too_many", "Solver: 2 samples in a minibatch are too few for 3 ranks"),
+            ("too_many", "Solver: 2 micro_batches are too few for 3 ranks"),
+        ],
+    )
+    def test_errors_of_one_rank(self, job, what, words):
+        told = [(job[1] / what / f"said-{rank}.txt").read_text() for rank in range(3)]
+        assert [text.count(words) for text in told] == [1, 1, 1]
 
 
 class TestCommand:
@@ -122,24 +121,22 @@ class TestCommand:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "file").write_text("")
         result = mpiexec(
-            3, "-m", "cnnlib", "train", "--distributed", "--out", tmp_path / "run", "--epochs", "1"
+            2, "-m", "cnnlib", "train", "--distributed", "--out", tmp_path / "run", "--epochs", "1"
         )
         assert result.returncode == 2
-        lines = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
-        (line,) = lines
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
         assert line.startswith(f"cnnlib: error: --out {tmp_path / 'run'} exists and is not empty")
 
-    def test_a_damaged_checkpoint(self, tmp_path):
+    def test_a_damaged_checkpoint(self, tmp_path, capsys, without_pictures):
         run = tmp_path / "run"
-        train = (*WITHOUT_PICTURES, "train", "--distributed")
         tiny = ("--num-filters", "2", "--hidden-dim", "4", "--batch-size", "400", "--epochs", "1")
-        succeeded(mpiexec(2, *train, "--out", run, *tiny))
+        lines(capsys, "train", "--out", run, *tiny)
         (run / "checkpoint_epoch_1.npz").write_bytes(b"nothing")
+        train = ("-m", "cnnlib", "train", "--distributed")
         result = mpiexec(2, *train, "--resume", run, "--epochs", "2", timeout=SECONDS)
         assert result.returncode == 2
-        lines = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
-        assert len(lines) == 1
-        assert "checkpoint_epoch_1.npz" in lines[0]
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
+        assert "checkpoint_epoch_1.npz" in line
 
     def test_options_that_differ_between_ranks(self, tmp_path):
         code = (

@@ -28,7 +28,7 @@ from random_networks import graph_nets, outcome
 from strategies import examples
 from training import trained_norms
 
-prop = examples(200)
+prop = examples(50)
 
 
 def images(shape, N=2, seed=0):
@@ -65,7 +65,7 @@ def test_random_files_are_read_and_written(network):
             check_alike(predictor, written, X, step, len(kinds))
 
 
-@examples(80)
+@examples(40)
 @given(graph_nets(np.float32))
 def test_random_networks_are_written(net):
     """What calibration makes of them: the same bits when it is read again, and nearly so elsewhere."""
@@ -181,7 +181,11 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    ("net", "options"),
+    [pytest.param(NETS[k % 3], options, id=name) for k, (name, options) in enumerate(OPTIONS.items())],
+    indirect=["net"],
+)
 def test_files_of_onnx_runtime_s_tools(net, tmp_path, options):
     if options is OPTIONS["float biases"] and not VNNI:
         pytest.skip("what ONNX Runtime computes in floats has no rounded biases")

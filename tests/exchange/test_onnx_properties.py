@@ -30,7 +30,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_models import models
 from strategies import examples
 
-prop = examples(300)
+prop = examples(100)
 BOUND = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-5}  # ONNX keeps attributes in float32
 # Written as products with windows, and gathered ones, which are not read.
 NOT_READ = {"adaptive_avg_pool", "adaptive_max_pool"}

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from random_networks import IMAGES, graph_nets, models, other_size, outcome, specs
 from strategies import examples
 
-searching = examples(60)
+searching = examples(30)
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def most_are_loaded():
     assert GRADIENTS["right"] >= GRADIENTS["refused by PyTorch"]
 
 
-@examples(200)
+@examples(60)
 @given(modules(), st.tuples(st.integers(4, 20), st.integers(4, 20)), st.integers(0, 2**16))
 def test_modules_are_computed_right_or_refused(drawn, other, seed):
     module, sample = drawn
@@ -76,7 +76,7 @@ def check(module, net, rng, sample):
     return "right"
 
 
-@examples(100)
+@examples(30)
 @given(modules().filter(lambda drawn: [*drawn[0].parameters()]), st.integers(0, 2**16))
 def test_gradients_are_pytorch_s(drawn, seed):
     """Of parameters by their names, a mean squared error, and norms by the batch's statistics."""
