@@ -182,6 +182,18 @@ def test_label_smoothing_needs_a_model_that_knows_it():
         quiet_solver(LinearModel(36, 4), digits_like(), label_smoothing=0.1)
 
 
+@pytest.mark.parametrize("frozen", ["weights", ("bias",)])
+def test_what_a_model_freezes_are_parameters(frozen):
+    """Of a name alone the letters were taken, and all was trained."""
+    model = LinearModel(36, 4)
+    model.frozen = frozen
+    with pytest.raises(ValueError, match=r"^Solver: model: frozen names '(w|bias)', which is no parameter$"):
+        quiet_solver(model, digits_like())
+    model.frozen = ["weights"]
+    quiet_solver(model, digits_like()).train()
+    np.testing.assert_array_equal(model.params["weights"], 0)
+
+
 def test_average_of_the_weights():
     """The average after each iteration by its formula; accuracies and best parameters are the average's."""
     model = conv_net()

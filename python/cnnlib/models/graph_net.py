@@ -18,6 +18,7 @@ from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import batch_of, check_samples, checked_dim, shapes
 from cnnlib.models.graph_model import GraphModel, described
 from cnnlib.models.losses import WeightedLosses, describe_loss
+from cnnlib.models.state import checked_frozen
 from cnnlib.models.summary import Stage, node_stages, table
 from cnnlib.typing import BatchNormParam
 
@@ -138,7 +139,7 @@ class GraphNet(GraphModel):
         self._build(graph, frozen)
         self._why_fixed = graph.why_fixed()
         self.params: Params = _arrays(where, graph, params, self.dtype)
-        self.frozen = _known_names(where, frozen, self.params)
+        self.frozen = checked_frozen(where, frozen, self.params)
         self.bn_params: list[BatchNormParam] = _batch_norms(where, graph, bn_params)
         self._begin_statistics()
         self.num_classes = self._checked_classes(where, num_classes)
@@ -360,13 +361,6 @@ def _arrays(where, graph, params, dtype):
         if name not in named:
             raise ValueError(f"{where}: no node of the graph names the parameter {name!r}")
     return {name: np.require(value, dtype, ("C", "A", "W")) for name, value in params.items()}
-
-
-def _known_names(where, frozen, params):
-    for name in frozen:
-        if name not in params:
-            raise ValueError(f"{where}: frozen names {name!r}, which is no parameter")
-    return tuple(name for name in params if name in frozen)
 
 
 def _batch_norms(where, graph, bn_params):

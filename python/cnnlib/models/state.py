@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,14 @@ def check_model(where: str, model: Any) -> None:
         check_name(name)
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{where}: model.params[{name!r}] must be an ndarray, got {type_name(value)}")
+
+
+def checked_frozen(where: str, frozen: Collection[str], params: Collection[str]) -> tuple[str, ...]:
+    """Names of parameters in their order; refuses others."""
+    for name in frozen:
+        if name not in params:
+            raise ValueError(f"{where}: frozen names {name!r}, which is no parameter")
+    return tuple(name for name in params if name in frozen)
 
 
 def check_sample_shapes(model: Any, **splits: Any) -> None:

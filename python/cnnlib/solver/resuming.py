@@ -12,7 +12,14 @@ from cnnlib._params.random import random_stream
 from cnnlib._typing import Params, Trainable
 from cnnlib.data.normalization import Normalization
 from cnnlib.distributed.communicator import as_communicator
-from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
+from cnnlib.models.state import (
+    check_model,
+    check_sample_shapes,
+    checked_frozen,
+    restore,
+    set_label_smoothing,
+    snapshot,
+)
 from cnnlib.solver.evaluation import ValidationLoss, chosen_loss, chosen_metrics, outputs_of, sample_images
 from cnnlib.solver.interrupts import random_state, set_random_state
 from cnnlib.solver.minibatches import checked_data
@@ -46,7 +53,7 @@ class ResumableRun(Options):
             model.initialize(sample_images(self.X_train, self.preprocess))
         loss = chosen_loss(model, self.loss, self.y_train)
         set_label_smoothing(model, self.label_smoothing, loss)
-        self._frozen = tuple(getattr(model, "frozen", ()))
+        self._frozen = checked_frozen("Solver: model", getattr(model, "frozen", ()), model.params)
         of_updates = {name: settings[name] for name in _UPDATE}
         self._updater = Updater(model.params, **of_updates, frozen=self._frozen)
         self._metrics = chosen_metrics(self.metrics, loss, self.y_train)
