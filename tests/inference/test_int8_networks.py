@@ -72,7 +72,7 @@ def mostly_bytes(draw):
 OF_BYTES = ["conv", "conv", "relu", "relu6", "avg_pool", "avg_pool", "max_pool", "silu", "scale", *JOINS]
 
 
-@examples(60)
+@examples(150)
 @given(st.one_of(graph_nets(np.float32), mostly_bytes()), st.sampled_from(METHODS))
 def test_random_networks(folder, net, ranges):
     rng = np.random.default_rng(2)
