@@ -39,9 +39,9 @@ def _weights(rule, w, dw):
     return _apart(_writable(w if type(w) is np.ndarray else ready, ready.dtype), dw), dw, dtype
 
 
-def _apart(w, dw):
-    """w, or a copy where to write to it would write to dw, which may lie in the same memory."""
-    return w.copy() if np.may_share_memory(w, dw) else w
+def _apart(array, *others):
+    """The array, or a copy where to write to it would write to one of the others, in the same memory."""
+    return array.copy() if any(np.may_share_memory(array, other) for other in others) else array
 
 
 def _writable(array, dtype):
@@ -70,14 +70,16 @@ def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=F
                 f"{_listed(states)}, or {_listed(of_course)}"
             )
         states = of_course
-    arrays = [_state(rule, config, key, next_w) for key in states]
+    arrays = [next_w, gradient]
+    for key in states:
+        arrays.append(_state(rule, config, key, *arrays))
     factor, number_of = _factor(rule, scale), {}
     if counts:
         steps = 0 if config.get("t") is None else integer(rule, "t", config["t"])
         if steps < 0:
             raise ValueError(f"{rule}: t must be at least 0, got {steps}")
         config["t"] = number_of["t"] = steps + 1
-    step(next_w, gradient, factor, *arrays, *settings, **number_of)
+    step(next_w, gradient, factor, *arrays[2:], *settings, **number_of)
     return result(next_w, dtype), config
 
 
@@ -85,8 +87,8 @@ def _listed(names):
     return " and ".join(map(repr, names))
 
 
-def _state(rule, config, key, w):
-    """The state array under `key`, writable and like w; zeros at first."""
+def _state(rule, config, key, w, *others):
+    """The state array under `key`, writable, like w and in no other array's memory; zeros at first."""
     value = config.get(key)
     if value is None:
         value = np.zeros(w.shape, w.dtype)
@@ -95,7 +97,7 @@ def _state(rule, config, key, w):
         raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {value.shape}")
     if value.dtype.kind not in "fiub":
         raise TypeError(f"{rule}: {key} must be a real array, got {value.dtype}")
-    config[key] = value = _writable(value, w.dtype)
+    config[key] = value = _apart(_writable(value, w.dtype), w, *others)
     return value
 
 

@@ -55,3 +55,29 @@ def test_gradients_in_the_memory_of_the_weights_are_not_written(name, shift, dty
     got, _ = rule(memory[w], memory[dw])
     np.testing.assert_array_equal(got, rule(before[w].copy(), before[dw].copy())[0])
     np.testing.assert_array_equal(memory, before)
+
+
+STATES = {
+    "sgd_momentum": ("velocity",),
+    "sgd_nesterov_momentum": ("velocity",),
+    "rmsprop": ("a",),
+    "adam": ("v", "a"),
+    "adamw": ("v", "a"),
+}
+
+
+@pytest.mark.parametrize("place", ["one array", "the weights", "the gradient"])
+@pytest.mark.parametrize("name", STATES)
+def test_state_that_is_another_array_becomes_its_own(name, place, dtype, rng):
+    rule = getattr(optim, name)
+    w, dw, start = np.abs(rng.standard_normal((3, 1003))).astype(dtype)
+    given, want = dw.copy(), w.copy()
+    shared = {"one array": start, "the weights": w, "the gradient": dw}[place]
+    apart, config = {key: shared.copy() for key in STATES[name]}, dict.fromkeys(STATES[name], shared)
+    for _ in range(3):
+        w, config = rule(w, dw, config)
+        want, apart = rule(want, given.copy(), apart)
+    np.testing.assert_array_equal(w, want)
+    np.testing.assert_array_equal(dw, given)
+    for key in STATES[name]:
+        np.testing.assert_array_equal(config[key], apart[key])
