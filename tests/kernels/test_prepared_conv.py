@@ -87,16 +87,26 @@ def test_relu_and_gradients():
 
 
 def test_what_was_given_may_change():
-    x, w, b, conv_param = arrays("3x3", np.float32)
-    want, _ = cnnlib.conv_forward(x, w, b, conv_param)
-    mine = w.copy(), b.copy(), dict(conv_param)
+    x, w, b, _ = arrays("3x3", np.float32)
+    mine = w.copy(), b.copy(), {"pad": 1, "stride": [1, 1], "dilation": np.array([1, 1])}
+    want, _ = cnnlib.conv_forward(x, *mine)
     prepared = cnnlib.prepare_conv(*mine)
     mine[0][:] = 0
     mine[1][:] = 0
     mine[2]["pad"] = 0
+    mine[2]["stride"][0] = 2
+    mine[2]["dilation"][:] = 2
     assert np.array_equal(cnnlib.conv_forward(x, prepared, None, None)[0], want)
     with pytest.raises(ValueError, match="read-only"):
         prepared.w[0] = 1
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array])
+def test_numbers_of_numpy(kind):
+    x, w, b, conv_param = arrays("groups", np.float32)
+    param = {key: kind(value) for key, value in conv_param.items()}
+    got, _ = cnnlib.conv_forward(x, cnnlib.prepare_conv(w, b, param), None, None)
+    assert np.array_equal(got, cnnlib.conv_forward(x, w, b, conv_param)[0])
 
 
 def test_images_of_other_sizes_and_types():

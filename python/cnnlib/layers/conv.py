@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
-from cnnlib._params import real_dtype, wanted
+from cnnlib._params import positive_int, real_dtype, wanted
 from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.typing import ConvParam, ConvTransposeParam
@@ -52,11 +53,10 @@ class PreparedConv:
         (w, b), own = prepare("prepare_conv", ("w", "b"), w, b)
         own = real_dtype("prepare_conv", own if dtype is None else dtype, TypeError)
         self.w, self.b = _frozen(w, own), _frozen(b, own)
-        self.conv_param = {} if conv_param is None else dict(conv_param)
+        self.conv_param = {} if conv_param is None else copy.deepcopy(dict(conv_param))
         # What is wrong with weights and parameters shows without images, but for an unfit algorithm.
-        groups = self.conv_param.get("groups", 1)
-        channels = self.w.shape[1] * groups if self.w.ndim == 4 and isinstance(groups, int) else 1
-        none = np.empty((0, channels, *_LARGE), own)
+        groups = positive_int("prepare_conv", "groups", self.conv_param.get("groups", 1))
+        none = np.empty((0, groups * (self.w.shape[1] if self.w.ndim == 4 else 1), *_LARGE), own)
         _core.conv_forward("prepare_conv", none, self.w, self.b, {**self.conv_param, "algorithm": "auto"})
         make = _core.PreparedConvFloat if own == np.float32 else _core.PreparedConvDouble
         self._packed = make(self.w, self.b, self.conv_param)
