@@ -738,6 +738,18 @@ REFUSED = {
         {"p": np.array([0, 0, -1, 0, 0, 0, 0, 0])},
         "pads are",
     ),
+    "a slope for each image": (
+        "y = PRelu(x, s)",
+        {},
+        {"s": np.full((2, 1, 1, 1), 0.25)},
+        r"PRelu 'y': slope has the shape \(2, 1, 1, 1\)",
+    ),
+    "a negative alpha of Celu": (
+        "y = Celu<alpha=-1.0>(x)",
+        {},
+        {},
+        r"Celu 'y': attribute alpha is -1\.0",
+    ),
     "enormous padding": (
         "y = Conv<pads=[2147483647,0,0,0]>(x, w)",
         {"w": (4, 3, 1, 1)},
@@ -882,9 +894,11 @@ def test_several_inputs_are_refused():
         cnnlib.onnx.load(proto)
 
 
-def test_another_domain_is_refused():
-    proto = model("y = Relu(x)")
-    proto.graph.node[0].domain = "com.example"
+@pytest.mark.parametrize("place", [0, 1])
+def test_another_domain_is_refused(place):
+    """Also where an operator of its name would be part of a written-out activation."""
+    proto = model("s = Sigmoid(x) y = Mul(x, s)")
+    proto.graph.node[place].domain = "com.example"
     with pytest.raises(ValueError, match=r"operators of com\.example"):
         cnnlib.onnx.load(proto)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from cnnlib.onnx.reading.files import OWN, Source
+from cnnlib.onnx.reading.files import OWN, STANDARD, Source
 
 _CLOSE = 1e-3  # relative: factors come with the digits of float16, too
 
@@ -22,7 +22,8 @@ class _Products:
     def __init__(self, source: Source) -> None:
         graph = source.model.graph
         self.source, self.protos = source, list(graph.node)
-        self.makers = {name: proto for proto in self.protos for name in proto.output}
+        standard = (proto for proto in self.protos if proto.domain in STANDARD)
+        self.makers = {name: proto for proto in standard for name in proto.output}
         self.counts = Counter(name for proto in self.protos for name in proto.input)
         self.counts.update(value.name for value in graph.output)
 

@@ -26,7 +26,7 @@ def prelu(op: Operator) -> Feature:
     if op.opset < 7 and slope.ndim == 1:  # of the channels
         slope = slope.reshape(-1, *(1,) * (rank - 2))
     shape = (1,) * (rank - slope.ndim) + slope.shape
-    if len(shape) > rank or any(n not in (1, size) for n, size in zip(shape[1:], x.view, strict=True)):
+    if len(shape) > rank or any(n not in (1, size) for n, size in zip(shape, (1, *x.view), strict=True)):
         op.fail(f"slope has the shape {slope.shape}, its input {batch_of(x.view)}")
     if slope.size != 1 and (slope != slope.flat[0]).any():
         op.fail("slope differs from channel to channel; a leaky ReLU has one here")
@@ -36,6 +36,8 @@ def prelu(op: Operator) -> Feature:
 def celu(op: Operator) -> Feature:
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``, which is alpha * elu(x / alpha)."""
     alpha = op["alpha"]
+    if alpha <= 0:
+        op.fail(f"attribute alpha is {alpha}; here it is above 0")
     return op.scaled(op.same("elu", op.scaled(op.feature(), 1 / alpha), 1.0), alpha)
 
 
