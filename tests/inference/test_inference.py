@@ -204,6 +204,16 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, size, isa, rng
         cnnlib.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("layers", [[], ["dropout"]])
+def test_images_that_nothing_changes_keep_their_size(layers, rng):
+    """Also those of as many pixels as an image has that the network was made for."""
+    graph = Graph()
+    for layer in layers:
+        graph.chain(layer, (), ({"p": 0.5, "mode": "train"},))
+    x = rng.standard_normal((2, 3, 1, 6)).astype(np.float32)
+    np.testing.assert_array_equal(prepare(GraphNet(graph, {}, (3, 2, 3)))(x), x)
+
+
 def test_options_may_be_numpy_s_numbers(rng, tmp_path):
     """Of an inverted residual, whose options are compared, and saved."""
     one = {"stride": np.int64(1), "pad": np.int32(0), "groups": np.int8(1)}

@@ -82,7 +82,8 @@ class Predictor:
         self._graph, self._params, self.outputs = graph, params, tuple(graph.outputs)
         self._check_weights = check or (lambda: None)  # to call before weights are read that lie in a file
         self._why_fixed = graph.why_fixed()
-        self._flattens = all(node.layer in ("affine", "flatten") for node in graph.readers()[graph.input])
+        readers = graph.readers()[graph.input]
+        self._flattens = bool(readers) and all(node.layer in ("affine", "flatten") for node in readers)
         self._compiled: dict[tuple[Any, ...], Compiled] = {}
 
     def __call__(self, X: ArrayLike) -> Outputs:
