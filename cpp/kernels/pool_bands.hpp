@@ -21,7 +21,8 @@ struct AxisBand {
 };
 inline AxisBand band_of_outputs(Index first, Index last, Index stride, Index reach, Index size, Index pad) {
   const Index begin = first * stride - pad, from = std::max<Index>(begin, 0);
-  return {first, last - first, from, std::min(size, (last - 1) * stride - pad + reach) - from, from - begin};
+  const Index end = std::min(size, (last - 1) * stride - pad + reach);
+  return {first, last - first, from, std::max<Index>(0, end - from), from - begin};
 }
 inline AxisBand band_of_inputs(Index from, Index last, Index stride, Index reach, Index outputs, Index pad) {
   Index first = from + pad < reach ? 0 : (from + pad - reach) / stride + 1;

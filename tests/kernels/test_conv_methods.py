@@ -74,6 +74,18 @@ CASES = {
     "depthwise one row": ((2, 3, 1, 21), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
     "depthwise one column": ((2, 3, 17, 1), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
     "depthwise one point": ((2, 3, 1, 1), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise one row, padded below": ((2, 3, 1, 16), (3, 1, 3, 3), {"pad": ((0, 4), (1, 0)), "groups": 3}),
+    "depthwise one row, padded above": ((2, 3, 1, 16), (3, 1, 3, 3), {"pad": ((2, 0), (0, 1)), "groups": 3}),
+    "depthwise, outputs below the image": (
+        (2, 3, 5, 9),
+        (3, 1, 3, 3),
+        {"pad": ((1, 6), (1, 4)), "groups": 3},
+    ),
+    "depthwise halved, outputs below the image": (
+        (2, 3, 5, 9),
+        (3, 1, 3, 3),
+        {"pad": ((1, 7), (1, 6)), "stride": 2, "groups": 3},
+    ),
     "depthwise many parts": ((50, 2, 6, 9), (2, 1, 3, 3), {"pad": 1, "groups": 2}),
     "covers the image": ((5, 9, 4, 3), (11, 9, 4, 3), {}),
 }
@@ -230,6 +242,19 @@ def test_depthwise_on_planes_as_they_lie(isa, dtype, size, pad, stride, rng):
     close = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-10}
     for got, right in zip((out, *cnnlib.conv_backward(dout, cache)), want, strict=True):
         np.testing.assert_allclose(got, right, **close)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_bands_below_the_image(isa, dtype, stride, rng):
+    x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((1, 2, 30, 2200), (2, 1, 3, 3)))
+    param = {"pad": ((1, 80), (1, 1)), "stride": stride, "groups": 2, "algorithm": "depthwise-rows"}
+    out, cache = cnnlib.conv_forward(x, w, np.zeros(2, dtype), param)
+    dout = rng.uniform(1, 2, out.shape).astype(dtype)
+    _, dw, db = cnnlib.conv_backward(dout, cache)
+    np.testing.assert_allclose(db, dout.sum((0, 2, 3), dtype=np.float64), rtol=1e-5)
+    named = {**param, "algorithm": "depthwise-channels"}
+    _, right, _ = cnnlib.conv_backward(dout, (*cache[:3], named))
+    np.testing.assert_allclose(dw, right, rtol=1e-3, atol=1e-1)
 
 
 @pytest.mark.parametrize("method", ["depthwise-rows", "depthwise-channels"])

@@ -135,9 +135,8 @@ class DepthwisePlaneGradients {
     const auto add = s.stride_h == 1 ? &add_plane_products<T, 1> : &add_plane_products<T, 2>;
     each_band(s.OH, [&](Index first, Index last) {
       const AxisBand rows = band_of_outputs(first, last, s.stride_h, 3, s.H, s.pad_top);
-      if (rows.size > 0)
-        add(band_of_rows(rows), o.x + (plane * s.H + rows.from) * s.W, o.dout + (plane * s.OH + first) * s.OW,
-            sums);
+      add(band_of_rows(rows), o.x + (plane * s.H + rows.from) * s.W, o.dout + (plane * s.OH + first) * s.OW,
+          sums);
     });
   }
 

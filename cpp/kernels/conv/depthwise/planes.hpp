@@ -84,6 +84,7 @@ template <class T, bool at_edge>
   };
   Index oh = 0;
   for (; oh < std::min(s.pad_top, s.OH); ++oh) add_row(dout + oh * OW);
+  for (Index missing = s.pad_top - oh; missing > 0; --missing) first = std::exchange(second, start);
   // Rows of dx, of which the last ones lie too near the end of the array for whole vectors.
   const Index rows = std::clamp<Index>(s.OH - oh, 0, s.H);
   const Index room = Index(end - dx) - column - S::size, whole = room < 0 ? 0 : std::min(rows, room / W + 1);
@@ -308,6 +309,7 @@ template <class T, int Stride>
         last = middle;
         middle = first;
       }
+      for (Index oh = s.H + s.pad_top; oh < s.OH; ++oh) grad_of(oh);  // of windows below the image
     } else {
       each_strided_window<T>(s, line_of,
                              [&](Index oh, const TapLine<T>& first, const TapLine<T>& second,
