@@ -151,3 +151,10 @@ def test_results_that_no_array_can_have_are_refused_by_name(algorithm):
     x = np.zeros((0, 1, 2**15, 2**15))
     with pytest.raises(ValueError, match=r"^conv_transpose_forward: a result of shape .* is too large$"):
         cnnlib.conv_transpose_forward(x, w, None, {"stride": 2**15, "algorithm": algorithm})
+
+
+@pytest.mark.parametrize(("name", "axes"), [("conv1d", 1), ("conv", 2), ("conv3d", 3)])
+def test_an_empty_batch_has_its_options_checked(name, axes):
+    x, w = np.ones((0, 2, *[4] * axes)), np.ones((3, 2, *[3] * axes))
+    with pytest.raises(ValueError, match=f"{name}_forward: algorithm must be one of"):
+        getattr(cnnlib, f"{name}_forward")(x, w, None, {"algorithm": "fast"})

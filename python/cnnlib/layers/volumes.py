@@ -7,6 +7,8 @@ under its window, stacked as channels.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cnnlib import _core
@@ -122,8 +124,8 @@ class _Stacks:
         self.at_once = max(1, _STACK_BYTES // stack)
 
     def ranges(self):
-        """Output planes as (first, last + 1), counted through the batch."""
-        for first in range(0, self.planes, self.at_once):
+        """Output planes as (first, last + 1), counted through the batch; (0, 0) where there are none."""
+        for first in range(0, max(1, self.planes), self.at_once):
             yield first, min(first + self.at_once, self.planes)
 
     def images(self, first, last):
@@ -155,7 +157,7 @@ class _Stacks:
         volumes = x.reshape(self.by_group)
         for n, tap, places, depths in self._pieces(first, last):
             stacks[places, :, tap] = np.moveaxis(volumes[n, :, :, depths], 2, 0)
-        return stacks.reshape(last - first, -1, *self.by_group[4:])
+        return stacks.reshape(last - first, math.prod(self.channels[:3]), *self.by_group[4:])
 
     def scatter(self, dstacks, dx, first, last):
         """Add the gradients of stacks to those of their planes."""
