@@ -17,6 +17,7 @@ def gemm(op: Operator) -> Feature:
     """``alpha * x @ w + beta * b``, with the factors taken into w and b."""
     x = op.feature()
     op.ignore("broadcast")  # before version 7; the shapes say it
+    op.expect("transA", 0)
     if len(x.view) != 1:
         op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
     w = op.weights(0 if op["transB"] else 1, ndim=2)
@@ -52,7 +53,7 @@ def matmul(op: Operator) -> Feature:
 def batch_norm(op: Operator) -> Feature:
     x = op.feature()
     op.ignore("consumed_inputs")
-    op.expect("is_test", 1)  # before version 7
+    op.choice("is_test", 1)  # before version 7, where its default is 0
     op.check_axis(x, 1)
     C = x.view[0]
     names = ("scale", "bias", "mean", "var")
