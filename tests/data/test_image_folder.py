@@ -738,6 +738,23 @@ class TestTraining:
         with pytest.raises(ValueError, match="the run's preprocess was a function of its own"):
             Solver.resume(tmp_path / "run_epoch_1.npz", small_net((3, 12, 10)), data)
 
+    def test_one_that_changes_what_it_is_given(self):
+        """Validation images were slices of the user's, which so went through it once more in each epoch."""
+
+        def in_place(X):
+            X -= 5
+            return X
+
+        runs, X, y = [], np.random.default_rng(0).standard_normal((30, 3, 12, 10)), np.arange(30) % 2
+        for preprocess in (in_place, lambda X: X - 5):
+            data = {"X_train": X.copy(), "y_train": y, "X_val": X[:10].copy(), "y_val": y[:10]}
+            runs.append(Solver(small_net((3, 12, 10)), data, preprocess=preprocess, seed=0, verbose=False))
+            runs[-1].train()
+            runs[-1].check_accuracy(data["X_val"], data["y_val"])
+            np.testing.assert_array_equal(data["X_train"], X)
+            np.testing.assert_array_equal(data["X_val"], X[:10])
+        assert runs[0].val_loss_history == runs[1].val_loss_history
+
     def test_whitening_filters_see_normalised_images(self, root):
         write_folder(root, {"a": 40, "b": 40})
         data = load(root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,11 @@ class Normalization:
         out -= np.array(self.mean, dtype=out.dtype)[:, None, None]
         out /= np.array(self.std, dtype=out.dtype)[:, None, None]
         return out
+
+
+def preprocessed(preprocess: Callable[..., Any], X: np.ndarray) -> Any:
+    """What it makes of images: of a copy, where a function of the user's own may change them in place."""
+    return preprocess(X if isinstance(preprocess, Normalization) else np.array(X))
 
 
 def _numbers(name, value):

@@ -13,7 +13,7 @@ from cnnlib import _core
 from cnnlib._params.arrays import as_array, check_numbers
 from cnnlib._system.text import size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
-from cnnlib.data.normalization import PREPROCESSING, Normalization
+from cnnlib.data.normalization import PREPROCESSING, Normalization, preprocessed
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import check_samples, refuse_channels_last
 from cnnlib.inference.compile import Compiled
@@ -116,7 +116,7 @@ class Predictor:
         if self.preprocess is not None and samples.dtype == _BYTE:
             if isinstance(self.preprocess, Normalization):
                 return self._of_bytes(samples, self.preprocess)
-            samples = self.preprocess(samples)
+            samples = preprocessed(self.preprocess, samples)
         x = self._values("Predictor", samples)
         network = self._network(x.shape[1:])
         if samples.dtype == _BYTE:
@@ -303,7 +303,7 @@ class Predictor:
     def _calibration(self, samples: np.ndarray) -> Array:
         """Samples as the network takes them, as in a call."""
         if self.preprocess is not None and samples.dtype == np.uint8:
-            samples = self.preprocess(samples)
+            samples = preprocessed(self.preprocess, samples)
         return self._values("prepare", samples)
 
     def _network(self, shape: tuple[int, ...]) -> Compiled:

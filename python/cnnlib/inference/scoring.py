@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnlib._typing import Array
 from cnnlib.augment import averaged_scores
+from cnnlib.data.normalization import preprocessed
 from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.preparation import prepare
@@ -71,7 +72,7 @@ class BatchScorer:
     def __call__(self, X: Any) -> Array:
         """Scores of one batch."""
         if self.preprocess is not None:
-            X = self.preprocess(X)
+            X = preprocessed(self.preprocess, X)
         with self._around():
             return averaged_scores(self._scores, X, self.tta)
 

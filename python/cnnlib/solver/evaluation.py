@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import check_keys
+from cnnlib.data.normalization import preprocessed
 from cnnlib.data.shards import ShardedArray
 from cnnlib.models.graph_model import Model
 from cnnlib.models.losses import Loss, WeightedLosses, build_loss
@@ -71,7 +72,7 @@ def sample_images(X: np.ndarray | ShardedArray, preprocess: Callable[..., Any] |
     if preprocess is None and isinstance(X, np.ndarray):
         return X
     some = X[: max(1, _SAMPLE_VALUES // X[0].size)]
-    return some if preprocess is None else preprocess(some)
+    return some if preprocess is None else preprocessed(preprocess, some)
 
 
 def outputs_of(model: Any) -> tuple[str, ...]:
