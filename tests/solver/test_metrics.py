@@ -170,6 +170,8 @@ class TestNames:
             (["rmse", "rmse"], ValueError, "'rmse' is taken"),
             ({"name": "psnr", "range": 0}, ValueError, "range must be above 0"),
             ({"name": "psnr", "rang": 1}, ValueError, "did you mean 'range'"),
+            ({"name": "f1", "ignore": 1.5}, TypeError, "f1: ignore must be an integer, got 1.5"),
+            ({"name": "top5", "ignore": "255"}, TypeError, "top5: ignore must be an integer"),
             (3, TypeError, "metric must be a name"),
         ],
     )

@@ -445,6 +445,23 @@ def test_probabilities_and_weights_of_classes():
     assert solver.val_loss_history[-1] == pytest.approx(want, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("weights", "shift", "message"),
+    [
+        ([1, 2], 0, r"weights must have shape \(4,\), got \(2,\)"),
+        ([1, 2, 3, 4], 1, r"y must lie in \[0, 4\), got values from 1 to 4"),
+        ("balanced", 0, "weights must hold numbers"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(weights, shift, message):
+    """The validation loss came first, and looked labels up in them."""
+    data = digits_like()
+    data |= {f"y_{part}": data[f"y_{part}"] + shift for part in ("train", "val")}
+    solver = quiet_solver(net(4), data, **{**SETTINGS, "loss": {"name": "softmax", "weights": weights}})
+    with pytest.raises((TypeError, ValueError), match=f"^softmax_loss: {message}"):
+        solver.train()
+
+
 @pytest.mark.parametrize("metrics", [None, {"label": "accuracy", "size": "rmse", "mask": "iou"}])
 def test_probabilities_among_several_outputs(metrics):
     labels = with_targets(digits_like(), ignored=0)

@@ -70,8 +70,9 @@ class Loss:
 
     def sums(self, scores: Any, y: Any) -> np.ndarray:
         """Of a batch, what :meth:`mean` takes; the sum of several batches' is that of all their samples."""
+        value, _ = self(scores, y)  # which says what is wrong with y and the weights
         weight = self._weight(y)
-        return np.array([weight, weight * self(scores, y)[0] if weight else 0.0])
+        return np.array([weight, weight * value])
 
     def mean(self, sums: np.ndarray) -> float:
         """The mean loss of all samples; NaN if none counts."""

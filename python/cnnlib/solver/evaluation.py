@@ -16,7 +16,7 @@ from cnnlib.data.normalization import preprocessed
 from cnnlib.data.shards import ShardedArray
 from cnnlib.models.graph_model import Model
 from cnnlib.models.losses import Loss, WeightedLosses, build_loss
-from cnnlib.solver.metrics import F1, RMSE, Accuracy, IoU, Metric, OfLikeliest, OfOutput, TopFive
+from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfLabels, OfLikeliest, OfOutput
 
 _OF_CLASSES = ("softmax", "svm", "cross_entropy")  # losses
 _BATCH_VALUES = 2**20  # of images that are looked at together
@@ -149,7 +149,7 @@ def _fitting(metric: Metric, loss: Any) -> Metric:
     """
     if isinstance(metric, OfOutput):
         return OfOutput(metric.output, _fitting(metric.metric, loss.losses[metric.output]))
-    if loss is None or not isinstance(metric, (Accuracy, TopFive, F1, IoU)):
+    if loss is None or not isinstance(metric, OfLabels):
         return metric
     if metric.ignore is None:
         metric = replace(metric, ignore=loss.settings.get("ignore"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import number
+from cnnlib._params import integer, number
 from cnnlib._params.registry import OWN, Registry
 from cnnlib.data.normalization import ROUNDING
 
@@ -52,6 +52,17 @@ class _Mean(Metric):
         return mean
 
 
+@dataclass(frozen=True)
+class OfLabels(Metric):
+    """Of labels, of which one, `ignore`, may not count."""
+
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.ignore is not None:
+            integer(self.name, "ignore", self.ignore, 2**63)
+
+
 def _labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[Any, Any]:
     """Scores (M, C) and labels (M,) of all samples, or pixels, whose label is not `ignore`."""
     if scores.ndim != np.ndim(y) + 1 or (len(scores), *scores.shape[2:]) != np.shape(y):
@@ -79,7 +90,7 @@ def _is_binary(scores: Any, y: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Accuracy(_Mean):
+class Accuracy(OfLabels, _Mean):
     """Share of the labels (or pixels' labels) with the highest score; where the targets are of the scores'
     shape, share of the scores whose sign says whether the target is above 1/2.
 
@@ -90,7 +101,6 @@ class Accuracy(_Mean):
     0.5
     """
 
-    ignore: int | None = None
     name = "accuracy"
 
     def look(self, scores: Any, y: Any) -> Any:
@@ -103,7 +113,7 @@ class Accuracy(_Mean):
 
 
 @dataclass(frozen=True)
-class TopFive(_Mean):
+class TopFive(OfLabels, _Mean):
     """Share of the labels that fewer than five classes have a higher score than.
 
     Examples
@@ -113,7 +123,6 @@ class TopFive(_Mean):
     0.5
     """
 
-    ignore: int | None = None
     name = "top5"
 
     def look(self, scores: Any, y: Any) -> Any:
@@ -124,12 +133,10 @@ class TopFive(_Mean):
 
 
 @dataclass(frozen=True)
-class _Overlap(Metric):
+class _Overlap(OfLabels):
     """Counts (3, C) of each class: hits, false alarms, misses; of targets 0 and 1 for each score, those of
     each channel. Classes that are neither there nor guessed do not count; NaN if none does.
     """
-
-    ignore: int | None = None
 
     def look(self, scores: Any, y: Any) -> Any:
         if _is_binary(scores, y):
