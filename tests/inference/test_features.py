@@ -1,6 +1,7 @@
 """Features: what a network makes of images, computed once and kept."""
 
 import signal
+from types import SimpleNamespace
 
 import cnnlib
 import numpy as np
@@ -106,6 +107,19 @@ def test_an_interrupt_loses_nothing(tmp_path, monkeypatch, batch):
     resumed = cnnlib.features(predictor, X, cache=tmp_path / "part")
     assert sum(counts) == 150
     np.testing.assert_array_equal(resumed, whole)
+
+
+def test_the_header_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A file without one was refused from then on."""
+
+    def interrupted(about):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnlib.pretrained.store.json", SimpleNamespace(dumps=interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            cnnlib.features(trunk(), X[:5], cache=tmp_path)
+    assert cnnlib.features(trunk(), X[:5], cache=tmp_path).shape == (5, 64)
 
 
 def test_a_record_that_is_cut_short_is_written_anew(tmp_path, computed):

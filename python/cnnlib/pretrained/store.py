@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib._files.written import locked
+from cnnlib._files.written import locked, written_whole
 from cnnlib._params import path_text
 from cnnlib._typing import Array
 from cnnlib.data.shards import ShardedArray
@@ -109,7 +109,7 @@ class Store:
         try:
             with locked(self.path.parent):
                 if not self.path.exists():
-                    with open(self.path, "xb") as file:
+                    with written_whole(self.path) as file:
                         file.write(json.dumps(self._about).encode().ljust(_HEADER))
                 self._refuse_other()
                 with open(self.path, "r+b") as self._file:

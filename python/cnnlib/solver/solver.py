@@ -64,8 +64,8 @@ class Solver(TrainingLoop):
         :mod:`cnnlib.solver.metrics`; or functions ``metric(scores, y) -> number``, which are given all
         scores at once. None: 'f1' where the loss is 'bce' or 'dice', 'rmse' where it is 'mse', 'l1' or
         'huber', or where targets are numbers, else 'accuracy'. Where the loss is 'cross_entropy', whose
-        targets are probabilities, labels are the likeliest classes. Several outputs: a dict of these by the
-        outputs' names; they are called ``output/metric``.
+        targets are probabilities, labels are the likeliest classes; a label that the loss ignores counts in
+        none. Several outputs: a dict of these by the outputs' names; they are called ``output/metric``.
     monitor : str, dict or None
         The metric, or 'val_loss', by which epochs are compared, for `keep` and `early_stopping`. Its name
         says whether more or less of it is better; for a function of your own say ``{'name': 'mine',
