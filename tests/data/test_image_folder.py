@@ -18,6 +18,7 @@ from cnnlib.data import Normalization, image_cache, load_digits, load_image_fold
 from cnnlib.data.image_files import photo
 from cnnlib.solver import Solver
 from image_folders import write_folder
+from training import LinearModel
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 PARTS = ("train", "val", "test")
@@ -745,15 +746,19 @@ class TestTraining:
             X -= 5
             return X
 
+        class InPlace(LinearModel):
+            def loss(self, X, y=None):
+                return super().loss(in_place(X), y)
+
         runs, X, y = [], np.random.default_rng(0).standard_normal((30, 3, 12, 10)), np.arange(30) % 2
-        for preprocess in (in_place, lambda X: X - 5):
+        for kind, preprocess in zip((LinearModel, LinearModel, InPlace), (in_place, lambda X: X - 5, None)):
             data = {"X_train": X.copy(), "y_train": y, "X_val": X[:10].copy(), "y_val": y[:10]}
-            runs.append(Solver(small_net((3, 12, 10)), data, preprocess=preprocess, seed=0, verbose=False))
+            runs.append(Solver(kind(360, 2), data, preprocess=preprocess, seed=0, verbose=False))
             runs[-1].train()
             runs[-1].check_accuracy(data["X_val"], data["y_val"])
             np.testing.assert_array_equal(data["X_train"], X)
             np.testing.assert_array_equal(data["X_val"], X[:10])
-        assert runs[0].val_loss_history == runs[1].val_loss_history
+        assert runs[0].val_loss_history == runs[1].val_loss_history == runs[2].val_loss_history
 
     def test_whitening_filters_see_normalised_images(self, root):
         write_folder(root, {"a": 40, "b": 40})

@@ -41,7 +41,9 @@ def scorer(model: Any) -> Callable[..., Array]:
             return predictor(X)
 
         return scores
-    return model.loss
+    if own:
+        return model.loss
+    return lambda X: model.loss(X.copy() if isinstance(X, np.ndarray) else X)  # it may change it in place
 
 
 class BatchScorer:
