@@ -11,12 +11,29 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// What lies behind an array that is read or written by walks: at each step the next bytes of it are brought
+// into the cache, in the order of memory. There a processor foresees them and runs ahead; of the walk itself,
+// whose steps are rows apart, it foresees little (bench/NOTES.md).
+template <bool written>
+class Ahead {
+ public:
+  explicit Ahead(const void* end_of_array) : at(static_cast<const char*>(end_of_array)) {}
+  template <int bytes>
+  [[gnu::always_inline]] void step() {
+    constexpr int line = 64;
+    for (int i = 0; i < bytes; i += line) __builtin_prefetch(at + i, written);
+    at += bytes;
+  }
+
+ private:
+  const char* at;
+};
+
 // Writes columns [at, at + lanes) of a row of W values. Lanes beyond the row go to the row below as far as
 // the array reaches, which ends at `end`.
 template <class T>
 void store_in_rows(T* row, Index W, Index at, const T* end, typename Simd<T>::Packet v) {
   using S = Simd<T>;
-  __builtin_prefetch(row + at - S::size, 1);  // the next walk's
   if (row + at + S::size <= end)
     S::store(row + at, v);
   else if (at < W)
@@ -37,11 +54,6 @@ struct ColumnVector {
   typename S::Packet load(const T* row, T outside) const {
     return count == S::size ? S::load(row + first) : S::load_lanes(row + first, skipped, count, outside);
   }
-  // What the walk down the vectors of columns to the left will read here: no processor foresees it.
-  template <class U>
-  void prefetch_next(const U* row, int vectors) const {
-    for (int i = 1; i <= vectors; ++i) __builtin_prefetch(row + first - i * S::size);
-  }
   // Whole numbers of a row of bytes in the array [begin, end); outside the row any of them.
   typename S::Packet load_bytes(const std::uint8_t* row, const std::uint8_t* begin,
                                 const std::uint8_t* end) const {
@@ -60,7 +72,6 @@ class WindowTaps {
   WindowTaps(Index first, Index size) : after(first + 2 * S::size), has_after(after >= 0 && after < size) {
     for (int i = 0; i < vectors; ++i) vector[i] = {first + (Stride == 1 ? i : i * S::size), size};
   }
-  void prefetch_next(const T* row) const { vector[0].prefetch_next(row, Stride); }
   [[gnu::always_inline]] void load(const T* row, T outside, typename S::Packet* tap) const {
     if constexpr (Stride == 1) {
 #pragma GCC unroll 3

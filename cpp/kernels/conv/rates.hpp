@@ -89,11 +89,13 @@ struct Rates {
   }
   // Depthwise on planes as they lie: a plane, a walk down it, and a vector of outputs at stride 1 and 2.
 #ifdef __AVX512F__
-  static constexpr double plane = 30, plane_walk = 24;
+  static constexpr double plane = 30;
+  static constexpr double plane_walk(Pass) { return 24; }
   static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 5 : 9.5; }
   static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 20; }
 #else
-  static constexpr double plane = 16, plane_walk = 12;
+  static constexpr double plane = 16;
+  static constexpr double plane_walk(Pass pass) { return pass == Pass::forward ? 12 : 24; }
   static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 6.5 : 13; }
   static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 18; }
 #endif

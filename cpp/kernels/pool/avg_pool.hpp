@@ -54,6 +54,8 @@ class SmallAverages {
   [[gnu::noinline]] void forward(const T* x, T* out) const {
     const T* const end = out + s.planes * s.OH * s.OW;
     WindowWeights<T> weights;
+    Ahead<false> next_x(x + s.planes * s.H * s.W);
+    Ahead<true> next_out(end);
     for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
       const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
       weights.fill(columns, j, s.PH, mean);
@@ -61,11 +63,12 @@ class SmallAverages {
         const T* image = x + plane * s.H * s.W;
         T* to = out + plane * s.OH * s.OW;
         const auto line_of = [&](Index h) __attribute__((always_inline)) {
-          taps.prefetch_next(image + h * s.W);
+          next_x.template step<Stride * S::bytes>();
           return sum_of_line(taps, image + h * s.W);
         };
         slide_windows_down(s, S::zero(), line_of,
                            [&](Index oh, const Packet& first, const Packet& second, const Packet& third) {
+                             next_out.template step<S::bytes>();
                              const auto sum = S::add(S::add(first, second), third);
                              store_in_rows(to + oh * s.OW, s.OW, j, end,
                                            S::mul(sum, weights.of(averaged_rows(oh))));
@@ -78,6 +81,8 @@ class SmallAverages {
     constexpr Index step = Stride * S::size;
     const T* const end = dx + s.planes * s.H * s.W;
     WindowWeights<T> weights[Windows::vectors];
+    Ahead<false> next_dout(dout + s.planes * s.OH * s.OW);
+    Ahead<true> next_dx(end);
     for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
       const Windows windows(s, w);
       for (int i = 0; i < Windows::vectors; ++i)
@@ -89,7 +94,8 @@ class SmallAverages {
             [&](Index oh) {
               const Index tall = averaged_rows(oh);
               Packet share[Windows::vectors];
-              windows.vector[0].prefetch_next(from + oh * s.OW, 1);
+              next_dout.template step<S::bytes>();
+              next_dx.template step<Stride * Stride * S::bytes>();
 #pragma GCC unroll 3
               for (int i = 0; i < Windows::vectors; ++i)
                 share[i] = S::mul(windows.vector[i].load(from + oh * s.OW, T(0)), weights[i].of(tall));

@@ -131,6 +131,8 @@ template <class T, int PW, int Stride, bool Places>
   const Index outputs = s.planes * s.OH * s.OW;
   Line nothing{};
   nothing.value = S::fill(lowest);
+  Ahead<false> next_x(x + s.planes * s.H * s.W);
+  Ahead<true> next_out(out + outputs), next_arg(arg + (Places ? outputs : 0));
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
     T lanes[S::size];
@@ -140,13 +142,15 @@ template <class T, int PW, int Stride, bool Places>
       const T* image = x + plane * s.H * s.W;
       const auto line_of = [&](Index h) __attribute__((always_inline)) {
         Packet tap[PW];
-        taps.prefetch_next(image + h * s.W);
+        next_x.template step<Stride * S::bytes>();
         taps.load(image + h * s.W, lowest, tap);
         return maxima_of<PW, Places, T>(tap);
       };
       slide_windows_down(
           s, nothing, line_of, [&](Index oh, Line best, const Line& second, const Line& third) {
             const Index row = (plane * s.OH + oh) * s.OW;
+            next_out.template step<S::bytes>();
+            if (Places) next_arg.template step<S::size>();
             best.add(second, PW);
             if (s.PH == 3) best.add(third, 2 * PW);
             store_in_rows(out + row, s.OW, j, out + outputs, best.value);

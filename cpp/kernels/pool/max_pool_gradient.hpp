@@ -21,7 +21,7 @@ class ColumnOfMaxGradients {
 
   // A plane of dx, whose array ends at `end`; that of arg is [first_arg, end_arg).
   void run(const T* dout, const std::uint8_t* arg, const std::uint8_t* first_arg, const std::uint8_t* end_arg,
-           T* dx, const T* end) const {
+           T* dx, const T* end, Ahead<false>& next_dout, Ahead<false>& next_arg, Ahead<true>& next_dx) const {
     struct Row {
       Packet dout[Windows::vectors], winner[Windows::vectors];
     };
@@ -29,8 +29,9 @@ class ColumnOfMaxGradients {
         s, column, S::zero(), dx, end,
         [&](Index oh) {
           Row row;
-          windows.vector[0].prefetch_next(dout + oh * s.OW, 1);
-          windows.vector[0].prefetch_next(arg + oh * s.OW, 1);
+          next_dout.template step<S::bytes>();
+          next_arg.template step<S::size>();
+          next_dx.template step<Stride * Stride * S::bytes>();
 #pragma GCC unroll 3
           for (int i = 0; i < Windows::vectors; ++i) {
             row.dout[i] = windows.vector[i].load(dout + oh * s.OW, T(0));
@@ -58,11 +59,13 @@ template <class T, int PW, int Stride>
                                                        const PoolShape& s) {
   constexpr Index step = Stride * Simd<T>::size;
   const Index size = s.H * s.W, outputs = s.OH * s.OW;
+  Ahead<false> next_dout(dout + s.planes * outputs), next_arg(arg + s.planes * outputs);
+  Ahead<true> next_dx(dx + s.planes * size);
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const ColumnOfMaxGradients<T, PW, Stride> column(s, w);
     for (Index plane = 0; plane < s.planes; ++plane)
       column.run(dout + plane * outputs, arg + plane * outputs, arg, arg + s.planes * outputs,
-                 dx + plane * size, dx + s.planes * size);
+                 dx + plane * size, dx + s.planes * size, next_dout, next_arg, next_dx);
   }
 }
 

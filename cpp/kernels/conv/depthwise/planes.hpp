@@ -54,21 +54,20 @@ struct PlaneFilter {
 template <class T, bool at_edge>
 [[gnu::always_inline]] inline void gather_column(const PoolShape& s, Index column, const T* dout,
                                                  const PlaneFilter<T>& weight, T start_value,
-                                                 Rectifier<T> activation, T* dx, const T* end) {
+                                                 Rectifier<T> activation, T* dx, const T* end,
+                                                 Ahead<false>& next_dout, Ahead<true>& next_dx) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const ReachingWindows<T, 3, 1> windows(s, column);
   const ColumnVector<T> vector[3] = {windows.vector[0], windows.vector[1], windows.vector[2]};
   const Packet start = S::fill(start_value);
   const Index W = s.W, OW = s.OW;
-  // From a vector to what the next walk reads in its place: to the left, or at the right edge of the next
-  // plane.
-  const Index next = column > 0 ? column - S::size : s.OH * OW + last_vector(W, S::size);
   Packet first = start, second = start;  // the row of dx that is next, and the one below, so far
   // Adds a row of dout; returns what it completes.
   const auto add_row = [&](const T* row) __attribute__((always_inline)) {
     Packet grad[3];
-    __builtin_prefetch(row + next);
+    next_dout.template step<S::bytes>();
+    next_dx.template step<S::bytes>();
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i)
       grad[i] = at_edge ? S::load_lanes(row + vector[i].first, vector[i].skipped, vector[i].count)
@@ -92,7 +91,6 @@ template <class T, bool at_edge>
   T* to = dx + column;
   Index h = 0;
   for (; h < whole; ++h, row += OW, to += W) {
-    __builtin_prefetch(to + next - column, 1);
     S::store(to, activation(add_row(row)));
   }
   for (; h < rows; ++h, row += OW) store_in_rows(dx + h * W, W, column, end, activation(add_row(row)));
@@ -109,12 +107,14 @@ template <class T>
                                     Rectifier<T> activation, T* dx, const T* end) {
   using S = Simd<T>;
   const PlaneFilter<T> weight = filter;
+  Ahead<false> next_dout(dout + s.OH * s.OW);
+  Ahead<true> next_dx(dx + s.H * s.W);
   for (Index w = last_vector(s.W, S::size); w >= 0; w -= S::size) {
     const bool inside = w + s.pad_left >= 2 && w + s.pad_left + S::size <= s.OW;
     if (inside)
-      gather_column<T, false>(s, w, dout, weight, start, activation, dx, end);
+      gather_column<T, false>(s, w, dout, weight, start, activation, dx, end, next_dout, next_dx);
     else
-      gather_column<T, true>(s, w, dout, weight, start, activation, dx, end);
+      gather_column<T, true>(s, w, dout, weight, start, activation, dx, end, next_dout, next_dx);
   }
 }
 
@@ -129,12 +129,16 @@ template <class T>
   };
   constexpr Index step = 2 * S::size;
   const PlaneFilter<T> weight = filter;
+  Ahead<false> next_dout(dout + s.OH * s.OW);
+  Ahead<true> next_dx(dx + s.H * s.W);
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
     gather_windows_down<T, 3, 2>(
         s, w, S::fill(start), dx, end,
         [&](Index oh) {
           Row row;
+          next_dout.template step<S::bytes>();
+          next_dx.template step<4 * S::bytes>();
           for (int i = 0; i < Windows::vectors; ++i)
             row.dout[i] = windows.vector[i].load(dout + oh * s.OW, T(0));
           return row;
@@ -172,27 +176,20 @@ template <class T, class LineOf, class Window>
   }
 }
 
-// Prefetches what the next walk reads in the place of a vector of windows from column `first` on.
-template <class T>
-void prefetch_next_windows(const T* row, Index first, Index next) {
-  __builtin_prefetch(row + first + next);
-  __builtin_prefetch(row + first + next + Simd<T>::size);
-}
-
 // A vector of columns of outputs at stride 2, from column j on.
 template <class T, bool at_edge>
 [[gnu::always_inline]] inline void correlate_strided_column(const PoolShape& s, Index j, const T* x,
                                                             const PlaneFilter<T>& weight, T bias,
-                                                            Rectifier<T> activation, T* out, const T* end) {
+                                                            Rectifier<T> activation, T* out, const T* end,
+                                                            Ahead<false>& next_x, Ahead<true>& next_out) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const Index W = s.W, column = 2 * j - s.pad_left;
-  const Index next = j > 0 ? -2 * S::size : s.H * W + 2 * last_vector(s.OW, S::size);
   const WindowTaps<T, 3, 2> taps(column, W);
   const Packet start = S::fill(bias), zero = S::zero();
   const auto load = [&](Index h) __attribute__((always_inline)) {
     const T* row = x + h * W;
-    prefetch_next_windows(row, column, next);
+    next_x.template step<2 * S::bytes>();
     TapLine<T> line;
     if constexpr (at_edge) {
       taps.load(row, T(0), line.tap);
@@ -212,6 +209,7 @@ template <class T, bool at_edge>
   };
   const auto window = [&](const TapLine<T>& first, const TapLine<T>& second,
                           const TapLine<T>& third) __attribute__((always_inline)) {
+    next_out.template step<S::bytes>();
     return activation(
         S::add(through(second, 1, start), S::add(through(first, 0, zero), through(third, 2, zero))));
   };
@@ -241,12 +239,14 @@ template <class T>
 [[gnu::noinline]] void correlate_strided_plane(const PoolShape& s, const T* x, const PlaneFilter<T>& filter,
                                                T bias, Rectifier<T> activation, T* out, const T* end) {
   const PlaneFilter<T> weight = filter;
+  Ahead<false> next_x(x + s.H * s.W);
+  Ahead<true> next_out(out + s.OH * s.OW);
   for (Index j = last_vector(s.OW, Simd<T>::size); j >= 0; j -= Simd<T>::size) {
     const Index column = 2 * j - s.pad_left;
     if (column >= 0 && column + 2 * Simd<T>::size < s.W)
-      correlate_strided_column<T, false>(s, j, x, weight, bias, activation, out, end);
+      correlate_strided_column<T, false>(s, j, x, weight, bias, activation, out, end, next_x, next_out);
     else
-      correlate_strided_column<T, true>(s, j, x, weight, bias, activation, out, end);
+      correlate_strided_column<T, true>(s, j, x, weight, bias, activation, out, end, next_x, next_out);
   }
 }
 
@@ -259,67 +259,90 @@ typename Simd<T>::Mask lanes_below(Index count) {
   return S::equal(S::load(outside), S::zero());
 }
 
-// sums[t][lane] += the products of dout with tap t of a plane of x, sums[9][lane] += dout.
-template <class T, int Stride>
-[[gnu::noinline]] void add_plane_products(const PoolShape& s, const T* x, const T* dout, T* sums) {
+// What a vector of columns of dout, from column j on, adds to sum[t], the products with tap t of x, and to
+// sum[9], dout.
+template <class T, int Stride, bool at_edge>
+[[gnu::always_inline]] inline void add_column_products(const PoolShape& s, Index j, const T* x, const T* dout,
+                                                       typename Simd<T>::Packet (&sum)[10],
+                                                       Ahead<false>& next_x, Ahead<false>& next_dout) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
-  Packet sum[10];
-#pragma GCC unroll 10
-  for (int t = 0; t < 10; ++t) sum[t] = S::load(sums + t * S::size);
+  const Index column = j * Stride - s.pad_left, W = s.W, OW = s.OW, OH = s.OH, pad = s.pad_top;
+  const ColumnVector<T> columns(j, OW);
+  const WindowTaps<T, 3, Stride> taps(column, W);
+  const auto windows = lanes_below<T>(columns.count);
   const auto add_products = [&](int kh, Packet grad, const TapLine<T>& line) __attribute__((always_inline)) {
 #pragma GCC unroll 3
     for (int kw = 0; kw < 3; ++kw) sum[3 * kh + kw] = S::fma(grad, line.tap[kw], sum[3 * kh + kw]);
   };
+  const auto line_of = [&](Index h) __attribute__((always_inline)) {
+    TapLine<T> line;
+    const T* row = x + h * W;
+    next_x.template step<Stride * S::bytes>();
+    if constexpr (at_edge) {
+      taps.load(row, T(0), line.tap);
+#pragma GCC unroll 3
+      for (auto& tap : line.tap)  // lanes behind the last window make no products, whatever x holds there
+        tap = S::select(windows, tap, S::zero());
+    } else if constexpr (Stride == 1) {
+#pragma GCC unroll 3
+      for (int kw = 0; kw < 3; ++kw) line.tap[kw] = S::load(row + column + kw);
+    } else {
+      S::load_pairs(row + column, line.tap[0], line.tap[1]);
+      line.tap[2] = S::shift_down(line.tap[0], S::fill(row[column + 2 * S::size]));
+    }
+    return line;
+  };
+  const auto grad_of = [&](Index oh) __attribute__((always_inline)) {
+    next_dout.template step<S::bytes>();
+    const T* row = dout + oh * OW;
+    const Packet grad = at_edge ? columns.load(row, T(0)) : S::load(row + j);
+    sum[9] = S::add(sum[9], grad);
+    return grad;
+  };
+  if constexpr (Stride == 1) {
+    // Line h of x meets rows h + pad - kh of dout: one more for each line.
+    Packet last = S::zero(), middle = S::zero();
+    if (pad > 1 && OH > 0) last = grad_of(0);
+    if (pad > 0 && OH >= pad) middle = grad_of(pad - 1);
+    const auto add_line = [&](Index h, Packet first) __attribute__((always_inline)) {
+      const TapLine<T> line = line_of(h);
+      add_products(0, first, line);
+      add_products(1, middle, line);
+      add_products(2, last, line);
+      last = middle;
+      middle = first;
+    };
+    Index h = 0;
+    for (; h < std::min(s.H, OH - pad); ++h) add_line(h, grad_of(h + pad));
+    for (; h < s.H; ++h) add_line(h, S::zero());
+    for (; h < OH - pad; ++h) grad_of(h + pad);  // of windows below the image
+  } else {
+    each_strided_window<T>(s, line_of,
+                           [&](Index oh, const TapLine<T>& first, const TapLine<T>& second,
+                               const TapLine<T>& third) __attribute__((always_inline)) {
+                             const Packet grad = grad_of(oh);
+                             add_products(0, grad, first);
+                             add_products(1, grad, second);
+                             add_products(2, grad, third);
+                           });
+  }
+}
+
+// sums[t][lane] += the products of dout with tap t of a plane of x, sums[9][lane] += dout.
+template <class T, int Stride>
+[[gnu::noinline]] void add_plane_products(const PoolShape& s, const T* x, const T* dout, T* sums) {
+  using S = Simd<T>;
+  typename S::Packet sum[10];
+#pragma GCC unroll 10
+  for (int t = 0; t < 10; ++t) sum[t] = S::load(sums + t * S::size);
+  Ahead<false> next_x(x + s.H * s.W), next_dout(dout + s.OH * s.OW);
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const Index column = j * Stride - s.pad_left;
-    const ColumnVector<T> columns(j, s.OW);
-    const WindowTaps<T, 3, Stride> taps(column, s.W);
-    const bool partial = columns.count < S::size;
-    const auto windows = lanes_below<T>(columns.count);
-    const Index to_left = j > 0 ? -S::size : last_vector(s.OW, S::size);
-    const Index next = Stride * to_left + (j > 0 ? 0 : s.H * s.W),
-                next_grad = to_left + (j > 0 ? 0 : s.OH * s.OW);
-    const auto line_of = [&](Index h) __attribute__((always_inline)) {
-      TapLine<T> line;
-      prefetch_next_windows(x + h * s.W, column, next);
-      taps.load(x + h * s.W, T(0), line.tap);
-      if (partial)  // lanes behind the last window make no products, whatever x holds there
-#pragma GCC unroll 3
-        for (auto& tap : line.tap) tap = S::select(windows, tap, S::zero());
-      return line;
-    };
-    const auto grad_of = [&](Index oh) __attribute__((always_inline)) {
-      __builtin_prefetch(dout + oh * s.OW + j + next_grad);
-      const Packet grad = columns.load(dout + oh * s.OW, T(0));
-      sum[9] = S::add(sum[9], grad);
-      return grad;
-    };
-    if constexpr (Stride == 1) {
-      // Line h of x meets rows h + pad - kh of dout: one more for each line.
-      Packet last = S::zero(), middle = S::zero();
-      if (s.pad_top > 1 && s.OH > 0) last = grad_of(0);
-      if (s.pad_top > 0 && s.OH >= s.pad_top) middle = grad_of(s.pad_top - 1);
-      for (Index h = 0; h < s.H; ++h) {
-        const Packet first = h + s.pad_top < s.OH ? grad_of(h + s.pad_top) : S::zero();
-        const TapLine<T> line = line_of(h);
-        add_products(0, first, line);
-        add_products(1, middle, line);
-        add_products(2, last, line);
-        last = middle;
-        middle = first;
-      }
-      for (Index oh = s.H + s.pad_top; oh < s.OH; ++oh) grad_of(oh);  // of windows below the image
-    } else {
-      each_strided_window<T>(s, line_of,
-                             [&](Index oh, const TapLine<T>& first, const TapLine<T>& second,
-                                 const TapLine<T>& third) __attribute__((always_inline)) {
-                               const Packet grad = grad_of(oh);
-                               add_products(0, grad, first);
-                               add_products(1, grad, second);
-                               add_products(2, grad, third);
-                             });
-    }
+    if (column >= 0 && column + Stride * S::size + 2 <= s.W && j + S::size <= s.OW)
+      add_column_products<T, Stride, false>(s, j, x, dout, sum, next_x, next_dout);
+    else
+      add_column_products<T, Stride, true>(s, j, x, dout, sum, next_x, next_dout);
   }
 #pragma GCC unroll 10
   for (int t = 0; t < 10; ++t) S::store(sums + t * S::size, sum[t]);
