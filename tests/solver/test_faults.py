@@ -58,7 +58,7 @@ def assert_sound(folder, epochs):
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_at_random_moments(task, tmp_path):
     """`python tests/kills.py --kills 100` does more."""
-    kills, least = (6, 6) if task == "classes" else (4, 1)
+    kills, least = (4, 4) if task == "classes" else (2, 1)
     assert killed_run(tmp_path, kills, seed=5, task=task, least=least) >= least
 
 
@@ -103,7 +103,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path):
 
 
 @linux_only
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.2, 0.4])
+@pytest.mark.parametrize("delay", [0.0, 0.2])
 def test_an_interrupt_is_answered_and_leaves_a_run(delay, tmp_path):
     """Ctrl-C in the middle of whatever: KeyboardInterrupt soon after, and checkpoints that go on."""
     code = """

@@ -225,7 +225,7 @@ TRAINING = """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1])
+@pytest.mark.parametrize("delay", [0.0, 0.05])
 def test_ctrl_c_at_any_moment(delay, tmp_path):
     """Sent from outside; the run goes on to the bits of a whole one."""
     assert interrupted(TRAINING, FOLDER, str(tmp_path / "run"), delay=delay) == "interrupted"

@@ -25,7 +25,6 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 SPEC = [{"conv": 8}, "relu", {"max_pool": 2}, {"dropout": 0.1}]
-RESIDUAL = [{"residual": [{"conv": 8, "stride": 2}, "batchnorm"]}, "relu", "global_avg_pool"]
 
 
 def small(**settings):
@@ -44,11 +43,15 @@ def digits():
 @parametrize_with_checks(
     [
         ConvNetClassifier(),
-        ConvNetClassifier([{"affine": 32}, "batchnorm", "relu", {"dropout": 0.1}]),
         ConvNetClassifier(
-            [{"conv": 8}, "batchnorm", "relu"], (1, 1, -1), early_stopping=True, weight_decay=1e-3
+            [{"residual": [{"conv": 8, "stride": 2}, "batchnorm"]}, "relu", {"dropout": 0.1}],
+            (1, 1, -1),
+            early_stopping=True,
+            learning_rate=0.01,
+            schedule="cosine",
+            weight_decay=1e-3,
+            dtype="float64",
         ),
-        ConvNetClassifier(RESIDUAL, learning_rate=0.01, schedule="cosine", dtype="float64"),
         ConvNetRegressor(),
         ConvNetRegressor(
             [{"affine": 32}, "relu"],
