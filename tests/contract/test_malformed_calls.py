@@ -186,7 +186,7 @@ def test_sizes_that_disagree(layer, rng):
     for position, name in enumerate(layer.names):
         shape = layer.shapes[position]
         for axis in TIED[layer.name][name]:
-            for size in (shape[axis] - 1, shape[axis] + 1, 2 * shape[axis]):
+            for size in {1, shape[axis] - 1, shape[axis] + 1, 2 * shape[axis]} - {shape[axis]}:
                 wrong = np.zeros((*shape[:axis], size, *shape[axis + 1 :]))
                 arrays = changed(layer, rng, position, wrong)
                 assert_refused(forward(layer, arrays), f"{layer.name}_forward", *layer.names)
@@ -217,7 +217,7 @@ def test_sizes_that_no_memory_holds(layer, rng):
 
 @every_layer
 def test_kinds_of_arrays(layer, rng):
-    """Structured, object, text and complex arrays, a set, a generator, a class."""
+    """Arrays of other dtypes, ragged lists, and what is no array."""
     for position, name in enumerate(layer.names):
         shape = layer.shapes[position]
         for wrong in (
@@ -225,11 +225,18 @@ def test_kinds_of_arrays(layer, rng):
             np.full(shape, None),
             np.full(shape, 1.0, object),
             np.full(shape, "1"),
-            np.zeros(shape, complex),
+            *(np.zeros(shape, kind) for kind in (complex, np.complex64, np.longdouble, "S3", "M8[s]", "V4")),
+            [[1, 2], [3]],
             {1.0},
             (value for value in (1.0, 2.0)),
             float,
+            None,
+            "text",
+            object(),
+            {},
         ):
+            if name == "b" and wrong is None:
+                continue  # means no bias
             arrays = changed(layer, rng, position, wrong)
             assert_refused(forward(layer, arrays), f"{layer.name}_forward", name)
 

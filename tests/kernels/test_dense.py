@@ -93,17 +93,6 @@ def test_fused_relu_cuts_off_the_same_values(shape, M, isa, dtype):
     assert affine_relu_forward(*arrays)[0].tobytes() == want.tobytes()
 
 
-def test_affine_keeps_nan_and_infinity(isa, dtype, rng):
-    x, w, b = cast(random_arrays(rng, (3, 20), (20, 9), (9,)), dtype)
-    x[1, 3], x[2, 19] = np.nan, np.inf
-    w[19, 4] = 0
-    out, _ = affine_forward(x, w, b)
-    assert np.isfinite(out[0]).all()
-    assert np.isnan(out[1]).all()
-    np.testing.assert_array_equal(np.isnan(out[2]), np.arange(9) == 4)
-    assert np.isinf(np.delete(out[2], 4)).all()
-
-
 @pytest.mark.parametrize(("N", "D", "M"), [(1, 600, 130), (3, 70, 200), (65, 90, 33), (2, 5, 1), (0, 4, 3)])
 def test_weights_that_are_a_transposed_view_are_used_where_they_lie(N, D, M, isa, dtype, rng):
     x, transposed, b, dout = cast(random_arrays(rng, (N, D), (M, D), (M,), (N, M)), dtype)

@@ -1,6 +1,6 @@
-"""The loops themselves, where the compiled layers could be wrong together with them.
+"""The loops themselves: their gradients, a convolution written another way, what they refuse.
 
-Mostly against PyTorch on random configurations; where it is absent, against formulas written another way.
+tests/exchange/test_torch_parity.py compares the compiled layers, whose equals they are, with PyTorch.
 """
 
 import cnnlib
@@ -11,8 +11,6 @@ from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from conv_products import conv_results
 from helpers import LAYERS, as_tuple, random_arrays
-
-CONFIGURATIONS = range(15)
 
 
 def naive_pair(name):
@@ -38,69 +36,9 @@ def test_a_sample_without_its_batch_is_refused_by_name(name):
         naive_pair(name)[0](np.ones((3, *(4,) * axes)), *rest)
 
 
-def integers(rng, low, high):
-    """An int, or a pair of them."""
-    return tuple(int(v) for v in rng.integers(low, high + 1, 2))
-
-
-def compare(torch, name, arrays, rest, function, rng):
-    """The loops' results and gradients equal those of a function on tensors."""
-    forward, backward = naive_pair(name)
-    out, cache = forward(*arrays, *rest)
-    tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
-    want = function(*tensors)
-    assert out.shape == tuple(want.shape)
-    np.testing.assert_allclose(out, want.detach().numpy(), rtol=1e-9, atol=1e-10)
-    dout = rng.standard_normal(out.shape)
-    want.backward(torch.tensor(dout))
-    gradients = backward(dout, cache)
-    for gradient, tensor in zip(
-        gradients if isinstance(gradients, tuple) else [gradients], tensors, strict=True
-    ):
-        np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-9, atol=1e-10)
-
-
 @pytest.fixture
 def torch():
     return pytest.importorskip("torch", reason="torch is not installed")
-
-
-@pytest.fixture(params=CONFIGURATIONS)
-def random(request):
-    return np.random.default_rng(request.param)
-
-
-def test_conv_equals_torch(torch, random):
-    groups = int(random.integers(1, 4))
-    C, F = groups * int(random.integers(1, 4)), groups * int(random.integers(1, 4))
-    kernel, stride, pad, dilation = (integers(random, *r) for r in ((1, 3), (1, 3), (0, 2), (1, 2)))
-    shapes = [(2, C, *integers(random, 5, 8)), (F, C // groups, *kernel), (F,)]
-    param = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
-    compare(
-        torch,
-        "conv",
-        [random.standard_normal(shape) for shape in shapes],
-        (param,),
-        lambda x, w, b: torch.nn.functional.conv2d(x, w, b, stride, pad, dilation, groups),
-        random,
-    )
-
-
-@pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (5, 2)], ids=str)
-@pytest.mark.parametrize("dilation", [1, 2])
-def test_conv_with_same_padding_equals_torch(torch, kernel, dilation, rng):
-    arrays = [rng.standard_normal(shape) for shape in ((2, 3, 9, 10), (4, 3, *kernel), (4,))]
-    rows, cols = (dilation * (k - 1) for k in kernel)
-    pads = (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2)  # left, right, top, bottom
-    functional = torch.nn.functional
-    compare(
-        torch,
-        "conv",
-        arrays,
-        ({"pad": "same", "dilation": dilation},),
-        lambda x, w, b: functional.conv2d(functional.pad(x, pads), w, b, 1, 0, dilation),
-        rng,
-    )
 
 
 @pytest.mark.parametrize(
@@ -121,149 +59,6 @@ def test_same_padding_puts_the_odd_pixel_below(size, window, stride, pads):
     padded = np.concatenate([np.zeros(pads[0]), x.ravel(), np.zeros(pads[1])])
     want = [padded[i * stride : i * stride + window].sum() for i in range(-(-size // stride))]
     np.testing.assert_allclose(out.ravel(), want)
-
-
-def test_conv_transpose_equals_torch(torch, random):
-    groups = int(random.integers(1, 4))
-    C, F = groups * int(random.integers(1, 4)), groups * int(random.integers(1, 4))
-    kernel, stride, dilation = (integers(random, *r) for r in ((1, 3), (1, 3), (1, 2)))
-    pad = tuple(int(random.integers(0, d * (k - 1) + 1)) for d, k in zip(dilation, kernel, strict=True))
-    output_pad = tuple(int(random.integers(0, max(s, d))) for s, d in zip(stride, dilation, strict=True))
-    shapes = [(2, C, *integers(random, 3, 6)), (C, F // groups, *kernel), (F,)]
-    param = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups, "output_pad": output_pad}
-    compare(
-        torch,
-        "conv_transpose",
-        [random.standard_normal(shape) for shape in shapes],
-        (param,),
-        lambda x, w, b: torch.nn.functional.conv_transpose2d(
-            x, w, b, stride, pad, output_pad, groups, dilation
-        ),
-        random,
-    )
-
-
-def test_max_pool_equals_torch(torch, random):
-    kernel, stride, dilation = (integers(random, *r) for r in ((1, 3), (1, 3), (1, 2)))
-    pad = tuple(int(random.integers(0, k // 2 + 1)) for k in kernel)
-    ceil_mode = bool(random.integers(2))
-    param = {
-        "pool_height": kernel[0],
-        "pool_width": kernel[1],
-        "stride": stride,
-        "pad": pad,
-        "dilation": dilation,
-        "ceil_mode": ceil_mode,
-    }
-    compare(
-        torch,
-        "max_pool",
-        [random.standard_normal((2, 2, *integers(random, 5, 9)))],
-        (param,),
-        lambda x: torch.nn.functional.max_pool2d(x, kernel, stride, pad, dilation, ceil_mode),
-        random,
-    )
-
-
-def test_avg_pool_equals_torch(torch, random):
-    kernel, stride = (integers(random, *r) for r in ((1, 3), (1, 3)))
-    pad = tuple(int(random.integers(0, k // 2 + 1)) for k in kernel)
-    ceil_mode, count_include_pad = bool(random.integers(2)), bool(random.integers(2))
-    param = {
-        "pool_height": kernel[0],
-        "pool_width": kernel[1],
-        "stride": stride,
-        "pad": pad,
-        "ceil_mode": ceil_mode,
-        "count_include_pad": count_include_pad,
-    }
-    compare(
-        torch,
-        "avg_pool",
-        [random.standard_normal((2, 2, *integers(random, 5, 9)))],
-        (param,),
-        lambda x: torch.nn.functional.avg_pool2d(x, kernel, stride, pad, ceil_mode, count_include_pad),
-        random,
-    )
-
-
-def test_global_avg_pool_equals_torch(torch, rng):
-    x = rng.standard_normal((2, 3, 5, 4))
-    compare(torch, "global_avg_pool", [x], (), lambda x: x.mean(dim=(2, 3)), rng)
-
-
-@pytest.mark.parametrize("mode", ["train", "test"])
-@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 4, 5)], ids=str)
-def test_batchnorm_equals_torch(torch, shape, mode, rng):
-    """PyTorch's momentum is the weight of the new value, and its running variance the unbiased one."""
-    arrays = [rng.standard_normal(shape), rng.standard_normal(3), rng.standard_normal(3)]
-    mean, var = rng.standard_normal(3), rng.random(3) + 0.5
-    torch_mean, torch_var = torch.tensor(mean), torch.tensor(var)
-    param = {"mode": mode, "momentum": 0.8, "eps": 1e-3, "running_mean": mean, "running_var": var}
-    compare(
-        torch,
-        "batchnorm" if len(shape) == 2 else "spatial_batchnorm",
-        arrays,
-        (param,),
-        lambda x, gamma, beta: torch.nn.functional.batch_norm(
-            x, torch_mean, torch_var, gamma, beta, mode == "train", 0.2, 1e-3
-        ),
-        rng,
-    )
-    np.testing.assert_allclose(param["running_mean"], torch_mean.numpy())
-    new, torch_new = param["running_var"] - 0.8 * var, torch_var.numpy() - 0.8 * var
-    n = arrays[0].size // 3
-    np.testing.assert_allclose(new * n / (n - 1) if mode == "train" else new, torch_new)
-
-
-def test_layernorm_equals_torch(torch, rng):
-    arrays = [rng.standard_normal((4, 7)), rng.standard_normal(7), rng.standard_normal(7)]
-    compare(
-        torch,
-        "layernorm",
-        arrays,
-        ({"eps": 1e-3},),
-        lambda x, gamma, beta: torch.nn.functional.layer_norm(x, (7,), gamma, beta, 1e-3),
-        rng,
-    )
-
-
-@pytest.mark.parametrize("G", [1, 2, 3, 6])
-def test_groupnorm_equals_torch(torch, G, rng):
-    arrays = [rng.standard_normal((2, 6, 3, 4)), rng.standard_normal(6), rng.standard_normal(6)]
-    compare(
-        torch,
-        "spatial_groupnorm",
-        arrays,
-        (G, {"eps": 1e-3}),
-        lambda x, gamma, beta: torch.nn.functional.group_norm(x, G, gamma, beta, 1e-3),
-        rng,
-    )
-
-
-def test_activations_and_affine_equal_torch(torch, rng):
-    x = rng.standard_normal((4, 5))
-    compare(torch, "relu", [x], (), torch.relu, rng)
-    leaky = torch.nn.functional.leaky_relu
-    compare(torch, "leaky_relu", [x], (0.2,), lambda x: leaky(x, 0.2), rng)
-    arrays = [x, rng.standard_normal((5, 3)), rng.standard_normal(3)]
-    compare(torch, "affine", arrays, (), lambda x, w, b: x @ w + b, rng)
-
-
-def test_losses_equal_torch(torch, rng):
-    x, y = rng.standard_normal((6, 5)), rng.integers(0, 5, 6)
-    functional = torch.nn.functional
-    for loss, function in (
-        (naive.softmax_loss_naive, lambda x, y: functional.cross_entropy(x, y)),
-        # PyTorch divides the margins by the number of classes as well
-        (naive.svm_loss_naive, lambda x, y: 5 * functional.multi_margin_loss(x, y)),
-    ):
-        value, dx = loss(x, y)
-        tensor = torch.tensor(x, requires_grad=True)
-        want = function(tensor, torch.tensor(y))
-        want.backward()
-        assert value == pytest.approx(want.item(), rel=1e-12)
-        np.testing.assert_allclose(dx, tensor.grad.numpy(), atol=1e-12)
 
 
 def test_special_values_equal_torch(torch):
@@ -354,12 +149,3 @@ def test_float_results_of_integer_arrays():
     out, _ = naive.conv_forward_naive(x, w, np.array([0.5]), {})
     np.testing.assert_array_equal(out[0, 0], [[27.5, 37.5], [57.5, 67.5]])
     assert rel_error(naive.avg_pool_forward_naive(x, {"pool_height": 3, "pool_width": 3})[0], [[[[4]]]]) == 0
-
-
-@pytest.mark.parametrize("N", [0, 1])
-@pytest.mark.parametrize("name", ["conv", "max_pool", "avg_pool"])
-def test_a_window_that_does_not_fit_is_refused(name, N):
-    x, w = np.zeros((N, 1, 4, 4)), np.zeros((1, 1, 5, 5))
-    arguments = (w, None, {}) if name == "conv" else ({"pool_height": 5, "pool_width": 5},)
-    with pytest.raises(ValueError, match="window is larger than the padded input: 5 > 4"):
-        getattr(naive, f"{name}_forward_naive")(x, *arguments)
