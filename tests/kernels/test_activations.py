@@ -19,7 +19,6 @@ CALLS = {
     "elu -2": ("elu", (-2,)),
 }
 every_call = pytest.mark.parametrize(("name", "rest"), CALLS.values(), ids=CALLS)
-SMOOTH = [call for call in CALLS if not call.startswith(("relu6", "hard"))]
 
 
 def pair(name, library=cnnlib):

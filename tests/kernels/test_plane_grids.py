@@ -245,7 +245,6 @@ def test_gradients_of_repeated_pixels_lose_no_precision(scale, isa, dtype):
     assert relative_error(cnnlib.upsample_backward(dout, cache), want) < MOST_ERROR[dtype]
 
 
-SANDWICHED = {"pool_height": 3, "pool_width": 3, "pad": 1}
 LARGE_PLANES = {
     "max 3x3 stride 1": Layer("max_pool", X, ((1, 1, 2048, 2048),), window(3, stride=1, pad=1)),
     "max 3x3 stride 2": Layer("max_pool", X, ((1, 1, 2048, 2048),), window(3, stride=2, pad=1)),
