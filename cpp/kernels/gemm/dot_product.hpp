@@ -6,19 +6,26 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A register block multiplies this number of vectors with as many others.
+// A register block multiplies up to dot_rows vectors with dot_block others. A multiply-add takes no register
+// for the product: with AVX2 12 sums, 3 vectors of one side and 1 of the other fill them.
 constexpr int dot_block = InstructionSet::dot_block;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr int dot_rows = 4;
+#else
+constexpr int dot_rows = dot_block;
+#endif
 
 // Where the next vectors lie from the beginnings of both sides.
 struct VectorAt {
   Index left, right;
 };
 
-// sums[r][v] (+)= over the vectors of left[r] * right[v], lane by lane, r < R, v < dot_block. The last
-// `partial` vectors have `lanes` lanes each.
+// sums[r][v] (+)= over `whole` vectors of left[r] * right[v] and then `tails` vectors of left_tails[r] *
+// right[v], lane by lane, r < R, v < dot_block. No lane is left out: a mask would take a register from the
+// sums.
 template <class T, int R>
-void add_dot_products(const T* const* left, const T* const* right, const VectorAt* at, Index whole,
-                      Index partial, Index lanes, bool start, T* sums) {
+void add_dot_products(const T* const* left, const T* const* left_tails, const T* const* right,
+                      const VectorAt* at, Index whole, Index tails, bool start, T* sums) {
   using S = Simd<T>;
   typename S::Packet sum[R][dot_block];
   const T *g[R], *x[dot_block];
@@ -30,20 +37,23 @@ void add_dot_products(const T* const* left, const T* const* right, const VectorA
 #pragma GCC unroll 5
     for (int v = 0; v < dot_block; ++v) sum[r][v] = S::zero();
   }
-  const auto step = [&](const auto& load, const VectorAt& p) {
+  const auto step = [&](const VectorAt& p) {
     typename S::Packet xv[dot_block];
 #pragma GCC unroll 5
-    for (int v = 0; v < dot_block; ++v) xv[v] = load(x[v] + p.right);
+    for (int v = 0; v < dot_block; ++v) xv[v] = S::load(x[v] + p.right);
 #pragma GCC unroll 5
     for (int r = 0; r < R; ++r) {
-      const auto gv = load(g[r] + p.left);
+      const auto gv = S::load(g[r] + p.left);
 #pragma GCC unroll 5
       for (int v = 0; v < dot_block; ++v) sum[r][v] = S::fma(gv, xv[v], sum[r][v]);
     }
   };
-  for (Index i = 0; i < whole; ++i) step([](const T* p) { return S::load(p); }, at[i]);
-  for (Index i = whole; i < whole + partial; ++i)
-    step([&](const T* p) { return S::load_lanes(p, 0, lanes); }, at[i]);
+  for (Index i = 0; i < whole; ++i) step(at[i]);
+  if (tails > 0) {
+#pragma GCC unroll 5
+    for (int r = 0; r < R; ++r) g[r] = left_tails[r];
+    for (Index i = whole; i < whole + tails; ++i) step(at[i]);
+  }
 #pragma GCC unroll 5
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 5
@@ -53,10 +63,10 @@ void add_dot_products(const T* const* left, const T* const* right, const VectorA
     }
 }
 
-// The kernel for `rows` vectors of the left side, 1 to dot_block.
+// The kernel for `rows` vectors of the left side, 1 to dot_rows.
 template <class T>
 auto dot_kernel(Index rows) {
-  static constexpr auto table = kernels_by_rows<dot_block>([](auto R) { return &add_dot_products<T, R()>; });
+  static constexpr auto table = kernels_by_rows<dot_rows>([](auto R) { return &add_dot_products<T, R()>; });
   return table[rows - 1];
 }
 

@@ -81,13 +81,6 @@ struct WeightGradient {
   Index channel_lanes() const { return C <= Simd<T>::size ? Index{Simd<T>::size} : Index{tile_lanes<T>}; }
   Index tap_offset(Index tap) const { return staging.tap_offset(tap / s.KW, tap % s.KW); }
 
-  // Where the staged planes of a (channel, tap) pair begin.
-  void pair_offsets(Index* offset) const {
-    for (Index c = 0; c < C; ++c)
-      for (Index a = 0; a < s.KH; ++a)
-        for (Index k = 0; k < s.KW; ++k) *offset++ = c * staging.channel_size + staging.tap_offset(a, k);
-  }
-
   PositionBlock block(Index index) const {
     const Index per_image = positions.row_blocks * positions.col_blocks;
     const Index first = index / per_image * positions.images, at = index % per_image;

@@ -24,7 +24,7 @@ class RowGradient {
 
  public:
   RowGradient(const ConvShape& shape, bool dw_wanted, bool)
-      : tiles(shape), with_dw(dw_wanted), filters(tiles.F, dot_block) {
+      : tiles(shape), with_dw(dw_wanted), filters(tiles.F, dot_rows) {
     term_blocks = with_dw ? ceil_div(tiles.terms, dot_block) : 0;
     products = tiles.tile.points * term_blocks * dot_block;
     sum_count = tiles.F * (products + 1);
@@ -42,23 +42,20 @@ class RowGradient {
     tiles.term_offsets(offset);
     for (Index i = 0; i < most_vectors_of_band(); ++i) vectors[i] = {i * lanes, i * lanes};
     const Index bands = s.N * tiles.bands;
-    parallel_grid({parts, s.groups, filter_parts}, threads,
-                  [&](Index part, Index group, Index filter_part, int slot) {
-                    const Range blocks = range_of(filters.count, filter_part, filter_parts),
-                                own = range_of(bands, part, parts);
-                    const Work work{offset,
-                                    vectors,
-                                    scratch->x[slot],
-                                    scratch->y[slot],
-                                    scratch->line[slot],
-                                    scratch->running[slot]};
-                    const Index first_sum = sums_before(blocks.first), sum_end = sums_before(blocks.last);
-                    std::fill(work.running + first_sum * lanes, work.running + sum_end * lanes, T(0));
-                    for (Index i = own.first; i < own.last; ++i)
-                      add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, blocks, o);
-                    sum_each(work.running + first_sum * lanes, sum_end - first_sum,
-                             sums + (part * s.groups + group) * sum_count + first_sum);
-                  });
+    parallel_grid(
+        {parts, s.groups, filter_parts}, threads, [&](Index part, Index group, Index filter_part, int slot) {
+          const Range blocks = range_of(filters.count, filter_part, filter_parts),
+                      own = range_of(bands, part, parts);
+          const Work work{offset,
+                          vectors,
+                          scratch->x[slot],
+                          scratch->y[slot],
+                          scratch->line[slot],
+                          scratch->running[slot]};
+          for (Index i = own.first; i < own.last; ++i)
+            add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, blocks, i == own.first,
+                     i + 1 == own.last ? sums + (part * s.groups + group) * sum_count : nullptr, o);
+        });
     parallel_grid({s.groups, filters.count}, threads, [&](Index group, Index block, int) {
       const Index size = sums_before(block + 1) - sums_before(block);
       T* total = sums + group * sum_count + sums_before(block);
@@ -84,7 +81,7 @@ class RowGradient {
     Reserved<VectorAt> vectors{layout, m.most_vectors_of_band()};
     Reserved<T> sums{layout, checked_product(m.parts, m.s.groups* m.sum_count)};
     ThreadReserved<T> x{layout, m.threads, m.tiles.values()};
-    ThreadReserved<T> y{layout, m.threads, dot_block * m.tiles.tile.points * m.y_step()};
+    ThreadReserved<T> y{layout, m.threads, dot_rows * m.tiles.tile.points * m.y_step()};
     ThreadReserved<T> line{layout, m.threads,
                            std::max(m.most_vectors_of_band() * row_outs * lanes, m.tiles.line())};
     ThreadReserved<T> running{layout, m.threads, checked_product(m.sum_count, lanes)};
@@ -102,21 +99,25 @@ class RowGradient {
   // Between the points of a filter's y'.
   Index y_step() const { return most_vectors_of_band() * lanes + lanes; }
 
-  // Adds a band of an image (of one group) to the running sums of some blocks of filters.
-  void add_band(const Work& work, Index image, Index band, Range blocks,
+  // Adds a band of an image (of one group) to the running sums of some blocks of filters. The first band
+  // starts them, after the last their lanes are added up to `sums`.
+  void add_band(const Work& work, Index image, Index band, Range blocks, bool first, T* sums,
                 const WeightGradientOperands<T>& o) const {
     const Index positions = tiles.band_positions(band);
     if (with_dw) tiles.transform(o.x + image * tiles.C * s.H * s.W, band, work.line, work.x);
     const T* dout = o.dout + image * tiles.F * s.OH * s.OW + band * tiles.rows * s.OW;
     for (Index block = blocks.first; block < blocks.last; ++block) {
       const Index height = filters.rows(block);
-      T *running = work.running + sums_before(block) * lanes, *db = running + height * products * lanes;
+      T* const own = work.running + sums_before(block) * lanes;
+      T *running = own, *db = own + height * products * lanes;
+      if (first) std::fill_n(db, height * lanes, T(0));
       for (Index i = 0; i < height; ++i, db += lanes)
         transform_gradient(work, dout + (filters.first(block) + i) * s.OH * s.OW, positions,
                            work.y + i * tiles.tile.points * y_step(), db);
       for (Index p = 0; p < tiles.tile.points && with_dw; ++p)
         for (Index k = 0; k < term_blocks * dot_block; k += dot_block, running += height * dot_block * lanes)
-          multiply(work, p, k, height, positions, running);
+          multiply(work, p, k, height, positions, first, running);
+      if (sums != nullptr) sum_each(own, height * (products + 1), sums + sums_before(block));
     }
   }
 
@@ -136,13 +137,13 @@ class RowGradient {
   }
 
   // Adds the products of a block of filters with a block of terms at one point.
-  void multiply(const Work& work, Index p, Index k, Index height, Index positions, T* running) const {
-    const T *y[dot_block], *x[dot_block];
+  void multiply(const Work& work, Index p, Index k, Index height, Index positions, bool start,
+                T* running) const {
+    const T *y[dot_rows], *x[dot_block];
     for (Index i = 0; i < height; ++i) y[i] = work.y + (i * tiles.tile.points + p) * y_step();
     for (Index i = 0; i < dot_block; ++i)
       x[i] = work.x + p * tiles.point_step() + work.offset[std::min(k + i, tiles.terms - 1)];
-    dot_kernel<T>(height)(y, x, work.vectors, positions / lanes, positions % lanes > 0, positions % lanes,
-                          false, running);
+    dot_kernel<T>(height)(y, y, x, work.vectors, ceil_div(positions, lanes), 0, start, running);
   }
 
   // dw and db of a block of filters of a group, as far as they are wanted.
