@@ -33,7 +33,11 @@ struct Rates {
   // A vector that col2im adds to a row of dx.
   static constexpr double gather = 5.2;
   // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  static constexpr double sum = 3, far_sum = 10;
+#else
   static constexpr double sum = 3, far_sum = 16;
+#endif
   static constexpr double near_bytes = 512 << 10;
   // A product of 1x1 kernels by pixels and by filters in the lanes, which read the image where it lies, and
   // by panels of positions. With AVX2 a tile has so few products for each line of the image that the second
