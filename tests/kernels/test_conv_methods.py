@@ -333,3 +333,16 @@ def test_explain_of_points_that_no_memory_holds(dtype):
 def test_explain_refuses_other_dtypes():
     with pytest.raises(TypeError, match="explain: dtype must be float32 or float64, got int32"):
         cnnlib.explain((2, 3, 9, 9), (4, 3, 3, 3), dtype=np.int32)
+
+
+def test_the_last_block_of_a_million_positions(isa, dtype, rng):
+    """Blocks of 1024 columns would leave three for the last one here, where a vector ends with the row."""
+    OW, K, lanes = 1_045_507, 5, {"base": 16, "avx2": 32}.get(isa, 64) // np.dtype(dtype).itemsize
+    param = {"algorithm": "dot-products"}
+    x = rng.standard_normal((1, 1, 1, OW + K - 1)).astype(dtype)
+    dout = rng.standard_normal((1, 1, 1, OW)).astype(dtype)
+    plan = cnnlib.explain(x.shape, (1, 1, 1, K), param, dtype=dtype).weight_gradient
+    assert OW % plan.blocks["output columns"] >= lanes
+    _, dw, _ = cnnlib.conv_backward(dout, (x, np.ones((1, 1, 1, K), dtype), None, param))
+    wanted = [np.dot(dout.ravel().astype(float), x[0, 0, 0, k : k + OW].astype(float)) for k in range(K)]
+    np.testing.assert_allclose(dw.ravel(), wanted, rtol=0, atol=1e-2 if dtype == np.float32 else 1e-8)

@@ -27,9 +27,11 @@ struct PositionBlocks {
   Index blocks;                  // in all
   Index parts = 1;
 
-  static PositionBlocks choose(Index N, Index OH, Index OW, Index most_positions) {
+  // The last block of a row has at least `least_cols` columns, where the row has.
+  static PositionBlocks choose(Index N, Index OH, Index OW, Index most_positions, Index least_cols = 1) {
     PositionBlocks b;
     b.cols = even_part(OW, most_positions);
+    while (OW % b.cols != 0 && OW % b.cols < least_cols) ++b.cols;
     b.rows = even_part(OH, std::max<Index>(1, most_positions / b.cols));
     b.row_blocks = ceil_div(OH, b.rows);
     b.col_blocks = ceil_div(OW, b.cols);

@@ -21,7 +21,7 @@ class DotProducts {
 
  public:
   DotProducts(const ConvShape& s, bool with_dw, bool with_db) : g(s) {
-    g.set_blocks(PositionBlocks::choose(1, g.OH, g.OW, most_positions), S::size, S::size);
+    g.set_blocks(PositionBlocks::choose(1, g.OH, g.OW, most_positions, S::size), S::size, S::size);
     pairs = with_dw ? g.C * g.taps : 0;
     pair_blocks = ceil_div(pairs + with_db, dot_block);
     image_blocks = g.positions.row_blocks * g.positions.col_blocks;
