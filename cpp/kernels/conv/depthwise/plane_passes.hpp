@@ -111,8 +111,9 @@ class DepthwisePlaneGradients {
     }
   }
 
-  // Walks down a plane go through bands of rows that stay in the second-level cache.
-  static constexpr Index band_values = 65536, least_band = 8;
+  // Walks down a plane go through bands of rows, which stay in the second-level cache with what they fetch of
+  // the next one.
+  static constexpr Index band_values = 16384, least_band = 8;
   template <class Band>  // band(first row, last row)
   void each_band(Index rows, const Band& band) const {
     const Index most = std::max(least_band, band_values * rows / (s.H * s.W + s.OH * s.OW));
