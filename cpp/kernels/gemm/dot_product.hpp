@@ -6,14 +6,8 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A register block multiplies up to dot_rows vectors with dot_block others. A multiply-add takes no register
-// for the product: with AVX2 12 sums, 3 vectors of one side and 1 of the other fill them.
-constexpr int dot_block = InstructionSet::dot_block;
-#if defined(__AVX2__) && !defined(__AVX512F__)
-constexpr int dot_rows = 4;
-#else
-constexpr int dot_rows = dot_block;
-#endif
+// A register block multiplies up to dot_rows vectors with dot_block others.
+constexpr int dot_block = InstructionSet::dot_block, dot_rows = InstructionSet::dot_rows;
 
 // Where the next vectors lie from the beginnings of both sides.
 struct VectorAt {

@@ -28,7 +28,7 @@ struct SixteenRegisters {
   // Rows of the micro-kernel: 6 x 2 sums, 2 vectors of b and 1 for a value of a.
   static constexpr int tile_rows = 6;
   // Dot products of 3 vectors with 3: 9 sums, 3 vectors of one side and 1 of the other.
-  static constexpr int dot_block = 3;
+  static constexpr int dot_block = 3, dot_rows = 3;
   // Rows of a depthwise stencil: 4 sums, the 9 weights of a 3x3 kernel and its input.
   static constexpr int stencil_rows = 4;
   // Weights of a 1x1 kernel's panel, beside which the lines of x, which no other tap shares, need room in the

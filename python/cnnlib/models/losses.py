@@ -84,7 +84,7 @@ class Loss:
         count.
         """
         ignore, weights = self.settings.get("ignore"), self.settings.get("weights")
-        if self.name != "softmax" or ignore is weights is None:
+        if self.name != "softmax" or (ignore is None and weights is None):
             return len(y)
         y = np.asarray(y)
         y = y if ignore is None else y[y != ignore]

@@ -156,7 +156,20 @@ template <class T>
 // The taps along a row of windows 3 wide.
 template <class T>
 struct TapLine {
-  typename Simd<T>::Packet tap[3];
+  using S = Simd<T>;
+  typename S::Packet tap[3];
+
+  // Those of windows `Stride` apart that lie inside the row, of which the first begins at `row`.
+  template <int Stride>
+  [[gnu::always_inline]] void load_inside(const T* row) {
+    if constexpr (Stride == 1) {
+#pragma GCC unroll 3
+      for (int kw = 0; kw < 3; ++kw) tap[kw] = S::load(row + kw);
+    } else {
+      S::load_pairs(row, tap[0], tap[1]);
+      tap[2] = S::shift_down(tap[0], S::fill(row[2 * S::size]));
+    }
+  }
 };
 
 // window(oh, its three lines) down a vector of windows 2 apart, where line_of(h) reads line h of the image.
@@ -194,8 +207,7 @@ template <class T, bool at_edge>
     if constexpr (at_edge) {
       taps.load(row, T(0), line.tap);
     } else {
-      S::load_pairs(row + column, line.tap[0], line.tap[1]);
-      line.tap[2] = S::shift_down(line.tap[0], S::fill(row[column + 2 * S::size]));
+      line.template load_inside<2>(row + column);
     }
     return line;
   };
@@ -284,12 +296,8 @@ template <class T, int Stride, bool at_edge>
 #pragma GCC unroll 3
       for (auto& tap : line.tap)  // lanes behind the last window make no products, whatever x holds there
         tap = S::select(windows, tap, S::zero());
-    } else if constexpr (Stride == 1) {
-#pragma GCC unroll 3
-      for (int kw = 0; kw < 3; ++kw) line.tap[kw] = S::load(row + column + kw);
     } else {
-      S::load_pairs(row + column, line.tap[0], line.tap[1]);
-      line.tap[2] = S::shift_down(line.tap[0], S::fill(row[column + 2 * S::size]));
+      line.template load_inside<Stride>(row + column);
     }
     return line;
   };
