@@ -128,7 +128,7 @@ double cost_depthwise_planes(const ConvShape& s, Pass pass) {
   const GroupSizes<T> g(s);
   const double walks = double(g.vectors(s.OW)), vectors = walks * double(s.OH);
   const double vector = s.stride_h == 2 ? Rates::strided_plane_vector(pass) : Rates::plane_vector(pass);
-  return double(s.C) * (Rates::plane + Rates::plane_walk(pass) * walks + vector * vectors);
+  return double(s.C) * (Rates::plane(pass) + Rates::plane_walk(pass) * walks + vector * vectors);
 }
 template <class T>
 double cost_depthwise_channels(const ConvShape& s, Pass pass) {
