@@ -48,9 +48,9 @@ def main():
         for name, call, bytes_moved in _works(group, options):
             if options.only and not re.search(options.only, name):
                 continue
-            seconds, where = _row(call, threads, costs, options, bytes_moved)
+            seconds, twice, where = _row(call, threads, costs, options, bytes_moved)
             rows.append(seconds)
-            measured = f"{_measured(call, options.measure):15.2f}" if options.measure else ""
+            measured = f"{twice:15.2f}" if options.measure else ""
             columns = "".join(f"{x:7.2f}" for x in seconds[0] / seconds[1:])
             print(f"{name:44}{1e6 * seconds[0]:9.1f}{columns}{measured}   {where}", flush=True)
         if rows:
@@ -72,9 +72,7 @@ def _parser():
     )
     parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of the memory that all cores share")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--measure", type=float, metavar="S", help="also time two threads, for so many seconds"
-    )
+    parser.add_argument("--measure", action="store_true", help="also time one and two threads")
     parser.add_argument(
         "--floor", type=float, metavar="E", help="fail where a group's efficiency at 16 threads is less"
     )
@@ -82,32 +80,35 @@ def _parser():
 
 
 def _row(call, threads, costs, options, bytes_moved):
-    """Predicted seconds, and what bounds the last."""
-    call()
-    call()
+    """Predicted seconds, how many times as fast two threads are in fact, and what bounds the last.
+
+    Each round takes every number of threads, so that a slow minute of the machine falls on all of them.
+    """
+    recordings, measured = {}, {1: float("inf"), 2: float("inf")}
+    for _ in range(options.repeats):
+        for t in threads:
+            call()
+            recording = virtual_cores.record(call, t)
+            recordings[t] = recordings[t].least(recording) if t in recordings else recording
+        for t in measured if options.measure else ():
+            measured[t] = min(measured[t], _seconds(call, t))
     times = []
     for t in threads:
-        recording = virtual_cores.record(call, t, options.repeats)
-        seconds, spans = virtual_cores.predicted(recording, costs)
+        seconds, spans = virtual_cores.predicted(recordings[t], costs)
         if options.bandwidth:
             seconds = max(seconds, bytes_moved / options.bandwidth / 1e9)
         times.append(seconds)
-    name, lost = virtual_cores.bound(recording, spans, threads[-1])
-    return np.array(times), f"{name} {1e6 * lost:.0f} of {1e6 * times[-1]:.0f} us"
+    name, lost = virtual_cores.bound(recordings[t], spans, t)
+    return np.array(times), measured[1] / measured[2], f"{name} {1e6 * lost:.0f} of {1e6 * times[-1]:.0f} us"
 
 
-def _measured(call, seconds):
-    """How many times as fast two threads are in fact, in turn with one."""
-    least = {1: float("inf"), 2: float("inf")}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for threads in least:
-            cnnlib.set_num_threads(threads)
-            call()
-            start = time.perf_counter()
-            call()
-            least[threads] = min(least[threads], time.perf_counter() - start)
-    return least[1] / least[2]
+def _seconds(call, threads):
+    """Of a call on so many threads, after one that warms caches."""
+    cnnlib.set_num_threads(threads)
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def _summary(group, rows, threads, options):

@@ -10,7 +10,8 @@ import heapq
 import math
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from cnnlib import _core
@@ -31,6 +32,15 @@ class Recording:
     loops: list[Loop]
     outside: float
 
+    def least(self, other):
+        """Of two recordings of the same loops, task by task."""
+        if [len(loop.seconds) for loop in self.loops] != [len(loop.seconds) for loop in other.loops]:
+            raise RuntimeError("a call started other loops at its second run")
+        loops = [
+            replace(a, seconds=np.minimum(a.seconds, b.seconds)) for a, b in zip(self.loops, other.loops)
+        ]
+        return Recording(loops, min(self.outside, other.outside))
+
 
 @dataclass
 class Costs:
@@ -48,38 +58,22 @@ def available():
     return hasattr(_core, "record_loops")
 
 
-def record(call, threads, repeats):
-    """The least of several runs, task by task.
-
-    Parameters
-    ----------
-    call : callable
-        Without arguments; starts the same loops at every run.
-    threads : int
-    repeats : int
-    """
+def record(call, threads):
+    """A call without arguments, with so many threads."""
     clock = _clock_cost()
-    outside, least, shape = math.inf, None, None
-    for _ in range(repeats):
-        _core.record_loops(threads)
-        try:
-            start = time.thread_time_ns()
-            result = call()
-            total = (time.thread_time_ns() - start) * 1e-9
-            loops = _core.take_recorded_loops()
-        finally:
-            _core.record_loops(0)
-        del result
-        tasks = [np.maximum(np.array(seconds) - clock, 0) for *_, seconds in loops]
-        outside = min(outside, max(total - sum(loop[3] for loop in loops) - clock * (len(loops) + 1), 0))
-        if shape is None:
-            shape, least = loops, tasks
-        elif [len(s) for s in tasks] != [len(s) for s in least]:
-            raise RuntimeError("a call started other loops at its second run")
-        else:
-            least = [np.minimum(a, b) for a, b in zip(least, tasks)]
+    _core.record_loops(threads)
+    try:
+        start = time.thread_time_ns()
+        result = call()
+        total = (time.thread_time_ns() - start) * 1e-9
+        loops = _core.take_recorded_loops()
+    finally:
+        _core.record_loops(0)
+    del result
+    outside = max(total - sum(loop[3] for loop in loops) - clock * (len(loops) + 1), 0)
+    tasks = [np.maximum(np.array(seconds) - clock, 0) for *_, seconds in loops]
     return Recording(
-        [Loop(_short(body), n, standing, s) for (body, n, standing, *_), s in zip(shape, least)], outside
+        [Loop(_short(body), n, standing, s) for (body, n, standing, *_), s in zip(loops, tasks)], outside
     )
 
 
@@ -132,6 +126,7 @@ def _short(body):
     return re.sub(r"<[^<>]*>", "", re.sub(r"<[^<>]*>", "", text))[-60:]
 
 
+@cache
 def _clock_cost():
     """Seconds that reading the thread's clock takes."""
     readings = [time.clock_gettime_ns(time.CLOCK_THREAD_CPUTIME_ID) for _ in range(2000)]
