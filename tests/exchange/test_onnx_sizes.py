@@ -65,6 +65,13 @@ FIXED = {
         {},
         r"pad is \(\(0, 0\), \(1, 0\)\), and \(\(1, 0\), \(1, 0\)\) for 9x10 images",
     ),
+    "padding that is too much for the pool at other sizes": (
+        'c = Pad(x, p) y = AveragePool<auto_pad="SAME_UPPER", count_include_pad=1, kernel_shape=[3,1], '
+        "strides=[2,1]>(c)",
+        {},
+        {"p": np.array([0, 0, 2, 0, 0, 0, 0, 0])},
+        r"pad is \(\(2, 1\), \(0, 0\)\), and \(\(3, 1\), \(0, 0\)\) for 9x10 images",
+    ),
     "resize to sizes": (
         "y = Resize(x, , , s)",
         {},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cnnlib import optim
 from cnnlib.data import Normalization
-from cnnlib.models import ThreeLayerConvNet
+from cnnlib.models import ConvNet, ThreeLayerConvNet
 from training import LinearModel, digits_like, quiet_solver
 
 
@@ -27,6 +27,27 @@ class TestNotFinite:
         assert message.endswith(
             "X_train[37] holds NaN or infinity: the data are at fault, not the learning rate"
         )
+
+    def test_once_the_data_are_mended_the_run_is_that_of_whole_ones(self):
+        """Running statistics stay out of it, and what dropout and shuffling draw."""
+
+        def made(data):
+            net = ConvNet([{"conv": 2}, "batchnorm", "relu", {"dropout": 0.3}], (1, 6, 6), 4, seed=None)
+            net.params = {name: np.full_like(value, 0.01) for name, value in net.params.items()}
+            return quiet_solver(net, data, seed=0)
+
+        whole, spoilt = made(digits_like()), made(digits_like())
+        whole.train()
+        value = spoilt.X_train[37, 0, 2, 3]
+        spoilt.X_train[37, 0, 2, 3] = np.nan
+        with pytest.raises(FloatingPointError):
+            spoilt.train()
+        spoilt.X_train[37, 0, 2, 3] = value
+        spoilt.train()
+        assert spoilt.loss_history == whole.loss_history
+        assert spoilt.val_acc_history == whole.val_acc_history
+        for one, other in zip(spoilt.model.bn_params, whole.model.bn_params, strict=True):
+            np.testing.assert_array_equal(one["running_var"], other["running_var"])
 
     @pytest.mark.filterwarnings("ignore::RuntimeWarning")
     def test_a_rate_that_is_too_high(self):

@@ -234,6 +234,19 @@ class TestShapes:
         assert net.score(X[300:], y[300:]) > 0.95
 
 
+def test_after_an_error_it_begins_anew(digits):
+    X, y, *_ = digits
+    classifier = small(spec="typo", random_state=0)
+    with pytest.raises(ValueError, match="unknown spec"):
+        classifier.partial_fit(X, y, classes=range(10))
+    classifier.set_params(spec=SPEC).partial_fit(X, y, classes=range(10))
+    classifier.set_params(batch_size=0)
+    with pytest.raises(ValueError, match="batch_size"):
+        classifier.fit(X, y > 4)
+    with pytest.raises(NotFittedError):  # neither the old network nor the new classes
+        classifier.predict(X)
+
+
 @pytest.mark.parametrize("kind", [ConvNetClassifier, ConvNetRegressor])
 def test_a_class_of_the_users_own_may_have_other_arguments(kind):
     class Own(kind):

@@ -160,7 +160,7 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         ConvNetClassifier
             The classifier itself.
         """
-        first = not hasattr(self, "classes_")
+        first = not self.__sklearn_is_fitted__()
         if first and classes is None:
             raise ValueError(f"{_WHERE}: classes must be passed on the first call to partial_fit")
         images, y = self._checked(X, y, first)

@@ -125,13 +125,21 @@ class Estimator(BaseEstimator):
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_predictor")
+
     def _scores(self, X):
         check_is_fitted(self)
         return BatchScorer(self._predictor, self.model_.preprocess).all(self._checked(X))
 
     def _checked(self, X, y="no_validation", first=False):
-        """Images (N, C, H, W) of X, and y where it is given; `first`: this X says what a sample is."""
+        """Images (N, C, H, W) of X, and y where it is given; `first`: this X says what a sample is.
+
+        From then on it counts as not fitted until it has been trained.
+        """
         came = None
+        if first:
+            self.__dict__.pop("_predictor", None)
         if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
             X = check_array(X, allow_nd=True, input_name="X")
             if X.ndim != 4:

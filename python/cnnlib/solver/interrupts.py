@@ -146,11 +146,11 @@ class _Allowed:
 
 @contextlib.contextmanager
 def undone(model: Any, streams: Sequence[Any]) -> Iterator[None]:
-    """After a KeyboardInterrupt in the block, running statistics and random streams are what they were."""
+    """After an exception in the block, running statistics and random streams are what they were."""
     running, states = statistics(model), list(map(random_state, streams))
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException:
         restore_statistics(model, running)
         _set_all(streams, states)
         raise

@@ -185,20 +185,20 @@ class TrainingLoop(ResumableRun):
         draws = self.loss is not None or not isinstance(model, GraphModel) or model._draws()
         with undone(model, self._streams() if draws else ()):  # their states take longer than a small step
             loss, grads = self._worker.gradients(X, y, len(newest), len(losses))
-        loss = float(loss)
-        t = len(losses) + 1
-        try:
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss}")
-            grads = checked_gradients(model.params, grads, self._frozen)
-            self._updater.step(model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
-        except FloatingPointError as error:
-            # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
-            fault = fault_of_images(X, self.X_train, self._worker.share(newest))
-            advice = next((one for one in self.comm.allgather(fault) if one is not None), None)
-            advice = advice or fault_of_params(model.params) or "a lower learning rate may help"
-            message = f"iteration {t} (epoch {self._record.epoch + 1}): {error}; {advice}"
-            raise on_all_ranks(FloatingPointError(message)) from None
+            loss = float(loss)
+            t = len(losses) + 1
+            try:
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"the loss is {loss}")
+                grads = checked_gradients(model.params, grads, self._frozen)
+                self._updater.step(model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
+            except FloatingPointError as error:
+                # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
+                fault = fault_of_images(X, self.X_train, self._worker.share(newest))
+                advice = next((one for one in self.comm.allgather(fault) if one is not None), None)
+                advice = advice or fault_of_params(model.params) or "a lower learning rate may help"
+                message = f"iteration {t} (epoch {self._record.epoch + 1}): {error}; {advice}"
+                raise on_all_ranks(FloatingPointError(message)) from None
         losses.append(loss)
         if self._averages is not None:
             self._averages.after_iteration(model, t, self.num_epochs * self.iterations_per_epoch)

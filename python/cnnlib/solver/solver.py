@@ -253,8 +253,8 @@ class Solver(TrainingLoop):
         Raises
         ------
         FloatingPointError
-            If a loss is NaN or infinite; the message names the iteration. The parameters stay as they
-            were before it. With several ranks all raise it.
+            If a loss is NaN or infinite; the message names the iteration. The model stays as it was before
+            it. With several ranks all raise it.
         OSError
             If a checkpoint cannot be written; on all ranks. (What one rank alone raises ends the whole job.)
         OutOfStepError

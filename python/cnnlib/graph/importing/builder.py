@@ -120,14 +120,14 @@ class Builder:
         return self.input
 
     def append(self, node: Node) -> Feature:
-        """Put a node at the end; a ValueError or TypeError says what its layer refuses."""
+        """Put a node at the end, where it stays if its layer refuses it: a ValueError or TypeError says what."""
+        self._places[node.output] = len(self.nodes)
+        self.nodes.append(node)
         shapes = [self._shapes[name] for name in node.inputs]
         values = [None if key is None else self.params[key] for key in node.params]
         shape = self.rules.get(node.layer, shape_behind)(node, shapes, values)
         if math.prod(shape) > LARGEST_SAMPLE:
             raise ValueError(f"makes {batch_of(shape)}, which no memory holds")
-        self._places[node.output] = len(self.nodes)
-        self.nodes.append(node)
         if node.layer not in OF_A_SIZE and not self._following.isdisjoint(node.inputs):
             self._following.add(node.output)
         self._shapes[node.output] = shape

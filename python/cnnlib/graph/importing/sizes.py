@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,25 @@ def other_sizes(H: int, W: int) -> list[tuple[int, int]]:
     ]
 
 
-def difference(one: Graph, params: Params, other: Graph, others: Params, where: str) -> str:
-    """In words, where a graph and its parameters differ from those read for `where`; empty if they do not."""
-    for a, b in zip(one.nodes, other.nodes):
-        if (a.layer, a.inputs, a.params) != (b.layer, b.inputs, b.params):
+def changed(one: Sequence[Node], other: Sequence[Node], where: str) -> str:
+    """In words, where nodes, as far as both go, are others or set otherwise for `where`; empty if nowhere."""
+    for a, b in zip(one, other):
+        if (a.layer, a.inputs) != (b.layer, b.inputs):
             return f"{a.title}, which is {b.title} for {where}"
         settings = _settings(b)
         for name, value in _settings(a).items():
             if not np.array_equal(value, settings[name]):
                 return f"{a.title}: {name} is {value}, and {settings[name]} for {where}"
-        for key in a.params:
-            if key is not None and not _equal(params[key], others[key]):
+    return ""
+
+
+def difference(one: Graph, params: Params, other: Graph, others: Params, where: str) -> str:
+    """In words, where a graph and its parameters differ from those read for `where`; empty if they do not."""
+    if why := changed(one.nodes, other.nodes, where):
+        return why
+    for a, b in zip(one.nodes, other.nodes):
+        for key, theirs in zip(a.params, b.params):
+            if key != theirs or (key is not None and not _equal(params[key], others[key])):
                 return f"{a.title}: its parameter {key!r}, which is another for {where}"
     more = [*one.nodes[len(other.nodes) :], *other.nodes[len(one.nodes) :]]
     return f"{more[0].title}, which is not there for all sizes" if more else ""

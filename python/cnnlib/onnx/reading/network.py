@@ -13,7 +13,7 @@ import numpy as np
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.importing.builder import LARGEST_SAMPLE
-from cnnlib.graph.importing.sizes import difference, other_sizes
+from cnnlib.graph.importing.sizes import changed, difference, other_sizes
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
@@ -194,14 +194,15 @@ def _fixed_by(net, graph):
     if graph.why_fixed() or len(shape) != 3 or alike:
         return ""
     for size in other_sizes(*shape[1:]):
-        other = None
+        other, where = None, "{}x{} images".format(*size)
         try:
             other, same = _again(net, (shape[0], *size), _SAMPLES)
         except Refused as refused:
-            if refused.of_layer:  # which the layer does at a call, too
-                continue
-            return refused.reason
-        why = difference(graph, net.params, same, other.params, "{}x{} images".format(*size))
+            # With the same settings the layer refuses them at a call, too.
+            if why := changed(net.nodes, refused.nodes, where) if refused.of_layer else refused.reason:
+                return why
+            continue
+        why = difference(graph, net.params, same, other.params, where)
         for (node, one), (_, two) in zip(net.choices, other.choices, strict=False):
             if not all(map(np.array_equal, one, two)):
                 why = why or f"{node}, which compares what is computed from the size of the images"

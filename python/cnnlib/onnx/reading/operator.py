@@ -70,6 +70,7 @@ class Refused(ValueError):
         super().__init__(f"{title}: {op.kind} {op.label!r}: {text}")
         self.reason = f"node {op.label!r} ({op.kind}): {text}"
         self.of_layer = not op.net.runs  # for shapes that the layer refuses
+        self.nodes = op.net.nodes
 
 
 class Operator(Operation):
