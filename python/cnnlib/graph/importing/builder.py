@@ -120,7 +120,7 @@ class Builder:
         return self.input
 
     def append(self, node: Node) -> Feature:
-        """Put a node at the end, where it stays if its layer refuses it: a ValueError or TypeError says what."""
+        """Put a node at the end; it stays if its layer refuses it: a ValueError or TypeError says what."""
         self._places[node.output] = len(self.nodes)
         self.nodes.append(node)
         shapes = [self._shapes[name] for name in node.inputs]
