@@ -200,7 +200,7 @@ def wanted(function: str, needs: Collection[str] | None, names: Sequence[str]) -
     """Which of the gradients `names` are asked for, as booleans; `needs` None means all."""
     if needs is None:
         return [True] * len(names)
-    if isinstance(needs, str):
+    if isinstance(needs, str) or not isinstance(needs, Collection):  # an iterator's names are there once
         raise TypeError(f"{function}: needs must be a tuple of names, got {needs!r}")
     for name in needs:
         if name not in names:

@@ -309,21 +309,25 @@ template <class T, int Stride, bool at_edge>
     return grad;
   };
   if constexpr (Stride == 1) {
-    // Line h of x meets rows h + pad - kh of dout: one more for each line.
+    // Line h of x meets rows h + pad - kh of dout: one more for each line. With rows that are not there it
+    // makes no product, since 0 times NaN would be one.
     Packet last = S::zero(), middle = S::zero();
     if (pad > 1 && OH > 0) last = grad_of(0);
     if (pad > 0 && OH >= pad) middle = grad_of(pad - 1);
-    const auto add_line = [&](Index h, Packet first) __attribute__((always_inline)) {
-      const TapLine<T> line = line_of(h);
-      add_products(0, first, line);
-      add_products(1, middle, line);
-      add_products(2, last, line);
-      last = middle;
-      middle = first;
-    };
+    const auto add_line = [&](Index h, Packet first, bool top, bool mid, bool low)
+                              __attribute__((always_inline)) {
+                                const TapLine<T> line = line_of(h);
+                                if (top) add_products(0, first, line);
+                                if (mid) add_products(1, middle, line);
+                                if (low) add_products(2, last, line);
+                                last = middle;
+                                middle = first;
+                              };
     Index h = 0;
-    for (; h < std::min(s.H, OH - pad); ++h) add_line(h, grad_of(h + pad));
-    for (; h < s.H; ++h) add_line(h, S::zero());
+    for (; h < std::min({s.H, OH - pad, 2 - pad}); ++h)
+      add_line(h, grad_of(h + pad), true, h + pad > 0, false);
+    for (; h < std::min(s.H, OH - pad); ++h) add_line(h, grad_of(h + pad), true, true, true);
+    for (; h < std::min(s.H, OH - pad + 2); ++h) add_line(h, S::zero(), false, h + pad == OH, h + pad > 1);
     for (; h < OH - pad; ++h) grad_of(h + pad);  // of windows below the image
   } else {
     each_strided_window<T>(s, line_of,
