@@ -141,6 +141,11 @@ OPERATORS = {
         {"w": (192, 2)},
         {"s": np.array([0, 192, 1, 1])},
     ),
+    "conv behind a global pool that stays images": (
+        "p = GlobalAveragePool(x) c = Conv<pads=[1,1,1,1]>(p, w) r = Relu(c) y = Conv(r, v)",
+        {"w": (4, 3, 3, 3), "v": (2, 4, 1, 1)},
+        {},
+    ),
     "global pool enlarged": (
         "p = GlobalAveragePool(x) c = Conv(p, w) u = Resize(c, , s) y = Mul(u, x)",
         {"w": (3, 3, 1, 1)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -211,8 +212,22 @@ def _fixed_by(net, graph):
     return ""
 
 
+def _read(source, records, name, shape, pools_keep_images=False):
+    """A network and its graph."""
+    net = Network(source, records, name, shape, _SAMPLES)
+    net.pools_keep_images |= pools_keep_images
+    try:
+        return net, net.read()
+    except Refused:
+        if not net.pools_keep_images:  # rows that a global pool has made never become images again
+            with contextlib.suppress(Refused):
+                return _read(source, records, name, shape, pools_keep_images=True)
+        raise
+
+
 def _again(net, shape, samples):
     other = Network(net.source, net.records, net.input.name, shape, samples)
+    other.pools_keep_images = net.pools_keep_images
     return other, other.read()
 
 
@@ -273,8 +288,7 @@ def load(
     """
     source = Source(path_or_proto)
     name, shape = _input(source, input_dim)
-    net = Network(source, _records(source), name, shape, _SAMPLES)
-    graph = net.read()
+    net, graph = _read(source, _records(source), name, shape)
     content = {entry.key: entry.value for entry in source.model.metadata_props}
     _refuse_counted(net, graph)
     graph.fixed_by = content.get(metadata.FIXED_BY, "") or _fixed_by(net, graph)
