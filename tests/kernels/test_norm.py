@@ -158,6 +158,15 @@ def test_running_statistics_may_lie_apart(rng):
     np.testing.assert_allclose(apart["running_mean"], 0.9 * means[:, 1] + 0.1 * x.mean(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("forward", [cnnlib.batchnorm_forward, naive.batchnorm_forward_naive])
+def test_running_statistics_may_be_integers(forward, rng):
+    (x,) = random_arrays(rng, (8, 3))
+    param = {"mode": "train", "running_mean": np.arange(3), "running_var": [1, 2, 3]}
+    forward(x, np.ones(3), np.zeros(3), param)
+    np.testing.assert_allclose(param["running_mean"], 0.9 * np.arange(3) + 0.1 * x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(param["running_var"], 0.9 * np.arange(1, 4) + 0.1 * x.var(0), rtol=1e-12)
+
+
 def test_missing_running_statistics_are_zeros(isa, dtype):
     param = {"mode": "test"}
     x = np.array([[1, -2]], dtype)

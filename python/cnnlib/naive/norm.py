@@ -66,8 +66,8 @@ def batchnorm_forward_naive(
     from_batch = train and N > 0
     eps = bn_param.get("eps", 1e-5)
     momentum = bn_param.get("momentum", 0.9)
-    running_mean = np.array(bn_param.get("running_mean", np.zeros(D, dtype=dtype)))
-    running_var = np.array(bn_param.get("running_var", np.zeros(D, dtype=dtype)))
+    running_mean = np.zeros(D, dtype) + bn_param.get("running_mean", 0)
+    running_var = np.zeros(D, dtype) + bn_param.get("running_var", 0)
 
     mean, inv_std = np.zeros(D), np.zeros(D)
     for d in range(D):

@@ -314,15 +314,14 @@ template <class T, int Stride, bool at_edge>
     Packet last = S::zero(), middle = S::zero();
     if (pad > 1 && OH > 0) last = grad_of(0);
     if (pad > 0 && OH >= pad) middle = grad_of(pad - 1);
-    const auto add_line = [&](Index h, Packet first, bool top, bool mid, bool low)
-                              __attribute__((always_inline)) {
-                                const TapLine<T> line = line_of(h);
-                                if (top) add_products(0, first, line);
-                                if (mid) add_products(1, middle, line);
-                                if (low) add_products(2, last, line);
-                                last = middle;
-                                middle = first;
-                              };
+    const auto add_line = [&](Index h, Packet first, bool a, bool b, bool c) __attribute__((always_inline)) {
+      const TapLine<T> line = line_of(h);
+      if (a) add_products(0, first, line);
+      if (b) add_products(1, middle, line);
+      if (c) add_products(2, last, line);
+      last = middle;
+      middle = first;
+    };
     Index h = 0;
     for (; h < std::min({s.H, OH - pad, 2 - pad}); ++h)
       add_line(h, grad_of(h + pad), true, h + pad > 0, false);
