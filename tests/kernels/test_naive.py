@@ -144,6 +144,36 @@ def test_inputs_are_not_written(layer, rng):
         np.testing.assert_array_equal(array, copy)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "bool"])
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_small_integers_do_not_wrap_around(layer, dtype, rng):
+    def integers(shape):
+        return rng.integers(0, 2 if dtype == "bool" else 120, shape).astype(dtype)
+
+    arrays = [integers(array.shape) for array in layer.arrays(rng)]
+    (want, cache), (got, loops_cache) = (
+        forward(*arrays, *layer.rest()) for forward in (layer.forward, layer.naive_forward)
+    )
+    dout = integers(want.shape)
+    wanted = want, *as_tuple(layer.backward(dout, cache))
+    for loops, compiled in zip(
+        (got, *as_tuple(layer.naive_backward(dout, loops_cache))), wanted, strict=True
+    ):
+        np.testing.assert_allclose(loops, compiled, rtol=1e-6, atol=1e-6 * max(1, np.abs(compiled).max()))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "bool"])
+@pytest.mark.parametrize("name", ["softmax", "svm", "mse", "l1", "huber", "bce", "dice"])
+def test_losses_of_small_integers_do_not_wrap_around(name, dtype, rng):
+    x, y = rng.integers(0, 2 if dtype == "bool" else 120, (2, 6, 4)).astype(dtype)
+    target = np.arange(6) % 4 if name in ("softmax", "svm") else y
+    loss, dx = getattr(naive, f"{name}_loss_naive")(x, target)
+    want, want_dx = getattr(cnnlib, f"{name}_loss")(x, target)
+    np.testing.assert_allclose(loss, want, rtol=1e-9)
+    np.testing.assert_allclose(dx, want_dx, rtol=1e-9, atol=1e-12)
+
+
 def test_float_results_of_integer_arrays():
     x, w = np.arange(9).reshape(1, 1, 3, 3), np.array([[[[1, 2], [3, 4]]]])
     out, _ = naive.conv_forward_naive(x, w, np.array([0.5]), {})

@@ -11,19 +11,14 @@ import math
 
 import numpy as np
 
-from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.naive.windows import _float_dtype
+from cnnlib._typing import Array, Cache
+from cnnlib.naive.windows import _in_float
 
 __all__ = ["elu_backward_naive", "elu_forward_naive", "gelu_backward_naive", "gelu_forward_naive"]
 __all__ += ["hard_sigmoid_backward_naive", "hard_sigmoid_forward_naive", "hard_swish_backward_naive"]
 __all__ += ["hard_swish_forward_naive", "relu6_backward_naive", "relu6_forward_naive"]
 __all__ += ["sigmoid_backward_naive", "sigmoid_forward_naive", "silu_backward_naive", "silu_forward_naive"]
 __all__ += ["softmax_backward_naive", "softmax_forward_naive", "tanh_backward_naive", "tanh_forward_naive"]
-
-
-def _in_float(x: ArrayLike) -> Array:
-    x = np.asarray(x)
-    return x.astype(_float_dtype(x))
 
 
 def _finite(x: Array) -> Array:

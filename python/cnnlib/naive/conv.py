@@ -44,8 +44,9 @@ def _forward(function, x, w, b, conv_param):
     F, C_group = w.shape[:2]
     F_group = F // conv_param.get("groups", 1)
 
-    padded = np.pad(x, ((0, 0), (0, 0), *windows.pads))
-    out = np.zeros((len(x), F, *windows.outputs), dtype=_float_dtype(x, w, b))
+    dtype = _float_dtype(x, w, b)
+    padded = np.pad(x.astype(dtype), ((0, 0), (0, 0), *windows.pads))
+    out = np.zeros((len(x), F, *windows.outputs), dtype=dtype)
     for n in range(len(x)):
         for f in range(F):
             first = (f // F_group) * C_group
@@ -83,7 +84,7 @@ def _backward(function, dout, x, w, b, conv_param):
     F_group = F // conv_param.get("groups", 1)
 
     dtype = _float_dtype(x, w, b)
-    padded = np.pad(x, ((0, 0), (0, 0), *windows.pads))
+    padded, w = np.pad(x.astype(dtype), ((0, 0), (0, 0), *windows.pads)), w.astype(dtype)
     dpadded = np.zeros(padded.shape, dtype=dtype)
     dw = np.zeros(w.shape, dtype=dtype)
     db = None if b is None else np.zeros(b.shape, dtype=dtype)
@@ -137,14 +138,15 @@ def conv_transpose_forward_naive(
     (top, bottom), (left, right) = pads
     if canvas_height <= top + bottom or canvas_width <= left + right:
         raise ValueError(f"conv_transpose_forward_naive: pad {pads} leaves nothing of the output")
-    canvas = np.zeros((N, F, canvas_height, canvas_width), dtype=_float_dtype(x, w, b))
+    dtype = _float_dtype(x, w, b)
+    canvas, pixels = np.zeros((N, F, canvas_height, canvas_width), dtype=dtype), x.astype(dtype)
     for n in range(N):
         for c in range(C):
             first = (c // C_group) * F_group
             filters = slice(first, first + F_group)
             for i, j in np.ndindex(H, W):
                 window = _taps((i, j), stride, extent, dilation)
-                canvas[(n, filters, *window)] += x[n, c, i, j] * w[c]
+                canvas[(n, filters, *window)] += pixels[n, c, i, j] * w[c]
     out = canvas[:, :, top : canvas_height - bottom, left : canvas_width - right].copy()
     if b is not None:
         out += b.reshape(1, F, 1, 1)
@@ -175,6 +177,7 @@ def conv_transpose_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
     C_group = C // conv_param.get("groups", 1)
 
     dtype = _float_dtype(x, w, b)
+    x, w = x.astype(dtype), w.astype(dtype)
     dcanvas = np.pad(dout, ((0, 0), (0, 0), *pads))
     dx = np.zeros(x.shape, dtype=dtype)
     dw = np.zeros(w.shape, dtype=dtype)

@@ -32,8 +32,8 @@ def affine_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Ca
     """
     D, M = w.shape
     N = x.shape[0]
-    rows = x.reshape(N, D)
-    out = np.zeros((N, M), dtype=_float_dtype(x, w, b))
+    dtype = _float_dtype(x, w, b)
+    rows, out = x.reshape(N, D).astype(dtype), np.zeros((N, M), dtype=dtype)
     for n in range(N):
         for m in range(M):
             out[n, m] = np.sum(rows[n] * w[:, m])
@@ -63,7 +63,7 @@ def affine_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Want
     D, M = w.shape
     N = x.shape[0]
     dtype = _float_dtype(x, w, b)
-    rows = x.reshape(N, D)
+    rows, w = x.reshape(N, D).astype(dtype), w.astype(dtype)
     dx = np.zeros((N, D), dtype=dtype)
     dw = np.zeros((D, M), dtype=dtype)
     db = None if b is None else np.zeros(M, dtype=dtype)

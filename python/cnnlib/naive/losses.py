@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._typing import Array
-from cnnlib.naive.windows import _float_dtype, _refuse_empty
+from cnnlib.naive.windows import _float_dtype, _in_float, _refuse_empty
 
 __all__ = ["bce_loss_naive", "cross_entropy_naive", "dice_loss_naive", "huber_loss_naive", "l1_loss_naive"]
 __all__ += ["mse_loss_naive", "softmax_loss_naive", "svm_loss_naive"]
@@ -77,7 +77,7 @@ def _rows(x):
 
 def _softmax_of_rows(x, targets, divisor):
     """Loss and gradient for targets (rows, C); the sum of the losses is divided by `divisor`."""
-    rows = _rows(x)
+    rows = _in_float(_rows(x))
     loss = 0.0
     dx = np.zeros(rows.shape, dtype=_float_dtype(x))
     for n, target in enumerate(targets):
@@ -165,7 +165,7 @@ def bce_loss_naive(x: Array, y: Array, *, pos_weight: Any = None) -> tuple[float
         factor = factor.reshape(-1, *[1] * (x.ndim - 2))
     dtype = _float_dtype(x, y)
     loss, dx = 0.0, np.zeros(x.shape, dtype)
-    for place, (logit, target, weight) in enumerate(np.broadcast(x, y, factor)):
+    for place, (logit, target, weight) in enumerate(np.broadcast(_in_float(x), _in_float(y), factor)):
         tail = np.log1p(np.exp(-abs(logit)))
         p = 1 / (1 + np.exp(-logit)) if logit >= 0 else np.exp(logit) / (1 + np.exp(logit))
         loss += weight * target * (max(-logit, 0) + tail) + (1 - target) * (max(logit, 0) + tail)
@@ -189,6 +189,7 @@ def dice_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
     dx : ndarray, shape of x
     """
     loss, dx = 0.0, np.zeros(x.shape, _float_dtype(x, y))
+    x, y = _in_float(x), _in_float(y)
     channels = x.shape[: max(1, min(2, x.ndim - 1))]
     maps = int(np.prod(channels))
     for n in np.ndindex(*channels):
@@ -203,7 +204,7 @@ def dice_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
 def _mean_of_values(x, y, value, slope):
     """Mean of value(x - y) and its gradient, one element after the other."""
     loss, dx = 0.0, np.zeros(x.shape, _float_dtype(x, y))
-    for place, (a, b) in enumerate(zip(x.flat, y.flat, strict=True)):
+    for place, (a, b) in enumerate(zip(_in_float(x).flat, _in_float(y).flat, strict=True)):
         loss += value(a - b)
         dx.flat[place] = slope(a - b) / x.size
     return float(loss / max(x.size, 1)), dx
@@ -230,7 +231,8 @@ def svm_loss_naive(x: Array, y: NDArray[np.integer[Any]]) -> tuple[float, Array]
     _refuse_empty("svm_loss_naive", "x", x)
     N, C = x.shape
     loss = 0.0
-    dx = np.zeros((N, C), dtype=_float_dtype(x))
+    x = _in_float(x)
+    dx = np.zeros((N, C), dtype=x.dtype)
     for n in range(N):
         for c in range(C):
             if c == y[n]:

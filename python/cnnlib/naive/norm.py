@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib._typing import Array, Cache
-from cnnlib.naive.windows import _float_dtype, _refuse_empty
+from cnnlib.naive.windows import _float_dtype, _in_float, _refuse_empty
 from cnnlib.typing import BatchNormParam, NormParam
 
 __all__ = ["batchnorm_backward_naive", "batchnorm_forward_naive", "layernorm_backward_naive"]
@@ -116,7 +116,7 @@ def batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
         x_hat = (x[:, d] - mean[d]) * inv_std[d]
         dbeta[d] = np.sum(dout[:, d])
         dgamma[d] = np.sum(dout[:, d] * x_hat)
-        dx_hat = dout[:, d] * gamma[d]
+        dx_hat = dout[:, d] * _in_float(gamma)[d]
         dx[:, d] = _normalise_backward(dx_hat, x_hat, inv_std[d]) if from_batch else dx_hat * inv_std[d]
     return dx, dgamma, dbeta
 
@@ -313,7 +313,7 @@ def spatial_groupnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
     """
     (x, gamma, beta), mean, inv_std, G = cache
     dtype = _float_dtype(x, gamma, beta)
-    dx_hat = _groups(dout * gamma.reshape(1, -1, 1, 1), G)
+    dx_hat = _groups(dout * _in_float(gamma).reshape(1, -1, 1, 1), G)
     x_hat, dx = np.zeros(x.shape), np.zeros(x.shape)
     for row, values in enumerate(_groups(x, G)):
         normed = (values - mean[row]) * inv_std[row]

@@ -11,6 +11,12 @@ def _float_dtype(*arrays):
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
 
 
+def _in_float(x):
+    """The array in its own `_float_dtype`: sums, differences and products of integers would wrap around."""
+    x = np.asarray(x)
+    return x.astype(_float_dtype(x))
+
+
 def _numbers(value, count):
     """An int is meant for each of `count` axes or sides; otherwise there are as many."""
     return (int(value),) * count if np.ndim(value) == 0 else tuple(value)
