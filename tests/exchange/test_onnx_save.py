@@ -274,6 +274,23 @@ def test_normalisation_and_classes_come_back(tmp_path):
             cnnlib.onnx.load(altered)
 
 
+@pytest.mark.parametrize("classes", [range(10), ["one name"]], ids=["numbers", "too few"])
+def test_classes_that_no_file_gives_back_are_refused(classes, tmp_path):
+    net, path = ConvNet([{"conv": 2}], (1, 4, 4), 10, seed=0), tmp_path / "net"
+    net.classes = classes
+    for save in (lambda: cnnlib.onnx.save(net, path), lambda: cnnlib.prepare(net).save(path)):
+        with pytest.raises((TypeError, ValueError), match="the list of classes"):
+            save()
+    assert not path.exists()
+
+
+def test_a_hard_sigmoid_is_read_again_without_a_scale(tmp_path, rng):
+    """Its slope is 1/6, which float32 does not hold."""
+    net = ConvNet([{"conv": 2}, "hard_sigmoid"], (1, 4, 4), 10, dtype=np.float64, seed=0)
+    loaded, x = cnnlib.onnx.load(written(net, tmp_path)), rng.standard_normal((3, 1, 4, 4))
+    assert np.array_equal(loaded.loss(x), net.loss(x))
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     path = tmp_path / "net.onnx"
     with pytest.raises(TypeError, match=r"must be one of cnnlib\.models or a Predictor, got a dict"):

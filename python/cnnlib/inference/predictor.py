@@ -21,7 +21,7 @@ from cnnlib.inference.file import write_file
 from cnnlib.inference.fusion import operations
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.activations import _softmax
-from cnnlib.models.graph_model import warn_of_bytes
+from cnnlib.models.graph_model import checked_classes, warn_of_bytes
 from cnnlib.models.summary import aligned
 
 _BYTE = np.dtype(np.uint8)
@@ -217,11 +217,13 @@ class Predictor:
 
         Raises
         ------
-        TypeError
-            If `preprocess` is a function of the user's own.
+        TypeError, ValueError
+            If `preprocess` is a function of the user's own, or `classes` are no names, too few or too many.
         OSError
             If the file cannot be written; nothing is left behind then.
         """
+        if self.classes is not None:
+            checked_classes("Predictor.save: the list", self.classes, self)
         about = {
             "input_dim": self.input_dim,
             "dtype": self.dtype.name,

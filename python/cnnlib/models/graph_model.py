@@ -93,6 +93,18 @@ def refuse_uninitialized(where: str, model: Any) -> None:
         raise ValueError(f"{where}: stage 1 waits for images to whiten: call initialize(X) first")
 
 
+def checked_classes(where: str, classes: Iterable[Any], model: Any) -> tuple[str, ...]:
+    """The names of a model's classes, a tuple; refuses others, and of one output too few or too many."""
+    names = tuple(classes)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{where} of classes must hold names, got {classes!r}")
+    if not model.outputs and len(names) != model.output_shape[0]:
+        raise ValueError(
+            f"{where} of classes has {len(names)} names, the model has {model.output_shape[0]} classes"
+        )
+    return names
+
+
 def input_dim_of(model: Any) -> tuple[int, ...]:
     """The shape of a sample; models of the course keep it among their arguments."""
     given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]

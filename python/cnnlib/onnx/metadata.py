@@ -14,7 +14,7 @@ from cnnlib._params.registry import OWN
 from cnnlib._system.packages import required
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.predictor import Predictor
-from cnnlib.models.graph_model import Model
+from cnnlib.models.graph_model import Model, checked_classes
 from cnnlib.models.spec.reading import HEADS
 
 
@@ -43,7 +43,7 @@ def described(model: Any, fixed_by: str) -> dict[str, str]:
     if described not in (None, OWN):
         content[_PREPROCESS] = json.dumps(described)
     if classes is not None:
-        content[_CLASSES] = json.dumps(list(classes))
+        content[_CLASSES] = json.dumps(checked_classes("cnnlib.onnx.save: the list", classes, model))
     if isinstance(model, (Model, Predictor)) and model.head != "classes":
         content[_HEAD] = model.head
     if fixed_by:
@@ -67,11 +67,9 @@ def restore(title: str, model: Any, content: dict[str, str]) -> None:
             model.preprocess = PREPROCESSING.build(settings)
         if _CLASSES in content:
             classes = json.loads(content[_CLASSES])
-            if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            if not isinstance(classes, list):
                 raise ValueError(f"expected names, got {classes!r}")
-            if not model.outputs and len(classes) != model.output_shape[0]:
-                raise ValueError(f"{len(classes)} names for {model.output_shape[0]} classes")
-            model.classes = tuple(classes)
+            model.classes = checked_classes("its list", classes, model)
         model.head = choice("metadata", "head", content.get(_HEAD, "classes"), HEADS)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{title}: its metadata are damaged: {error}") from error

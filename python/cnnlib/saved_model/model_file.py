@@ -17,7 +17,7 @@ from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.models.graph_model import refuse_uninitialized
+from cnnlib.models.graph_model import checked_classes, refuse_uninitialized
 from cnnlib.models.spec.reading import HEADS
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
@@ -85,7 +85,7 @@ def save_model(
     if classes is None:
         classes = model.classes
     if classes is not None:
-        classes = _checked_classes("save_model", classes, model)
+        classes = checked_classes("save_model", classes, model)
     state = snapshot(model)
     described_model = {"class": name, "arguments": arguments}
     if isinstance(model, ConvNet):
@@ -135,7 +135,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
         preprocess = content["preprocess"]
         model.preprocess = None if preprocess is None else PREPROCESSING.build(preprocess)
         if content["classes"] is not None:
-            model.classes = _checked_classes("its list", content["classes"], model)
+            model.classes = checked_classes("its list", content["classes"], model)
         smoothing = content["label_smoothing"]
         if not isinstance(smoothing, float) or not 0 <= smoothing < 1:
             raise ValueError(f"its label_smoothing is {smoothing!r}")
@@ -179,12 +179,3 @@ def _built(described, params):
 
 def is_model(content):
     return isinstance(content, dict) and all(part in content for part in _PARTS)
-
-
-def _checked_classes(where, classes, model):
-    names, count = tuple(classes), model.output_shape[0]
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{where} of classes must hold names, got {classes!r}")
-    if len(names) != count:
-        raise ValueError(f"{where} of classes has {len(names)} names, the model has {count} classes")
-    return names

@@ -49,7 +49,8 @@ def selu(op: Operator) -> Feature:
 def hard_sigmoid(op: Operator) -> Feature:
     """``clip(alpha * x + beta, 0, 1)``; the layer's alpha is 1/6 and its beta 1/2."""
     op.expect("beta", 0.5)
-    return op.same("hard_sigmoid", op.scaled(op.feature(), 6 * op["alpha"]))
+    sixth = np.float32(op["alpha"]) == np.float32(1 / 6)  # files hold float32
+    return op.same("hard_sigmoid", op.scaled(op.feature(), 1.0 if sixth else 6 * op["alpha"]))
 
 
 def gelu(op: Operator) -> Feature:
