@@ -231,3 +231,18 @@ def test_several_outputs(folder, drawn):
                 finite = np.isfinite(want[name])
                 bound = 1e-7 * np.abs(want[name][finite]).max(initial=1)
                 np.testing.assert_allclose(prepared[name][finite], want[name][finite], rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("head", "regression"), ("label_smoothing", 1.0)])
+def test_what_no_file_gives_back_is_refused(attribute, value, tmp_path):
+    net, path = ConvNet([{"conv": 2}], (1, 4, 4), 3, seed=0).cut().with_head(3, seed=0), tmp_path / "net"
+    setattr(net, attribute, value)
+    savers = {"save_model": lambda: cnnlib.save_model(net, path)}
+    if attribute == "head":
+        savers["Predictor.save"] = lambda: cnnlib.prepare(net).save(path)
+        if importlib.util.find_spec("onnx") is not None:
+            savers["cnnlib.onnx.save"] = lambda: cnnlib.onnx.save(net, path)
+    for name, save in savers.items():
+        with pytest.raises(ValueError, match=f"{name}: {attribute} must be"):
+            save()
+    assert not path.exists()

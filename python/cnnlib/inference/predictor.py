@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
+from cnnlib._params import choice
 from cnnlib._params.arrays import as_array, check_numbers
 from cnnlib._system.text import size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
@@ -22,6 +23,7 @@ from cnnlib.inference.fusion import operations
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.activations import _softmax
 from cnnlib.models.graph_model import checked_classes, warn_of_bytes
+from cnnlib.models.spec.reading import HEADS
 from cnnlib.models.summary import aligned
 
 _BYTE = np.dtype(np.uint8)
@@ -231,7 +233,7 @@ class Predictor:
             "classes": self.classes,
         }
         if self.head != "classes":
-            about["head"] = self.head
+            about["head"] = choice("Predictor.save", "head", self.head, HEADS)
         if self._quantization is not None:
             about["quantization"] = [vars(row) for row in self._quantization]
         self._check_weights()

@@ -45,7 +45,7 @@ def described(model: Any, fixed_by: str) -> dict[str, str]:
     if classes is not None:
         content[_CLASSES] = json.dumps(checked_classes("cnnlib.onnx.save: the list", classes, model))
     if isinstance(model, (Model, Predictor)) and model.head != "classes":
-        content[_HEAD] = model.head
+        content[_HEAD] = choice("cnnlib.onnx.save", "head", model.head, HEADS)
     if fixed_by:
         content[FIXED_BY] = fixed_by
     return content

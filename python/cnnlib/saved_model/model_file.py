@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from cnnlib._params import choice, type_name
+from cnnlib._params import choice, probability, type_name
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
@@ -92,13 +92,13 @@ def save_model(
         described_model["frozen"] = list(model.frozen)
     elif name == "GraphNet":
         described_model["graph"] = describe(model.graph(), model.bn_params)
-        described_model["head"] = model.head
+        described_model["head"] = choice("save_model", "head", model.head, HEADS)
     check_state_fits("save_model: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
     content = {
         "model": described_model,
         **state,
-        "label_smoothing": float(model.label_smoothing),
+        "label_smoothing": probability("save_model", "label_smoothing", model.label_smoothing),
         "preprocess": described,
         "classes": classes,
     }
