@@ -281,6 +281,7 @@ class TestArrayFolder:
             ("y_val", np.zeros((10, 1), int), r"y_val must be integer labels \(N,\), got int64 of shape"),
             ("y_val", np.zeros(10), "y_val must be integer labels"),
             ("y_val", np.full(10, -1), r"a label is -1, expected 0\.\.2"),
+            ("y_val", np.full(10, 2**40), "a label is 1099511627776; classes are counted from 0 on"),
             ("X_test", None, "neither X_test.npy nor"),
             ("classes.txt", "höhe".encode("latin-1"), "classes.txt must be text in UTF-8"),
         ],

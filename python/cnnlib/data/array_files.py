@@ -15,6 +15,7 @@ from cnnlib.data.shards import ShardedArray
 
 _WHERE = "load_array_folder"
 CLASSES = "classes.txt"
+_MOST_CLASSES = 2**20  # without names: a label beyond it is none, and so many would fill the memory
 
 
 def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict[str, Any]:
@@ -119,9 +120,12 @@ def _names(root, data, task):
 
 def class_names(root: Path, count: int) -> tuple[str, ...]:
     """The lines of a folder's ``classes.txt``; without that file the numbers from 0 on, `count` of them."""
-    if not (root / CLASSES).is_file():
-        return tuple(map(str, range(count)))
-    return read_names(root / CLASSES)
+    if (root / CLASSES).is_file():
+        return read_names(root / CLASSES)
+    if count > _MOST_CLASSES:
+        reason = f"classes are counted from 0 on, {_MOST_CLASSES} at most"
+        raise ValueError(f"{root}: a label is {count - 1}; {reason}")
+    return tuple(map(str, range(count)))
 
 
 def read_names(path: Path) -> tuple[str, ...]:
