@@ -152,6 +152,13 @@ class Pool {
   }
 };
 
+// What a MemoryError says.
+struct NoMemory : std::bad_alloc {
+  const char* what() const noexcept override {
+    return "cnnlib: no memory for what a layer needs beside its arrays";
+  }
+};
+
 // Never destroyed: arrays can outlive the module's static objects. A fork waits for the lock, so that
 // the child never inherits it held.
 Pool& pool() {
@@ -164,7 +171,7 @@ Pool& pool() {
 
 }  // namespace
 
-void throw_bad_alloc() { throw std::bad_alloc(); }
+void throw_bad_alloc() { throw NoMemory(); }
 
 void* acquire_buffer(std::size_t bytes) {
   const std::size_t capacity = size_class(checked_product(std::max<std::size_t>(bytes, 1), 1));
@@ -181,7 +188,7 @@ void* acquire_buffer(std::size_t bytes) {
     p.clear();
     header = fresh_buffer(capacity);
   }
-  if (header == nullptr) throw std::bad_alloc();
+  if (header == nullptr) throw NoMemory();
   p.count_use(header->capacity);
   p.trim();
   char* buffer = reinterpret_cast<char*>(header) + buffer_alignment;

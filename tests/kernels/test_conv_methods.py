@@ -326,7 +326,7 @@ def test_explain_refuses_what_conv_forward_refuses(arguments, message):
 def test_explain_of_points_that_no_memory_holds(dtype):
     """Their number is 2**72."""
     param = {"stride": 64, "pad": 2**31 - 1, "algorithm": "gathered"}
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError, match="no memory for what a layer needs beside its arrays"):
         cnnlib.explain((1, 2**20, 1, 1), (1, 2**20, 1, 1), param, dtype)
 
 
