@@ -28,6 +28,13 @@ class TestNotFinite:
             "X_train[37] holds NaN or infinity: the data are at fault, not the learning rate"
         )
 
+    def test_in_the_targets_the_sample_is_named(self):
+        data = digits_like()
+        data |= {name: np.zeros((len(data[name]), 4)) for name in ("y_train", "y_val")}
+        data["y_train"][37, 2] = np.nan
+        with pytest.raises(FloatingPointError, match=r"y_train\[37\] holds NaN or infinity"):
+            solver(data, loss="mse").train()
+
     def test_once_the_data_are_mended_the_run_is_that_of_whole_ones(self):
         """Running statistics stay out of it, and what dropout and shuffling draw."""
 

@@ -26,7 +26,7 @@ from cnnlib.solver.minibatches import prefetched, subsample
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.resuming import ResumableRun
 from cnnlib.solver.run_file import save_run
-from cnnlib.solver.update import checked_gradients, fault_of_images, fault_of_params, held
+from cnnlib.solver.update import checked_gradients, fault_of_data, fault_of_params, held
 from cnnlib.solver.worker import DataParallel, Worker
 
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")
@@ -194,7 +194,8 @@ class TrainingLoop(ResumableRun):
                 self._updater.step(model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
             except FloatingPointError as error:
                 # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
-                fault = fault_of_images(X, self.X_train, self._worker.share(newest))
+                arrays = [("X_train", self.X_train), *named_arrays("y_train", self.y_train)]
+                fault = fault_of_data(X, arrays, self._worker.share(newest))
                 advice = next((one for one in self.comm.allgather(fault) if one is not None), None)
                 advice = advice or fault_of_params(model.params) or "a lower learning rate may help"
                 message = f"iteration {t} (epoch {self._record.epoch + 1}): {error}; {advice}"

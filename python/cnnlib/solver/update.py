@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -220,13 +220,20 @@ def held(averages, model):
         restore(model, newest)
 
 
-def fault_of_images(X: np.ndarray, X_train: np.ndarray | ShardedArray, rows: np.ndarray) -> str | None:
-    """Why the images X that the model saw, made from X_train[rows], are not finite; None if they are."""
-    if _finite(X):
+def fault_of_data(
+    X: np.ndarray, arrays: Sequence[tuple[str, np.ndarray | ShardedArray]], rows: np.ndarray
+) -> str | None:
+    """Why the images X that the model saw, or their targets, are not finite; None if they are.
+
+    They were made of these rows of `arrays`, the images first.
+    """
+    finite = _finite(X)
+    for name, array in arrays[1:] if finite else arrays:
+        for row in rows:
+            if not _finite(array[row]):
+                return f"{name}[{row}] holds NaN or infinity: the data are at fault, not the learning rate"
+    if finite:
         return None
-    for row in rows:
-        if not _finite(X_train[row]):
-            return f"X_train[{row}] holds NaN or infinity: the data are at fault, not the learning rate"
     return "the images of X_train are finite, but preprocess or augment made NaN or infinity of them"
 
 
