@@ -6,20 +6,15 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Adds the parts' sums partial[part][channel] to those of the first part, in their order.
-template <class Sums>
-void add_parts_up(Index parts, Index C, Sums* partial) {
+// body(channel, the parts' sums partial[part][channel], added up in their order).
+template <class Sums, class Body>
+void add_parts_up(Index parts, Index C, Sums* partial, const Body& body) {
   constexpr Index grain = 16;
   constexpr double work = 16;  // of a sum, in the unit of threads_for
   parallel_ranges(C, grain, work * double(parts), [=](Index begin, Index end) {
     for (Index part = 1; part < parts; ++part)
       for (Index c = begin; c < end; ++c) partial[c].add(partial[part * C + c]);
   });
-}
-// Then body(channel, its sums).
-template <class Sums, class Body>
-void add_parts_up(Index parts, Index C, Sums* partial, const Body& body) {
-  add_parts_up(parts, C, partial);
   for (Index c = 0; c < C; ++c) body(c, partial[c]);
 }
 // dbeta and dgamma (C,) from the parts' sums of them.

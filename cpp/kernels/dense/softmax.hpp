@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/dense/softmax_rows.hpp"
+#include "kernels/gemm/kernels_by_rows.hpp"
 #include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
 
@@ -109,21 +110,11 @@ struct SoftmaxPixelsGradient {
 
   // sum = sum over channels [begin, end) of dout * y
   void find_sum(const T* dout, const T* y, T* sum, Index begin, Index end) const {
+    static constexpr auto kernels =
+        kernels_by_rows<channels>([](auto n) { return &SoftmaxPixelsGradient::add_products<n()>; });
     for (Index c = begin; c < end; c += channels) {
-      const T *d = dout + c * inner, *v = y + c * inner;
-      switch (std::min(channels, end - c)) {
-        case 1:
-          add_products<1>(d, v, sum, c > begin);
-          break;
-        case 2:
-          add_products<2>(d, v, sum, c > begin);
-          break;
-        case 3:
-          add_products<3>(d, v, sum, c > begin);
-          break;
-        case channels:
-          add_products<channels>(d, v, sum, c > begin);
-      }
+      const auto add = kernels[std::min(channels, end - c) - 1];
+      (this->*add)(dout + c * inner, y + c * inner, sum, c > begin);
     }
   }
 

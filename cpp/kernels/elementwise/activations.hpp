@@ -102,30 +102,23 @@ void relu_backward_by_mask(const T* dout, const std::uint8_t* bits, T* dx, Index
   });
 }
 
-// out = a + b
+// out = op(a, b), element by element.
+template <class T, class Op>
+void combine(const T* a, const T* b, T* out, Index n, const Op& op) {
+  elementwise(out, n,
+              [=](Index i, Index count) { return op(load_first(a + i, count), load_first(b + i, count)); });
+}
 template <class T>
 void add(const T* a, const T* b, T* out, Index n) {
-  using S = Simd<T>;
-  elementwise(out, n, [=](Index i, Index count) {
-    return S::add(load_first(a + i, count), load_first(b + i, count));
-  });
+  combine(a, b, out, n, [](auto x, auto y) { return Simd<T>::add(x, y); });
 }
-
 template <class T>
 void add_relu(const T* a, const T* b, T* out, Index n) {
-  using S = Simd<T>;
-  elementwise(out, n, [=](Index i, Index count) {
-    return S::relu(S::add(load_first(a + i, count), load_first(b + i, count)));
-  });
+  combine(a, b, out, n, [](auto x, auto y) { return Simd<T>::relu(Simd<T>::add(x, y)); });
 }
-
-// out = a * b, element by element.
 template <class T>
 void multiply(const T* a, const T* b, T* out, Index n) {
-  using S = Simd<T>;
-  elementwise(out, n, [=](Index i, Index count) {
-    return S::mul(load_first(a + i, count), load_first(b + i, count));
-  });
+  combine(a, b, out, n, [](auto x, auto y) { return Simd<T>::mul(x, y); });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -31,26 +31,22 @@ void add_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index k, Index first,
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) av[m][i] = S::fill(a[m * p.a.row + i * p.a.col]);
-  const auto columns = [&](Index n, const auto& load, const auto& store) {
+  const auto columns = [&](Index n, Index count) __attribute__((always_inline)) {
     typename S::Packet sum[M];
 #pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) sum[m] = k == 0 ? S::zero() : load(to + m * p.N + n);
+    for (int m = 0; m < M; ++m) sum[m] = k == 0 ? S::zero() : load_first<T>(to + m * p.N + n, count);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const auto bv = load(b + i * p.b.row + n);
+      const auto bv = load_first(b + i * p.b.row + n, count);
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) sum[m] = S::fma(av[m][i], bv, sum[m]);
     }
 #pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) store(to + m * p.N + n, sum[m]);
+    for (int m = 0; m < M; ++m) store_first(to + m * p.N + n, count, sum[m]);
   };
   Index n = first;
-  for (; n + S::size <= last; n += S::size)
-    columns(n, [](const T* at) { return S::load(at); }, [](T* at, auto v) { S::store(at, v); });
-  if (n < last)
-    columns(
-        n, [&](const T* at) { return S::load_lanes(at, 0, last - n); },
-        [&](T* at, auto v) { S::store_lanes(at, v, 0, last - n); });
+  for (; n + S::size <= last; n += S::size) columns(n, S::size);
+  if (n < last) columns(n, last - n);
 }
 
 // to (M, N), in columns [first, last) <- one chunk of the product: `block` rows of b at a time, so that the

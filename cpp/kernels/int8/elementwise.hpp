@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/int8/epilogue.hpp"
+#include "kernels/pool/windows.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -53,28 +54,18 @@ inline void dequantize(const std::uint8_t* x, const ByteImage& s, float scale, i
   });
 }
 
-// The part of a pool's window that lies inside of the image.
-struct Window {
-  Index top, bottom, left, right;
-  Window(const PoolShape& s, Index h, Index w)
-      : top(h * s.stride_h - s.pad_top),
-        bottom(top + s.PH),
-        left(w * s.stride_w - s.pad_left),
-        right(left + s.PW) {}
-};
-
-// body(pixel of y, window) for each output of some images.
+// body(image of x, row and column of the window, pixel of y) for each output of some images.
 template <class Body>
 void each_window(const BytePool& p, Index images, const Body& body) {
   const PoolShape& s = p.shape;
   const double work = double(images * s.OH * s.OW * s.PH * s.PW) * double(p.x.channels()) / 4;
-  parallel_grid({images, s.OH}, threads_for(work), [&](Index n, Index h, int) {
-    for (Index w = 0; w < s.OW; ++w)
-      body(p.x.row_of(n, 0), p.y.row_of(n, h) + w * p.y.channels(), Window(s, h, w));
+  parallel_grid({images, s.OH}, threads_for(work), [&](Index n, Index oh, int) {
+    for (Index ow = 0; ow < s.OW; ++ow)
+      body(p.x.row_of(n, 0), oh, ow, p.y.row_of(n, oh) + ow * p.y.channels());
   });
 }
 
-// Positions of a window along one axis that lie inside of [0, size): the first one, and one past the last.
+// The first position of a window that lies inside of the image along an axis.
 inline Index first_inside(Index start, Index dilation) {
   return start >= 0 ? start : start + ceil_div(-start, dilation) * dilation;
 }
@@ -82,14 +73,14 @@ inline Index first_inside(Index start, Index dilation) {
 inline void max_pool(const BytePool& p, int zero, const std::uint8_t* x, std::uint8_t* y, Index images) {
   fill_border(p.y, zero, y, images);
   const PoolShape& s = p.shape;
-  each_window(p, images, [&](Index from, Index to, const Window& at) {
+  each_window(p, images, [&](Index from, Index oh, Index ow, Index to) {
     const Index channels = p.x.channels(), dh = s.dilation_h, dw = s.dilation_w;
-    const Index bottom = std::min(at.top + dh * (s.PH - 1) + 1, s.H);
-    const Index right = std::min(at.left + dw * (s.PW - 1) + 1, s.W);
+    const Index top = oh * s.stride_h - s.pad_top, bottom = std::min(top + dh * (s.PH - 1) + 1, s.H);
+    const Index left = ow * s.stride_w - s.pad_left, right = std::min(left + dw * (s.PW - 1) + 1, s.W);
     std::uint8_t* const out = y + to;
     std::memset(out, 0, std::size_t(channels));
-    for (Index h = first_inside(at.top, dh); h < bottom; h += dh)
-      for (Index w = first_inside(at.left, dw); w < right; w += dw) {
+    for (Index h = first_inside(top, dh); h < bottom; h += dh)
+      for (Index w = first_inside(left, dw); w < right; w += dw) {
         const std::uint8_t* const in = x + from + h * p.x.row() + w * channels;
 #pragma omp simd
         for (Index c = 0; c < channels; ++c) out[c] = std::max(out[c], in[c]);
@@ -101,20 +92,16 @@ inline void max_pool(const BytePool& p, int zero, const std::uint8_t* x, std::ui
 inline void avg_pool(const BytePool& p, int x_zero, float ratio, const ByteEpilogue& e, const std::uint8_t* x,
                      std::uint8_t* y, Index images) {
   fill_border(p.y, e.zero, y, images);
-  const PoolShape& s = p.shape;
-  each_window(p, images, [&](Index from, Index to, const Window& at) {
+  const SlidingWindows rows = row_windows(p.shape), columns = column_windows(p.shape);
+  each_window(p, images, [&](Index from, Index oh, Index ow, Index to) {
     constexpr Index L = Lanes::size;
-    const Index top = std::max<Index>(at.top, 0), bottom = std::min(at.bottom, s.H);
-    const Index left = std::max<Index>(at.left, 0), right = std::min(at.right, s.W);
-    const Index inside = (bottom - top) * (right - left);
-    const Index all = (std::min(at.bottom, s.H + s.pad_bottom) - at.top) *
-                      (std::min(at.right, s.W + s.pad_right) - at.left);
+    const Index inside = (rows.end(oh) - rows.begin(oh)) * (columns.end(ow) - columns.begin(ow));
     const Epilogue epilogue(e);
-    const FilterVector n(int(-inside * x_zero), ratio / float(s.count_include_pad ? all : inside));
+    const FilterVector n(int(-inside * x_zero), ratio / float(rows.averaged(oh) * columns.averaged(ow)));
     for (Index c = 0; c < p.x.channels(); c += L) {
       Lanes::Sums sums = Lanes::zero();
-      for (Index h = top; h < bottom; ++h)
-        for (Index w = left; w < right; ++w)
+      for (Index h = rows.begin(oh); h < rows.end(oh); ++h)
+        for (Index w = columns.begin(ow); w < columns.end(ow); ++w)
           sums = Lanes::add(sums, Lanes::bytes(x + from + h * p.x.row() + w * p.x.channels() + c));
       epilogue.store(sums, n, y + to + c, p.x.channels() - c);
     }

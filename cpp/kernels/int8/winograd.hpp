@@ -79,6 +79,19 @@ struct WinogradTiles {
   Index column(Index tile) const { return tile % wide * 2; }
 };
 
+// B' of four lines of numbers: to[step * i + n], i < 4, n < count.
+template <class Number>
+[[gnu::always_inline]] inline void transform_lines(const Number* const (&d)[4], Index count, std::int16_t* to,
+                                                   Index step) {
+  for (Index n = 0; n < count; ++n) {
+    const std::int16_t a = d[0][n], b = d[1][n], e = d[2][n], f = d[3][n];
+    to[n] = std::int16_t(a - e);
+    to[step + n] = std::int16_t(b + e);
+    to[2 * step + n] = std::int16_t(e - b);
+    to[3 * step + n] = std::int16_t(b - f);
+  }
+}
+
 // A tile of x, transformed: point q of channel k goes to out[q * step + k].
 inline void transform_bytes(const WinogradTiles& t, const std::uint8_t* x, Index tile, std::int16_t* out,
                             Index step) {
@@ -96,25 +109,11 @@ inline void transform_bytes(const WinogradTiles& t, const std::uint8_t* x, Index
       for (Index j = 0; j < 4; ++j)
         d[j] = image + std::min(h + i, shape.OH + 1) * s.row() +
                std::min(w + j, shape.OW + 1) * s.channels() + k;
-      std::int16_t (&line)[4][block] = lines[i];
-      for (Index n = 0; n < count; ++n) {
-        const std::int16_t a = d[0][n], b = d[1][n], e = d[2][n], f = d[3][n];
-        line[0][n] = std::int16_t(a - e);
-        line[1][n] = std::int16_t(b + e);
-        line[2][n] = std::int16_t(e - b);
-        line[3][n] = std::int16_t(b - f);
-      }
+      transform_lines(d, count, lines[i][0], block);
     }
-    for (Index j = 0; j < 4; ++j) {
-      std::int16_t* const to = out + j * step + k;
-      for (Index n = 0; n < count; ++n) {
-        const std::int16_t a = lines[0][j][n], b = lines[1][j][n], e = lines[2][j][n], f = lines[3][j][n];
-        to[n] = std::int16_t(a - e);
-        to[4 * step + n] = std::int16_t(b + e);
-        to[8 * step + n] = std::int16_t(e - b);
-        to[12 * step + n] = std::int16_t(b - f);
-      }
-    }
+    for (Index j = 0; j < 4; ++j)
+      transform_lines<std::int16_t>({lines[0][j], lines[1][j], lines[2][j], lines[3][j]}, count,
+                                    out + j * step + k, 4 * step);
   }
 }
 

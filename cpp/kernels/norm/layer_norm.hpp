@@ -5,16 +5,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// dout * gamma: the gradient of a row's x-hat, of which each value has its own gamma.
-template <class T>
-struct TimesGamma {
-  const T* gamma;
-  template <class Packet>
-  Packet operator()(Packet dout, Packet, Index i, Index count) const {
-    return Simd<T>::mul(dout, load_first(gamma + i, count));
-  }
-};
-
 // dx of D values of a row, whose shares of dgamma and dbeta are added to those of its run.
 template <class T>
 void layernorm_row_gradient(const T* dout, const T* x, const T* gamma, const Affine<T>& normal,
@@ -55,7 +45,11 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   TwoSums* partial = row_memory.data();
   const auto sums_of = [=](Index n, Index i) {
     const Index first = row_parts.first(i), at = n * D + first, count = row_parts.values(i);
-    return gradient_sums(dout + at, x + at, mean[n], 1, count, count, TimesGamma<T>{gamma + first});
+    // x-hat's gradient is dout * gamma.
+    return gradient_sums(dout + at, x + at, mean[n], 1, count, count,
+                         [by = gamma + first](auto grad, auto, Index j, Index lanes) {
+                           return Simd<T>::mul(grad, load_first(by + j, lanes));
+                         });
   };
   if (cut)
     parallel_grid({N, row_parts.count}, threads,

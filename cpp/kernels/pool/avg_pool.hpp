@@ -36,102 +36,85 @@ class WindowWeights {
   T weight[3][S::size];
 };
 
-// Means of small windows, or their sums, and their gradient.
+// Means of small windows, or their sums, for a band of the pool `whole`.
 template <class T, int PW, int Stride>
-class SmallAverages {
+[[gnu::noinline]] void small_window_means(const T* x, T* out, const PoolShape& whole, const PoolBand& band,
+                                          bool mean) {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  const PoolShape s = band.shape;
+  const SlidingWindows rows = row_windows(whole), columns = column_windows(whole);
+  const T* const end = out + s.planes * s.OH * s.OW;
+  WindowWeights<T> weights;
+  Ahead<false> next_x(x + s.planes * s.H * s.W);
+  Ahead<true> next_out(end);
+  for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
+    const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
+    weights.fill(columns, j, s.PH, mean);
+    for (Index plane = 0; plane < s.planes; ++plane) {
+      const T* image = x + plane * s.H * s.W;
+      T* to = out + plane * s.OH * s.OW;
+      const auto line_of = [&](Index h) __attribute__((always_inline)) {
+        Packet tap[PW];
+        next_x.template step<Stride * S::bytes>();
+        taps.load(image + h * s.W, T(0), tap);
+        auto sum = tap[0];
+#pragma GCC unroll 2
+        for (int kw = 1; kw < PW; ++kw) sum = S::add(sum, tap[kw]);
+        return sum;
+      };
+      slide_windows_down(s, S::zero(), line_of,
+                         [&](Index oh, const Packet& first, const Packet& second, const Packet& third) {
+                           next_out.template step<S::bytes>();
+                           const auto weight = weights.of(mean ? rows.averaged(band.first_row + oh) : 1);
+                           const auto sum = S::add(S::add(first, second), third);
+                           store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weight));
+                         });
+    }
+  }
+}
+
+// The gradient of the means.
+template <class T, int PW, int Stride>
+[[gnu::noinline]] void small_window_shares(const T* dout, T* dx, const PoolShape& s, Index first_row,
+                                           const SlidingWindows& rows, const SlidingWindows& columns) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   using Windows = ReachingWindows<T, PW, Stride>;
-
- public:
-  SmallAverages(const PoolShape& whole, const PoolBand& band, bool of_means)
-      : s(band.shape),
-        rows(row_windows(whole)),
-        columns(column_windows(whole)),
-        first_row(band.first_row),
-        mean(of_means) {}
-
-  [[gnu::noinline]] void forward(const T* x, T* out) const {
-    const T* const end = out + s.planes * s.OH * s.OW;
-    WindowWeights<T> weights;
-    Ahead<false> next_x(x + s.planes * s.H * s.W);
-    Ahead<true> next_out(end);
-    for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
-      const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
-      weights.fill(columns, j, s.PH, mean);
-      for (Index plane = 0; plane < s.planes; ++plane) {
-        const T* image = x + plane * s.H * s.W;
-        T* to = out + plane * s.OH * s.OW;
-        const auto line_of = [&](Index h) __attribute__((always_inline)) {
-          next_x.template step<Stride * S::bytes>();
-          return sum_of_line(taps, image + h * s.W);
-        };
-        slide_windows_down(s, S::zero(), line_of,
-                           [&](Index oh, const Packet& first, const Packet& second, const Packet& third) {
-                             next_out.template step<S::bytes>();
-                             const auto sum = S::add(S::add(first, second), third);
-                             store_in_rows(to + oh * s.OW, s.OW, j, end,
-                                           S::mul(sum, weights.of(averaged_rows(oh))));
-                           });
-      }
-    }
-  }
-
-  [[gnu::noinline]] void backward(const T* dout, T* dx) const {
-    constexpr Index step = Stride * S::size;
-    const T* const end = dx + s.planes * s.H * s.W;
-    WindowWeights<T> weights[Windows::vectors];
-    Ahead<false> next_dout(dout + s.planes * s.OH * s.OW);
-    Ahead<true> next_dx(end);
-    for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
-      const Windows windows(s, w);
-      for (int i = 0; i < Windows::vectors; ++i)
-        weights[i].fill(columns, windows.vector[i].first, s.PH, mean);
-      for (Index plane = 0; plane < s.planes; ++plane) {
-        const T* from = dout + plane * s.OH * s.OW;
-        gather_windows_down<T, PW, Stride>(
-            s, w, S::zero(), dx + plane * s.H * s.W, end,
-            [&](Index oh) {
-              const Index tall = averaged_rows(oh);
-              Packet share[Windows::vectors];
-              next_dout.template step<S::bytes>();
-              next_dx.template step<Stride * Stride * S::bytes>();
+  constexpr Index step = Stride * S::size;
+  const T* const end = dx + s.planes * s.H * s.W;
+  WindowWeights<T> weights[Windows::vectors];
+  Ahead<false> next_dout(dout + s.planes * s.OH * s.OW);
+  Ahead<true> next_dx(end);
+  for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
+    const Windows windows(s, w);
+    for (int i = 0; i < Windows::vectors; ++i) weights[i].fill(columns, windows.vector[i].first, s.PH, true);
+    for (Index plane = 0; plane < s.planes; ++plane) {
+      const T* from = dout + plane * s.OH * s.OW;
+      gather_windows_down<T, PW, Stride>(
+          s, w, S::zero(), dx + plane * s.H * s.W, end,
+          [&](Index oh) {
+            const Index tall = rows.averaged(first_row + oh);
+            Packet share[Windows::vectors];
+            next_dout.template step<S::bytes>();
+            next_dx.template step<Stride * Stride * S::bytes>();
 #pragma GCC unroll 3
-              for (int i = 0; i < Windows::vectors; ++i)
-                share[i] = S::mul(windows.vector[i].load(from + oh * s.OW, T(0)), weights[i].of(tall));
-              return windows.gather([&](int i, int) { return share[i]; },
-                                    [&](Packet sum, int i, int) { return S::add(sum, share[i]); });
-            },
-            [](const typename Windows::Columns& share, int) { return share; },
-            [](Packet sum) { return sum; });
-      }
+            for (int i = 0; i < Windows::vectors; ++i)
+              share[i] = S::mul(windows.vector[i].load(from + oh * s.OW, T(0)), weights[i].of(tall));
+            return windows.gather([&](int i, int) { return share[i]; },
+                                  [&](Packet sum, int i, int) { return S::add(sum, share[i]); });
+          },
+          [](const typename Windows::Columns& share, int) { return share; }, [](Packet sum) { return sum; });
     }
   }
-
- private:
-  Index averaged_rows(Index oh) const { return mean ? rows.averaged(first_row + oh) : 1; }
-
-  [[gnu::always_inline]] static Packet sum_of_line(const WindowTaps<T, PW, Stride>& taps, const T* row) {
-    Packet tap[PW];
-    taps.load(row, T(0), tap);
-    auto sum = tap[0];
-#pragma GCC unroll 2
-    for (int kw = 1; kw < PW; ++kw) sum = S::add(sum, tap[kw]);
-    return sum;
-  }
-
-  PoolShape s;
-  SlidingWindows rows, columns;  // of whole planes
-  Index first_row;
-  bool mean;
-};
+}
 
 // out = the means of windows that small_windows() names, or their sums.
 template <class T>
 void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true) {
   PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
     with_window(s, [&](auto width, auto stride) {
-      SmallAverages<T, width(), stride()>(s, band, mean).forward(x + band.in, out + band.out);
+      small_window_means<T, width(), stride()>(x + band.in, out + band.out, s, band, mean);
     });
   });
 }
@@ -139,9 +122,11 @@ void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true
 // dx from dout for means of such windows.
 template <class T>
 void small_window_shares(const T* dout, T* dx, const PoolShape& s) {
+  const SlidingWindows rows = row_windows(s), columns = column_windows(s);
   PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
     with_window(s, [&](auto width, auto stride) {
-      SmallAverages<T, width(), stride()>(s, band, true).backward(dout + band.out, dx + band.in);
+      small_window_shares<T, width(), stride()>(dout + band.out, dx + band.in, band.shape, band.first_row,
+                                                rows, columns);
     });
   });
 }

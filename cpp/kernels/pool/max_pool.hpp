@@ -15,7 +15,7 @@ template <class T>
 bool greater_or_nan(T v, T best) {
   return !(v <= best) & (best == best);
 }
-// A vector of maxima and their taps.
+// A vector of maxima and, with Places, their taps.
 template <class T, bool Places>
 struct Maxima {
   using S = Simd<T>;
@@ -23,16 +23,14 @@ struct Maxima {
 
   // Maxima of taps that come later, by `first_tap`.
   [[gnu::always_inline]] void add(const Maxima& next, int first_tap) {
-    const auto wins = S::greater_or_nan(next.value, value);
-    value = S::select(wins, next.value, value);
-    tap = S::select(wins, S::add(next.tap, S::fill(T(first_tap))), tap);
+    if constexpr (Places) {
+      const auto wins = S::greater_or_nan(next.value, value);
+      value = S::select(wins, next.value, value);
+      tap = S::select(wins, S::add(next.tap, S::fill(T(first_tap))), tap);
+    } else {
+      value = S::max_or_nan(value, next.value);
+    }
   }
-};
-template <class T>
-struct Maxima<T, false> {
-  typename Simd<T>::Packet value;
-
-  [[gnu::always_inline]] void add(const Maxima& next, int) { value = Simd<T>::max_or_nan(value, next.value); }
 };
 
 // `n` taps next to each other.
@@ -168,20 +166,16 @@ template <class T, int PW, int Stride, bool Places>
 }
 
 template <class T, class Arg, bool Places>
-void max_pool_band(const T* x, T* out, Arg* arg, const PoolShape& s) {
-  if constexpr (sizeof(Arg) == 1)
-    if (small_windows(s))
-      return with_window(s, [&](auto width, auto stride) {
-        max_pool_small_windows<T, width(), stride(), Places>(x, out, arg, s);
-      });
-  AnyMaxima<T, Arg, Places>(s).run(x, out, arg);
-}
-
-template <class T, class Arg, bool Places>
 void max_pool_bands(const T* x, T* out, Arg* arg, const PoolShape& s) {
   PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
     const PoolShape own = band.shape;  // a copy that no store of a byte can change
-    max_pool_band<T, Arg, Places>(x + band.in, out + band.out, Places ? arg + band.out : nullptr, own);
+    Arg* const winners = Places ? arg + band.out : nullptr;
+    if constexpr (sizeof(Arg) == 1)
+      if (small_windows(s))
+        return with_window(s, [&](auto width, auto stride) {
+          max_pool_small_windows<T, width(), stride(), Places>(x + band.in, out + band.out, winners, own);
+        });
+    AnyMaxima<T, Arg, Places>(own).run(x + band.in, out + band.out, winners);
   });
 }
 

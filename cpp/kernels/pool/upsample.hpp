@@ -127,17 +127,6 @@ void upsample_bilinear_forward(const T* x, T* out, const UpsampleShape& s) {
   });
 }
 
-// The first row of OH that lies between rows of which the lower one is h or below it.
-template <class T>
-Index first_between(const Between<T>* rows, Index OH, Index h) {
-  Index first = 0, last = OH;
-  while (first < last) {
-    const Index middle = (first + last) / 2;
-    rows[middle].after < h ? first = middle + 1 : last = middle;
-  }
-  return first;
-}
-
 // The transpose of the forward pass: rows of dout are gathered into two wide rows, and each of these, when it
 // is complete, into its row of dx.
 template <class T>
@@ -170,7 +159,9 @@ void upsample_bilinear_backward(const T* dout, T* dx, const UpsampleShape& s) {
         return fresh ? share : S::add(load_first<T>(to + i, count), in_register(share));
       });
     };
-    for (Index oh = first_between(rows, OH, first); oh < OH && rows[oh].before < last; ++oh) {
+    const auto* row =
+        std::lower_bound(rows, rows + OH, first, [](const auto& r, Index h) { return r.after < h; });
+    for (Index oh = row - rows; oh < OH && rows[oh].before < last; ++oh) {
       const T* grad = dout + (plane * OH + oh) * OW;
       add(rows[oh].before, grad, T(1) - rows[oh].share);
       add(rows[oh].after, grad, rows[oh].share);
