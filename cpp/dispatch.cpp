@@ -49,10 +49,10 @@ std::vector<const Isa*> runnable() {
   return sets;
 }
 
-const Isa& named(const std::string& name) {
+const Isa* named(const std::string& name) {
   std::string known;
   for (const Isa* set : runnable()) {
-    if (name == set->name) return *set;
+    if (name == set->name) return set;
     known += known.empty() ? set->name : std::string(", ") + set->name;
   }
   const std::string left_out = std::string(", ") + isas_left_out() + ",";
@@ -62,13 +62,14 @@ const Isa& named(const std::string& name) {
                               "; choose one of: " + known);
 }
 
-const Isa& initial() {
-  const char* wanted = std::getenv("CNNLIB_ISA");
-  if (wanted == nullptr || *wanted == '\0') return *runnable().front();
+// find(value) of an environment variable, which its errors name; of `usual` where it is not set.
+template <class Find>
+auto from_environment(const std::string& variable, const std::string& usual, const Find& find) {
+  const char* wanted = std::getenv(variable.c_str());
   try {
-    return named(wanted);
+    return find(wanted == nullptr || *wanted == '\0' ? usual : wanted);
   } catch (const std::invalid_argument& e) {
-    throw std::invalid_argument(std::string("CNNLIB_ISA: ") + e.what());
+    throw std::invalid_argument(variable + ": " + e.what());
   }
 }
 
@@ -82,17 +83,8 @@ int int8_limit_of(const std::string& name) {
   throw std::invalid_argument("'" + name + "' is none of: none, vnni, amx");
 }
 
-int initial_int8_limit() {
-  const char* wanted = std::getenv("CNNLIB_INT8");
-  try {
-    return int8_limit_of(wanted == nullptr || *wanted == '\0' ? "amx" : wanted);
-  } catch (const std::invalid_argument& e) {
-    throw std::invalid_argument(std::string("CNNLIB_INT8: ") + e.what());
-  }
-}
-
 std::atomic<int>& limit() {
-  static std::atomic<int> limit{initial_int8_limit()};
+  static std::atomic<int> limit{from_environment("CNNLIB_INT8", "amx", &int8_limit_of)};
   return limit;
 }
 
@@ -131,7 +123,7 @@ const std::vector<Extension>& extensions() {
 }
 
 std::atomic<const Isa*>& active() {
-  static std::atomic<const Isa*> set{&initial()};
+  static std::atomic<const Isa*> set{from_environment("CNNLIB_ISA", runnable().front()->name, &named)};
   return set;
 }
 
@@ -158,6 +150,6 @@ const char* isas_left_out() { return CNNLIB_ISAS_LEFT_OUT; }
 std::string int8_limit() { return int8_limits[limit()]; }
 void limit_int8(const std::string& name) { limit() = int8_limit_of(name); }
 
-void use_isa(const std::string& name) { active() = &named(name); }
+void use_isa(const std::string& name) { active() = named(name); }
 
 }  // namespace cnnlib

@@ -126,17 +126,18 @@ MaybeArray<T> array_if(bool needed, const char* function, const ShapeView& shape
   return needed ? MaybeArray<T>(new_array<T>(function, shape)) : std::nullopt;
 }
 
-// The gradients of a layer's x, w and b, each none unless it is needed.
+using Needs = std::array<bool, 3>;  // whether dx, dw and db are wanted
+
+// The gradients of a layer's x, w and b, each none unless it is wanted.
 template <class T>
 struct Gradients {
   MaybeArray<T> dx, dw, db;
   T *dx_data, *dw_data, *db_data;
 
-  Gradients(const char* function, const ShapeView& x, const ShapeView& w, Index b,
-            const std::array<bool, 3>& needed)
-      : dx(array_if<T>(needed[0], function, x)),
-        dw(array_if<T>(needed[1], function, w)),
-        db(array_if<T>(needed[2], function, {b})),
+  Gradients(const char* function, const ShapeView& x, const ShapeView& w, Index b, const Needs& needs)
+      : dx(array_if<T>(needs[0], function, x)),
+        dw(array_if<T>(needs[1], function, w)),
+        db(array_if<T>(needs[2], function, {b})),
         dx_data(mutable_or_null(dx)),
         dw_data(mutable_or_null(dw)),
         db_data(mutable_or_null(db)) {}

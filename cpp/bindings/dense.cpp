@@ -25,13 +25,13 @@ py::array affine_forward(const char* function, const Array<T>& x, const Array<T>
   });
 }
 
-// (dx (N, D), dw, db), each None unless needed.
+// (dx (N, D), dw, db), each None unless wanted.
 template <class T>
 py::tuple affine_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                          bool need_dx, bool need_dw, bool need_db, bool transposed) {
+                          const Needs& needs, bool transposed) {
   const DenseShape s = dense_shape(function, x, w, transposed);
   require_shape(function, "dout", dout, {s.N, s.M});
-  const Gradients<T> g(function, {s.N, s.D}, {s.D, s.M}, s.M, {need_dx, need_dw, need_db});
+  const Gradients<T> g(function, {s.N, s.D}, {s.D, s.M}, s.M, needs);
   unlocked([&] {
     kernels<T>().affine_backward(dout.data(), x.data(), w.data(), g.dx_data, g.dw_data, g.db_data, s);
   });
@@ -94,8 +94,8 @@ void bind_dense(py::module_& m) {
   const auto function = py::arg("function");
   m.def("affine_forward", &affine_forward<T>, function, x, w, b, py::arg("relu") = false,
         py::arg("transposed") = false);
-  m.def("affine_backward", &affine_backward<T>, function, dout, x, w, py::arg("need_dx"), py::arg("need_dw"),
-        py::arg("need_db"), py::arg("transposed") = false);
+  m.def("affine_backward", &affine_backward<T>, function, dout, x, w, py::arg("needs"),
+        py::arg("transposed") = false);
   m.def("relu_forward", &relu_forward<T>, x);
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
   m.def("relu_mask", &relu_mask<T>, function, x);

@@ -1,6 +1,5 @@
 #include <tuple>
 
-#include "../memory/scratch.hpp"
 #include "pool_shape.hpp"
 
 namespace cnnlib {
@@ -18,24 +17,18 @@ Index windows(const char* function, const char* axis, Index size, Index window, 
   return count;
 }
 
+void require_positive(const char* function, const char* name, std::initializer_list<Index> numbers) {
+  for (const Index n : numbers)
+    require(n >= 1 && n < Index{1} << 31, function, ": ", name,
+            " must be at least 1 and smaller than 2**31, got ", n);
+}
+
 }  // namespace
 
 PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometry& g, bool ceil_mode,
                      bool count_include_pad) {
   require(x.ndim() == 4, function, ": x must have 4 dimensions (N, C, H, W), got shape ", x);
   require(x.shape(2) >= 1 && x.shape(3) >= 1, function, ": x has an empty image: its shape is ", x);
-  static constexpr const char* names[] = {"pool_height", "pool_width", "stride", "stride",   "pad",
-                                          "pad",         "pad",        "pad",    "dilation", "dilation"};
-  for (const int i : {0, 1, 2, 3, 8, 9, 4, 5, 6, 7}) {  // pads after what the window consists of
-    if (i < 4 || i > 7) {
-      require(g[i] >= 1 && g[i] < Index{1} << 31, function, ": ", names[i],
-              " must be at least 1 and smaller than 2**31, got ", g[i]);
-      continue;
-    }
-    const Index window = (g[i < 6 ? 0 : 1] - 1) * g[i < 6 ? 8 : 9] + 1;
-    require(g[i] >= 0 && g[i] < window, function, ": pad must be at least 0 and smaller than the window (",
-            window, "), got ", g[i]);
-  }
   PoolShape s{};
   s.planes = x.shape(0) * x.shape(1);
   s.H = x.shape(2);
@@ -43,10 +36,17 @@ PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometr
   std::tie(s.PH, s.PW, s.stride_h, s.stride_w, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right, s.dilation_h,
            s.dilation_w) = std::tuple_cat(g);
   s.count_include_pad = count_include_pad;
-  s.OH = windows(function, "H", s.H, (s.PH - 1) * s.dilation_h + 1, s.stride_h, s.pad_top, s.pad_bottom,
-                 ceil_mode);
-  s.OW = windows(function, "W", s.W, (s.PW - 1) * s.dilation_w + 1, s.stride_w, s.pad_left, s.pad_right,
-                 ceil_mode);
+  require_positive(function, "pool_height", {s.PH});
+  require_positive(function, "pool_width", {s.PW});
+  require_positive(function, "stride", {s.stride_h, s.stride_w});
+  require_positive(function, "dilation", {s.dilation_h, s.dilation_w});
+  const Index tall = (s.PH - 1) * s.dilation_h + 1, wide = (s.PW - 1) * s.dilation_w + 1;
+  for (const auto& [pad, window] : {std::pair(s.pad_top, tall), std::pair(s.pad_bottom, tall),
+                                    std::pair(s.pad_left, wide), std::pair(s.pad_right, wide)})
+    require(pad >= 0 && pad < window, function, ": pad must be at least 0 and smaller than the window (",
+            window, "), got ", pad);
+  s.OH = windows(function, "H", s.H, tall, s.stride_h, s.pad_top, s.pad_bottom, ceil_mode);
+  s.OW = windows(function, "W", s.W, wide, s.stride_w, s.pad_left, s.pad_right, ceil_mode);
   require(s.PH * s.PW < UINT32_MAX, function, ": the window is too large");
   return s;
 }
@@ -70,27 +70,17 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGe
   return py::make_tuple(out.array, arg);
 }
 
-// Without an argmax plane it is found again from x.
 template <class T>
 py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x,
-                            const PoolGeometry& g, bool ceil_mode, const std::optional<py::array>& argmax) {
+                            const PoolGeometry& g, bool ceil_mode, const py::array& argmax) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
-  if (argmax) {
-    require_shape(function, "argmax", *argmax, dout);
-    const bool contiguous = (argmax->flags() & py::array::c_style) != 0;
-    require(contiguous && argmax->dtype().equal(winner_dtype(s)), function,
-            ": argmax is not what the forward pass returned");
-  }
-  const Index outputs = s.planes * s.OH * s.OW;
-  return computed<T>(function, x, [&](T* to) {
-    const Kernels<T>& k = kernels<T>();
-    if (argmax) return k.max_pool_backward(dout.data(), argmax->data(), to, s);
-    const Scratch arg(static_cast<std::size_t>(outputs * s.winner_bytes()));
-    const Scratch out(static_cast<std::size_t>(outputs) * sizeof(T));
-    k.max_pool_forward(x.data(), static_cast<T*>(out.data()), arg.data(), s);
-    k.max_pool_backward(dout.data(), arg.data(), to, s);
-  });
+  require_shape(function, "argmax", argmax, dout);
+  const bool contiguous = (argmax.flags() & py::array::c_style) != 0;
+  require(contiguous && argmax.dtype().equal(winner_dtype(s)), function,
+          ": argmax is not what the forward pass returned");
+  return computed<T>(function, x,
+                     [&](T* to) { kernels<T>().max_pool_backward(dout.data(), argmax.data(), to, s); });
 }
 
 void require_images(const char* function, const py::array& x) {
@@ -98,16 +88,9 @@ void require_images(const char* function, const py::array& x) {
           ": x must be (N, C, H, W) with C, H, W >= 1, got shape ", x);
 }
 
-// A pair of numbers from 1 to 2^31.
-void require_positive(const char* function, const char* name, const std::array<Index, 2>& pair) {
-  for (const Index n : pair)
-    require(n >= 1 && n < Index{1} << 31, function, ": ", name,
-            " must be at least 1 and smaller than 2**31, got ", n);
-}
-
 AdaptivePoolShape adaptive_shape(const char* function, const py::array& x, const std::array<Index, 2>& size) {
   require_images(function, x);
-  require_positive(function, "size", size);
+  require_positive(function, "size", {size[0], size[1]});
   require(x.shape(2) < Index{1} << 31 && x.shape(3) < Index{1} << 31, function,
           ": x is too large: its shape is ", x);
   return {x.shape(0) * x.shape(1), x.shape(2), x.shape(3), size[0], size[1]};
@@ -139,7 +122,7 @@ py::array adaptive_max_pool_backward(const char* function, const Array<T>& dout,
 UpsampleShape upsample_shape(const char* function, const py::array& x, const std::array<Index, 2>& scale,
                              bool bilinear, bool align_corners) {
   require_images(function, x);
-  require_positive(function, "scale", scale);
+  require_positive(function, "scale", {scale[0], scale[1]});
   // Positions along an axis are kept as 32-bit numbers, and their products with sizes must be exact.
   for (const int axis : {0, 1})
     require(x.shape(2 + axis) <= (Index{1} << 31) / scale[axis], function, ": scale ", scale[axis],
@@ -200,7 +183,7 @@ void bind_pool(py::module_& m) {
              count = py::arg("count_include_pad");
   m.def("max_pool_forward", &max_pool_forward<T>, function, x, geometry, ceil_mode, out);
   m.def("max_pool_backward", &max_pool_backward<T>, function, dout, x, geometry, ceil_mode,
-        py::arg("argmax") = py::none());
+        py::arg("argmax"));
   m.def("avg_pool_forward", &planes_forward<T, &pool_shape, &K::avg_pool_forward, PoolGeometry, bool, bool>,
         function, x, geometry, ceil_mode, count, out);
   m.def("avg_pool_backward",

@@ -3,28 +3,20 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
-#include <memory>
 
 #include "../machine/processor.hpp"
-#include "../memory/buffers.hpp"
+#include "../memory/scratch.hpp"
 #include "../threads/parallel.hpp"
 
 namespace cnnlib {
 namespace {
 
-// Room for the values of some images, from the pool of buffers: each call and each thread has its own.
+// Room for the values of some images: each call and each thread has its own.
 template <class T>
-class Arena {
- public:
-  Arena(Index elements, Index images)
-      : memory_(acquire_buffer(std::max(
-            buffer_alignment, checked_product(checked_product(static_cast<std::size_t>(elements), sizeof(T)),
-                                              static_cast<std::size_t>(images))))) {}
-  T* data() const { return static_cast<T*>(memory_.get()); }
-
- private:
-  OwnedBuffer memory_;
-};
+Scratch new_arena(Index elements, Index images) {
+  const std::size_t image = checked_product(static_cast<std::size_t>(elements), sizeof(T));
+  return Scratch(checked_product(image, static_cast<std::size_t>(images)));
+}
 
 }  // namespace
 
@@ -38,13 +30,13 @@ void Program<T>::add(Step<T> step) {
 // Images [first, first + images) through all steps.
 template <class T>
 void Program<T>::run_images(const Samples<T>& input, T* output, Index first, Index images) const {
-  const Arena<T> arena(arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
-  T* const converted = arena.data() + arena_ * images;
+  const Scratch memory = new_arena<T>(arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
+  T *const arena = static_cast<T*>(memory.data()), *const converted = arena + arena_ * images;
   if (input.bytes != nullptr)
     kernels_.normalize_bytes(input.bytes + first * input_size_, input.mean, input.std, converted,
                              input.C * images, input.C, input.S);
   const T* const values = input.bytes != nullptr ? converted : input.values + first * input_size_;
-  const Frame<T> frame{values_.data(), values, output + first * output_size_, arena.data(), images};
+  const Frame<T> frame{values_.data(), values, output + first * output_size_, arena, images};
   for (const Step<T>& step : steps_) step.run(frame);
 }
 
@@ -88,8 +80,8 @@ void Program<T>::run(const Samples<T>& input, T* output, Index N) const {
 template <class T>
 std::vector<double> Program<T>::profile(const T* input, T* output, Index N, int repeats) const {
   using Clock = std::chrono::steady_clock;
-  const Arena<T> arena(arena_, N);
-  const Frame<T> all{values_.data(), input, output, arena.data(), N};
+  const Scratch memory = new_arena<T>(arena_, N);
+  const Frame<T> all{values_.data(), input, output, static_cast<T*>(memory.data()), N};
   if (N == 0) return std::vector<double>(steps_.size());  // steps expect images
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
   with_standing_team(threads_for(work_ * double(N)), [&] {

@@ -70,8 +70,6 @@ class Program {
 
   void add(Step<T> step);
   const std::vector<Step<T>>& steps() const { return steps_; }
-  const std::vector<Value>& values() const { return values_; }
-  Index arena() const { return arena_; }
 
   // input (N, input_size), output (N, output_size).
   void run(const Samples<T>& input, T* output, Index N) const;

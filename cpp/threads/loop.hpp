@@ -23,9 +23,14 @@ struct alignas(64) TaskRange {
 // Carries an exception from the threads of a loop to the one that started it.
 class CaughtError {
  public:
-  void keep() {  // the exception that is being handled
-    const std::lock_guard<std::mutex> lock(access_);
-    error_ = std::current_exception();
+  template <class Body>
+  void keep_from(const Body& body) {
+    try {
+      body();
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(access_);
+      error_ = std::current_exception();
+    }
   }
   void rethrow() const {  // if there was one
     if (error_) std::rethrow_exception(error_);
@@ -47,13 +52,11 @@ struct Loop {
   // The thread's own tasks, then those of whoever has most left; no more of them where one throws. OpenMP
   // would end the process, and a standing team lose its loop.
   void work(int slot) const {
-    try {
+    error->keep_from([&] {
       bool found = take_all(ranges[slot], slot);
       while (TaskRange* range = fullest()) found = take_all(*range, slot) || found;
       if (found) ranges[slot].done = Clock::now();
-    } catch (...) {
-      error->keep();
-    }
+    });
   }
 
  private:

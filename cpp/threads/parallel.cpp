@@ -99,11 +99,7 @@ void with_standing_team(int threads, void (*body)(const void* data), const void*
   on_team(threads, [&](int slot, int) {
     if (slot > 0) return team.serve(slot);
     standing_team = &team;
-    try {
-      body(data);
-    } catch (...) {
-      error.keep();
-    }
+    error.keep_from([&] { body(data); });
     standing_team = nullptr;
     team.dismiss();
     dismissed = Clock::now();

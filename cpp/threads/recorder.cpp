@@ -57,11 +57,7 @@ void record_tasks(Index tasks, int threads, bool standing,
     run_slots(0, 1);
   else
     on_team(2, [&](int slot, int team) {
-      try {
-        run_slots(slot == 0 ? 0 : 1, slot == 0 && team == 2 ? 1 : threads);
-      } catch (...) {
-        error.keep();
-      }
+      error.keep_from([&] { run_slots(slot == 0 ? 0 : 1, slot == 0 && team == 2 ? 1 : threads); });
     });
   record.in_task = false;
   error.rethrow();

@@ -133,7 +133,6 @@ class _Program(Generic[_T]):
         ceil_mode: bool,
         count_include_pad: bool,
     ) -> None: ...
-    def global_avg_pool(self, name: str, input: int, output: int, C: int, S: int) -> None: ...
     def normalize(
         self,
         name: str,
@@ -271,7 +270,6 @@ class _Training(Generic[_T]):
         bilinear: bool,
         align_corners: bool,
     ) -> None: ...
-    def global_avg_pool(self, x: int, out: int, C: int, S: int) -> None: ...
     def flatten(self, x: int, out: int) -> None: ...
     def fits(self, params: list[object]) -> bool: ...
     def forward(
@@ -391,9 +389,7 @@ def conv_backward(
     x: NDArray[_T],
     w: NDArray[_T],
     conv_param: object,
-    need_dx: bool,
-    need_dw: bool,
-    need_db: bool,
+    needs: tuple[bool, bool, bool],
 ) -> _Gradients[_T]: ...
 def conv_transpose_forward(
     x: NDArray[_T],
@@ -407,9 +403,7 @@ def conv_transpose_backward(
     x: NDArray[_T],
     w: NDArray[_T],
     conv_param: object,
-    need_dx: bool,
-    need_dw: bool,
-    need_db: bool,
+    needs: tuple[bool, bool, bool],
 ) -> _Gradients[_T]: ...
 def conv_bn_relu_train(
     function: str,
@@ -433,9 +427,7 @@ def conv_bn_relu_backward(
     beta: NDArray[_T],
     from_batch: bool,
     conv_param: object,
-    need_dx: bool,
-    need_dw: bool,
-    need_db: bool,
+    needs: tuple[bool, bool, bool],
 ) -> tuple[NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None, NDArray[_T], NDArray[_T]]: ...
 def max_pool_forward(
     function: str,
@@ -450,7 +442,7 @@ def max_pool_backward(
     x: NDArray[_T],
     geometry: _PoolGeometry,
     ceil_mode: bool,
-    argmax: NDArray[np.unsignedinteger] | None = None,
+    argmax: NDArray[np.unsignedinteger],
 ) -> NDArray[_T]: ...
 def avg_pool_forward(
     function: str,
@@ -568,9 +560,7 @@ def affine_backward(
     dout: NDArray[_T],
     x: NDArray[_T],
     w: NDArray[_T],
-    need_dx: bool,
-    need_dw: bool,
-    need_db: bool,
+    needs: tuple[bool, bool, bool],
     transposed: bool = False,
 ) -> _Gradients[_T]: ...
 def softmax_loss(

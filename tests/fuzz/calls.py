@@ -199,7 +199,7 @@ def fitting_call(source, name):
     calls = {
         "conv_forward": ("f", *conv, A(F, dtype), conv_param(source), flags[0], None),
         "ready_conv_forward": ("f", *conv, None, conv_param(source), flags[0]),
-        "conv_backward": ("f", A(out, dtype), *conv, {}, *flags),
+        "conv_backward": ("f", A(out, dtype), *conv, {}, flags),
         "ready_conv_backward": ("f", A(out, dtype), (*conv, None, {}), needs),
         "conv_transpose_forward": (
             A(x, dtype),
@@ -213,7 +213,7 @@ def fitting_call(source, name):
             A(x, dtype),
             A((C, F, K, K), dtype),
             {},
-            *flags,
+            flags,
         ),
         "conv_bn_relu_train": ("f", *conv, None, A(F, dtype), A(F, dtype), 0.1, conv_param(source)),
         "conv_bn_relu_backward": (
@@ -227,7 +227,7 @@ def fitting_call(source, name):
             A(F, dtype),
             flags[0],
             {},
-            *flags,
+            flags,
         ),
         "conv_plans": (*conv, conv_param(source)),
         "conv_adds": (*conv, conv_param(source)),
@@ -278,7 +278,7 @@ def fitting_call(source, name):
             groups,
         ),
         "affine_forward": ("f", A((N, C), dtype), A((C, M), dtype), A(M, dtype), flags[0]),
-        "affine_backward": ("f", A((N, M), dtype), A((N, C), dtype), A((C, M), dtype), *flags),
+        "affine_backward": ("f", A((N, M), dtype), A((N, C), dtype), A((C, M), dtype), flags),
         "softmax_loss": ("f", A((N, C), dtype), np.abs(A(N, "i8")) % C, A(C, dtype), 0),
         "pointwise_loss": (
             source.choice(["mse_loss", "l1_loss", "huber_loss", "bce_loss"]),

@@ -23,7 +23,6 @@ def steps(source, dtype, C, H, W):
         "affine": (A((D, D), dtype) if D <= 256 else pixels, source.choice([None, A(D, dtype)]), flag),
         "max_pool": (like, pool, flag),
         "avg_pool": (like, pool, flag, not flag),
-        "global_avg_pool": (C, S),
         "normalize": (S, A(C, "f8"), A(C, "f8"), A(C, dtype), A(C, dtype), flag),
         "row_norm": (
             source.choice([(1, C, S, C, 1), (C, 1, S, C, 1), (S, C, 1, C, S), (1, 1, S, C, 2)]),
@@ -32,7 +31,7 @@ def steps(source, dtype, C, H, W):
         "relu": (),
         "activation": (source.choice([*KINDS, source.garbage()]), source.number()),
         "softmax": (C, S),
-        "adaptive_pool": ((C, H, W, H, W), flag),
+        "adaptive_pool": ((C, H, W, *source.choice([(H, W), (1, 1)])), flag),
         "upsample": ((C, H, W, 1, source.choice([1, 1, 2])), flag, False),
     }
 

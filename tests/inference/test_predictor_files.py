@@ -232,7 +232,6 @@ STEPS = {
     "affine": (np.ones((SIZE, 3), np.float32), None, False),
     "max_pool": (LIKE, WINDOW, False),
     "avg_pool": (LIKE, WINDOW, False, True),
-    "global_avg_pool": (4, 16),
     "normalize": (17, np.ones(3), np.ones(3), C, C, False),
     "row_norm": ((3, 1, 17, 3, 1), 1e-3, C, C),
     "row_norm of pixels": ((17, 3, 1, 3, 17), 1e-3, C, C),

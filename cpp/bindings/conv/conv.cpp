@@ -18,13 +18,13 @@ py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& 
       [&](T* y) { kernels<T>().conv_forward(x.data(), w.data(), data_or_null(b), y, s, relu); }, products(s));
 }
 
-// (dx, dw, db), each None unless needed.
+// (dx, dw, db), each None unless wanted.
 template <class T>
 py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                        const py::object& conv_param, bool need_dx, bool need_dw, bool need_db) {
+                        const py::object& conv_param, const Needs& needs) {
   const ConvShape s = conv_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
-  const Gradients<T> g(function, x, w, s.F, {need_dx, need_dw, need_db});
+  const Gradients<T> g(function, x, w, s.F, needs);
   unlocked(
       [&] {
         kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, g.dx_data, g.dw_data, g.db_data,
@@ -51,18 +51,17 @@ py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Arra
   return py::make_tuple(y.array, a.array, mean.array, var.array, inv_std.array);
 }
 
-// (dx, dw, db, dgamma, dbeta), the first three None unless needed; `a` is the convolution's output.
+// (dx, dw, db, dgamma, dbeta), the first three None unless wanted; `a` is the convolution's output.
 template <class T>
 py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, const Array<T>& x,
                                 const Array<T>& w, const Array<T>& a, const Array<double>& mean,
                                 const Array<double>& inv_std, const Array<T>& gamma, const Array<T>& beta,
-                                bool from_batch, const py::object& conv_param, bool need_dx, bool need_dw,
-                                bool need_db) {
+                                bool from_batch, const py::object& conv_param, const Needs& needs) {
   const ConvShape s = conv_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   require_shape(function, "a", a, {s.N, s.F, s.OH, s.OW});
   require_channels(function, s.F, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
-  const Gradients<T> g(function, x, w, s.F, {need_dx, need_dw, need_db});
+  const Gradients<T> g(function, x, w, s.F, needs);
   const Result<T> dgamma(function, {s.F}), dbeta(function, {s.F});
   const ConvNormGradients<T> gradients{dout.data(),    x.data(),     w.data(),    a.data(),   mean.data(),
                                        inv_std.data(), gamma.data(), beta.data(), from_batch, g.dx_data,
@@ -83,11 +82,11 @@ py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const May
 
 template <class T>
 py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                                  const py::object& conv_param, bool need_dx, bool need_dw, bool need_db) {
+                                  const py::object& conv_param, const Needs& needs) {
   constexpr const char* function = "conv_transpose_backward";
   const ConvShape s = conv_transpose_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.C, s.H, s.W});
-  const Gradients<T> g(function, x, w, s.C, {need_dx, need_dw, need_db});
+  const Gradients<T> g(function, x, w, s.C, needs);
   unlocked([&] {
     run_conv_transpose_backward(dout.data(), x.data(), w.data(), g.dx_data, g.dw_data, g.db_data, s);
   });
@@ -123,11 +122,11 @@ py::object ready_conv_forward(const char* function, py::handle x, py::handle w, 
 }
 
 // Whether dx, dw and db are asked for: None asks for all, a tuple names them. Nothing for other things.
-std::optional<std::array<bool, 3>> plainly_needed(py::handle needs) {
+std::optional<Needs> plainly_needed(py::handle needs) {
   constexpr const char* names[] = {"dx", "dw", "db"};
   if (needs.is_none()) return std::array{true, true, true};
   if (!PyTuple_CheckExact(needs.ptr())) return std::nullopt;
-  std::array<bool, 3> needed{};
+  Needs needed{};
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(needs.ptr()); ++i) {
     PyObject* item = PyTuple_GET_ITEM(needs.ptr(), i);
     const auto named = std::find_if(std::begin(names), std::end(names), [&](const char* name) {
@@ -149,8 +148,8 @@ py::object ready_conv_backward(const char* function, py::handle dout, py::handle
     using T = decltype(zero);
     const auto [need_dx, need_dw, need_db] = *needed;
     return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w),
-                            py::reinterpret_borrow<py::object>(part(3)), need_dx, need_dw,
-                            need_db && !b.is_none());
+                            py::reinterpret_borrow<py::object>(part(3)),
+                            {need_dx, need_dw, need_db && !b.is_none()});
   });
 }
 
@@ -199,22 +198,20 @@ void bind_ready_conv(py::module_& m) {
 
 template <class T>
 void bind_conv(py::module_& m) {
-  const auto function = py::arg("function"), conv_param = py::arg("conv_param");
+  const auto function = py::arg("function"), conv_param = py::arg("conv_param"), needs = py::arg("needs");
   const auto x = fixed("x"), w = fixed("w"), b = fixed("b").none(true), dout = fixed("dout");
   const auto gamma = fixed("gamma"), beta = fixed("beta");
-  const auto need_dx = py::arg("need_dx"), need_dw = py::arg("need_dw"), need_db = py::arg("need_db");
   const auto out = fixed("out") = py::none();
   m.def("conv_forward", &conv_forward<T>, function, x, w, b, conv_param, py::arg("relu") = false, out);
   m.def("conv_plans", &conv_plans<T>, x, w, conv_param);
   m.def("conv_bn_relu_scratch", &conv_bn_relu_scratch<T>, x, w, conv_param);
-  m.def("conv_backward", &conv_backward<T>, function, dout, x, w, conv_param, need_dx, need_dw, need_db);
+  m.def("conv_backward", &conv_backward<T>, function, dout, x, w, conv_param, needs);
   m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, function, x, w, b, gamma, beta, py::arg("eps"),
         conv_param);
   m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, function, dout, x, w, fixed("a"), fixed("mean"),
-        fixed("inv_std"), gamma, beta, py::arg("from_batch"), conv_param, need_dx, need_dw, need_db);
+        fixed("inv_std"), gamma, beta, py::arg("from_batch"), conv_param, needs);
   m.def("conv_transpose_forward", &conv_transpose_forward<T>, x, w, b, conv_param, out);
-  m.def("conv_transpose_backward", &conv_transpose_backward<T>, dout, x, w, conv_param, need_dx, need_dw,
-        need_db);
+  m.def("conv_transpose_backward", &conv_transpose_backward<T>, dout, x, w, conv_param, needs);
 }
 
 template void bind_conv<float>(py::module_&);

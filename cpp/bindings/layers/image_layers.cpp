@@ -153,12 +153,6 @@ ImageLayer<T> softmax(const char*, Index, Index C, Index S) {
           ImageLayer<T>::Keeps::out};
 }
 
-template <class T>
-ImageLayer<T> global_avg_pool(const char*, Index, Index C, Index S) {
-  return planes_layer<T>(even_pool(C, 1, 1, S, 1), 1, 1, double(C) * double(S) / 4,
-                         &PoolKernels<T>::avg_pool_forward, &PoolKernels<T>::avg_pool_backward);
-}
-
 template <class T, class... Args, class... Names>
 void def(py::class_<BoundProgram<T>>& program, const char* layer,
          ImageLayer<T> (*make)(const char*, Index, Args...), const Names&... names) {
@@ -187,13 +181,11 @@ template <class T, class Program>
 void bind_image_layers(py::class_<Program>& program) {
   const auto alpha = py::arg("alpha"), shape = py::arg("shape"), ceil_mode = py::arg("ceil_mode");
   const auto like = fixed("like"), geometry = py::arg("geometry");
-  const auto C = py::arg("C"), S = py::arg("S");
   def(program, "relu", &relu<T>);
   def(program, "activation", &activation<T>, py::arg("kind"), alpha);
   def(program, "max_pool", &max_pool<T>, like, geometry, ceil_mode);
   def(program, "avg_pool", &avg_pool<T>, like, geometry, ceil_mode, py::arg("count_include_pad"));
-  def(program, "softmax", &softmax<T>, C, S);
-  def(program, "global_avg_pool", &global_avg_pool<T>, C, S);
+  def(program, "softmax", &softmax<T>, py::arg("C"), py::arg("S"));
   def(program, "adaptive_pool", &adaptive_pool<T>, shape, py::arg("maximum"));
   def(program, "upsample", &upsample<T>, shape, py::arg("bilinear"), py::arg("align_corners"));
 }

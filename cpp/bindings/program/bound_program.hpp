@@ -24,10 +24,15 @@ class BoundProgram : public ProgramValues {
   // For packed weights, which live as long as the program.
   T* new_weights(std::size_t bytes) { return static_cast<T*>(weights_.take(bytes)); }
 
-  // The arrays live as long as the program, whose steps point into them.
-  template <class... Arrays>
-  void keep(const Arrays&... arrays) {
-    kept_.push_back(py::make_tuple(arrays...));
+  // The data of an array, which lives as long as the program, whose steps point to it.
+  template <class U>
+  const U* keep(const Array<U>& array) {
+    kept_.push_back(array);
+    return array.data();
+  }
+  template <class U>
+  const U* keep(const MaybeArray<U>& array) {
+    return array ? keep(*array) : nullptr;
   }
 
   void add_step(const std::string& name, double work, std::function<void(const Frame<T>&)> run,

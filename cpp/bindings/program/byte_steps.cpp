@@ -178,8 +178,7 @@ void byte_table_step(P& p, const std::string& name, int input, int output, const
   require_shape("prepare", "table", table, {256});
   require_that(same_size(in, out), "a table keeps the shape");
   p.reads_and_writes(input, floats_of(in), output, floats_of(out));
-  p.keep(table);
-  const std::uint8_t* const entries = table.data();
+  const std::uint8_t* const entries = p.keep(table);
   const auto kernel = active_isa().bytes.look_up;
   p.add_step(name + " [int8]", elements(out) / 4, [=](const F& f) {
     kernel(in, out, entries, zero, bytes_at(f, input), bytes_to(f, output), f.images);

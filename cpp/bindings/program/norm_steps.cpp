@@ -12,9 +12,8 @@ void normalize_step(BoundProgram<T>& p, const std::string& name, int input, int 
   const Index C = gamma.size();
   p.reads_and_writes(input, {C, S}, output, {C, S});
   require_channels("prepare", C, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
-  const double *m = mean.data(), *i = inv_std.data();
-  const T *g = gamma.data(), *b = beta.data();
-  p.keep(mean, inv_std, gamma, beta);
+  const double *m = p.keep(mean), *i = p.keep(inv_std);
+  const T *g = p.keep(gamma), *b = p.keep(beta);
   const Kernels<T>& k = p.kernels();
   p.add_step(name, double(C) * double(S) / 4, [=, &k](const Frame<T>& f) {
     k.batchnorm_normalize(f.read(input), m, i, g, b, f.write(output), {f.images, C, S}, relu);
@@ -28,8 +27,7 @@ void row_norm_step(BoundProgram<T>& p, const std::string& name, int input, int o
   const RowNormShape s = row_norm_shape("prepare", shape);
   p.reads_and_writes(input, {s.rows, s.channels, s.S}, output, {s.rows, s.channels, s.S});
   require_channels("prepare", s.C, {{"gamma", gamma}, {"beta", beta}});
-  const T *g = gamma.data(), *b = beta.data();
-  p.keep(gamma, beta);
+  const T *g = p.keep(gamma), *b = p.keep(beta);
   const Kernels<T>& k = p.kernels();
   p.add_step(name, double(s.rows * s.channels) * double(s.S) / 2, [=, &k](const Frame<T>& f) {
     k.rownorm_forward(f.read(input), g, b, eps, f.write(output), nullptr, nullptr, of_images(s, f.images));

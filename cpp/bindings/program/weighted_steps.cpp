@@ -18,11 +18,10 @@ void conv_step(BoundProgram<T>& p, const std::string& name, int input, int outpu
   const Kernels<T>& k = p.kernels();
   const ConvPlan plan = k.prepare_network_conv(s);
   require(!add || plan.adds, "prepare: a convolution that cannot add to its output");
-  const T* weights = w.data();
+  const T* weights = p.keep(w);
   T* const packed = p.new_weights(plan.packed_bytes);
   k.pack_conv(plan, weights, packed);
-  const ConvEpilogue<T> epilogue{data_or_null(b), add, relu, static_cast<T>(most)};
-  p.keep(w, b);
+  const ConvEpilogue<T> epilogue{p.keep(b), add, relu, static_cast<T>(most)};
   p.add_step(
       name + " [" + name_of(plan.method) + "]", products(s) / 8,
       [=, &k](const Frame<T>& f) {
@@ -72,8 +71,7 @@ void inverted_residual_step(BoundProgram<T>& p, const std::string& name, int inp
   if (other >= 0) p.reads(other, {s.F, d.OH, d.OW});
   const auto own = [&](const InvertedResidualLayer<T>& layer) {
     const auto& [w, b, relu, most] = layer;
-    p.keep(w, b);
-    return typename InvertedResidualLayers<T>::Layer{w.data(), {data_or_null(b), false, relu, T(most)}};
+    return typename InvertedResidualLayers<T>::Layer{p.keep(w), {p.keep(b), false, relu, T(most)}};
   };
   const InvertedResidualLayers<T> all{own(layers[0]), own(layers[1]), own(layers[2])};
   const Kernels<T>& k = p.kernels();
@@ -100,8 +98,7 @@ void conv_transpose_step(BoundProgram<T>& p, const std::string& name, int input,
   p.reads_and_writes(input, {s.F, s.OH, s.OW}, output, {s.C, s.H, s.W});
   if (b) require_shape("prepare", "b", *b, {s.C});
   const Kernels<T>& k = p.kernels();
-  const T *weights = w.data(), *bias = data_or_null(b);
-  p.keep(w, b);
+  const T *weights = p.keep(w), *bias = p.keep(b);
   p.add_step(name, products(of_images(s, 1)) / 8, [=, &k](const Frame<T>& f) {
     k.conv_backward(nullptr, weights, f.read(input), bias, f.write(output), nullptr, nullptr,
                     of_images(s, f.images));
@@ -116,8 +113,7 @@ void affine_step(BoundProgram<T>& p, const std::string& name, int input, int out
   p.reads_and_writes(input, {D}, output, {M});
   if (b) require_shape("prepare", "b", *b, {M});
   const Kernels<T>& k = p.kernels();
-  const T *weights = w.data(), *bias = data_or_null(b);
-  p.keep(w, b);
+  const T *weights = p.keep(w), *bias = p.keep(b);
   p.add_step(name, double(D) * double(M) / 8, [=, &k](const Frame<T>& f) {
     k.affine_forward(f.read(input), weights, bias, f.write(output), {f.images, D, M, false}, relu);
   });

@@ -75,13 +75,13 @@ def core_call(
     if layer in ("max_pool", "avg_pool"):
         like = np.empty((0, *before), dtype)
         return layer, (like, *pool_arguments(where, layer, node.args[0], like))
-    if layer in ("adaptive_avg_pool", "adaptive_max_pool"):
-        return "adaptive_pool", ((*before, *after[1:]), layer == "adaptive_max_pool")
+    if layer in ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool"):
+        return "adaptive_pool", ((*before, *(after[1:] or (1, 1))), layer == "adaptive_max_pool")
     if layer == "upsample":
         _, mode, corners = node.arguments().values()
         factors = (m // n for n, m in zip(plane, after[1:], strict=True))
         return layer, ((*before, *factors), mode == "bilinear", bool(corners))
-    if layer in ("global_avg_pool", "softmax"):
+    if layer == "softmax":
         return layer, (C, math.prod(plane))
     return (layer, ()) if layer == "relu" else None
 

@@ -251,7 +251,7 @@ def _conv_backward(function, dout, cache, needs):
     if grads is not None:  # most calls
         return grads
     (dout, x, w, _), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
-    grads = _core.conv_backward(function, dout, x, w, conv_param, *need)
+    grads = _core.conv_backward(function, dout, x, w, conv_param, need)
     return tuple(result(grad, dtype) for grad in grads)
 
 
@@ -348,5 +348,5 @@ def conv_transpose_backward(
     """
     function = "conv_transpose_backward"
     (dy, x, w, _), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
-    dx, dw, db = _core.conv_transpose_backward(dy, x, w, conv_param, *need)
+    dx, dw, db = _core.conv_transpose_backward(dy, x, w, conv_param, need)
     return result(dx, dtype), result(dw, dtype), result(db, dtype)

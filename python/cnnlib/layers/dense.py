@@ -110,9 +110,8 @@ def _affine_backward(function, dout, cache, needs):
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
     w, transposed = _as_it_lies(w)
     (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
-    dx, dw, db = _core.affine_backward(
-        function, dout, _rows(x), w, need_dx, need_dw, need_db and b is not None, transposed
-    )
+    need = need_dx, need_dw, need_db and b is not None
+    dx, dw, db = _core.affine_backward(function, dout, _rows(x), w, need, transposed)
     dx = dx if dx is None or x.ndim == 2 else dx.reshape(x.shape)
     return result(dx, dtype), result(dw, dtype), result(db, dtype)
 

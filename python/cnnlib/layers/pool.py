@@ -132,6 +132,8 @@ def _max_pool_backward(function, dout, cache):
     (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     geometry = _geometry(function, pool_param, x, _MAX_KEYS)
     argmax = remembered(cache, geometry)
+    if argmax is None:
+        _, argmax = _core.max_pool_forward(function, x, *geometry)
     return result(_core.max_pool_backward(function, dout, x, *(*geometry, argmax)), dtype)
 
 

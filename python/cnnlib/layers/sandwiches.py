@@ -42,7 +42,7 @@ def _conv_bn_relu_backward(function, dout, cache, needs):
     dout, a, x, w, b, gamma, beta = arrays
     norm = mean, inv_std, gamma, beta, from_batch
     needs = need_dx, need_dw, need_db and b is not None
-    grads = _core.conv_bn_relu_backward(function, dout, x, w, a, *norm, conv_param, *needs)
+    grads = _core.conv_bn_relu_backward(function, dout, x, w, a, *norm, conv_param, needs)
     return tuple(result(grad, dtype) for grad in grads)
 
 

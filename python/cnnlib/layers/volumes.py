@@ -105,7 +105,7 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     check_shape(function, "dout", dy, (x.shape[0], w.shape[0], axis.outputs))
     param = plane_param(row_axis(), axis, groups, conv_param)
     rows = dy[:, :, None], x[:, :, None], w[:, :, None]
-    grads = _core.conv_backward(function, *rows, param, *need)
+    grads = _core.conv_backward(function, *rows, param, need)
     dx, dw = (None if grad is None else grad[:, :, 0] for grad in grads[:2])
     return result(dx, dtype), result(dw, dtype), result(grads[2], dtype)
 
@@ -277,7 +277,7 @@ def _conv3d_gradients(function, dout, x, w, axes, groups, conv_param, need):
         for n, depths, places in stacks.images(first, last):
             dy[places] = dout[n, :, depths].swapaxes(0, 1)
         planes = stacks.gather(x, first, last)
-        dstacks, *sums = _core.conv_backward(function, dy, planes, filters, param, *need)
+        dstacks, *sums = _core.conv_backward(function, dy, planes, filters, param, need)
         if dx is not None:
             stacks.scatter(dstacks, dx, first, last)
         for total, part in zip((dw, db), sums):
