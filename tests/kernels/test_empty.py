@@ -136,6 +136,11 @@ def test_losses_of_no_values(name):
         assert (value, dx.shape) == (0.0, (0, 4, 3))
 
 
+def test_global_pools_take_axes_as_long_as_arrays_have_them():
+    x = np.empty((0, 3, 2**40, 1), np.float32)
+    assert cnnlib.global_avg_pool_backward(*cnnlib.global_avg_pool_forward(x)).shape == x.shape
+
+
 def test_padding_that_leaves_nothing_of_a_transposed_convolution_is_refused():
     for forward in both("conv_transpose"):
         with pytest.raises(ValueError, match=f"{forward.__name__}: .*pad"):

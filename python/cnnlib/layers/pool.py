@@ -292,7 +292,7 @@ def global_avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     if not (isinstance(shape, tuple) and len(shape) == 4 and isinstance(dtype, np.dtype)):
         kinds = f"{type(shape).__name__}, {type(dtype).__name__}"
         raise TypeError(f"{function}: cache must be ((N, C, H, W), dtype), got {kinds}")
-    N, C, H, W = (integer(function, "shape in cache", size) for size in shape)
+    N, C, H, W = (integer(function, "shape in cache", size, 2**63) for size in shape)
     if min(C, H, W) < 1 or N < 0:
         raise ValueError(f"{function}: shape in cache must be that of images, got {shape}")
     dy = prepare_gradient(function, dout, dtype)
