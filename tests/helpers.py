@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cnnlib
 import numpy as np
 from cnnlib import _core, naive
+from cnnlib.gradient_check import eval_numerical_gradient
 
 FOLDER = os.path.dirname(__file__)  # of this module, for the path of a new process
 
@@ -52,6 +53,30 @@ def random_arrays(rng, *shapes):
 
 def cast(arrays, dtype):
     return [None if a is None else a.astype(dtype) for a in arrays]
+
+
+def assert_gradients(model, X, y, rng):
+    """All but frozen parameters have a gradient: it agrees with the loss's slopes in random directions."""
+    _, grads = model.loss(X, y)
+    assert grads.keys() == model.params.keys() - set(getattr(model, "frozen", ()))
+    for name, grad in grads.items():
+        w = model.params[name]
+        assert grad.shape == w.shape
+        for direction in rng.standard_normal((3, *w.shape)):
+            want = _slope(lambda: model.loss(X, y)[0], w, direction)
+            np.testing.assert_allclose(np.sum(grad * direction), want, rtol=1e-5, atol=1e-8, err_msg=name)
+
+
+def _slope(loss, w, direction):
+    start = w.copy()
+
+    def along(step):
+        w[...] = start + step * direction
+        return loss()
+
+    (slope,) = eval_numerical_gradient(along, np.zeros(1), h=1e-6)
+    w[...] = start
+    return slope
 
 
 def scratch_of(function, *args, **kwargs):

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 from cnnlib.data import Normalization, load_array_folder
-from cnnlib.distributed import OutOfStepError, SerialComm, start_checks, world
+from cnnlib.distributed import MPIComm, OutOfStepError, SerialComm, start_checks, world
 from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
 from several_outputs import several_outputs, with_targets
@@ -150,12 +150,16 @@ def same_on_all(comm, result):
 
 
 def parity(comm, folder):
-    """Train every case; rank 0 writes what came of it."""
-    for name in CASES:
-        result = result_of(train_case(name, comm))
-        assert same_on_all(comm, result), name
-        if comm.rank == 0:
-            np.savez(folder / f"{name}-{comm.size}.npz", **result)
+    """Train every case, with all three ranks and then in parts of one and two; each part's rank 0 writes."""
+    from mpi4py import MPI
+
+    part = MPIComm(MPI.COMM_WORLD.Split(min(comm.rank, 1), comm.rank))
+    for each in (comm, part):
+        for name in CASES:
+            result = result_of(train_case(name, each))
+            assert same_on_all(each, result), name
+            if each.rank == 0:
+                np.savez(folder / f"{name}-{each.size}.npz", **result)
 
 
 def order(comm, folder):

@@ -16,6 +16,7 @@ from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
 from cnnlib.cli.run.folder import locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
+from helpers import WITHOUT_PICTURES
 
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
 
@@ -113,7 +114,7 @@ class TestLock:
         assert not list((tmp_path / "new").iterdir())
 
     def test_started_together(self, tmp_path):
-        command = [sys.executable, "-m", "cnnlib", "train", "--out", str(tmp_path / "new"), "--epochs", "3"]
+        command = [sys.executable, *WITHOUT_PICTURES, "train", "--out", tmp_path / "new", "--epochs", "3"]
         processes = [
             subprocess.Popen([*command, "--seed", str(seed), *TINY], stderr=subprocess.PIPE, text=True)
             for seed in (1, 2)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from cnnlib import course, optim
 from cnnlib.course import keep_ratio
-from cnnlib.gradient_check import eval_numerical_gradient, rel_error
+from cnnlib.gradient_check import rel_error
 from cnnlib.models import FullyConnectedNet, TwoLayerNet
+from helpers import assert_gradients
 from training import assert_same_bits, digits_like, quiet_solver
 
 
@@ -77,12 +78,8 @@ class TestFullyConnectedNet:
         for name in model.params.keys() & {"b1", "b2", "beta1", "beta2"}:
             model.params[name] += 0.1  # away from 0, where relu has no derivative
         X, y = rng.standard_normal((7, 6)), rng.integers(0, 3, 7)
-        _, grads = model.loss(X, y)
-        assert grads.keys() == model.params.keys()
-        assert ("gamma1" in grads) == (normalization is not None)
-        for name, w in model.params.items():
-            want = eval_numerical_gradient(lambda _: model.loss(X, y)[0], w)
-            np.testing.assert_allclose(grads[name], want, rtol=1e-5, atol=1e-8, err_msg=name)
+        assert ("gamma1" in model.params) == (normalization is not None)
+        assert_gradients(model, X, y, rng)
 
     def test_the_same_norm_under_each_name(self):
         def net(*args, **options):

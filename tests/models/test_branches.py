@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 from cnnlib.convnet import ConvNet
-from cnnlib.gradient_check import eval_numerical_gradient
 from cnnlib.layers import conv_forward, global_avg_pool_forward
+from helpers import assert_gradients
 from training import assert_same_bits, digits_like, quiet_solver
 
 
@@ -125,11 +125,7 @@ def test_gradients(name, rng):
         if param[0] in "bg":  # biases and norms away from their special initial values
             value += 0.3 * rng.standard_normal(value.shape)
     X, y = rng.standard_normal((4, 2, 6, 4)), np.array([0, 2, 1, 1])
-    _, grads = net.loss(X, y)
-    assert grads.keys() == net.params.keys()
-    for param, grad in grads.items():
-        want = eval_numerical_gradient(lambda _: net.loss(X, y)[0], net.params[param])
-        np.testing.assert_allclose(grad, want, rtol=1e-5, atol=1e-8, err_msg=param)
+    assert_gradients(net, X, y, rng)
 
 
 @pytest.mark.parametrize("name", SPECS)

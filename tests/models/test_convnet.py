@@ -7,9 +7,9 @@ import pytest
 from cnnlib import conv_forward, layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.data import load_digits
-from cnnlib.gradient_check import eval_numerical_gradient
 from cnnlib.models import ThreeLayerConvNet
 from cnnlib.solver import Solver
+from helpers import assert_gradients
 from training import assert_same_bits, assert_same_run, digits_like, interpreted, quiet_solver
 
 BLOCK = {"residual": [{"conv": 4, "size": 3}, "batchnorm", "relu", {"conv": 4}, "batchnorm"]}
@@ -66,13 +66,7 @@ def test_gradients(name, rng):
         if param[0] in "bg":  # biases and norms away from their special initial values
             value += 0.3 * rng.standard_normal(value.shape)
     X, y = rng.standard_normal((4, 2, 6, 5)), np.array([0, 2, 1, 1])
-    _, grads = net.loss(X, y)
-    assert grads.keys() == net.params.keys() - set(net.frozen)
-    for param in grads:
-        w = net.params[param]
-        want = eval_numerical_gradient(lambda _: net.loss(X, y)[0], w)
-        assert grads[param].shape == w.shape
-        np.testing.assert_allclose(grads[param], want, rtol=1e-5, atol=1e-8, err_msg=param)
+    assert_gradients(net, X, y, rng)
 
 
 @pytest.mark.parametrize("name", NAMED_SPECS)

@@ -7,6 +7,7 @@ from cnnlib import layers
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
+from helpers import assert_gradients
 
 SMALL = [{"conv": 4}, "relu"]
 POOLED = [*SMALL, "global_avg_pool"]
@@ -75,14 +76,13 @@ def test_the_loss_of_a_head(head, loss, make, rng):
     net = ConvNet([*(POOLED if head == "values" else SMALL), head], (2, 8, 8), 3, dtype=np.float64, seed=0)
     X = images(rng)
     y = make(rng, net.loss(X))
-    value, grads = net.loss(X, y)
-    assert value == loss(net.loss(X), y)[0]
-    for name in net.params:
-        numerical = eval_numerical_gradient(lambda _: net.loss(X, y)[0], net.params[name])
-        assert rel_error(grads[name], numerical) < 1e-5
+    assert net.loss(X, y)[0] == loss(net.loss(X), y)[0]
+    assert_gradients(net, X, y, rng)
 
 
-@pytest.mark.parametrize("loss", ["svm", "svm_loss", {"name": "svm"}, layers.svm_loss], ids=str)
+@pytest.mark.parametrize(
+    "loss", ["svm", "svm_loss", {"name": "svm"}, layers.svm_loss], ids=["short", "whole", "dict", "function"]
+)
 def test_a_loss_by_name(loss, rng):
     net = ConvNet(POOLED, (2, 8, 8), 3, dtype=np.float64, seed=0)
     X, y = images(rng), rng.integers(0, 3, 6)

@@ -13,6 +13,7 @@ from cnnlib.data.shards import Targets
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from cnnlib.models import Graph, GraphNet, Node, WeightedLosses
 from cnnlib.solver import Solver
+from helpers import assert_gradients
 from several_outputs import LOSSES, WEIGHTS, several_graph, several_outputs, targets_of, with_targets
 from training import assert_same_bits, assert_same_run, digits_like, quiet_solver
 
@@ -65,14 +66,8 @@ class TestLoss:
             assert grads[key].dtype == dtype
             np.testing.assert_allclose(grads[key], dw, rtol=tolerance, atol=tolerance, err_msg=key)
 
-    def test_numeric_gradients(self, batch):
-        X, y = batch
-        net = several_outputs(losses=LOSSES, loss_weights=WEIGHTS, reg=0.1)
-        _, grads = net.loss(X, y)
-        assert grads.keys() == net.params.keys()
-        for name, value in net.params.items():
-            numeric = eval_numerical_gradient(lambda _: net.loss(X, y)[0], value)
-            np.testing.assert_allclose(grads[name], numeric, rtol=1e-6, atol=1e-8, err_msg=name)
+    def test_numeric_gradients(self, batch, rng):
+        assert_gradients(several_outputs(losses=LOSSES, loss_weights=WEIGHTS, reg=0.1), *batch, rng)
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_pytorch_agrees(self, dtype, batch):
