@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-import posixpath
+import re
 import time
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,7 +19,7 @@ from cnnlib import _core
 
 @dataclass
 class Loop:
-    place: str  # in the source
+    body: str
     threads: int
     standing: bool
     seconds: np.ndarray  # of each task
@@ -53,6 +53,11 @@ class Costs:
     steal: float = 0.2e-6  # to find a task of another thread
 
 
+def available():
+    """Whether this build records loops."""
+    return hasattr(_core, "record_loops")
+
+
 def record(call, threads):
     """A call without arguments, with so many threads."""
     clock = _clock_cost()
@@ -65,14 +70,10 @@ def record(call, threads):
     finally:
         _core.record_loops(0)
     del result
-    outside = max(total - sum(loop[4] for loop in loops) - clock * (len(loops) + 1), 0)
+    outside = max(total - sum(loop[3] for loop in loops) - clock * (len(loops) + 1), 0)
     tasks = [np.maximum(np.array(seconds) - clock, 0) for *_, seconds in loops]
     return Recording(
-        [
-            Loop(f"{posixpath.normpath(file).rpartition('cpp/')[2]}:{line}", n, standing, s)
-            for (file, line, n, standing, *_), s in zip(loops, tasks)
-        ],
-        outside,
+        [Loop(_short(body), n, standing, s) for (body, n, standing, *_), s in zip(loops, tasks)], outside
     )
 
 
@@ -109,12 +110,20 @@ def predicted(recording, costs):
 
 
 def bound(recording, spans, threads):
-    """Where most of the time beyond a perfect division is spent: the loop's place, or outside."""
+    """Where most of the time beyond a perfect division is spent: the loop's body, or outside."""
     lost = {"outside of loops": recording.outside}
     for loop, seconds in zip(recording.loops, spans):
-        lost[loop.place] = lost.get(loop.place, 0) + seconds - loop.seconds.sum() / threads
+        lost[loop.body] = lost.get(loop.body, 0) + seconds - loop.seconds.sum() / threads
     name = max(lost, key=lost.get)
     return name, lost[name]
+
+
+def _short(body):
+    """WinogradCorrelation::run_by_block of what the compiler calls a loop's body."""
+    found = re.search(r"Body = (.*)::<lambda", body)
+    text = found[1] if found else body
+    text = re.sub(r"\[with .*?\]|\([^()]*\)( const)?|cnnlib::|base::|avx2::|avx512::|\s", "", text)
+    return re.sub(r"<[^<>]*>", "", re.sub(r"<[^<>]*>", "", text))[-60:]
 
 
 @cache

@@ -25,9 +25,6 @@ void free_aligned(void* block) noexcept;
 // Calls these around each fork from now on, where the system has fork; each may be null.
 void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
 
-// What the calling thread has run, by a clock that stands while others have its core.
-double thread_seconds();
-
 // Whether this process may use the tile registers of AMX, which a system grants on request.
 bool may_use_tile_registers();
 

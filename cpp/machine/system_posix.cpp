@@ -2,7 +2,6 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -14,12 +13,6 @@
 #include "system.hpp"
 
 namespace cnnlib {
-
-double thread_seconds() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
-}
 
 bool may_use_tile_registers() {
 #if defined(__linux__) && defined(__x86_64__)

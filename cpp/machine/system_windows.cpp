@@ -8,15 +8,6 @@
 
 namespace cnnlib {
 
-double thread_seconds() {
-  FILETIME created, ended, kernel, user;
-  GetThreadTimes(GetCurrentThread(), &created, &ended, &kernel, &user);
-  const auto seconds = [](FILETIME time) {
-    return 1e-7 * (4294967296.0 * double(time.dwHighDateTime) + double(time.dwLowDateTime));
-  };
-  return seconds(kernel) + seconds(user);
-}
-
 bool may_use_tile_registers() { return false; }
 
 // The machine's, or what the job leaves that a container or a batch system put the process into.

@@ -41,7 +41,9 @@ std::atomic<int>& limit() {
 
 // The limit counts in every thread, unless somebody told OpenMP otherwise in this one.
 int allowed_threads() {
-  if (const int recorded = recorded_threads(); recorded > 0) return recorded;
+#ifdef CNNLIB_VIRTUAL_CORES
+  if (recorded_threads() > 0) return recorded_threads();
+#endif
   if (own_openmp_threads == 0) own_openmp_threads = openmp_initial_threads();
   const int asked = openmp_threads(), most = limit().load();
   return std::max(1, asked == own_openmp_threads ? most : std::min(most, asked));

@@ -44,10 +44,12 @@ bool has_standing_team() { return standing_team != nullptr; }
 int threads_of_standing_team() { return standing_team != nullptr ? standing_team->threads() : 0; }
 
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
-               const void* data, Place place) {
+               const void* data) {
   threads = static_cast<int>(std::min<Index>(threads, tasks));
-  if (recorded_threads() > 0 && tasks > 0)
-    return record_tasks(tasks, threads, has_standing_team(), run, data, place);
+#ifdef CNNLIB_VIRTUAL_CORES
+  if (tasks > 0 && recorded_threads() > 0)
+    return record_tasks(tasks, threads, has_standing_team(), run, data);
+#endif
   if (threads <= 1) {
     for (Index i = 0; i < tasks; ++i) run(data, order == Order::forward ? i : tasks - 1 - i, 0);
     return;
@@ -80,6 +82,7 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
 }
 
 void with_standing_team(int threads, void (*body)(const void* data), const void* data) {
+#ifdef CNNLIB_VIRTUAL_CORES
   if (recorded_threads() > 0 && standing_team == nullptr && threads > 1) {
     StandingTeam team(threads);
     standing_team = &team;
@@ -87,6 +90,7 @@ void with_standing_team(int threads, void (*body)(const void* data), const void*
     standing_team = nullptr;
     return;
   }
+#endif
   if (standing_team != nullptr || threads <= 1 || threads > cores() || !may_spin()) return body(data);
   StandingTeam team(threads);
   CaughtError error;

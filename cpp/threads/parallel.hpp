@@ -49,21 +49,13 @@ void watch_for_fork();
 
 enum class Order { forward, backward };
 
-// Where a loop stands in the source, as a default argument of what starts it: for records (recorder.hpp).
-struct Place {
-  const char* file;
-  int line;
-  constexpr Place(const char* at = __builtin_FILE(), int in_line = __builtin_LINE())
-      : file(at), line(in_line) {}
-};
-
 // run(data, task, slot) for every task in [0, tasks); slot < threads tells which scratch to use. No more
 // threads start than there are tasks. Each thread starts with a range of its own, the same for every loop
 // over as many tasks, so that it finds in its caches what it left there before, most of all if it goes
 // backward; then it helps the others. Which slot computes a task is not certain, and a result must not depend
 // on it.
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
-               const void* data, Place place);
+               const void* data);
 
 // body(data), whose loops find a team of so many threads that waits for them, spinning: for many short loops
 // after each other. Not where there are more threads than cores, or with OMP_WAIT_POLICY=passive.
@@ -74,14 +66,20 @@ void with_standing_team(int threads, const Body& body) {
   with_standing_team(threads, [](const void* data) { (*static_cast<const Body*>(data))(); }, &body);
 }
 
+#ifdef CNNLIB_VIRTUAL_CORES
+void name_next_loop(const char* body);
+#endif
+
 // body(task, slot) for every task. Its code stands once in the module, since run_tasks alone calls it.
 template <class Body>
-void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward,
-                  Place place = {}) {
+void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward) {
+#ifdef CNNLIB_VIRTUAL_CORES
+  name_next_loop(__PRETTY_FUNCTION__);
+#endif
   const auto run = [](const void* data, Index task, int slot) {
     (*static_cast<const Body*>(data))(task, slot);
   };
-  run_tasks(tasks, threads, order, run, &body, place);
+  run_tasks(tasks, threads, order, run, &body);
 }
 
 // The place of a task in a grid of n sizes.
@@ -90,28 +88,26 @@ void indices_of(Index task, const Index* sizes, int n, Index* at);
 // body(i, j, slot), or with a third and a fourth index, for every task of a grid, whose last index runs
 // fastest.
 template <int n, class Body>
-void parallel_grid(const Index (&sizes)[n], int threads, const Body& body, Place place = {}) {
+void parallel_grid(const Index (&sizes)[n], int threads, const Body& body) {
   Index tasks = 1;
   for (const Index size : sizes) tasks *= size;
-  const auto run = [&](Index task, int slot) {
+  parallel_for(tasks, threads, [&](Index task, int slot) {
     Index at[n];
     indices_of(task, sizes, n, at);
     if constexpr (n == 2) body(at[0], at[1], slot);
     if constexpr (n == 3) body(at[0], at[1], at[2], slot);
     if constexpr (n == 4) body(at[0], at[1], at[2], at[3], slot);
-  };
-  parallel_for(tasks, threads, run, Order::forward, place);
+  });
 }
 
 // body(task) for every task, on one thread each; kernels that it calls start no others, and may run out of
 // memory.
 template <class Body>
-void each_on_its_own(Index tasks, int threads, const Body& body, Place place = {}) {
-  const auto run = [&](Index task, int) {
+void each_on_its_own(Index tasks, int threads, const Body& body) {
+  parallel_for(tasks, threads, [&](Index task, int) {
     const SingleThread scope;
     body(task);
-  };
-  parallel_for(tasks, threads, run, Order::forward, place);
+  });
 }
 
 #ifdef CNNLIB_ISA
@@ -121,14 +117,14 @@ namespace CNNLIB_ISA {
 // body, which no store can change: what it captured by value stays in registers.
 template <class Body>
 void parallel_ranges(Index n, Index grain, double work_per_item, const Body& body,
-                     Order order = Order::forward, Place place = {}) {
+                     Order order = Order::forward) {
   const Index ranges = (n + grain - 1) / grain;
   const auto range = [&](Index i, int) {
     const Index begin = i * grain;
     const Body own = body;
     own(begin, begin + grain < n ? begin + grain : n);
   };
-  parallel_for(ranges, threads_for(work_per_item * static_cast<double>(n)), range, order, place);
+  parallel_for(ranges, threads_for(work_per_item * static_cast<double>(n)), range, order);
 }
 
 }  // namespace CNNLIB_ISA

@@ -345,8 +345,6 @@ SETTERS = {
     "available_isas",
     "set_num_threads",
     "get_num_threads",
-    "record_loops",
-    "take_recorded_loops",
     "use_thread_pool",
     "conv_bn_relu_scratch",
     "restart_scratch_peak",

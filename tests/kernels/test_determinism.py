@@ -3,7 +3,6 @@
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import _core
 from helpers import LAYERS, cast, random_arrays
 from large_layers import LARGE
 
@@ -63,27 +62,6 @@ def test_same_bits_of_a_batch_cut_into_blocks(isa, dtype, num_threads):
         grads = cnnlib.conv_bn_relu_backward(dout, cache)
         found.add(tuple(bits((out, *grads, bn_param["running_mean"], bn_param["running_var"]))))
     assert len(found) == 1
-
-
-def test_a_record_of_loops_for_more_cores_than_there_are(isa, dtype):
-    """bench/many_cores.py predicts from it: each loop's place and what each of its tasks took."""
-    arrays = cast(random_arrays(np.random.default_rng(5), (8, 16, 32, 32), (32, 16, 3, 3), (32,)), dtype)
-    want, _ = cnnlib.conv_forward(*arrays, {"pad": 1})
-    _core.record_loops(16)
-    got, _ = cnnlib.conv_forward(*arrays, {"pad": 1})
-    loops = _core.take_recorded_loops()
-    _core.record_loops(0)
-    cnnlib.conv_forward(*arrays, {"pad": 1})
-    assert got.tobytes() == want.tobytes()
-    assert not _core.take_recorded_loops()
-    assert loops
-    for file, line, threads, standing, seconds, of_tasks in loops:
-        assert "kernels/conv/" in file
-        assert line > 0
-        assert not standing
-        assert threads == min(16, len(of_tasks))
-        assert seconds >= 0
-        assert all(task >= 0 for task in of_tasks)
 
 
 @pytest.mark.parametrize("name", LARGE)
