@@ -10,15 +10,6 @@
 
 namespace cnnlib {
 
-// y = ReLU of the batch norm of `a`, the convolution's output; all but x, w, b, gamma and beta are results.
-template <class T>
-struct ConvNormTraining {
-  const T *x, *w, *b, *gamma, *beta;
-  double eps;
-  T *a, *y;
-  double *mean, *var, *inv_std;
-};
-
 // Gradients through ReLU, batch norm and convolution: of a batch norm with these statistics of `a`, the
 // convolution's output. dx, dw and db may be null: not wanted.
 template <class T>
@@ -124,8 +115,7 @@ struct NormKernels {
                           double* inv_std, const RowNormShape&);
   void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
                            const T* gamma, T* dx, T* dgamma, T* dbeta, const RowNormShape&);
-  // Batch norm behind a convolution, with ReLU.
-  void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
+  // Of a convolution with batch norm and ReLU behind it.
   void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
   ConvNormScratch (*conv_bn_relu_scratch)(const ConvShape&);
 };

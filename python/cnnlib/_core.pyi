@@ -405,16 +405,6 @@ def conv_transpose_backward(
     conv_param: object,
     needs: tuple[bool, bool, bool],
 ) -> _Gradients[_T]: ...
-def conv_bn_relu_train(
-    function: str,
-    x: NDArray[_T],
-    w: NDArray[_T],
-    b: NDArray[_T] | None,
-    gamma: NDArray[_T],
-    beta: NDArray[_T],
-    eps: float,
-    conv_param: object,
-) -> tuple[NDArray[_T], NDArray[_T], _Stats, _Stats, _Stats]: ...
 def conv_bn_relu_backward(
     function: str,
     dout: NDArray[_T],

@@ -215,7 +215,6 @@ def fitting_call(source, name):
             {},
             flags,
         ),
-        "conv_bn_relu_train": ("f", *conv, None, A(F, dtype), A(F, dtype), 0.1, conv_param(source)),
         "conv_bn_relu_backward": (
             "f",
             A(out, dtype),

@@ -34,23 +34,6 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
   return py::make_tuple(g.dx, g.dw, g.db);
 }
 
-// (y, a, mean, var, inv_std): the result, the convolution's output and its statistics.
-template <class T>
-py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Array<T>& w,
-                             const MaybeArray<T>& b, const Array<T>& gamma, const Array<T>& beta, double eps,
-                             const py::object& conv_param) {
-  const ConvShape s = conv_shape(function, x, w, conv_param);
-  if (b) require_shape(function, "b", *b, {s.F});
-  require_channels(function, s.F, {{"gamma", gamma}, {"beta", beta}});
-  require(s.N > 0, function, ": mode 'train' needs at least one image, got shape ", x);
-  const Result<T> a(function, {s.N, s.F, s.OH, s.OW}), y(function, a.array);
-  const Result<double> mean(function, {s.F}), var(function, {s.F}), inv_std(function, {s.F});
-  const ConvNormTraining<T> training{x.data(), w.data(), data_or_null(b), gamma.data(), beta.data(), eps,
-                                     a.data,   y.data,   mean.data,       var.data,     inv_std.data};
-  unlocked([&] { kernels<T>().conv_bn_relu_train(training, s); });
-  return py::make_tuple(y.array, a.array, mean.array, var.array, inv_std.array);
-}
-
 // (dx, dw, db, dgamma, dbeta), the first three None unless wanted; `a` is the convolution's output.
 template <class T>
 py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, const Array<T>& x,
@@ -200,16 +183,13 @@ template <class T>
 void bind_conv(py::module_& m) {
   const auto function = py::arg("function"), conv_param = py::arg("conv_param"), needs = py::arg("needs");
   const auto x = fixed("x"), w = fixed("w"), b = fixed("b").none(true), dout = fixed("dout");
-  const auto gamma = fixed("gamma"), beta = fixed("beta");
   const auto out = fixed("out") = py::none();
   m.def("conv_forward", &conv_forward<T>, function, x, w, b, conv_param, py::arg("relu") = false, out);
   m.def("conv_plans", &conv_plans<T>, x, w, conv_param);
   m.def("conv_bn_relu_scratch", &conv_bn_relu_scratch<T>, x, w, conv_param);
   m.def("conv_backward", &conv_backward<T>, function, dout, x, w, conv_param, needs);
-  m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, function, x, w, b, gamma, beta, py::arg("eps"),
-        conv_param);
   m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, function, dout, x, w, fixed("a"), fixed("mean"),
-        fixed("inv_std"), gamma, beta, py::arg("from_batch"), conv_param, needs);
+        fixed("inv_std"), fixed("gamma"), fixed("beta"), py::arg("from_batch"), conv_param, needs);
   m.def("conv_transpose_forward", &conv_transpose_forward<T>, x, w, b, conv_param, out);
   m.def("conv_transpose_backward", &conv_transpose_backward<T>, dout, x, w, conv_param, needs);
 }

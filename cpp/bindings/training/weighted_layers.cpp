@@ -138,10 +138,10 @@ void conv_bn_relu_layer(BoundTraining<T>& p, int x, int out, const Array<T>& lik
       [=](Batch<T>& batch, const T* in, T* y) {
         const Statistics own(batch, norm, s.F);
         const Memory<T> a = batch.like(out);
-        kernels<T>().conv_bn_relu_train(
-            {in, batch.param(w), batch.param(b), batch.param(gamma), batch.param(beta), batch.eps[norm],
-             a.get(), y, own.mean.get(), own.var.get(), own.inv_std.get()},
-            of_images(s, batch.N));
+        kernels<T>().conv_forward(in, batch.param(w), batch.param(b), a.get(), of_images(s, batch.N), false);
+        kernels<T>().batchnorm_train(a.get(), batch.param(gamma), batch.param(beta), batch.eps[norm], y,
+                                     own.mean.get(), own.var.get(), own.inv_std.get(),
+                                     {batch.N, s.F, s.OH * s.OW}, true);
         return std::pair(own, a);
       },
       [=](Batch<T>& batch, const std::pair<Statistics, Memory<T>>& kept, const T* in, const T* dout, T* dx) {

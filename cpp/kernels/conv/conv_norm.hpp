@@ -9,13 +9,6 @@ namespace cnnlib::CNNLIB_ISA {
 
 inline BatchNormShape norm_shape(const ConvShape& s) { return {s.N, s.F, s.OH * s.OW}; }
 
-// With the batch's own statistics.
-template <class T>
-void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
-  conv_forward<T>(c.x, c.w, c.b, c.a, s, false);
-  batchnorm_train(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, norm_shape(s), true);
-}
-
 // The backward pass, block by block of images, so that the gradient of the convolution's output takes no more
 // memory for a larger batch.
 template <class T>

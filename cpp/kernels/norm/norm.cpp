@@ -15,7 +15,6 @@ NormKernels<T> norm_kernels() {
       .batchnorm_backward = &batchnorm_backward<T>,
       .rownorm_forward = &rownorm_forward<T>,
       .rownorm_backward = &rownorm_backward<T>,
-      .conv_bn_relu_train = &conv_bn_relu_train<T>,
       .conv_bn_relu_backward = &conv_bn_relu_backward<T>,
       .conv_bn_relu_scratch = &conv_bn_relu_scratch<T>,
   };

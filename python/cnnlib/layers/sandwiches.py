@@ -27,7 +27,8 @@ def _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param):
         out, (_, *statistics) = batch._batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
         return out, (conv_cache, ((a, *given[3:]), *statistics))
     running = batch.running_statistics(function, bn_param, w.shape[:1], x.dtype)
-    out, a, mean, var, inv_std = _core.conv_bn_relu_train(function, x, w, b, gamma, beta, eps, conv_param)
+    a = _conv(function, x, w, b, conv_param)
+    out, mean, var, inv_std = _core.batchnorm_train(function, a, 4, gamma, beta, eps, True)
     bn_param["running_mean"], bn_param["running_var"] = batch._moved(function, running, (mean, var), momentum)
     return out, (conv_cache, ((a, *given[3:]), mean, inv_std, True))
 
