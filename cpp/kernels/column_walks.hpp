@@ -32,7 +32,7 @@ class Ahead {
 // Writes columns [at, at + lanes) of a row of W values. Lanes beyond the row go to the row below as far as
 // the array reaches, which ends at `end`.
 template <class T>
-void store_in_rows(T* row, Index W, Index at, const T* end, typename Simd<T>::Packet v) {
+void store_in_rows(T* row, Index W, Index at, const T* end, Packet<T> v) {
   using S = Simd<T>;
   if (row + at + S::size <= end)
     S::store(row + at, v);
@@ -51,12 +51,11 @@ struct ColumnVector {
       : first(first_column),
         skipped(std::clamp<Index>(-first, 0, S::size)),
         count(std::clamp<Index>(size - first, skipped, S::size) - skipped) {}
-  typename S::Packet load(const T* row, T outside) const {
+  Packet<T> load(const T* row, T outside) const {
     return count == S::size ? S::load(row + first) : S::load_lanes(row + first, skipped, count, outside);
   }
   // Whole numbers of a row of bytes in the array [begin, end); outside the row any of them.
-  typename S::Packet load_bytes(const std::uint8_t* row, const std::uint8_t* begin,
-                                const std::uint8_t* end) const {
+  Packet<T> load_bytes(const std::uint8_t* row, const std::uint8_t* begin, const std::uint8_t* end) const {
     const std::uint8_t* at = row + first;
     return at >= begin && at + S::size <= end ? S::load_bytes(at) : S::load_bytes(at, skipped, count);
   }
@@ -72,7 +71,7 @@ class WindowTaps {
   WindowTaps(Index first, Index size) : after(first + 2 * S::size), has_after(after >= 0 && after < size) {
     for (int i = 0; i < vectors; ++i) vector[i] = {first + (Stride == 1 ? i : i * S::size), size};
   }
-  [[gnu::always_inline]] void load(const T* row, T outside, typename S::Packet* tap) const {
+  [[gnu::always_inline]] void load(const T* row, T outside, Packet<T>* tap) const {
     if constexpr (Stride == 1) {
 #pragma GCC unroll 3
       for (int kw = 0; kw < PW; ++kw) tap[kw] = vector[kw].load(row, outside);
@@ -115,14 +114,13 @@ template <class Line, class LineOf, class Window>
 template <class T, int PW, int Stride>
 class ReachingWindows {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
 
  public:
   // Vectors of windows: for each tap those which have it at the columns; where windows are 2 apart, those
   // with a tap in both columns of a pair, and those beside.
   static constexpr int vectors = Stride == 1 ? PW : 2;
   struct Columns {
-    Packet at[Stride];  // even and odd columns apart
+    Packet<T> at[Stride];  // even and odd columns apart
   };
 
   ReachingWindows(const PoolShape& s, Index column) : odd_pad(s.pad_left % 2 != 0) {
@@ -135,7 +133,7 @@ class ReachingWindows {
     }
   }
 
-  static Columns all(Packet value) {
+  static Columns all(Packet<T> value) {
     Columns columns;
     for (auto& v : columns.at) v = value;
     return columns;
@@ -144,15 +142,15 @@ class ReachingWindows {
   template <class First, class Next>
   [[gnu::always_inline]] Columns gather(const First& first_share, const Next& next) const {
     if constexpr (Stride == 1) {
-      Packet sum = first_share(0, 0);
+      Packet<T> sum = first_share(0, 0);
 #pragma GCC unroll 2
       for (int kw = 1; kw < PW; ++kw) sum = next(sum, kw, kw);
       return {{sum}};
     } else {
-      const Packet one = first_share(0, 1);
-      const Packet two = PW == 3   ? next(first_share(0, odd_pad ? 2 : 0), 1, odd_pad ? 0 : 2)
-                         : odd_pad ? first_share(1, 0)
-                                   : first_share(0, 0);
+      const Packet<T> one = first_share(0, 1);
+      const Packet<T> two = PW == 3   ? next(first_share(0, odd_pad ? 2 : 0), 1, odd_pad ? 0 : 2)
+                            : odd_pad ? first_share(1, 0)
+                                      : first_share(0, 0);
       return odd_pad ? Columns{{one, two}} : Columns{{two, one}};
     }
   }
@@ -165,12 +163,12 @@ class ReachingWindows {
 
 template <int Stride, class T>
 [[gnu::always_inline]] inline void store_columns(T* row, Index W, Index at, const T* end,
-                                                 const typename Simd<T>::Packet* columns) {
+                                                 const Packet<T>* columns) {
   using S = Simd<T>;
   if constexpr (Stride == 1) {
     store_in_rows(row, W, at, end, columns[0]);
   } else {
-    typename S::Packet low, high;
+    Packet<T> low, high;
     S::join_pairs(columns[0], columns[1], low, high);
     store_in_rows(row, W, at, end, low);
     if (at + S::size < W) store_in_rows(row, W, at + S::size, end, high);
@@ -180,10 +178,9 @@ template <int Stride, class T>
 // Rows of dx of a plane from column `column` on: `start`, and share_of(windows_of(oh), kh) of each row of
 // windows oh that has the row of dx as its row kh, through `finish`. `end` is the end of the array.
 template <class T, int PW, int Stride, class WindowsOf, class ShareOf, class Finish>
-[[gnu::always_inline]] inline void gather_windows_down(const PoolShape& s, Index column,
-                                                       typename Simd<T>::Packet start, T* dx, const T* end,
-                                                       const WindowsOf& windows_of, const ShareOf& share_of,
-                                                       const Finish& finish) {
+[[gnu::always_inline]] inline void gather_windows_down(const PoolShape& s, Index column, Packet<T> start,
+                                                       T* dx, const T* end, const WindowsOf& windows_of,
+                                                       const ShareOf& share_of, const Finish& finish) {
   using S = Simd<T>;
   using Windows = ReachingWindows<T, PW, Stride>;
   const auto add = [](auto& sum, const auto& share) __attribute__((always_inline)) {

@@ -14,7 +14,7 @@ struct Rectifier {
   T most = std::numeric_limits<T>::infinity();
 
   bool clips() const { return most < std::numeric_limits<T>::infinity(); }
-  typename Simd<T>::Packet operator()(typename Simd<T>::Packet v) const {
+  Packet<T> operator()(Packet<T> v) const {
     using S = Simd<T>;
     return relu ? S::min(S::relu(v), S::fill(most)) : v;
   }

@@ -40,20 +40,7 @@ class Layout {
   char* base_ = nullptr;
 };
 
-template <class T>
-class Reserved {
- public:
-  template <class Count>
-  Reserved(Layout& layout, Count count) : layout_(layout), offset_(layout.bytes()) {
-    layout.add(static_cast<std::size_t>(count), sizeof(T));
-  }
-  T* data() const { return layout_.at<T>(offset_); }
-
- private:
-  const Layout& layout_;
-  std::size_t offset_;
-};
-// The same for every thread.
+// An array of each thread.
 template <class T>
 class ThreadReserved {
  public:
@@ -69,6 +56,14 @@ class ThreadReserved {
  private:
   const Layout& layout_;
   std::size_t offset_, stride_;
+};
+// One array.
+template <class T>
+class Reserved : ThreadReserved<T> {
+ public:
+  template <class Count>
+  Reserved(Layout& layout, Count count) : ThreadReserved<T>(layout, 1, count) {}
+  T* data() const { return (*this)[0]; }
 };
 
 class LayoutMemory {

@@ -13,9 +13,8 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 struct SquaredLoss {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   static constexpr T of_none = 0;
-  Packet operator()(Packet x, Packet y, Index, Index, Packet& slope) const {
+  Packet<T> operator()(Packet<T> x, Packet<T> y, Index, Index, Packet<T>& slope) const {
     const auto d = S::sub(x, y);
     slope = S::add(d, d);
     return S::mul(d, d);
@@ -26,12 +25,11 @@ struct SquaredLoss {
 template <class T>
 struct HuberLoss {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   static constexpr T of_none = 0;
   T limit, steepness, offset;
   static HuberLoss up_to(T delta) { return {delta, delta, delta * delta / 2}; }
   static HuberLoss absolute() { return {std::numeric_limits<T>::denorm_min(), 1, 0}; }
-  Packet operator()(Packet x, Packet y, Index, Index, Packet& slope) const {
+  Packet<T> operator()(Packet<T> x, Packet<T> y, Index, Index, Packet<T>& slope) const {
     const auto d = S::sub(x, y), size = S::abs(d), steep = S::fill(steepness);
     const auto beyond = S::less_equal(S::fill(limit), size);
     slope = S::select(beyond, S::with_sign_of(d, steep), d);
@@ -45,17 +43,16 @@ struct HuberLoss {
 template <class T>
 struct LogisticLoss {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   static constexpr T of_none = T(-1e30);
   const T* weights;
   T weight;
   // log(1 + e) for 0 <= e <= 1, to the last digits for small e as well: the quotient takes out the rounding
   // of 1 + e (W. Kahan).
-  static Packet log1p(Packet e) {
+  static Packet<T> log1p(Packet<T> e) {
     const auto one = S::fill(T(1)), sum = S::add(one, e), rounded = S::sub(sum, one);
     return S::select(S::equal(rounded, S::zero()), e, S::mul(S::log(sum), S::div(e, rounded)));
   }
-  Packet operator()(Packet x, Packet y, Index i, Index count, Packet& slope) const {
+  Packet<T> operator()(Packet<T> x, Packet<T> y, Index i, Index count, Packet<T>& slope) const {
     const Logistic<T> logistic(x);
     const auto tail = log1p(logistic.e);
     const auto up = S::mul(y, weights == nullptr ? S::fill(weight) : load_first(weights + i, count));
@@ -83,7 +80,7 @@ double sum_of_losses(const T* x, const T* y, T* dx, Index n, double scale, doubl
       write_vectors(dx + begin, std::min(short_run, last - begin), non_temporal,
                     [&](Index from, Index count) {
                       const Index i = begin + from;
-                      typename S::Packet slope;
+                      Packet<T> slope;
                       sum = S::add(sum, loss(load_first(x + i, count, Loss::of_none),
                                              load_first(y + i, count), i, count, slope));
                       return S::mul(slope, factor);
@@ -104,8 +101,7 @@ double pointwise_loss(PointwiseLoss kind, const T* x, const T* y, const T* weigh
                       Index n) {
   const double scale = 1 / double(n);
   switch (kind) {
-    case PointwiseLoss::mse:
-      return sum_of_losses(x, y, dx, n, scale, 2, SquaredLoss<T>());
+    case PointwiseLoss::mse: return sum_of_losses(x, y, dx, n, scale, 2, SquaredLoss<T>());
     case PointwiseLoss::l1:
     case PointwiseLoss::huber:
       return sum_of_losses(

@@ -19,7 +19,6 @@ constexpr Index softmax_columns = 4;         // vectors of pixels that are compu
 template <class T>
 struct SoftmaxPixels {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   static constexpr Index width = softmax_columns * S::size;  // pixels at most
   Index C, inner, count;
 
@@ -39,10 +38,10 @@ struct SoftmaxPixels {
   }
 
   template <class Term>
-  [[gnu::always_inline]] void sum(Packet* total, const Term& term) const {
+  [[gnu::always_inline]] void sum(Packet<T>* total, const Term& term) const {
     for (Index k = 0; k < softmax_columns; ++k) total[k] = S::zero();
     for (Index begin = 0; begin < C; begin += softmax_run) {
-      Packet part[softmax_columns];
+      Packet<T> part[softmax_columns];
       for (auto& p : part) p = S::zero();
       vectors(begin, std::min(C, begin + softmax_run),
               [&](Index k, Index from, Index lanes) { part[k] = S::add(part[k], term(k, from, lanes)); });
@@ -51,7 +50,7 @@ struct SoftmaxPixels {
   }
 
   // e = exp(x - most), with its largest value and its sum for each pixel.
-  void exponentials(const T* x, T* e, Packet* most, Packet* total) const {
+  void exponentials(const T* x, T* e, Packet<T>* most, Packet<T>* total) const {
     for (Index k = 0; k < softmax_columns; ++k) most[k] = S::fill(-std::numeric_limits<T>::infinity());
     vectors(0, C, [&](Index k, Index from, Index lanes) {
       most[k] = S::max(most[k], load_first(x + from, lanes));
@@ -65,7 +64,7 @@ struct SoftmaxPixels {
 
   // `copy` gets y too, or is null; past the caches where it is `far`, whose vectors are then aligned.
   void forward(const T* x, T* y, T* copy, bool far) const {
-    Packet most[softmax_columns], total[softmax_columns];
+    Packet<T> most[softmax_columns], total[softmax_columns];
     exponentials(x, y, most, total);
     for (auto& t : total) t = S::div(S::fill(T(1)), t);
     vectors(0, C, [&](Index k, Index from, Index lanes) {

@@ -22,17 +22,15 @@ T weight_of(const SoftmaxTargets<T>& to, Index c) {
 
 // The vector of t at y, whose lanes belong to the classes from c on.
 template <class T>
-[[gnu::always_inline]] inline typename Simd<T>::Packet row_of_targets(const SoftmaxTargets<T>& to, const T* y,
-                                                                      Index c, Index count) {
+[[gnu::always_inline]] inline Packet<T> row_of_targets(const SoftmaxTargets<T>& to, const T* y, Index c,
+                                                       Index count) {
   const auto v = load_first(y + c, count);
   return to.weights == nullptr ? v : Simd<T>::mul(v, load_first(to.weights + c, count));
 }
 
 // A vector of t[c] * (x[c] - most).
 template <class T>
-[[gnu::always_inline]] inline typename Simd<T>::Packet target_product(typename Simd<T>::Packet target,
-                                                                      typename Simd<T>::Packet x,
-                                                                      typename Simd<T>::Packet most) {
+[[gnu::always_inline]] inline Packet<T> target_product(Packet<T> target, Packet<T> x, Packet<T> most) {
   using S = Simd<T>;
   return S::select(S::equal(target, S::zero()), S::zero(), S::mul(target, S::sub(x, most)));
 }
@@ -79,14 +77,13 @@ double softmax_loss_of_row(const T* x, const SoftmaxTargets<T>& to, Index n, T* 
 template <class T>
 struct SoftmaxLossPixels : SoftmaxPixels<T> {
   using typename SoftmaxPixels<T>::S;
-  using typename SoftmaxPixels<T>::Packet;
   using SoftmaxPixels<T>::count;
   using SoftmaxPixels<T>::inner;
   static constexpr Index columns = softmax_columns;
 
   // Each pixel's mass, and the product of its label's with x - most.
-  void find_labels(const T* x, const std::int64_t* labels, const SoftmaxTargets<T>& to, const Packet* most,
-                   Packet* mass, Packet* product) const {
+  void find_labels(const T* x, const std::int64_t* labels, const SoftmaxTargets<T>& to, const Packet<T>* most,
+                   Packet<T>* mass, Packet<T>* product) const {
     constexpr Index width = SoftmaxPixels<T>::width;
     T masses[width] = {}, right[width] = {};
     for (Index i = 0; i < count; ++i)
@@ -101,7 +98,7 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
   }
 
   double run(const T* x, const SoftmaxTargets<T>& to, Index at, Index pixel, T* dx) const {
-    Packet most[columns], total[columns], mass[columns], product[columns], counting[columns];
+    Packet<T> most[columns], total[columns], mass[columns], product[columns], counting[columns];
     const T* y = to.labels == nullptr ? to.values + at : nullptr;
     const std::int64_t* labels = to.labels == nullptr ? nullptr : to.labels + pixel;
     const auto target = [&](Index from, Index lanes) {
@@ -118,7 +115,7 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
       find_labels(x, labels, to, most, mass, product);
     }
     std::copy_n(mass, columns, counting);
-    const auto is_zero = [](Packet v) { return S::any(S::equal(v, S::zero())); };
+    const auto is_zero = [](Packet<T> v) { return S::any(S::equal(v, S::zero())); };
     if (labels == nullptr && std::any_of(mass, mass + columns, is_zero))
       this->sum(counting, [&](Index, Index from, Index lanes) { return S::abs(target(from, lanes)); });
     auto sum = S::zero();
@@ -127,7 +124,7 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
       sum = S::add(sum, S::select(S::equal(counting[k], S::zero()), S::zero(), loss));
     }
     const auto scale = S::fill(T(to.scale));
-    Packet factor[columns];
+    Packet<T> factor[columns];
     for (Index k = 0; k < columns; ++k) factor[k] = S::div(S::mul(mass[k], scale), total[k]);
     this->vectors(0, this->C, [&](Index k, Index from, Index lanes) {
       auto v = S::mul(load_first<T>(dx + from, lanes), factor[k]);

@@ -11,7 +11,6 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 struct SoftmaxRow {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
 
   template <class Body>
   [[gnu::always_inline]] static void vectors(Index begin, Index end, const Body& body) {
@@ -22,7 +21,8 @@ struct SoftmaxRow {
 
   // The parts take a vector each in turn, which hides the latency of joining one to them.
   template <int parts, class Join>
-  [[gnu::always_inline]] static void gather(Index begin, Index end, Packet (&part)[parts], const Join& join) {
+  [[gnu::always_inline]] static void gather(Index begin, Index end, Packet<T> (&part)[parts],
+                                            const Join& join) {
     Index c = begin;
     for (; c + parts * S::size <= end; c += parts * S::size)
 #pragma GCC unroll 4
@@ -30,8 +30,8 @@ struct SoftmaxRow {
     vectors(c, end, [&](Index i, Index count) { part[0] = join(part[0], i, count); });
   }
   template <int parts, class Join>
-  [[gnu::always_inline]] static Packet joined(const Packet (&part)[parts], const Join& join) {
-    Packet all = part[0];
+  [[gnu::always_inline]] static Packet<T> joined(const Packet<T> (&part)[parts], const Join& join) {
+    Packet<T> all = part[0];
     for (int k = 1; k < parts; ++k) all = join(all, part[k]);
     return all;
   }
@@ -41,20 +41,20 @@ struct SoftmaxRow {
   [[gnu::always_inline]] static double sum(Index C, const Term& term) {
     double total = 0;
     for (Index begin = 0; begin < C; begin += short_run) {
-      Packet part[parts];
+      Packet<T> part[parts];
       for (auto& p : part) p = S::zero();
       gather(begin, std::min(C, begin + short_run), part,
-             [&](Packet p, Index c, Index count) { return S::add(p, term(c, count)); });
+             [&](Packet<T> p, Index c, Index count) { return S::add(p, term(c, count)); });
       total += double(S::sum(joined(part, S::add)));
     }
     return total;
   }
 
   static T highest(const T* x, Index C) {
-    Packet part[4];
+    Packet<T> part[4];
     for (auto& p : part) p = S::fill(x[0]);
     gather(0, C, part,
-           [=](Packet p, Index c, Index count) { return S::max(p, load_first(x + c, count, x[0])); });
+           [=](Packet<T> p, Index c, Index count) { return S::max(p, load_first(x + c, count, x[0])); });
     return S::max_of_lanes(joined(part, S::max));
   }
 
@@ -104,11 +104,10 @@ struct SoftmaxRows {
 template <class T, int vectors>
 struct ShortSoftmaxRows {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   static constexpr Index before = (vectors - 1) * S::size;  // values before the last vector
   Index C;
   struct Row {
-    Packet v[vectors];
+    Packet<T> v[vectors];
   };
 
   [[gnu::always_inline]] Row load(const T* p, T other) const {
@@ -126,7 +125,7 @@ struct ShortSoftmaxRows {
       S::store_lanes(p + before, row.v[vectors - 1], 0, C - before);
   }
   template <class Join>
-  [[gnu::always_inline]] static Packet joined(const Row& row, const Join& join) {
+  [[gnu::always_inline]] static Packet<T> joined(const Row& row, const Join& join) {
     return SoftmaxRow<T>::joined(row.v, join);
   }
 
@@ -163,16 +162,11 @@ struct ShortSoftmaxRows {
 template <class T, class Use>
 void with_softmax_rows(Index C, const Use& use) {
   switch (ceil_div(C, Simd<T>::size)) {
-    case 1:
-      return use(ShortSoftmaxRows<T, 1>{C});
-    case 2:
-      return use(ShortSoftmaxRows<T, 2>{C});
-    case 3:
-      return use(ShortSoftmaxRows<T, 3>{C});
-    case 4:
-      return use(ShortSoftmaxRows<T, 4>{C});
-    default:
-      return use(SoftmaxRows<T>{C});
+    case 1: return use(ShortSoftmaxRows<T, 1>{C});
+    case 2: return use(ShortSoftmaxRows<T, 2>{C});
+    case 3: return use(ShortSoftmaxRows<T, 3>{C});
+    case 4: return use(ShortSoftmaxRows<T, 4>{C});
+    default: return use(SoftmaxRows<T>{C});
   }
 }
 

@@ -13,28 +13,17 @@ inline double activation_work(Activation kind) { return kind == Activation::leak
 template <class T, class Use>
 void with_function(Activation kind, T alpha, const Use& use) {
   switch (kind) {
-    case Activation::leaky_relu:
-      return use(LeakyRelu<T>{alpha});
-    case Activation::relu6:
-      return use(Relu6<T>{});
-    case Activation::sigmoid:
-      return use(Sigmoid<T>{});
-    case Activation::tanh:
-      return use(Tanh<T>{});
-    case Activation::silu:
-      return use(Silu<T>{});
-    case Activation::hard_sigmoid:
-      return use(HardSigmoid<T>{});
-    case Activation::hard_swish:
-      return use(HardSwish<T>{});
-    case Activation::gelu:
-      return use(Gelu<T>{});
-    case Activation::gelu_tanh:
-      return use(GeluTanh<T>{});
-    case Activation::elu:
-      return use(Elu<T>{alpha});
-    case Activation::count:
-      return;
+    case Activation::leaky_relu: return use(LeakyRelu<T>{alpha});
+    case Activation::relu6: return use(Relu6<T>{});
+    case Activation::sigmoid: return use(Sigmoid<T>{});
+    case Activation::tanh: return use(Tanh<T>{});
+    case Activation::silu: return use(Silu<T>{});
+    case Activation::hard_sigmoid: return use(HardSigmoid<T>{});
+    case Activation::hard_swish: return use(HardSwish<T>{});
+    case Activation::gelu: return use(Gelu<T>{});
+    case Activation::gelu_tanh: return use(GeluTanh<T>{});
+    case Activation::elu: return use(Elu<T>{alpha});
+    case Activation::count: return;
   }
 }
 

@@ -11,7 +11,7 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T, int R, int V>
 struct BroadcastTile {
   using S = Simd<T>;
-  typename S::Packet sum[R][V];
+  Packet<T> sum[R][V];
 
   [[gnu::always_inline]] BroadcastTile() {
 #pragma GCC unroll 16
@@ -24,7 +24,7 @@ struct BroadcastTile {
   template <class Load>
   [[gnu::always_inline]] void add_product(const T* x, const Load& load) {
     const BroadcastValues<T, R> values{x};
-    typename S::Packet wv[V];
+    Packet<T> wv[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) wv[v] = load(v);
 #pragma GCC unroll 16
@@ -41,7 +41,7 @@ struct BroadcastTile {
 
   // sum[m][v] += x[m * step + c] * w[c][v] for columns c in order
   [[gnu::always_inline]] void add_columns(const T* x, Index step, const T* w) {
-    typename S::Packet wv[columns][V];
+    Packet<T> wv[columns][V];
 #pragma GCC unroll 2
     for (int c = 0; c < columns; ++c)
 #pragma GCC unroll 4

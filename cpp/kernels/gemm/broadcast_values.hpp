@@ -15,7 +15,7 @@ struct BroadcastValues {
   static constexpr int vectors = 0;
   const T* p;
 
-  [[gnu::always_inline]] typename Simd<T>::Packet operator[](int m) const { return Simd<T>::fill(p[m]); }
+  [[gnu::always_inline]] Packet<T> operator[](int m) const { return Simd<T>::fill(p[m]); }
 };
 
 template <class T, int R>
@@ -24,7 +24,7 @@ struct BroadcastValues<T, R, true> {
   static constexpr int size = S::size, vectors = (R + size - 1) / size;
   const T* p;
 
-  [[gnu::always_inline]] typename S::Packet operator[](int m) const {
+  [[gnu::always_inline]] Packet<T> operator[](int m) const {
     const int first = std::min(m / size * size, R - size);
     return S::fill(S::load(p + first)[m - first]);
   }

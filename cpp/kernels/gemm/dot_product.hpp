@@ -21,7 +21,7 @@ template <class T, int R>
 void add_dot_products(const T* const* left, const T* const* left_tails, const T* const* right,
                       const VectorAt* at, Index whole, Index tails, bool start, T* sums) {
   using S = Simd<T>;
-  typename S::Packet sum[R][dot_block];
+  Packet<T> sum[R][dot_block];
   const T *g[R], *x[dot_block];
 #pragma GCC unroll 5
   for (int v = 0; v < dot_block; ++v) x[v] = right[v];
@@ -32,7 +32,7 @@ void add_dot_products(const T* const* left, const T* const* left_tails, const T*
     for (int v = 0; v < dot_block; ++v) sum[r][v] = S::zero();
   }
   const auto step = [&](const VectorAt& p) {
-    typename S::Packet xv[dot_block];
+    Packet<T> xv[dot_block];
 #pragma GCC unroll 5
     for (int v = 0; v < dot_block; ++v) xv[v] = S::load(x[v] + p.right);
 #pragma GCC unroll 5

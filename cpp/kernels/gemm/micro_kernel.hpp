@@ -68,10 +68,8 @@ struct Target {
 
 // The end of multiply_tile: `sum` to its target.
 template <class T, int R, int V>
-[[gnu::always_inline]] inline void finish_tile(typename Simd<T>::Packet (&sum)[R][V],
-                                               const Target<T>& target) {
+[[gnu::always_inline]] inline void finish_tile(Packet<T> (&sum)[R][V], const Target<T>& target) {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   if (target.add) {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
@@ -81,7 +79,7 @@ template <class T, int R, int V>
   if (target.row != nullptr) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      const Packet row = S::load(target.row + v * S::size);
+      const Packet<T> row = S::load(target.row + v * S::size);
 #pragma GCC unroll 16
       for (int m = 0; m < R; ++m) sum[m][v] = S::add(sum[m][v], row);
     }
@@ -89,7 +87,7 @@ template <class T, int R, int V>
   if (target.bias != nullptr) {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
-      const Packet bias = S::fill(target.bias[m]);
+      const Packet<T> bias = S::fill(target.bias[m]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], bias);
     }
@@ -101,7 +99,7 @@ template <class T, int R, int V>
       for (int v = 0; v < V; ++v) sum[m][v] = S::relu(sum[m][v]);
   }
   if (target.activation.clips()) {
-    const Packet most = S::fill(target.activation.most);
+    const Packet<T> most = S::fill(target.activation.most);
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8

@@ -46,11 +46,10 @@ struct MatrixProduct {
 
   // What becomes of `count` columns from n on: the first chunk's sum gets the bias, the last one goes through
   // the activation.
-  using Packet = typename Simd<T>::Packet;
-  Packet begun(Packet sum, Index n, Index count) const {
+  Packet<T> begun(Packet<T> sum, Index n, Index count) const {
     return bias != nullptr ? Simd<T>::add(sum, load_first(bias + n, count)) : sum;
   }
-  Packet finished(Packet sum) const { return activation(sum); }
+  Packet<T> finished(Packet<T> sum) const { return activation(sum); }
 };
 
 // c = a * b + bias, and the bytes of scratch that it takes, which is all where there is no c. Compiled in a

@@ -25,14 +25,14 @@ void add_chunks(const MatrixProduct<T>& p, const T* parts) {
 template <class T, int M, int rows>
 void add_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index k, Index first, Index last, T* to) {
   using S = Simd<T>;
-  typename S::Packet av[M][rows];
+  Packet<T> av[M][rows];
   const T *a = p.a_chunk(chunk) + k * p.a.col, *b = p.b_chunk(chunk) + k * p.b.row;
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) av[m][i] = S::fill(a[m * p.a.row + i * p.a.col]);
   const auto columns = [&](Index n, Index count) __attribute__((always_inline)) {
-    typename S::Packet sum[M];
+    Packet<T> sum[M];
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) sum[m] = k == 0 ? S::zero() : load_first<T>(to + m * p.N + n, count);
 #pragma GCC unroll 16
@@ -90,19 +90,18 @@ std::size_t skinny_product_by_rows(const MatrixProduct<T>& p) {
 // registers.
 template <class T, int M>
 [[gnu::always_inline]] inline void multiply_columns_of_b(const MatrixProduct<T>& p, Index chunk, Index n,
-                                                         Index columns, typename Simd<T>::Packet (&sum)[M]) {
+                                                         Index columns, Packet<T> (&sum)[M]) {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   constexpr Index size = S::size;
   const T *a = p.a_chunk(chunk), *b = p.b.data + chunk * p.depth + n * p.b.col;
   const Index terms = p.terms(chunk);
   for (int m = 0; m < M; ++m) sum[m] = S::zero();
-  const auto add = [&](Index k, Packet bv) {
+  const auto add = [&](Index k, Packet<T> bv) {
     for (int m = 0; m < M; ++m) sum[m] = S::fma(S::fill(a[m * p.a.row + k * p.a.col]), bv, sum[m]);
   };
   Index k = 0;
   for (; k + size <= terms; k += size) {
-    Packet square[size];
+    Packet<T> square[size];
 #pragma GCC unroll 16
     for (Index i = 0; i < size; ++i) square[i] = S::load(b + std::min(i, columns - 1) * p.b.col + k);
     transpose_packets(square);
@@ -123,7 +122,7 @@ std::size_t skinny_product_by_columns(const MatrixProduct<T>& p) {
   if (p.c == nullptr) return 0;
   parallel_ranges(p.N, S::size, double(p.K) / 4, [&](Index n, Index end) {
     const Index columns = end - n;
-    typename S::Packet total[M], sum[M];
+    Packet<T> total[M], sum[M];
     for (int m = 0; m < M; ++m) total[m] = S::zero();
     for (Index chunk = 0; chunk < p.chunks(); ++chunk) {
       multiply_columns_of_b<T, M>(p, chunk, n, columns, sum);

@@ -32,7 +32,7 @@ void column_sums(Index N, Index C, const Row& row, const Run& run, TwoSums* part
       const Index top = r * column_run, bottom = std::min(N, top + column_run);
       T sum_a[width], sum_b[width];
       if (count == width) {
-        typename S::Packet a[vectors], b[vectors];
+        Packet<T> a[vectors], b[vectors];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) a[v] = b[v] = S::zero();
         for (Index n = top; n < bottom; ++n)

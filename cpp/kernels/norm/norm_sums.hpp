@@ -41,7 +41,7 @@ template <class T, class Body>
 [[gnu::always_inline]] inline TwoSums run_sums(Index planes, Index size, Index stride, const Body& body) {
   using S = Simd<T>;
   constexpr int chains = 4;  // of additions, which hide their latency
-  typename S::Packet a[chains], b[chains];
+  Packet<T> a[chains], b[chains];
   for (int k = 0; k < chains; ++k) a[k] = b[k] = S::zero();
   for (Index n = 0; n < planes; ++n) {
     Index i = n * stride;
@@ -152,12 +152,12 @@ class ReluGradient {
 
  public:
   explicit ReluGradient(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
-  typename S::Packet operator()(typename S::Packet dout, typename S::Packet d, Index, Index) const {
+  Packet<T> operator()(Packet<T> dout, Packet<T> d, Index, Index) const {
     return S::select(S::less_equal(S::fma(d, by, plus), S::zero()), S::zero(), dout);
   }
 
  private:
-  typename S::Packet by, plus;
+  Packet<T> by, plus;
 };
 
 // dx = dout * by_dout + (x - high) * by_x + constant.

@@ -30,7 +30,7 @@ class WindowWeights {
       S::store(weight[rows - 1],
                mean ? S::div(S::fill(T(1)), S::mul(S::fill(T(rows)), wide)) : S::fill(T(1)));
   }
-  typename S::Packet of(Index rows) const { return S::load(weight[rows - 1]); }
+  Packet<T> of(Index rows) const { return S::load(weight[rows - 1]); }
 
  private:
   T weight[3][S::size];
@@ -41,7 +41,6 @@ template <class T, int PW, int Stride>
 [[gnu::noinline]] void small_window_means(const T* x, T* out, const PoolShape& whole, const PoolBand& band,
                                           bool mean) {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   const PoolShape s = band.shape;
   const SlidingWindows rows = row_windows(whole), columns = column_windows(whole);
   const T* const end = out + s.planes * s.OH * s.OW;
@@ -55,7 +54,7 @@ template <class T, int PW, int Stride>
       const T* image = x + plane * s.H * s.W;
       T* to = out + plane * s.OH * s.OW;
       const auto line_of = [&](Index h) __attribute__((always_inline)) {
-        Packet tap[PW];
+        Packet<T> tap[PW];
         next_x.template step<Stride * S::bytes>();
         taps.load(image + h * s.W, T(0), tap);
         auto sum = tap[0];
@@ -63,13 +62,14 @@ template <class T, int PW, int Stride>
         for (int kw = 1; kw < PW; ++kw) sum = S::add(sum, tap[kw]);
         return sum;
       };
-      slide_windows_down(s, S::zero(), line_of,
-                         [&](Index oh, const Packet& first, const Packet& second, const Packet& third) {
-                           next_out.template step<S::bytes>();
-                           const auto weight = weights.of(mean ? rows.averaged(band.first_row + oh) : 1);
-                           const auto sum = S::add(S::add(first, second), third);
-                           store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weight));
-                         });
+      slide_windows_down(
+          s, S::zero(), line_of,
+          [&](Index oh, const Packet<T>& first, const Packet<T>& second, const Packet<T>& third) {
+            next_out.template step<S::bytes>();
+            const auto weight = weights.of(mean ? rows.averaged(band.first_row + oh) : 1);
+            const auto sum = S::add(S::add(first, second), third);
+            store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weight));
+          });
     }
   }
 }
@@ -79,7 +79,6 @@ template <class T, int PW, int Stride>
 [[gnu::noinline]] void small_window_shares(const T* dout, T* dx, const PoolShape& s, Index first_row,
                                            const SlidingWindows& rows, const SlidingWindows& columns) {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   using Windows = ReachingWindows<T, PW, Stride>;
   constexpr Index step = Stride * S::size;
   const T* const end = dx + s.planes * s.H * s.W;
@@ -95,16 +94,17 @@ template <class T, int PW, int Stride>
           s, w, S::zero(), dx + plane * s.H * s.W, end,
           [&](Index oh) {
             const Index tall = rows.averaged(first_row + oh);
-            Packet share[Windows::vectors];
+            Packet<T> share[Windows::vectors];
             next_dout.template step<S::bytes>();
             next_dx.template step<Stride * Stride * S::bytes>();
 #pragma GCC unroll 3
             for (int i = 0; i < Windows::vectors; ++i)
               share[i] = S::mul(windows.vector[i].load(from + oh * s.OW, T(0)), weights[i].of(tall));
             return windows.gather([&](int i, int) { return share[i]; },
-                                  [&](Packet sum, int i, int) { return S::add(sum, share[i]); });
+                                  [&](Packet<T> sum, int i, int) { return S::add(sum, share[i]); });
           },
-          [](const typename Windows::Columns& share, int) { return share; }, [](Packet sum) { return sum; });
+          [](const typename Windows::Columns& share, int) { return share; },
+          [](Packet<T> sum) { return sum; });
     }
   }
 }

@@ -19,7 +19,7 @@ bool greater_or_nan(T v, T best) {
 template <class T, bool Places>
 struct Maxima {
   using S = Simd<T>;
-  typename S::Packet value, tap;
+  Packet<T> value, tap;
 
   // Maxima of taps that come later, by `first_tap`.
   [[gnu::always_inline]] void add(const Maxima& next, int first_tap) {
@@ -35,7 +35,7 @@ struct Maxima {
 
 // `n` taps next to each other.
 template <int n, bool Places, class T>
-[[gnu::always_inline]] inline Maxima<T, Places> maxima_of(const typename Simd<T>::Packet* tap) {
+[[gnu::always_inline]] inline Maxima<T, Places> maxima_of(const Packet<T>* tap) {
   Maxima<T, Places> best{};
   best.value = tap[0];
 #pragma GCC unroll 3
@@ -108,7 +108,7 @@ class AnyMaxima {
     }
   }
   // The values of neighbouring windows, of the first at a column of the image.
-  typename S::Packet windows_at(const T* line, Index column) const {
+  Packet<T> windows_at(const T* line, Index column) const {
     if (s.stride_w == 1) return ColumnVector<T>(column, s.W).load(line, lowest);
     T lanes[S::size];
     for (Index l = 0; l < S::size; ++l, column += s.stride_w)
@@ -123,7 +123,6 @@ class AnyMaxima {
 template <class T, int PW, int Stride, bool Places>
 [[gnu::noinline]] void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   using Line = Maxima<T, Places>;
   constexpr T lowest = -std::numeric_limits<T>::infinity();
   const Index outputs = s.planes * s.OH * s.OW;
@@ -135,11 +134,11 @@ template <class T, int PW, int Stride, bool Places>
     const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
     T lanes[S::size];
     for (Index l = 0; l < S::size; ++l) lanes[l] = j + l < s.OW ? lowest : T(0);
-    const Packet no_window = S::load(lanes);  // above minus infinity in lanes behind the last window
+    const Packet<T> no_window = S::load(lanes);  // above minus infinity in lanes behind the last window
     for (Index plane = 0; plane < s.planes; ++plane) {
       const T* image = x + plane * s.H * s.W;
       const auto line_of = [&](Index h) __attribute__((always_inline)) {
-        Packet tap[PW];
+        Packet<T> tap[PW];
         next_x.template step<Stride * S::bytes>();
         taps.load(image + h * s.W, lowest, tap);
         return maxima_of<PW, Places, T>(tap);

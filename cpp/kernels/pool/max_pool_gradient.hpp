@@ -12,7 +12,6 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T, int PW, int Stride>
 class ColumnOfMaxGradients {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   using Windows = ReachingWindows<T, PW, Stride>;
 
  public:
@@ -23,7 +22,7 @@ class ColumnOfMaxGradients {
   void run(const T* dout, const std::uint8_t* arg, const std::uint8_t* first_arg, const std::uint8_t* end_arg,
            T* dx, const T* end, Ahead<false>& next_dout, Ahead<false>& next_arg, Ahead<true>& next_dx) const {
     struct Row {
-      Packet dout[Windows::vectors], winner[Windows::vectors];
+      Packet<T> dout[Windows::vectors], winner[Windows::vectors];
     };
     gather_windows_down<T, PW, Stride>(
         s, column, S::zero(), dx, end,
@@ -43,9 +42,10 @@ class ColumnOfMaxGradients {
           const auto share = [&](int i, int kw) {
             return S::select(S::equal(row.winner[i], S::fill(T(kh * PW + kw))), row.dout[i], S::zero());
           };
-          return windows.gather(share, [&](Packet sum, int i, int kw) { return S::add(sum, share(i, kw)); });
+          return windows.gather(share,
+                                [&](Packet<T> sum, int i, int kw) { return S::add(sum, share(i, kw)); });
         },
-        [](Packet sum) { return sum; });
+        [](Packet<T> sum) { return sum; });
   }
 
  private:

@@ -12,8 +12,7 @@ namespace cnnlib::CNNLIB_ISA {
 // factors[0] + factors[1] * x + factors[2] * x^2 + ...: pairs of terms, then Horner's rule in x^2, whose
 // chain of multiply-adds is half as long.
 template <class T, int count>
-[[gnu::always_inline]] inline typename Simd<T>::Packet polynomial(const T (&factors)[count],
-                                                                  typename Simd<T>::Packet x) {
+[[gnu::always_inline]] inline Packet<T> polynomial(const T (&factors)[count], Packet<T> x) {
   using S = Simd<T>;
   const auto pair = [&](int i) { return S::fma(S::fill(factors[i + 1]), x, S::fill(factors[i])); };
   constexpr int top = count % 2 == 0 ? count - 2 : count - 1;
@@ -95,7 +94,7 @@ struct Reduced {
 
 // e^x for x <= 0, minus infinity included.
 template <class T>
-[[gnu::always_inline]] inline typename Simd<T>::Packet exp_of_negative(typename Simd<T>::Packet x) {
+[[gnu::always_inline]] inline Packet<T> exp_of_negative(Packet<T> x) {
   using S = Simd<T>;
   using E = Exponential<T>;
   return Reduced<T, E::lift>(S::max(x, S::fill(E::zero_below))).exponential();
@@ -103,7 +102,7 @@ template <class T>
 
 // e^x - 1 for x <= 0, minus infinity included.
 template <class T>
-[[gnu::always_inline]] inline typename Simd<T>::Packet expm1_of_negative(typename Simd<T>::Packet x) {
+[[gnu::always_inline]] inline Packet<T> expm1_of_negative(Packet<T> x) {
   using S = Simd<T>;
   using E = Exponential<T>;
   const Reduced<T, 0> reduced(S::max(x, S::fill(E::minus_one_below)));

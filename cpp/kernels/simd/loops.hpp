@@ -14,16 +14,16 @@ bool use_non_temporal(Index n) {
 
 // The first `count` lanes of the vector at p, and 0 or `other` in the rest.
 template <class T>
-typename Simd<T>::Packet load_first(const T* p, Index count) {
+Packet<T> load_first(const T* p, Index count) {
   return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count);
 }
 template <class T>
-typename Simd<T>::Packet load_first(const T* p, Index count, T other) {
+Packet<T> load_first(const T* p, Index count, T other) {
   return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count, other);
 }
 
 template <class T>
-void store_first(T* p, Index count, typename Simd<T>::Packet v) {
+void store_first(T* p, Index count, Packet<T> v) {
   count == Simd<T>::size ? Simd<T>::store(p, v) : Simd<T>::store_lanes(p, v, 0, count);
 }
 
@@ -65,7 +65,7 @@ bool copy_past_caches(const T* copy, Index n) {
 // The first `count` lanes; past the caches if all are stored and it is `far`. p is aligned then, and a
 // store_fence() has to follow.
 template <class T>
-void store_copy(T* p, Index count, typename Simd<T>::Packet v, bool far) {
+void store_copy(T* p, Index count, Packet<T> v, bool far) {
   if (far && count == Simd<T>::size)
     Simd<T>::store_non_temporal(p, v);
   else

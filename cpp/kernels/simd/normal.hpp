@@ -36,7 +36,7 @@ struct NormalTail<double> {
 // e^(-a^2 / 2) times 2^lift for |a| <= zero_beyond, whose powers of two are none of denormal numbers. The
 // square is taken as a number and a rest: an error of it counts as it is, not relative to it.
 template <class T>
-[[gnu::always_inline]] inline typename Simd<T>::Packet lifted_bell(typename Simd<T>::Packet a) {
+[[gnu::always_inline]] inline Packet<T> lifted_bell(Packet<T> a) {
   using S = Simd<T>;
   using Parts = Reduced<T, Exponential<T>::lift>;
   const auto half = S::fill(T(-0.5));

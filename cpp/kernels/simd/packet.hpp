@@ -66,6 +66,8 @@ To bit_cast(From v) {
 
 template <class T>
 struct Simd;
+template <class T>
+using Packet = typename Simd<T>::Packet;
 
 // A whole number of T's size, and where T keeps its exponent.
 template <class T>

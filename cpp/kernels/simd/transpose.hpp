@@ -18,7 +18,7 @@ inline void transpose_packets(Packet (&row)[n]) {
 template <class T, class Load, class Place>
 inline void transpose_vectors(const Load& load, const Place& place) {
   constexpr int n = Simd<T>::size;
-  typename Simd<T>::Packet row[n];
+  Packet<T> row[n];
 #pragma GCC unroll 16
   for (int i = 0; i < n; ++i) row[i] = load(i);
   transpose_packets(row);

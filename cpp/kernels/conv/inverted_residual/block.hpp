@@ -65,12 +65,9 @@ class InvertedResidualPass {
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
     const Operands all{packed, x, other, out, offset};
     switch (cut.by) {
-      case By::bands:
-        return run_bands(all, scratch);
-      case By::parts:
-        return run_parts(all, scratch);
-      case By::layers:
-        return run_layers(all, scratch);
+      case By::bands: return run_bands(all, scratch);
+      case By::parts: return run_parts(all, scratch);
+      case By::layers: return run_layers(all, scratch);
     }
   }
 

@@ -32,20 +32,13 @@ auto with_tile(const ConvShape& s, const Body& body) {
       }
       return body(Tile<3, 3, 4>());
     }
-    case 55:
-      return body(Tile<5, 5, 4>());
-    case 13:
-      return body(Tile<1, 3, 4>());
-    case 31:
-      return body(Tile<3, 1, 4>());
-    case 15:
-      return body(Tile<1, 5, 4>());
-    case 51:
-      return body(Tile<5, 1, 4>());
-    case 17:
-      return body(Tile<1, 7, 4>());
-    default:
-      return body(Tile<7, 1, 4>());
+    case 55: return body(Tile<5, 5, 4>());
+    case 13: return body(Tile<1, 3, 4>());
+    case 31: return body(Tile<3, 1, 4>());
+    case 15: return body(Tile<1, 5, 4>());
+    case 51: return body(Tile<5, 1, 4>());
+    case 17: return body(Tile<1, 7, 4>());
+    default: return body(Tile<7, 1, 4>());
   }
 }
 // The same where all results have one type.

@@ -271,12 +271,9 @@ class WinogradWeightGradient {
   template <class Body>
   void in_order(const Body& body) const {
     switch (order) {
-      case Order::parts:
-        return body(GradientByParts<T>(sizes, parts));
-      case Order::channels:
-        return body(GradientByChannels<T>(sizes));
-      case Order::points:
-        return body(GradientByPoints<T>(sizes));
+      case Order::parts: return body(GradientByParts<T>(sizes, parts));
+      case Order::channels: return body(GradientByChannels<T>(sizes));
+      case Order::points: return body(GradientByPoints<T>(sizes));
     }
   }
 

@@ -120,14 +120,10 @@ inline bool has_row_tile(Index taps) { return taps == 3 || taps == 4 || taps == 
 template <class T>
 const RowTile<T>& row_tile_of(const ConvShape& s) {
   switch (row_taps(s)) {
-    case 3:
-      return row_tile<T, 3>;
-    case 4:
-      return row_tile<T, 4>;
-    case 5:
-      return row_tile<T, 5>;
-    default:
-      return row_tile<T, 7>;
+    case 3: return row_tile<T, 3>;
+    case 4: return row_tile<T, 4>;
+    case 5: return row_tile<T, 5>;
+    default: return row_tile<T, 7>;
   }
 }
 
