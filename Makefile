@@ -207,7 +207,7 @@ tsan-%: build/tsan-%/.installed $(VENV)/.installed $(VENV)/.test
 
 # A core that records its loops, and what its loops would take on 16 cores; fails where that wastes too much.
 VIRTUAL_ISAS ?= base
-MANY_CORES_ARGS ?= --groups conv pool norm --layers resnet18 --batches 8 --threads 8 16 --repeats 3 --floor 0.45
+MANY_CORES_ARGS ?= --groups conv pool norm --layers resnet18 --batches 8 --threads 16 --repeats 3 --floor 0.45
 build/virtual/.installed: $(SOURCES) | $(ENVIRONMENT)
 	@rm -rf $(@D)
 	$(PIP) install --quiet --no-deps --target $(@D) --config-settings=cmake.define.CNNLIB_VIRTUAL_CORES=ON \

@@ -310,7 +310,7 @@ template <class T, int Stride, bool at_edge>
   };
   if constexpr (Stride == 1) {
     // Line h of x meets rows h + pad - kh of dout: one more for each line. With rows that are not there it
-    // makes no product, since 0 times NaN would be one.
+    // makes no product, since 0 times NaN would be one: a, b and c say for which kh one is there.
     Packet last = S::zero(), middle = S::zero();
     if (pad > 1 && OH > 0) last = grad_of(0);
     if (pad > 0 && OH >= pad) middle = grad_of(pad - 1);
