@@ -79,7 +79,7 @@ class TestFullyConnectedNet:
             model.params[name] += 0.1  # away from 0, where relu has no derivative
         X, y = rng.standard_normal((7, 6)), rng.integers(0, 3, 7)
         assert ("gamma1" in model.params) == (normalization is not None)
-        assert_gradients(model, X, y, rng)
+        assert_gradients(model, X, y)
 
     def test_the_same_norm_under_each_name(self):
         def net(*args, **options):

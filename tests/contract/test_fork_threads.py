@@ -197,7 +197,7 @@ def test_the_number_of_threads_changes_during_calls(layer, pool, isa, rng, num_t
     _core.notice_missing_cores(True)
     try:
         setter.start()
-        for _ in range(8):
+        for _ in range(20):
             for got, expected in zip(run(), want, strict=True):
                 np.testing.assert_array_equal(got, expected)
     finally:

@@ -125,7 +125,7 @@ def test_gradients(name, rng):
         if param[0] in "bg":  # biases and norms away from their special initial values
             value += 0.3 * rng.standard_normal(value.shape)
     X, y = rng.standard_normal((4, 2, 6, 4)), np.array([0, 2, 1, 1])
-    assert_gradients(net, X, y, rng)
+    assert_gradients(net, X, y)
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -77,7 +77,7 @@ def test_the_loss_of_a_head(head, loss, make, rng):
     X = images(rng)
     y = make(rng, net.loss(X))
     assert net.loss(X, y)[0] == loss(net.loss(X), y)[0]
-    assert_gradients(net, X, y, rng)
+    assert_gradients(net, X, y)
 
 
 @pytest.mark.parametrize(

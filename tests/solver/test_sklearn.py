@@ -42,7 +42,7 @@ def digits():
 
 @parametrize_with_checks(
     [
-        ConvNetClassifier(max_epochs=8),
+        ConvNetClassifier(),
         ConvNetClassifier(
             [{"residual": [{"conv": 8, "stride": 2}, "batchnorm"]}, "relu", {"dropout": 0.1}],
             (1, 1, -1),
@@ -52,7 +52,7 @@ def digits():
             weight_decay=1e-3,
             dtype="float64",
         ),
-        ConvNetRegressor(max_epochs=8),
+        ConvNetRegressor(),
         ConvNetRegressor(
             [{"affine": 32}, "relu"],
             (1, 1, -1),

@@ -78,8 +78,7 @@ def _rows(x):
 def _softmax_of_rows(x, targets, divisor):
     """Loss and gradient for targets (rows, C); the sum of the losses is divided by `divisor`."""
     rows = _in_float(_rows(x))
-    loss = 0.0
-    dx = np.zeros(rows.shape, dtype=_float_dtype(x))
+    loss, dx = 0.0, np.zeros(rows.shape, rows.dtype)
     for n, target in enumerate(targets):
         if not target.any():
             continue

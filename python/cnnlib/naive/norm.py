@@ -109,6 +109,7 @@ def batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
     (x, gamma, beta), mean, inv_std, from_batch = cache
     N, D = x.shape
     dtype = _float_dtype(x, gamma, beta)
+    gamma = _in_float(gamma)
     dx = np.zeros((N, D), dtype=dtype)
     dgamma = np.zeros(D, dtype=dtype)
     dbeta = np.zeros(D, dtype=dtype)
@@ -116,7 +117,7 @@ def batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
         x_hat = (x[:, d] - mean[d]) * inv_std[d]
         dbeta[d] = np.sum(dout[:, d])
         dgamma[d] = np.sum(dout[:, d] * x_hat)
-        dx_hat = dout[:, d] * _in_float(gamma)[d]
+        dx_hat = dout[:, d] * gamma[d]
         dx[:, d] = _normalise_backward(dx_hat, x_hat, inv_std[d]) if from_batch else dx_hat * inv_std[d]
     return dx, dgamma, dbeta
 
