@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from cnnlib import _core
 from cnnlib.data import Normalization
+from cnnlib.graph import Node
 from cnnlib.inference import load, prepare
 from cnnlib.models import ConvNet
 from helpers import run_python
-from small_graphs import GRAPH_NAMES, net_of, small_graphs
+from small_graphs import GRAPH_NAMES, conv_node, net_of, random_params, small_graphs
 
 
 @pytest.mark.parametrize("name", GRAPH_NAMES)
@@ -23,6 +24,32 @@ def test_every_operation_gives_the_same_bits_with_several_threads(name, isa, dty
     num_threads(1)
     want = predictor(x)
     for threads in (2, 3, 8):
+        num_threads(threads)
+        np.testing.assert_array_equal(predictor(x), want)
+        np.testing.assert_array_equal(predictor(x[2:3]), want[2:3])
+
+
+@pytest.mark.parametrize(
+    ("method", "size"),
+    [("pixel-lanes", 1), ("pixel-lanes", 3), ("filter-lanes", 1), ("filter-lanes", 3), ("winograd", 3)],
+)
+@pytest.mark.parametrize("plane", [(11, 3), (9, 17), (61, 90)], ids=str)
+def test_a_convolution_that_adds_gives_an_image_the_same_bits(
+    method, size, plane, isa, dtype, num_threads, rng
+):
+    """In any batch and with any number of threads: which vectors are stored whole depends on both."""
+    weights = random_params(rng, w=(8, 8, size, size), b=8)
+    nodes = [
+        Node("sigmoid", ("input",), "s"),
+        conv_node("input", "c", pad=size // 2, algorithm=method),
+        Node("add", ("c", "s"), "sum"),
+    ]
+    predictor = prepare(net_of(nodes, weights, (8, *plane), dtype))
+    assert "conv + add" in str(predictor.profile(np.zeros((1, 8, *plane), dtype)))
+    x = rng.standard_normal((5, 8, *plane)).astype(dtype)
+    num_threads(1)
+    want = np.concatenate([predictor(image[None]) for image in x])
+    for threads in (1, 2, 3, 8):
         num_threads(threads)
         np.testing.assert_array_equal(predictor(x), want)
         np.testing.assert_array_equal(predictor(x[2:3]), want[2:3])

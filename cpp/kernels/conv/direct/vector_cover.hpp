@@ -81,7 +81,7 @@ struct VectorCover {
 };
 
 // Adds the useful lanes of one vector of a tile to the output, or starts it, from the bias and what is to be
-// added to.
+// added to: in the order of finish_tile, which stores the vectors whose every lane is useful.
 template <class T>
 void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Index rows, Index filter,
                  const LaneRange& s, bool start, bool finish, T* out) {
@@ -93,16 +93,16 @@ void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Inde
     T* to = out + m * p.out_plane + s.to;
     const T initial = start && p.epilogue.bias != nullptr ? p.epilogue.bias[filter + m] : T(0);
     if (s.count == S::size && p.out_col == 1) {
-      auto v = S::add(S::load(from), S::fill(initial));
+      auto v = S::load(from);
       if (!fresh) v = S::add(v, S::load(to));
-      S::store(to, activation(v));
+      S::store(to, activation(S::add(v, S::fill(initial))));
     } else if (p.out_col == 1) {
-      auto v = S::add(S::load(from - s.lane), S::fill(initial));
+      auto v = S::load(from - s.lane);
       if (!fresh) v = S::add(v, S::load_lanes(to - s.lane, s.lane, s.count));
-      S::store_lanes(to - s.lane, activation(v), s.lane, s.count);
+      S::store_lanes(to - s.lane, activation(S::add(v, S::fill(initial))), s.lane, s.count);
     } else {
       for (Index l = 0; l < s.count; ++l) {
-        const T v = from[l] + initial + (fresh ? T(0) : to[l * p.out_col]);
+        const T v = from[l] + (fresh ? T(0) : to[l * p.out_col]) + initial;
         to[l * p.out_col] = activation(v);
       }
     }
