@@ -106,6 +106,12 @@ class TestRegression:
         images = np.float32(X_test.reshape(-1, 1, 8, 8))
         np.testing.assert_allclose(model.loss(model.preprocess(images)), net.predict(X_test), rtol=1e-4)
 
+    def test_numbers_far_from_zero(self, ink):
+        """As dates in seconds are, of which a float32 holds every 128th."""
+        X, y, X_test, _ = ink
+        near, far = (self.regressor().fit(X, y + offset).predict(X_test) for offset in (0, 2e9))
+        np.testing.assert_allclose(far - 2e9, near, atol=1e-4 * y.std())
+
     def test_the_same_bits_again(self, ink):
         X, y, X_test, _ = ink
         first, second = (self.regressor().fit(X, y).predict(X_test) for _ in range(2))

@@ -218,7 +218,7 @@ class Estimator(BaseEstimator):
                 solver.optim_configs[name].update(state)
         solver.train()
         self._optim_configs, self._rule = solver.optim_configs, self.update_rule
-        self._ready()
+        self._predictor = prepare(self.model_)
         self.n_iter_ += solver.epoch
         self.loss_curve_ += _losses(solver)
         if early_stopping is not None:
@@ -237,9 +237,6 @@ class Estimator(BaseEstimator):
             images, targets, test_size=count, stratify=stratify, random_state=self._random
         )
         return dict(zip(("X_train", "X_val", "y_train", "y_val"), parts, strict=True))
-
-    def _ready(self):
-        self._predictor = prepare(self.model_)
 
     def _report(self, solver):
         line = f"epoch {self.n_iter_ + solver.epoch}: loss {_losses(solver)[-1]:.4f}"

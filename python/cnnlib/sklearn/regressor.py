@@ -64,6 +64,8 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
 
     _head, _metric = "values", "r2"
     _targets: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
+    _mean: Any = 0.0  # in older pickles the predictor puts both back itself
+    _scale: Any = 1.0
 
     def __init__(
         self,
@@ -110,18 +112,19 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
             scale[scale <= ROUNDING * np.abs(mean)] = 1
         self._start(images, self.n_outputs_)
         self._fit(images, ((values - mean) / scale).astype(self.dtype), 2)
+        self._mean, self._scale = mean, scale
         self._put_back(mean, scale)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """The numbers of each sample of X (N, D) or (N, C, H, W), in the shape that y had, float64."""
-        values = self._scores(X).astype(np.float64)
+        # In float64: a float32 cannot hold numbers that differ by less than 1e-7 of their mean.
+        values = self._scores(X).astype(np.float64) * self._scale + self._mean
         return values[:, 0] if self._is_flat else values
 
     def _put_back(self, mean, scale):
-        """Let the last layer give y's own numbers."""
+        """Let the last layer of `model_` give y's own numbers; the predictor gives the standardized ones."""
         params = self.model_.params
         last = max(int(name[1:]) for name in params if name.startswith("W"))
         params[f"W{last}"] *= scale.astype(self.dtype)
         params[f"b{last}"][:] = params[f"b{last}"] * scale + mean
-        self._ready()
