@@ -107,6 +107,8 @@ class AlternatingFlip:
 class RandomCrop:
     """Pad each image by `pad` pixels on every side and crop its size at a random place.
 
+    Signals, images of one row, are padded and cropped along it alone, and so are those of one column.
+
     Parameters
     ----------
     pad : int
@@ -136,23 +138,24 @@ class RandomCrop:
     def pair(self, X: NDArray[Any], y: Any, rng: np.random.Generator, samples: Any = None) -> tuple[Any, Any]:
         """Images and targets, cropped at the same places."""
         N, _, H, W = _images("RandomCrop", X)
-        if self.mode == "reflect" and self.pad >= min(H, W):
+        pads = np.array([self.pad if side > 1 else 0 for side in (H, W)])
+        if self.mode == "reflect" and (pads >= (H, W)).any():
             raise ValueError(f"RandomCrop: pad {self.pad} is too much to reflect images of {H}x{W}")
-        corners = rng.integers(2 * self.pad + 1, size=(2, N))
+        corners = np.minimum(rng.integers(2 * self.pad + 1, size=(2, N)), 2 * pads[:, None])
         scale = _scale(X, y)
-        moved = self._cropped(y, corners, scale, "target_fill", self.target_fill) if scale else y
-        return self._cropped(X, corners, 1, "zero", 0), moved
+        if scale:
+            y = self._cropped(y, scale * pads, scale * corners, "target_fill", self.target_fill)
+        return self._cropped(X, pads, corners, "zero", 0), y
 
-    def _cropped(self, X, corners, scale, name, fill):
-        """Padded, and cropped at `corners` (2, N), both `scale` times as far."""
-        margin = scale * self.pad, scale * self.pad
+    def _cropped(self, X, pads, corners, name, fill):
+        """Padded by `pads` (2,), and cropped at `corners` (2, N)."""
         how: Any = {"mode": self.mode}
         if self.mode == "constant":
             how["constant_values"] = _held("RandomCrop", name, fill, X.dtype)
-        padded = np.pad(X, ((0, 0),) * (X.ndim - 2) + (margin, margin), **how)
+        padded = np.pad(X, ((0, 0),) * (X.ndim - 2) + tuple((pad, pad) for pad in pads), **how)
         image: Any = (-2, -1)  # the types of older NumPys know of one axis only
         windows = np.lib.stride_tricks.sliding_window_view(padded, X.shape[-2:], axis=image)
-        top, left = scale * corners
+        top, left = corners
         channels = (slice(None),) * (X.ndim - 3)
         return np.ascontiguousarray(windows[(np.arange(len(X)), *channels, top, left)])
 

@@ -138,6 +138,21 @@ def test_crop(mode, X):
     assert len(places) > 12
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_signals_are_cropped_along_their_row_alone(mode, X):
+    row, upright = X[:, :, :1], X.transpose(0, 1, 3, 2)[:, :, :, :1]
+    out = RandomCrop(2, mode)(row, np.random.default_rng(0))
+    padded = np.pad(row, ((0, 0), (0, 0), (0, 0), (2, 2)), mode=mode)
+    places = [
+        [j for j in range(5) if np.array_equal(out[n], padded[n, :, :, j : j + 5])] for n in range(len(X))
+    ]
+    assert all(places)
+    assert {found[0] for found in places} == set(range(5))
+    turned = RandomCrop(2, mode).pair(upright, upright, np.random.default_rng(0))
+    assert np.array_equal(*turned)
+    assert turned[0].any(axis=(1, 2, 3)).all()
+
+
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_cutout(size, X):
     out = Cutout(size, fill=-7)(X, np.random.default_rng(0))
