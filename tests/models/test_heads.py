@@ -176,6 +176,11 @@ def test_prepared_and_saved(name, rng, tmp_path):
     ):
         np.testing.assert_allclose(other(X), want, atol=1e-5 * np.abs(want).max())
     assert predictor.predict(X).shape == (3, 16, 16)
+    for head, dim in (({"values": 3}, (1, 4, 4)), ({"pixels": 1}, (1, 4, 4))):
+        numbers = cnnlib.prepare(ConvNet([head], dim, seed=0))
+        for method in (numbers.predict, numbers.predict_proba):
+            with pytest.raises(ValueError, match=rf"Predictor.{method.__name__}: the network gives numbers"):
+                method(np.zeros((2, *dim)))
     np.testing.assert_allclose(predictor.predict_proba(X).sum(axis=1), 1, rtol=1e-5)
     wide = images(rng, 2, (3, 8, 24)).astype(np.float32)
     np.testing.assert_allclose(predictor(wide), net.loss(wide), atol=1e-5 * np.abs(want).max())

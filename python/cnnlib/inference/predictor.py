@@ -131,9 +131,10 @@ class Predictor:
         Raises
         ------
         ValueError
-            For samples that the network does not take, and for a network with several outputs.
+            For samples that the network does not take; for a network of several outputs, of numbers, or of
+            one number a pixel, which has no classes.
         """
-        self._graph.refuse_several("Predictor.predict")
+        self._refuse_numbers("Predictor.predict")
         return np.argmax(self(X), axis=1)
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -144,9 +145,15 @@ class Predictor:
         ValueError
             As :meth:`predict`.
         """
-        self._graph.refuse_several("Predictor.predict_proba")
+        self._refuse_numbers("Predictor.predict_proba")
         scores = self(X)
         return scores if self.gives_probabilities else _softmax(scores)
+
+    def _refuse_numbers(self, where: str) -> None:
+        """ValueError for what has no score for each class."""
+        self._graph.refuse_several(where)
+        if self.head == "values" or (self.head == "pixels" and self.output_shape[0] == 1):
+            raise ValueError(f"{where}: the network gives numbers, no classes: call the predictor itself")
 
     def summary(self) -> str:
         """Return a table of the operations, and their memory for samples of `input_dim`."""
