@@ -252,6 +252,8 @@ def test_what_the_report_finds():
     counts, shares = zip(*by_count(data, "val", 3, fit, None), strict=True)
     assert counts == pytest.approx([12.33, 25, 50], abs=0.7)
     assert min(shares) > 0.8
+    mirrored = {**data, "X_train": np.concatenate([X, X]), "y_train": np.tile(y, 2)}
+    assert by_count(mirrored, "val", 3, fit, None, views=2)[0][0] == counts[0]  # photos, not views of them
     assert plane(X, "PCA").min() == 0
     assert plane(X, "PCA").max() == 1
 

@@ -230,21 +230,25 @@ def doubtful_labels(X: Array, y: np.ndarray, classes: int, fit: Fit, hidden: int
 
 
 def by_count(
-    data: dict[str, Any], part: str, classes: int, fit: Fit, hidden: int | None
+    data: dict[str, Any], part: str, classes: int, fit: Fit, hidden: int | None, views: int = 1
 ) -> list[tuple[float, float]]:
     """How accurate heads are on `part` that learned from a quarter, a half and all of each class's images.
+
+    Of each image the training features have so many `views`, one view of all behind the other.
 
     Returns
     -------
     list of (images of a class on average, accuracy)
     """
-    y = data["y_train"]
+    count = len(data["y_train"]) // views
+    y = data["y_train"][:count]
     random = np.random.default_rng(0)
     order = [random.permutation(np.flatnonzero(y == k)) for k in range(classes)]
     found = []
     for share in _SHARES:
         rows = np.sort(np.concatenate([own[: max(1, round(share * len(own)))] for own in order]))
-        own = {**data, "X_train": data["X_train"][rows], "y_train": y[rows]}
+        seen = np.concatenate([rows + count * view for view in range(views)])
+        own = {**data, "X_train": data["X_train"][seen], "y_train": data["y_train"][seen]}
         epochs = max(1, round(fit.epochs / share))  # as many steps
         head = fit_head(own, classes, hidden, fit.settings, epochs).model
         right = head.loss(np.asarray(data[f"X_{part}"])).argmax(axis=1) == data[f"y_{part}"]

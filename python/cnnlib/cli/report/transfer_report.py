@@ -100,9 +100,9 @@ def _duplicates(about):
 
 
 def _by_count(about):
-    found = by_count(about.learned, about.part, len(about.classes), about.fit, about.options.hidden)
     views = len(about.learned["y_train"]) // len(about.data["y_train"])
-    rows = [(f"{count / views:.0f}", f"{100 * share:.1f} %", share) for count, share in found]
+    found = by_count(about.learned, about.part, len(about.classes), about.fit, about.options.hidden, views)
+    rows = [(f"{count:.0f}", f"{100 * share:.1f} %", share) for count, share in found]
     gain = 100 * (found[-1][1] - found[-2][1])
     text = f"The last doubling brought {gain:+.1f} points; the next one rarely brings more."
     columns = [("photos a class", "number"), (f"{about.word} accuracy", "number"), ("", "bar")]
