@@ -129,6 +129,18 @@ class TestRoundTrip:
         loaded = cnnlib.load_model(tmp_path / "m.npz")
         assert (loaded.preprocess, loaded.classes) == (None, None)
 
+    @pytest.mark.parametrize("name", ["named spec", "ThreeLayerConvNet", "linear"])
+    def test_no_random_number_is_drawn(self, tmp_path, name):
+        """So that a run that np.random governs goes the same way whether it is saved or not."""
+        model = MODELS[name]()
+        np.random.seed(1)
+        cnnlib.save_model(model, tmp_path / "m.npz")
+        loaded = cnnlib.load_model(tmp_path / "m.npz")
+        drawn = np.random.rand()
+        np.random.seed(1)
+        assert drawn == np.random.rand()
+        assert loaded.seed is loaded.arguments["seed"] is None
+
     def test_a_changed_reg_counts(self, tmp_path):
         model = MODELS["ConvNet"]()
         model.reg = 0.5

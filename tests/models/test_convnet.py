@@ -238,6 +238,7 @@ def test_label_smoothing(rng):
     log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     target = 0.7 * np.eye(3)[y] + 0.1
     assert net.loss(X, y)[0] == pytest.approx(-(target * log_p).sum(axis=1).mean(), rel=1e-12)
+    assert net.loss(X[:0], y[:0])[0] == 0
 
 
 def test_dropout_masks_of_layers_differ():

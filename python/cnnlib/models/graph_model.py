@@ -185,7 +185,7 @@ def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tupl
     (x[y] - mean(x))`` comes in (Szegedy et al. 2015, arXiv:1512.00567, section 7).
     """
     loss, dscores = softmax_loss(scores, y)
-    if label_smoothing:
+    if label_smoothing and scores.size:
         labels = np.expand_dims(y, 1)
         rest = np.take_along_axis(scores, labels, 1) - scores.mean(axis=1, keepdims=True)
         loss += label_smoothing * float(np.mean(rest, dtype=np.float64))

@@ -167,7 +167,10 @@ def _built(described, params):
     """The model of a description, with the parameters of its class's own; of a graph, with these."""
     arguments = {**described["arguments"], "dtype": np.dtype(described["arguments"]["dtype"])}
     if described["class"] != "GraphNet":
-        model: Any = _CLASSES[described["class"]](**arguments)
+        seed = arguments.get("seed")
+        # The weights are replaced, and must not come from np.random, whose stream is the user's.
+        model: Any = _CLASSES[described["class"]](**{**arguments, "seed": 0 if seed is None else seed})
+        model.seed = model.arguments["seed"] = seed
         if described.get("frozen"):
             model.freeze(*described["frozen"])
         return model
