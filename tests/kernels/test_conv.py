@@ -115,6 +115,13 @@ CASES = [
     Case((1, 2, 12, 11), (3, 2, 2, 3), dilation=(2, 1), stride=(3, 2)),
     Case((1, 2, 4, 4), (3, 2, 3, 3), dilation=4, pad=4),
     Case((1, 2, 5, 5), (2, 2, 2, 2), dilation=4),
+    # taps further apart than blocks are long, or than the image: what lies between them is not staged
+    Case((1, 40, 30, 31), (33, 40, 3, 3), dilation=11, pad=11),
+    Case((2, 9, 25, 23), (8, 9, 4, 3), dilation=(7, 9), pad=(10, 9)),
+    Case((1, 5, 33, 40), (40, 5, 3, 4), dilation=(13, 12), pad=(13, 20), stride=2),
+    Case((2, 7, 12, 70), (9, 7, 2, 2), dilation=(2, 30), pad=(1, 15), stride=2),
+    Case((1, 20, 29, 27), (70, 20, 3, 3), dilation=9, pad=9, stride=(3, 2)),
+    Case((1, 12, 5, 90), (14, 6, 3, 5), dilation=(5, 19), pad=(5, 38), groups=2),
     # groups, depthwise, depthwise with a multiplier
     Case((2, 4, 6, 6), (6, 2, 3, 3), groups=2, pad=1),
     Case((2, 6, 6, 5), (3, 2, 3, 3), groups=3, pad=1, stride=2),
@@ -301,6 +308,47 @@ def test_matches_naive(case, isa, dtype):
     got, cache = conv_forward(*cast((x, w, b), dtype), case.conv_param)
     assert_close(got, want, dtype)
     assert_all_close(conv_backward(dout.astype(dtype), cache), want_gradients, dtype)
+
+
+FAR_CASES = [
+    Case((2, 3, 8, 7), (4, 3, 3, 3)),
+    Case((1, 9, 8, 7), (10, 9, 3, 2), stride=(1, 2)),
+    Case((2, 20, 8, 8), (20, 1, 3, 3), groups=20),
+    Case((1, 4, 7, 9), (6, 2, 2, 3), groups=2, stride=2),
+]
+
+
+# Sides of the padding in dilations: the image meets the tap in the middle, that in a corner, or none.
+@pytest.mark.parametrize("sides", [(1, 1), (2, 0), (0.5, 1.5)], ids=str)
+@pytest.mark.parametrize("case", FAR_CASES, ids=str)
+def test_taps_beyond_the_image_read_padding_at_no_cost(case, sides, isa, dtype):
+    x, w, b = case.inputs()
+
+    def param(dilation):
+        pads = [[int(side * dilation * (K - 1) / 2) for side in sides] for K in w.shape[2:]]
+        return {**case.conv_param, "dilation": dilation, "pad": pads}
+
+    far, near = param(2**20), param(40)
+    plans = cnnlib.explain(x.shape, w.shape, far, dtype)
+    assert max(plans.forward.scratch_bytes, plans.input_gradient.scratch_bytes) < 4 << 20
+    dout, (out, *gradients) = conv_results(
+        x, w, b, near, lambda shape: np.cos(np.arange(np.prod(shape))).reshape(shape)
+    )
+    got, cache = conv_forward(*cast((x, w, b), dtype), far)
+    assert_close(got, out, dtype)
+    assert_all_close(conv_backward(dout.astype(dtype), cache), gradients, dtype)
+
+
+def test_what_lies_between_distant_taps_is_not_staged(isa):
+    def scratch(dilation):
+        param = {"pad": dilation, "dilation": dilation, "algorithm": "direct"}
+        plans = cnnlib.explain((1, 64, 100, 100), (64, 64, 3, 3), param)
+        return np.array(
+            [plan.scratch_bytes for plan in (plans.forward, plans.input_gradient, plans.weight_gradient)]
+        )
+
+    for dilation in (50, 100):
+        assert (scratch(dilation) < 4 * scratch(1)).all()
 
 
 @pytest.mark.parametrize(

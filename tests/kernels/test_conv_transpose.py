@@ -88,6 +88,7 @@ CASES = [
     Case((2, 6, 4, 3), (6, 1, 3, 3), groups=3, pad=1),
     Case((2, 5, 4, 3), (5, 1, 3, 3), groups=5, stride=2, pad=1, output_pad=1),
     Case((2, 5, 4, 3), (5, 2, 3, 3), groups=5, dilation=2),
+    Case((2, 3, 4, 5), (3, 2, 3, 3), dilation=30, pad=((30, 29), (0, 60))),
     Case((1, 17, 4, 4), (17, 15, 3, 3), stride=2, pad=1),
     Case((1, 33, 3, 3), (33, 31, 2, 2), stride=2),
     Case((1, 1, 6, 7), (1, 67, 3, 3), stride=2),

@@ -74,6 +74,22 @@ Index windows(const char* function, const char* axis, Index size, Index K, Index
   return 1 + (size + pads - window) / stride;
 }
 
+// One axis with windows as small as give the same results. From a dilation of size + extent on, where windows
+// begin at `extent` places, at most one tap k meets the image: it stays where it is, and its neighbours come
+// as near as they can without reading anything but padding.
+void draw_taps_near(Index size, Index outputs, Index K, Index stride, Index& dilation, Index& pad) {
+  const Index extent = (outputs - 1) * stride + 1, enough = size + extent;
+  if (dilation <= enough) return;
+  const Index k = std::min(K - 1, (size - 1 + pad) / dilation);  // the last one before the image's end
+  pad = k * enough - std::max(k * dilation - pad, -extent);
+  dilation = enough;
+}
+
+void draw_taps_near(ConvShape& s) {
+  draw_taps_near(s.H, s.OH, s.KH, s.stride_h, s.dilation_h, s.pad_top);
+  draw_taps_near(s.W, s.OW, s.KW, s.stride_w, s.dilation_w, s.pad_left);
+}
+
 }  // namespace
 
 template <class T>
@@ -92,6 +108,7 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
   result_bytes(function, {std::max<Index>(s.N, 1), s.F, s.OH, s.OW}, sizeof(T));
+  draw_taps_near(s);
   settle_algorithm<T>(function, s);
   return s;
 }
@@ -122,6 +139,7 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w, param.output_pad[1]);
   result_bytes(function, {std::max<Index>(s.N, 1), s.C, s.H, s.W}, sizeof(T));
+  draw_taps_near(s);
   settle_algorithm<T>(function, s);
   return s;
 }

@@ -16,31 +16,56 @@ struct TapAxis {
   const Index* weight;
 };
 
-// The input positions of one axis split by their remainder modulo the stride. Tap a reads phase
-// number phase_of[a], shift[a] positions after the output's own; only phases that a tap reads exist.
+// The input positions of one axis split into phases, each of one remainder modulo the stride. Tap a reads
+// phase number phase_of[a], shift[a] positions after the output's own; only phases that a tap reads exist.
 struct AxisPhases {
-  Index lowest = 0, reach = 0, count = 0;
+  static constexpr Index any_distance = Index{1} << 48;
+  Index lowest, reach, count;
   Index* phase_of;
   Index* shift;
-  Index* remainder;  // of each phase
+  Index* first;  // of each phase the first position, counted from the lowest,
+  Index* last;   // and that of its last tap
 
-  void split(const TapAxis& taps, Index* memory) {  // of 3 * taps.count
+  // Taps share a phase up to a distance of `most` positions; what lies between phases is not staged. `memory`
+  // of memory_size(taps.count) stays the same from call to call.
+  void split(const TapAxis& taps, Index most, Index* memory) {
+    if (joined && most >= span) return;
     phase_of = memory;
     shift = memory + taps.count;
-    remainder = memory + 2 * taps.count;
-    if (taps.count == 0) return;
-    lowest = taps.at[0];
-    for (Index a = 1; a < taps.count; ++a) lowest = std::min(lowest, taps.at[a]);
+    first = memory + 2 * taps.count;
+    last = memory + 3 * taps.count;
+    lowest = taps.count > 0 ? *std::min_element(taps.at, taps.at + taps.count) : 0;
+    const auto rest = [&](Index n) { return taps.stride == 1 ? 0 : n % taps.stride; };  // divisions are slow
+    reach = count = span = 0;
     for (Index a = 0; a < taps.count; ++a) {
-      const Index distance = taps.at[a] - lowest, rest = distance % taps.stride;
-      Index phase = 0;
-      while (phase < count && remainder[phase] != rest) ++phase;
-      if (phase == count) remainder[count++] = rest;
+      const Index at = taps.at[a] - lowest, from = at > most ? at : rest(at);
+      const auto apart = [&](Index phase) {
+        return rest(at - first[phase]) != 0 || at < first[phase] - most || at > last[phase] + most;
+      };
+      Index phase = count - 1;
+      while (phase >= 0 && apart(phase)) --phase;
+      if (phase < 0) {
+        phase = count++;
+        first[phase] = from;
+        last[phase] = at;
+      }
+      first[phase] = std::min(first[phase], from);
+      last[phase] = std::max(last[phase], at);
       phase_of[a] = phase;
-      shift[a] = distance / taps.stride;
+      span = std::max(span, at);
+    }
+    for (Index a = 0; a < taps.count; ++a) {
+      const Index distance = taps.at[a] - lowest - first[phase_of[a]];
+      shift[a] = taps.stride == 1 ? distance : distance / taps.stride;
       reach = std::max(reach, shift[a]);
     }
+    joined = most >= span;
   }
+  static Index memory_size(Index taps) { return 4 * taps; }
+
+ private:
+  Index span = 0;       // of all taps
+  bool joined = false;  // no phase has been split: nor is it for any `most` from the span on
 };
 
 // The columns [first, last) of a staged row that lie inside an image of width W, when column j reads
@@ -61,18 +86,28 @@ struct Staging {
   Index rows, cols;  // of the largest block
   Index height, width, pitch, phase_size, channel_size;
 
-  // `memory` has room for memory_size() indices and lives as long.
-  Staging(const TapAxis& row_taps, const TapAxis& col_taps, Index* memory)
-      : stride_h(row_taps.stride), stride_w(col_taps.stride) {
-    y.split(row_taps, memory);
-    x.split(col_taps, memory + 3 * row_taps.count);
-  }
-  static Index memory_size(Index row_taps, Index col_taps) { return 3 * (row_taps + col_taps); }
+  TapAxis row_taps, col_taps;
+  Index* memory;
 
-  // Rows begin at multiples of `align` values; `room` values follow those of a phase.
-  void set_block(Index block_rows, Index block_cols, Index align = 1, Index room = 0) {
+  // `indices` have room for memory_size(), and live as long, as do the taps.
+  Staging(const TapAxis& taps_of_rows, const TapAxis& taps_of_cols, Index* indices)
+      : stride_h(taps_of_rows.stride),
+        stride_w(taps_of_cols.stride),
+        row_taps(taps_of_rows),
+        col_taps(taps_of_cols),
+        memory(indices) {}
+  static Index memory_size(Index row_taps, Index col_taps) {
+    return AxisPhases::memory_size(row_taps) + AxisPhases::memory_size(col_taps);
+  }
+
+  // Rows begin at multiples of `align` values; `room` values follow those of a phase. `joint`: taps share
+  // phases however far apart they are.
+  void set_block(Index block_rows, Index block_cols, Index align = 1, Index room = 0, bool joint = false) {
     rows = block_rows;
     cols = block_cols;
+    y.split(row_taps, joint ? AxisPhases::any_distance : rows * stride_h, memory);
+    x.split(col_taps, joint ? AxisPhases::any_distance : cols * stride_w,
+            memory + AxisPhases::memory_size(row_taps.count));
     height = rows + y.reach;
     width = cols + x.reach;
     pitch = (width + align - 1) / align * align;
@@ -89,11 +124,11 @@ struct Staging {
   template <class Row>
   void each_row(Index oh, Index ow, Index H, Index W, const Row& row) const {
     for (Index q = 0; q < x.count; ++q) {
-      const Index column = ow * stride_w + x.lowest + x.remainder[q];
+      const Index column = ow * stride_w + x.lowest + x.first[q];
       const Inside inside(column, stride_w, W, width);
       for (Index p = 0; p < y.count; ++p)
         for (Index r = 0; r < height; ++r) {
-          const Index line = (oh + r) * stride_h + y.lowest + y.remainder[p];
+          const Index line = (oh + r) * stride_h + y.lowest + y.first[p];
           row((p * x.count + q) * phase_size + r * pitch, line >= 0 && line < H ? line : -1, column, inside);
         }
     }
@@ -200,13 +235,13 @@ void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& 
                  T* staged) {
   using S = Simd<T>;
   const T* end = plane + (H - 1) * stride + W;
-  if (s.stride_w == 2 && s.x.count == 2) {
+  if (s.stride_w == 2 && s.x.count == 2 && s.x.first[0] + s.x.first[1] == 1) {
     const RowSplitter split(2 * ow + s.x.lowest, W, s.width);
-    T* even = staged + (s.x.remainder[0] == 0 ? 0 : s.phase_size);
-    T* odd = staged + (s.x.remainder[0] == 0 ? s.phase_size : 0);
+    T* even = staged + (s.x.first[0] == 0 ? 0 : s.phase_size);
+    T* odd = staged + (s.x.first[0] == 0 ? s.phase_size : 0);
     for (Index r = 0; r < s.height; ++r)
       for (Index p = 0; p < s.y.count; ++p) {
-        const Index line = (oh + r) * s.stride_h + s.y.lowest + s.y.remainder[p];
+        const Index line = (oh + r) * s.stride_h + s.y.lowest + s.y.first[p];
         const Index to = p * 2 * s.phase_size + r * s.pitch;
         if (line >= 0 && line < H) {
           split(plane + line * stride, end, even + to, odd + to);

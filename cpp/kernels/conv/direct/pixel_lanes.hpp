@@ -89,11 +89,11 @@ class PixelLanes {
     channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
     Index cols = even_part(p.OW, widest, lanes);
     Index rows = 1;
-    const auto bytes = [&](Index r) {
-      staging.set_block(r, cols, 1, lanes);
+    const auto bytes = [&](Index r, bool joint = false) {
+      staging.set_block(r, cols, 1, lanes, joint);
       return double(channels) * staging.channel_size * sizeof(T);
     };
-    while (channels > 1 && bytes(1) > most_of_row) channels = ceil_div(channels, 2);
+    while (channels > 1 && bytes(1, true) > most_of_row) channels = ceil_div(channels, 2);
     while (in_place && cols > 2 * tile_lanes<T> && bytes(1) > staged_bytes)
       cols = even_part(p.OW, ceil_div(cols, 2), lanes);
     while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);

@@ -73,7 +73,7 @@ class RowTiles {
         width_(round_up(cols + (tile.points * s.stride_w - 1) / parts_, Simd<T>::size)) {
     Index* at = axis_memory_.data();
     for (Index a = 0; a < s.KH; ++a) at[a] = a * s.dilation_h - s.pad_top;
-    y_.split({s.KH, s.stride_h, at, at}, at + s.KH);
+    y_.split({s.KH, s.stride_h, at, at}, AxisPhases::any_distance, at + s.KH);
     set_rows(rows_of_band<T>(s, C * y_.count, y_.reach));
   }
 
@@ -102,7 +102,7 @@ class RowTiles {
     for (Index c = 0; c < C; ++c, image += s.H * s.W)
       for (Index y = 0; y < y_.count; ++y)
         for (Index h = 0; h < rows + y_.reach; ++h) {
-          const Index row = (band * rows + h) * s.stride_h + y_.lowest + y_.remainder[y];
+          const Index row = (band * rows + h) * s.stride_h + y_.lowest + y_.first[y];
           transform_row(row >= 0 && row < s.H ? image + row * s.W : nullptr, line,
                         values + at(c, y, 0) + h * cols);
         }
@@ -151,7 +151,7 @@ class RowTiles {
   Index parts_;  // columns of a tile's step, each of which is a phase of a row
   Index width_;  // of a phase
   AxisPhases y_;
-  ScratchArray<Index> axis_memory_{4 * s.KH};
+  ScratchArray<Index> axis_memory_{s.KH + AxisPhases::memory_size(s.KH)};
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
