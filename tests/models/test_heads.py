@@ -186,6 +186,27 @@ def test_prepared_and_saved(name, rng, tmp_path):
     np.testing.assert_allclose(predictor(wide), net.loss(wide), atol=1e-5 * np.abs(want).max())
 
 
+def test_numbers_have_no_accuracy(rng):
+    X, labels = images(rng), np.arange(6) % 2
+    colours = ConvNet([*SMALL, {"pixels": 2}], (2, 8, 8), seed=0)
+    values = ConvNet([*POOLED, {"values": 2}], (2, 8, 8), seed=0)
+    for model, targets in (
+        (values, rng.standard_normal((6, 2))),
+        (values, np.eye(6, 2, dtype=int)),
+        (colours, X),
+    ):
+        data = {"X_train": X, "y_train": targets, "X_val": X, "y_val": targets}
+        solver = Solver(model, data, verbose=False)
+        for y in (targets, labels):
+            with pytest.raises(ValueError, match="check_accuracy: the model learns numbers"):
+                solver.check_accuracy(X, y)
+    # Classes that are learned as numbers have an accuracy.
+    data = {"X_train": X, "y_train": np.eye(2)[labels], "X_val": X, "y_val": np.eye(2)[labels]}
+    solver = Solver(ConvNet(POOLED, (2, 8, 8), 2, seed=0), data, loss="mse", metrics=["mae"], verbose=False)
+    want = np.mean(np.argmax(solver.model.loss(X), axis=1) == labels)
+    assert solver.check_accuracy(X, labels) == want
+
+
 @pytest.mark.parametrize("spec", ["unet", "autoencoder", [*POOLED, "values"]], ids=str)
 def test_onnx(spec, rng, tmp_path):
     onnx, runtime = pytest.importorskip("cnnlib.onnx"), pytest.importorskip("onnxruntime")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from cnnlib._params import positive_int
 from cnnlib._typing import Trainable
-from cnnlib.solver.evaluation import batches_of, outputs_of
+from cnnlib.solver.evaluation import batches_of, learns_numbers, outputs_of
 from cnnlib.solver.loop import TrainingLoop
 from cnnlib.solver.metrics import Accuracy
 from cnnlib.solver.minibatches import checked_split, subsample
@@ -290,11 +290,17 @@ class Solver(TrainingLoop):
         Raises
         ------
         ValueError
-            For samples and labels that do not fit, and for a model with several outputs.
+            For samples and labels that do not fit, for a model that learns numbers, and for one with several
+            outputs.
         """
         if outputs_of(self.model):
             raise ValueError(
                 "check_accuracy: the model has several outputs; their metrics are in `histories`"
+            )
+        if learns_numbers(self.model, self.loss, self.y_train):
+            raise ValueError(
+                "check_accuracy: the model learns numbers, which have no accuracy; its metrics are in "
+                "`histories`, and cnnlib.prepare(model)(X) gives the numbers"
             )
         images, labels = checked_split("check_accuracy", X, y)
         if num_samples is not None:
