@@ -160,6 +160,17 @@ class TestMasks:
         assert ("would be called c-over.png" if "c.png" in names else "replace the image") in message
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
+    def test_results_are_no_images_of_the_next_run(self, masks_run, tmp_path, capsys):
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(photos / "a.png")
+        message = refused(capsys, "predict", masks_run, photos, "--out", photos / "of" / "masks")
+        assert "the next run would take" in message
+        assert [path.name for path in photos.iterdir()] == ["a.png"]
+        assert (
+            "2 files in" in lines(capsys, "predict", masks_run, photos, "--out", tmp_path / "photos-out")[-1]
+        )
+
 
 def test_what_crops_add_to_masks_has_no_label(folders, tmp_path, capsys):
     run = tmp_path / "run"
@@ -394,6 +405,12 @@ class TestFiles:
                 "values",
                 ValueError,
                 "v.csv, line 2",
+            ),
+            (  # float32 has no such number
+                lambda root: (root / "v.csv").write_text("file,a,b\n0.png,1,2\n1.png,1,-1e39\n"),
+                "values",
+                ValueError,
+                "v.csv, line 3: expected 2 numbers of at most 3.4e.38, got ",
             ),
             (
                 lambda root: (root / "v.csv").write_text("file,a\n0.png,1\n"),

@@ -59,6 +59,7 @@ def run(options):
     faults: list[str] | None = [] if options.skip_unreadable else None
     if trained.task == "pixels":
         _refuse_clashes(paths, _folder(options), _endings(trained))
+        _refuse_nested(options.images, _folder(options))
     predict = {"classes": _predict_classes, "values": _predict_numbers, "pixels": _predict_pixels}
     predict[trained.task](trained, _batches(trained, paths, faults), options)
     say_left_out(faults or [])
@@ -103,6 +104,13 @@ def _folder(options):
 def _endings(trained):
     """Of the names of an image's files behind its own: a mask's, and that of the mask over the photo."""
     return ("", "-over") if trained.gives_labels else ("",)
+
+
+def _refuse_nested(names, folder):
+    """Refuse a folder of results within one of images, where the next run would find it."""
+    for name in filter(lambda name: Path(name).is_dir(), names):
+        if folder.resolve().is_relative_to(Path(name).resolve()):
+            raise ValueError(f"the next run would take {folder} for images of {name}: name another --out")
 
 
 def _refuse_clashes(paths, folder, endings):

@@ -21,6 +21,7 @@ from cnnlib.data.image_folder import checked_options, places, splits
 
 _WHERE = "load_target_folder"
 IGNORED = 255  # a mask's value for pixels that have no label
+_LARGEST = float(np.finfo(np.float32).max)
 _TOLERANCE = 0.02  # by which a mask's proportions may differ from its image's
 
 
@@ -161,8 +162,9 @@ def _numbers(root, folder, files):
             values = [float(text) for text in row[1:]]
         except ValueError:
             values = []
-        if len(values) != len(heading) - 1 or not np.isfinite(values).all():
-            raise ValueError(f"{tables[0]}, line {line}: expected {len(heading) - 1} numbers, got {row[1:]}")
+        if len(values) != len(heading) - 1 or not all(abs(value) <= _LARGEST for value in values):
+            wanted = f"{len(heading) - 1} numbers of at most {_LARGEST:.3g}"
+            raise ValueError(f"{tables[0]}, line {line}: expected {wanted}, got {row[1:]}")
         if folder / row[0] in numbers:
             raise ValueError(f"{tables[0]}, line {line}: {row[0]} has a line before")
         numbers[folder / row[0]] = values
