@@ -136,6 +136,17 @@ def test_results_are_exchanged_without_a_copy(layer, dtype, rng):
 
 
 @every_layer
+def test_masked_arrays(layer, rng):
+    """Those without a masked value are arrays as others; what a mask hides must not count."""
+    arrays, dout, want = case(layer, rng, np.float32)
+    assert_same(layer.run([np.ma.masked_array(a) for a in arrays], np.ma.masked_array(dout)), want)
+    mask = np.zeros(arrays[0].shape, bool)
+    mask.flat[-1] = True
+    with pytest.raises(ValueError, match=f"^{layer.name}_forward: x has masked values"):
+        layer.run([np.ma.masked_array(arrays[0], mask), *arrays[1:]], dout)
+
+
+@every_layer
 def test_nested_lists(layer, rng):
     arrays, dout, want = case(layer, rng, np.float64)
     assert_same(layer.run([a.tolist() for a in arrays], dout.tolist()), want)

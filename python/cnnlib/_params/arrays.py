@@ -15,6 +15,8 @@ def as_array(function, name, value):
         return np.from_dlpack(value)
     if value is None:
         raise TypeError(f"{function}: {name} must be an array, got None")
+    if isinstance(value, np.ndarray) and hasattr(value, "mask") and np.any(value.mask):
+        raise ValueError(f"{function}: {name} has masked values, which would count as others do; fill them")
     try:
         return np.asarray(value)
     except ValueError as error:
