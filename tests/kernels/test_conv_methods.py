@@ -330,6 +330,13 @@ def test_explain_of_points_that_no_memory_holds(dtype):
         cnnlib.explain((1, 2**20, 1, 1), (1, 2**20, 1, 1), param, dtype)
 
 
+def test_explain_allocates_no_arrays(dtype):
+    """2**50 values of x, 2**40 of w."""
+    sizes = {"x_shape": (2**36, 2**8, 8, 8), "w_shape": (2**16, 2**8, 2**8, 2**8)}
+    plans = cnnlib.explain(**sizes, conv_param={"pad": 124}, dtype=dtype)
+    assert (plans.x_shape, plans.w_shape) == tuple(sizes.values())
+
+
 def test_explain_refuses_other_dtypes():
     with pytest.raises(TypeError, match="explain: dtype must be float32 or float64, got int32"):
         cnnlib.explain((2, 3, 9, 9), (4, 3, 3, 3), dtype=np.int32)

@@ -138,12 +138,20 @@ def _shape(name, shape):
 
 
 def _untouched(name, shape, dtype):
-    """An array that nobody touches, which takes no memory."""
+    """An array that nobody touches: its memory is that of one value."""
     shape = _shape(name, shape)
     try:
-        return np.empty(shape, dtype)
+        return np.asarray(_Claim(np.empty(1, dtype), shape))
     except ValueError:
         raise ValueError(f"explain: {name} {shape} is larger than any array") from None
+
+
+class _Claim:
+    """One value that says to be an array of `shape`."""
+
+    def __init__(self, value, shape):
+        self.value = value
+        self.__array_interface__ = {**value.__array_interface__, "shape": shape}
 
 
 def _cycles(n):
