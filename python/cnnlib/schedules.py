@@ -26,6 +26,7 @@ class Step:
     Parameters
     ----------
     epochs : number or tuple of numbers
+        A number is at least 1.
     factor : float
 
     Examples
@@ -42,13 +43,13 @@ class Step:
         number("Step", "factor", self.factor, 0)
         if isinstance(self.epochs, (list, tuple)):
             object.__setattr__(self, "epochs", tuple(number("Step", "epochs", e, 0) for e in self.epochs))
-        elif number("Step", "epochs", self.epochs, 0) == 0:
-            raise ValueError("Step: epochs must be above 0")
+        else:  # of fewer than 1 the rate would vanish within an epoch or two
+            number("Step", "epochs", self.epochs, 1)
 
     def __call__(self, epoch: float, num_epochs: float) -> float:
         if isinstance(self.epochs, tuple):
             return self.factor ** sum(epoch >= milestone for milestone in self.epochs)
-        return self.factor ** int(epoch // self.epochs)
+        return self.factor ** math.floor(epoch / self.epochs + 1e-9)  # 3.3 / 1.1 is 2.9999999999999996
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Cosine:
     final : float
         Factor at the end, in [0, 1].
     warmup : float
-        Epochs of a linear rise from 0 before that.
+        Epochs of a linear rise from 0 before that; the first step has rate 0, as in Keras.
 
     Examples
     --------

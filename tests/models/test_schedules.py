@@ -14,6 +14,7 @@ def factors(schedule, epochs, num_epochs=10):
 def test_step():
     assert factors(Step(2), [0, 1.9, 2, 3.9, 4]) == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     assert factors(Step((1, 5), 0.5), [0, 0.9, 1, 4.9, 5, 9]) == pytest.approx([1, 1, 0.5, 0.5, 0.25, 0.25])
+    assert factors(Step(1.1, 0.5), [1.1, 2.2, 3.3, 7.7]) == [0.5, 0.25, 0.125, 0.5**7]  # 3.3 // 1.1 is 2
 
 
 def test_cosine():
@@ -52,7 +53,8 @@ def test_by_name_and_back(name):
         ({"warmup": 2}, TypeError, "schedule must be a name"),
         (3, TypeError, "schedule must be a name"),
         ("step", TypeError, "epochs"),
-        ({"name": "step", "epochs": 0}, ValueError, "epochs must be above 0"),
+        ({"name": "step", "epochs": 0}, ValueError, "epochs must be finite and at least 1"),
+        ({"name": "step", "epochs": 0.1}, ValueError, "epochs must be finite and at least 1"),
         ({"name": "cosine", "final": 2}, ValueError, "final must be"),
         ({"name": "one-cycle", "warmup": -0.1}, ValueError, "warmup must be"),
         ({"name": "triangle", "peak": 1.5}, ValueError, "peak must be"),
