@@ -316,6 +316,18 @@ class TestArrayFolder:
         for part, count in (("train", 40), ("val", 10), ("test", 8)):
             np.save(folder / f"y_{part}.npy", np.full((count, 8, 8), 3 if part == "test" else 1))
         assert load_array_folder(folder, task="pixels")["classes"] == ("0", "1", "2", "3")
+        np.save(folder / "y_val.npy", np.full((10, 8, 8), -1))
+        with pytest.raises(ValueError, match="a label is -1, expected 0 or above"):
+            load_array_folder(folder, task="pixels")
+
+    @pytest.mark.parametrize("names", ["width", "width\nheight\ndepth"])
+    def test_numbers_have_a_name_each(self, tmp_path, names):
+        write_arrays(tmp_path / "data", test=False)
+        for part, count in (("train", 40), ("val", 10)):
+            np.save(tmp_path / "data" / f"y_{part}.npy", np.zeros((count, 2)))
+        (tmp_path / "data" / "classes.txt").write_text(names)
+        with pytest.raises(ValueError, match=r"classes.txt has [13] names, y needs 2"):
+            load_array_folder(tmp_path / "data", task="values")
 
     def test_files_that_are_cut_short_or_missing(self, tmp_path):
         folder = tmp_path / "data"

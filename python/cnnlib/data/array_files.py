@@ -107,13 +107,17 @@ def _targets(root, part, X, y, task):
 def _names(root, data, task):
     """The names of numbers, of labels, or of channels."""
     y = data["y_train"]
-    if task == "values" or y.ndim == 4:
+    columns = task == "values" or y.ndim == 4
+    if columns:
         count = y.shape[1]
     else:
         parts = [np.asarray(data[f"y_{part}"]) for part in ("train", "val", "test")]
         count = 1 + max(int(part[part != 255].max(initial=0)) for part in parts)
+        low = min(int(part.min(initial=0)) for part in parts)
+        if low < 0:
+            raise ValueError(f"{root}: a label is {low}, expected 0 or above")
     names = class_names(root, count)
-    if len(names) < count:
+    if len(names) < count or (columns and len(names) > count):
         raise ValueError(f"{root}: {CLASSES} has {len(names)} names, y needs {count}")
     return names
 
