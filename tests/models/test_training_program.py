@@ -4,6 +4,7 @@ Training steps that the core runs by itself have the bits of the layers' functio
 The same networks in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches on.
 """
 
+import copy
 import threading
 
 import cnnlib
@@ -387,14 +388,20 @@ def test_an_output_without_a_gradient_of_its_own(rng):
         assert found[0] == found[1]
 
 
-def test_arguments_that_change_count_at_once(rng):
+@pytest.mark.parametrize("stride", [1, [1, 1], np.array([1, 1])], ids=repr)
+@pytest.mark.parametrize("change", ["replaced", "by an array", "in its place"])
+def test_arguments_that_change_count_at_once(stride, change, rng):
     X, y = rng.standard_normal((2, 2, 6, 5)).astype(np.float32), np.array([0, 1])
-    param = {"stride": 1, "pad": 1}
+    param = {"stride": copy.copy(stride), "pad": 1}
     graph = chain(("conv", ("W", "b"), (param,)), ("global_avg_pool", (), ()))
     params = {"W": rng.standard_normal((3, 2, 3, 3)).astype(np.float32), "b": np.zeros(3, np.float32)}
     net = GraphNet(graph, params, (2, 6, 5))
     before = net.loss(X, y)[0]
-    net.graph().nodes[0].args[0]["stride"] = 2
+    held = net.graph().nodes[0].args[0]
+    if change == "in its place" and np.ndim(stride):
+        held["stride"][1] = 2
+    else:
+        held["stride"] = np.array([2, 2]) if change == "by an array" else 2
     assert net.loss(X, y)[0] == interpreted(net).loss(X, y)[0] != before
     assert compiled(net, X)
 

@@ -95,10 +95,11 @@ class CompiledTraining:
             else:
                 raise LookupError(f"{node.layer} runs in Python alone")
         del self._params
-        # As they were when the layers were made; what norms and dropout hold is read at each step.
+        # As they were when the layers were made, lists and arrays in them too; what norms and dropout hold is
+        # read at each step.
         later = [param for _, param, _ in self._norms] + [param for param, _ in self._dropouts]
-        held = [arg for node in nodes for arg in node.args if isinstance(arg, dict)]
-        self._read = [(arg, dict(arg)) for arg in held if not any(arg is param for param in later)]
+        held = [arg for node in nodes for arg in node.args]
+        self._read = [(arg, repr(arg)) for arg in held if not any(arg is param for param in later)]
 
     def fits(self, params: Mapping[str, Array]) -> bool:
         """Whether the arrays are those that it is for, and its layers' arguments as they were."""
@@ -106,7 +107,7 @@ class CompiledTraining:
             arrays = [params[name] for name in self._names]
         except KeyError:
             return False
-        return bool(self._core.fits(arrays)) and all(now == then for now, then in self._read)
+        return bool(self._core.fits(arrays)) and all(repr(now) == then for now, then in self._read)
 
     def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Any, list[Array]] | None:
         """What :meth:`backward` takes, and the outputs, of arrays that fit.
