@@ -379,6 +379,50 @@ OLD = {
 }
 
 
+@pytest.mark.parametrize("opset", [18, 21])
+def test_group_norms_have_a_scale_for_each_group_or_channel(opset, rng):
+    """Groups before version 21; the other is refused, as ONNX Runtime does when it comes to that node."""
+    x = rng.standard_normal((2, 4, 5, 6)).astype(np.float32)
+    for size in (2, 4):
+        arrays = weights(rng, g=size, b=size)
+        proto = model("y = GroupNormalization<num_groups=2>(x, g, b)", arrays, ("N", 4, 5, 6), opset)
+        if size == (2 if opset < 21 else 4):
+            got = cnnlib.onnx.load(proto).loss(x)
+            np.testing.assert_allclose(got, run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
+        else:
+            with pytest.raises(
+                ValueError, match=f"scale and bias have {size} and {size} values; version {opset}"
+            ):
+                cnnlib.onnx.load(proto)
+
+
+@pytest.mark.parametrize("batch", [1, 3, "N"])
+def test_a_squeeze_that_names_no_axes(batch, rng):
+    """Of one image it takes the axis of images, too: the others' numbers are different ones then."""
+    x = rng.standard_normal((batch if batch == 3 else 1, 3, 8, 8)).astype(np.float32)
+    proto = model("p = GlobalAveragePool(x) y = Squeeze(p)", shape=(batch, 3, 8, 8))
+    got = cnnlib.onnx.load(proto).loss(x)
+    np.testing.assert_allclose(np.squeeze(got), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
+    proto = model("s = Squeeze(x) y = Softmax<axis=1>(s)", shape=(batch, 3, 8, 8))
+    if batch == 1:
+        with pytest.raises(ValueError, match="Squeeze 's': has no axes: it takes away that of the one image"):
+            cnnlib.onnx.load(proto)
+    else:
+        x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
+        np.testing.assert_allclose(
+            cnnlib.onnx.load(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5
+        )
+
+
+def test_dilation_widens_the_windows_of_same_padding(rng):
+    """As the standard has it; ONNX Runtime's pools pad for windows without dilation."""
+    x = rng.standard_normal((1, 3, 8, 9)).astype(np.float32)
+    text = 'y = MaxPool<kernel_shape=[3,2], dilations=[2,3], strides=[2,1], auto_pad="SAME_UPPER">(x)'
+    proto = model(text, shape=("N", 3, 8, 9))
+    (want,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    np.testing.assert_array_equal(cnnlib.onnx.load(proto).loss(x), want)
+
+
 @pytest.mark.parametrize("name", OLD)
 def test_an_operator_of_an_older_version(name, rng):
     text, constants, opset = OLD[name]

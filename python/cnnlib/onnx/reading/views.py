@@ -60,6 +60,11 @@ def squeeze(op: Operator) -> Feature:
     axes = op.integers(1, "axes")
     if axes is None:
         axes = [i for i, size in enumerate(x.view, start=1) if size == 1]
+        # That of a single image goes, too. Here it stays: features alone have no other axes to be mixed up.
+        if op.net.batch == 1 and len(x.view) - len(axes) > 1:
+            op.fail(
+                f"has no axes: it takes away that of the one image of {batch_of(x.view)}; name the others"
+            )
     places = {axis % (len(x.view) + 1) for axis in axes}
     if 0 in places or any(x.view[place - 1] != 1 for place in places):
         op.fail(f"axes are {axes}, of {batch_of(x.view)}")

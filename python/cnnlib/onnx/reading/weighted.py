@@ -100,7 +100,10 @@ def group_norm(op: Operator) -> Feature:
     if G < 1 or C % G:
         op.fail(f"attribute num_groups is {G}, with {C} channels")
     gamma, beta = op.floats(1, "scale", 1), op.floats(2, "bias", 1)
-    if len(gamma) == len(beta) == G:  # before version 21: a value for each group
+    size = G if op.opset < 21 else C  # before version 21 a value for each group
+    if not len(gamma) == len(beta) == size:
+        op.fail(f"scale and bias have {len(gamma)} and {len(beta)} values; version {op.opset} wants {size}")
+    if size != C:
         gamma, beta = np.repeat(gamma, C // G), np.repeat(beta, C // G)
     args = (G, {"eps": op["epsilon"]})
     return op.emit("spatial_groupnorm", x, params=op.parameters(gamma=gamma, beta=beta), args=args)
