@@ -192,6 +192,28 @@ def test_constant_features_give_beta_and_no_nan(shape, constant, isa, dtype):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "rest"),
+    [
+        ("batchnorm", (1, 37), ({"mode": "train"},)),
+        ("spatial_batchnorm", (1, 5, 1, 1), ({"mode": "train"},)),
+        ("layernorm", (9, 1), ({},)),
+        ("spatial_layernorm", (2, 1, 5, 6), ({},)),
+        ("spatial_groupnorm", (3, 6, 1, 1), (6, {})),
+        ("spatial_instancenorm", (3, 6, 1, 1), ({},)),
+    ],
+)
+def test_a_value_that_is_its_own_mean_has_no_gradient(name, shape, rest, isa, dtype, rng):
+    x, dout = cast(random_arrays(rng, shape, shape), dtype)
+    gamma, beta = cast(random_arrays(rng, shape[1:2], shape[1:2]), dtype)
+    out, cache = getattr(cnnlib, f"{name}_forward")(100 * x, gamma, beta, *rest)
+    np.testing.assert_array_equal(out, np.broadcast_to(beta.reshape(-1, *[1] * (len(shape) - 2)), shape))
+    dx, dgamma, dbeta = getattr(cnnlib, f"{name}_backward")(dout, cache)
+    assert not dx.any()
+    assert not dgamma.any()
+    assert_close(dbeta, np.sum(dout, axis=(0, *range(2, len(shape))), dtype=np.float64), dtype)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4, 5)], ids=str)
 def test_empty_batch(shape, mode, isa, dtype):

@@ -80,7 +80,7 @@ void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y
     column_moments(x, s.N, s.C, mean, var);
   else
     plane_moments(x, s, mean, var);
-  for (Index c = 0; c < s.C; ++c) inv_std[c] = 1 / std::sqrt(var[c] + eps);
+  for (Index c = 0; c < s.C; ++c) inv_std[c] = inverse_deviation(s.N * s.S, var[c], eps);
   batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
 }
 

@@ -17,6 +17,12 @@ namespace cnnlib::CNNLIB_ISA {
 // Values of a task: many times what starting it costs.
 constexpr Index sum_grain = 8192, write_grain = 16384;
 
+// 1 / sqrt(var + eps), or 0 of a single value: as its own mean it has no part in y, and dx is 0 rather than
+// the rounding of dout - mean of dout times 1 / sqrt(eps).
+inline double inverse_deviation(Index count, double var, double eps) {
+  return (count > 1 ? 1.0 : 0.0) / std::sqrt(var + eps);
+}
+
 struct TwoSums {
   double a = 0, b = 0;
 

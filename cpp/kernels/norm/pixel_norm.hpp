@@ -54,7 +54,7 @@ void pixel_norm(const T* x, const T* gamma, const T* beta, double eps, T* y, dou
     double var;
     Deviations{double(C), double(origins[i]), {double(sums[i]), double(squares[i])}}.moments_to(means + i,
                                                                                                 &var);
-    inv_stds[i] = 1 / std::sqrt(var + eps);
+    inv_stds[i] = inverse_deviation(C, var, eps);
     const Affine<T> normal(means[i], inv_stds[i], 0);
     high[i] = normal.high;
     scale[i] = normal.scale;

@@ -46,7 +46,7 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
   const auto finish = [=](Index r, const auto& part) {
     double var;
     sum_of_parts<Deviations>(parts.count, part).moments_to(mean + r, &var);
-    inv_std[r] = 1 / std::sqrt(var + eps);
+    inv_std[r] = inverse_deviation(size, var, eps);
   };
   const RowTasks tasks(s.rows, size, 2);
   const Index grain = std::max<Index>(1, sum_grain / size);
