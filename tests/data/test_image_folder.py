@@ -152,6 +152,17 @@ class TestDepth:
         Image.fromarray(np.full((8, 8), value, np.uint16)).save(path)
         assert photo(path, (8, 8), 1)[0, 0, 0] == round(255 * value / 65535)
 
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_what_is_not_compressed_is_upright(self, tmp_path, dtype, turned):
+        """Pillow mixes up the sides of such files in grey, if it opens them by their name."""
+        path, upright = tmp_path / "a.tif", np.arange(40).reshape(5, 8)
+        exif = Image.Exif()
+        exif[0x0112] = 6 if turned else 1
+        pixels = (np.rot90(upright) if turned else upright) * (np.iinfo(dtype).max // 255)
+        Image.fromarray(np.ascontiguousarray(pixels, dtype)).save(path, exif=exif)
+        np.testing.assert_array_equal(photo(path, (5, 8), 1)[0], upright)
+
     @pytest.mark.parametrize("value", [0.0, 0.2, 0.5, 1.0])
     def test_floats(self, tmp_path, value):
         path = tmp_path / "a.tif"
@@ -162,6 +173,14 @@ class TestDepth:
         path = tmp_path / "a.tif"
         Image.fromarray(np.full((8, 8), 1.001, np.float32)).save(path)
         assert (photo(path, (8, 8), 1) == 255).all()
+
+    def test_a_white_of_zero_is_refused(self, tmp_path):
+        path = tmp_path / "a.tif"
+        Image.fromarray(np.full((8, 8), 9, np.uint16)).save(path, tiffinfo={262: 0})
+        with Image.open(path) as file:
+            assert file.tag_v2[262] == 0
+        with pytest.raises(ValueError, match="its white is 0"):
+            photo(path, (8, 8), 1)
 
     @pytest.mark.parametrize(
         ("pixels", "message"),

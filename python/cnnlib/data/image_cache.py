@@ -28,7 +28,7 @@ from cnnlib._files.written import locked
 from cnnlib.data.image_files import is_grey, photo
 
 CACHE_SUFFIX = ".cnnlib-cache"
-_FORMAT, _VERSION = "cnnlib image cache", 2  # the version tells how files are decoded
+_FORMAT, _VERSION = "cnnlib image cache", 3  # the version tells how files are decoded
 _NEW, _BUILDING = ".new-", ".building-"  # a folder before it is locked, and while a cache is built in it
 _REPORT_SECONDS = 10
 _STALE_SECONDS = 24 * 3600  # after which a folder counts as left behind, where there are no locks

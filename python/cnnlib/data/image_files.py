@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import IO
 import numpy as np
 
 _BITS_PER_SAMPLE = 258  # a tag of TIFF files
+_PHOTOMETRIC = 262  # another: 0 where the pixels' 0 is white
 _ORIENTATION = 274  # a tag of EXIF data: above 4 the image lies on its side
 _TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -71,14 +73,21 @@ def open_image(
     Raises
     ------
     FileNotFoundError, ValueError
-        There is no such file; it is no image, or damaged, or its pixels are integers of 32 bits, NaN or
-        floats outside of [0, 1]. The message names it.
+        There is no such file; it is no image, or damaged, or its pixels are integers of 32 bits, NaN, floats
+        outside of [0, 1], or of more than eight bits with 0 for white. The message names it.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = getattr(file, "name", "the image") if hasattr(file, "read") else file
+    formats = None if most_pixels is None else _FORMATS
     try:
-        with Image.open(file, formats=None if most_pixels is None else _FORMATS) as opened:
+        # Of a path Pillow maps pixels that are not compressed, with the sizes of the image that is upright.
+        with (
+            open(file, "rb")
+            if isinstance(file, (str, os.PathLike))
+            else contextlib.nullcontext(file) as source,
+            Image.open(source, formats=formats) as opened,
+        ):
             width, height = opened.size
             if most_pixels is not None and width * height > most_pixels:
                 raise ValueError(f"{width} x {height} pixels are more than {most_pixels / 1e6:g} million")
@@ -138,12 +147,15 @@ def photo(
 
 def _white(file):
     """The value of a white pixel in an image file of more than eight bits a channel; None for the others."""
+    if not file.mode.startswith(("I", "F")):
+        return None
+    tags = getattr(file, "tag_v2", {})
+    if tags.get(_PHOTOMETRIC) == 0:  # which Pillow heeds in eight bits alone
+        raise ValueError("its white is 0, which is not read of more than eight bits")
     if file.mode == "F":
         return 1.0
-    if not file.mode.startswith("I"):
-        return None
     # Pillow's mode I holds 32-bit integers, and grey of 16 bits in older versions and of some formats.
-    if getattr(file, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0] > 16:
+    if tags.get(_BITS_PER_SAMPLE, (16,))[0] > 16:
         raise ValueError("its pixels are integers of 32 bits, of which none is known to be white")
     return 65535.0
 
