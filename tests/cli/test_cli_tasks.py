@@ -349,6 +349,19 @@ class TestFiles:
             Image.new("L", (10, 20), 255).save(tmp_path / f"masks/{k}.png")
         assert load_target_folder(tmp_path, 8, "pixels")["y_train"].min() == 1
 
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_masks_that_lie_on_their_side(self, suffix, tmp_path):
+        """As their photos do: both are turned."""
+        pixels, upright = np.arange(80, dtype=np.uint8).reshape(8, 10), Image.Exif()
+        upright[0x0112] = 6
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir()
+            for k in range(5):
+                Image.fromarray(pixels).save(tmp_path / kind / f"{k}.{suffix}", exif=upright)
+        data = load_target_folder(tmp_path, (10, 8), "pixels")
+        np.testing.assert_array_equal(data["X_train"][:, 0], data["y_train"])
+        np.testing.assert_array_equal(data["y_train"][0], np.rot90(pixels, -1))
+
     def test_options_are_checked_by_name(self, folders):
         for options, message in (
             ({"channels": 2}, "channels must be one of"),

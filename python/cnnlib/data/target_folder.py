@@ -134,7 +134,8 @@ def _mask(path, photo, size):
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as file:
+        with open(path, "rb") as source, Image.open(source) as opened:  # as open_image has it
+            file = ImageOps.exif_transpose(opened)
             if file.mode not in ("1", "L", "P"):
                 raise ValueError(f"a mask is grey or has a palette, got mode {file.mode}")
             W, H = upright_size(photo) or file.size
