@@ -47,14 +47,13 @@ def _forward(function, x, w, b, conv_param):
     dtype = _float_dtype(x, w, b)
     padded = np.pad(x.astype(dtype), ((0, 0), (0, 0), *windows.pads))
     out = np.zeros((len(x), F, *windows.outputs), dtype=dtype)
-    for n in range(len(x)):
-        for f in range(F):
-            first = (f // F_group) * C_group
-            channels = slice(first, first + C_group)
-            for place, window in windows.in_padding:
-                out[(n, f, *place)] = np.sum(padded[(n, channels, *window)] * w[f])
-                if b is not None:
-                    out[(n, f, *place)] += b[f]
+    for n, f in np.ndindex(len(x), F):
+        first = (f // F_group) * C_group
+        channels = slice(first, first + C_group)
+        for place, window in windows.in_padding:
+            out[(n, f, *place)] = np.sum(padded[(n, channels, *window)] * w[f])
+            if b is not None:
+                out[(n, f, *place)] += b[f]
     return out, (x, w, b, conv_param)
 
 
@@ -88,15 +87,14 @@ def _backward(function, dout, x, w, b, conv_param):
     dpadded = np.zeros(padded.shape, dtype=dtype)
     dw = np.zeros(w.shape, dtype=dtype)
     db = None if b is None else np.zeros(b.shape, dtype=dtype)
-    for n in range(len(x)):
-        for f in range(F):
-            first = (f // F_group) * C_group
-            channels = slice(first, first + C_group)
-            for place, window in windows.in_padding:
-                dpadded[(n, channels, *window)] += dout[(n, f, *place)] * w[f]
-                dw[f] += dout[(n, f, *place)] * padded[(n, channels, *window)]
-                if db is not None:
-                    db[f] += dout[(n, f, *place)]
+    for n, f in np.ndindex(len(x), F):
+        first = (f // F_group) * C_group
+        channels = slice(first, first + C_group)
+        for place, window in windows.in_padding:
+            dpadded[(n, channels, *window)] += dout[(n, f, *place)] * w[f]
+            dw[f] += dout[(n, f, *place)] * padded[(n, channels, *window)]
+            if db is not None:
+                db[f] += dout[(n, f, *place)]
     inside = (slice(before, before + size) for (before, _), size in zip(windows.pads, x.shape[2:]))
     return dpadded[(slice(None), slice(None), *inside)].copy(), dw, db
 
@@ -140,13 +138,12 @@ def conv_transpose_forward_naive(
         raise ValueError(f"conv_transpose_forward_naive: pad {pads} leaves nothing of the output")
     dtype = _float_dtype(x, w, b)
     canvas, pixels = np.zeros((N, F, canvas_height, canvas_width), dtype=dtype), x.astype(dtype)
-    for n in range(N):
-        for c in range(C):
-            first = (c // C_group) * F_group
-            filters = slice(first, first + F_group)
-            for i, j in np.ndindex(H, W):
-                window = _taps((i, j), stride, extent, dilation)
-                canvas[(n, filters, *window)] += pixels[n, c, i, j] * w[c]
+    for n, c in np.ndindex(N, C):
+        first = (c // C_group) * F_group
+        filters = slice(first, first + F_group)
+        for i, j in np.ndindex(H, W):
+            window = _taps((i, j), stride, extent, dilation)
+            canvas[(n, filters, *window)] += pixels[n, c, i, j] * w[c]
     out = canvas[:, :, top : canvas_height - bottom, left : canvas_width - right].copy()
     if b is not None:
         out += b.reshape(1, F, 1, 1)
@@ -181,14 +178,13 @@ def conv_transpose_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
     dcanvas = np.pad(dout, ((0, 0), (0, 0), *pads))
     dx = np.zeros(x.shape, dtype=dtype)
     dw = np.zeros(w.shape, dtype=dtype)
-    for n in range(N):
-        for c in range(C):
-            first = (c // C_group) * F_group
-            filters = slice(first, first + F_group)
-            for i, j in np.ndindex(H, W):
-                dwindow = dcanvas[(n, filters, *_taps((i, j), stride, extent, dilation))]
-                dx[n, c, i, j] = np.sum(dwindow * w[c])
-                dw[c] += dwindow * x[n, c, i, j]
+    for n, c in np.ndindex(N, C):
+        first = (c // C_group) * F_group
+        filters = slice(first, first + F_group)
+        for i, j in np.ndindex(H, W):
+            dwindow = dcanvas[(n, filters, *_taps((i, j), stride, extent, dilation))]
+            dx[n, c, i, j] = np.sum(dwindow * w[c])
+            dw[c] += dwindow * x[n, c, i, j]
     db = None if b is None else np.sum(dout, axis=(0, 2, 3), dtype=dtype)
     return dx, dw, db
 

@@ -34,11 +34,10 @@ def affine_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Ca
     N = x.shape[0]
     dtype = _float_dtype(x, w, b)
     rows, out = x.reshape(N, D).astype(dtype), np.zeros((N, M), dtype=dtype)
-    for n in range(N):
-        for m in range(M):
-            out[n, m] = np.sum(rows[n] * w[:, m])
-            if b is not None:
-                out[n, m] += b[m]
+    for n, m in np.ndindex(N, M):
+        out[n, m] = np.sum(rows[n] * w[:, m])
+        if b is not None:
+            out[n, m] += b[m]
     return out, (x, w, b)
 
 
@@ -67,12 +66,11 @@ def affine_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Want
     dx = np.zeros((N, D), dtype=dtype)
     dw = np.zeros((D, M), dtype=dtype)
     db = None if b is None else np.zeros(M, dtype=dtype)
-    for n in range(N):
-        for m in range(M):
-            dx[n] += dout[n, m] * w[:, m]
-            dw[:, m] += dout[n, m] * rows[n]
-            if db is not None:
-                db[m] += dout[n, m]
+    for n, m in np.ndindex(N, M):
+        dx[n] += dout[n, m] * w[:, m]
+        dw[:, m] += dout[n, m] * rows[n]
+        if db is not None:
+            db[m] += dout[n, m]
     return dx.reshape(x.shape), dw, db
 
 

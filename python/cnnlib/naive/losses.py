@@ -232,13 +232,12 @@ def svm_loss_naive(x: Array, y: NDArray[np.integer[Any]]) -> tuple[float, Array]
     loss = 0.0
     x = _in_float(x)
     dx = np.zeros((N, C), dtype=x.dtype)
-    for n in range(N):
-        for c in range(C):
-            if c == y[n]:
-                continue
-            margin = np.maximum(0, x[n, c] - x[n, y[n]] + 1)
-            loss += margin / N
-            if margin > 0:
-                dx[n, c] += 1 / N
-                dx[n, y[n]] -= 1 / N
+    for n, c in np.ndindex(N, C):
+        if c == y[n]:
+            continue
+        margin = np.maximum(0, x[n, c] - x[n, y[n]] + 1)
+        loss += margin / N
+        if margin > 0:
+            dx[n, c] += 1 / N
+            dx[n, y[n]] -= 1 / N
     return float(loss), dx

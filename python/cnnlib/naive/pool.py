@@ -137,9 +137,8 @@ def global_avg_pool_forward_naive(x: Array) -> tuple[Array, Cache]:
     _refuse_empty("global_avg_pool_forward_naive", "x", x)
     N, C, H, W = x.shape
     out = np.zeros((N, C), dtype=_float_dtype(x))
-    for n in range(N):
-        for c in range(C):
-            out[n, c] = np.sum(x[n, c]) / (H * W)
+    for n, c in np.ndindex(N, C):
+        out[n, c] = np.sum(x[n, c]) / (H * W)
     return out, (x.shape, out.dtype)
 
 
@@ -147,7 +146,6 @@ def global_avg_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`global_avg_pool_forward_naive`: dout (N, C) spread evenly over dx (N, C, H, W)."""
     (N, C, H, W), dtype = cache
     dx = np.zeros((N, C, H, W), dtype=dtype)
-    for n in range(N):
-        for c in range(C):
-            dx[n, c] = dout[n, c] / (H * W)
+    for n, c in np.ndindex(N, C):
+        dx[n, c] = dout[n, c] / (H * W)
     return dx
