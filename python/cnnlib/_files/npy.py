@@ -16,10 +16,7 @@ _MOST_HEADER = 1 << 16  # bytes; NumPy's own are about 100
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether in Fortran order, and dtype; the file is then at the array's first byte.
 
-    Raises
-    ------
-    ValueError
-        If it is no header, or claims to be longer than one can be: NumPy would allocate that first.
+    ValueError if it is no header, or claims to be longer than one can be: NumPy would allocate that first.
     """
     version = np.lib.format.read_magic(file)
     if version not in _READERS:
@@ -35,12 +32,7 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def mapped_array(path: str | os.PathLike[str]) -> np.memmap[Any, Any]:
     """The array of an ``.npy`` file, mapped and read-only. The file must not shrink while it is used.
 
-    Raises
-    ------
-    ValueError
-        If it is no such file, has fewer bytes than its header says, or holds Python objects.
-    OSError
-        If it cannot be read.
+    ValueError if it is no such file, has fewer bytes than its header says, or holds Python objects.
     """
     with open(path, "rb") as file:
         shape, is_fortran, dtype = read_header(file)

@@ -17,28 +17,10 @@ else:
     import fcntl
 
 
-@contextlib.contextmanager
-def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of a file or a folder in the block, whatever name it takes on meanwhile.
-
-    The value is False where the system or the file system has no locks: then nobody is kept out. Windows
-    knows the locks of its own machine alone.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process, or another block in this one, holds it; with `wait`, the call waits instead.
-    FileNotFoundError
-        There is none of the name.
-    """
-    with _locked(path, wait) as held:
-        yield held
-
-
 if sys.platform == "win32":
 
     @contextlib.contextmanager
-    def _locked(path: str | os.PathLike, wait: bool) -> Iterator[bool]:
+    def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
         """Windows locks no folders, and locked files cannot be read: a named object is held instead."""
         state = os.stat(path)
         if state.st_ino == 0:  # the file system does not tell files apart
@@ -71,7 +53,13 @@ if sys.platform == "win32":
 else:
 
     @contextlib.contextmanager
-    def _locked(path: str | os.PathLike, wait: bool) -> Iterator[bool]:
+    def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
+        """Hold the lock of a file or a folder in the block, whatever name it takes on meanwhile.
+
+        BlockingIOError where another process, or another block in this one, holds it; with `wait`, the call
+        waits instead. The value is False where the system or the file system has no locks: then nobody is
+        kept out. Windows knows the locks of its own machine alone.
+        """
         # Some file systems lock what is open for writing alone; folders cannot be.
         descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
         try:

@@ -21,8 +21,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlib._files import written_whole
 from cnnlib._files.npy import read_header
+from cnnlib._files.written import written_whole
 from cnnlib._params import type_name
 
 RESERVED_PREFIX = "__cnnlib__/"
@@ -79,8 +79,11 @@ def save_checkpoint(
                 f"checkpoint {os.fspath(path)}: {name} has dtype {value.dtype}, which needs pickle"
             )
 
-    with written_whole(path) as file:
-        _write_npz(file, entries)
+    # What np.savez does, but for any names and never with pickle.
+    with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in entries.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -167,14 +170,6 @@ def _unpack(value, entries):
     if "@tuple" in value:
         return tuple(_unpack(item, entries) for item in value["@tuple"])
     return {key: _unpack(item, entries) for key, item in value.items()}
-
-
-def _write_npz(file, entries):
-    """What ``np.savez`` does, but for any names and never with pickle."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, array in entries.items():
-            with archive.open(name + ".npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 class _BoundedReader(io.BufferedReader):

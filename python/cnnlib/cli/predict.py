@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnlib._system.packages import required
 from cnnlib._system.text import display_width, padded, printable
 from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
 from cnnlib.cli.run.trained import open_model
-from cnnlib.data.image_files import find_images, needs_pillow, open_image, passed_over, photo
+from cnnlib.data.image_files import find_images, open_image, passed_over, photo
 
 _OPACITY = 0.5  # of a mask over its photo
 _INK = 51  # of 255: what counts as part of a digit
@@ -20,7 +21,6 @@ _BATCH_VALUES = 2**22  # of images that are read together
 
 
 def add_to(commands):
-    """Add the command and its options."""
     predict = commands.add_parser(
         "predict",
         help="classes, numbers or masks of image files",
@@ -38,9 +38,8 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     trained = open_model(options)
-    needs_pillow("cnnlib predict")
+    required("PIL", "cnnlib predict", "Pillow", "images")
     given = {
         "--top": options.top != 1,
         "--out": options.out is not None,
@@ -222,15 +221,10 @@ def _print_table(paths, predictions):
 def read_image(file, trained, most_pixels=None):
     """An image file as the model's images come: (C, H, W), not yet normalised.
 
-    `file` and `most_pixels` are those of :func:`cnnlib.data.image_files.open_image`. Unless the model
-    tells writing apart, it is a photograph, uint8, cropped around its middle and scaled. Writing (float32 in
-    [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is cropped to
-    the ink, and scaled so that it fills the image, as the published digits do.
-
-    Raises
-    ------
-    OSError, ValueError
-        The file cannot be read, or is no image; the message names it.
+    `file`, `most_pixels` and the errors are those of :func:`cnnlib.data.image_files.open_image`. Unless the
+    model tells writing apart, it is a photograph, uint8, cropped around its middle and scaled. Writing
+    (float32 in [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is
+    cropped to the ink, and scaled so that it fills the image, as the published digits do.
     """
     C, H, W = trained.shape
     if trained.normalization.ink and trained.task == "classes":

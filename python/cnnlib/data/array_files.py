@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -70,8 +71,7 @@ def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict
             data |= {"X_test": first[:0], "y_test": np.array(data["y_val"][:0])}
             continue
         data |= _split(root, part, task)
-    for name in ("X", "y"):
-        _check_splits(root, data, name)
+    _check_splits(root, data)
     if task != "classes":
         return {**data, "classes": _names(root, data, task)}
     labels = np.concatenate([data[f"y_{part}"] for part in ("train", "val", "test")])
@@ -181,10 +181,9 @@ def _mapped(root, name):
         raise ValueError(f"{root}: the files of {name} do not fit together: {error}") from error
 
 
-def _check_splits(root, data, name):
-    first = data[f"{name}_train"]
-    for part in ("val", "test"):
-        array = data[f"{name}_{part}"]
+def _check_splits(root, data):
+    for name, part in itertools.product("Xy", ("val", "test")):
+        first, array = data[f"{name}_train"], data[f"{name}_{part}"]
         if array.shape[1:] != first.shape[1:] or (name == "X" and array.dtype != first.dtype):
             raise ValueError(
                 f"{root}: {name}_{part} has shape {array.shape} and dtype {array.dtype}, "

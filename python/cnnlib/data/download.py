@@ -11,7 +11,6 @@ import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from cnnlib._params import path_text
 from cnnlib._system.packages import required
@@ -95,9 +94,8 @@ def download_CIFAR10(
     try:
         # The archive as it is: a proxy that packs it anew would change its size.
         headers = {"Accept-Encoding": "identity"}
-        archive = store.fetch(
-            name, downloader=pooch.HTTPDownloader(_bar(name) if progress else False, headers=headers)
-        )
+        bar = importlib.util.find_spec("tqdm") is not None or _ProgressLines(name)  # True: tqdm's
+        archive = store.fetch(name, downloader=pooch.HTTPDownloader(progress and bar, headers=headers))
     except requests.RequestException as error:
         raise ConnectionError(f"cannot download {url}{name}: {error}") from error
     except ValueError as error:
@@ -107,11 +105,6 @@ def download_CIFAR10(
     unpack(archive, dest, batch_files(layout))
     os.remove(archive)
     return dest / folder
-
-
-def _bar(name: str) -> Any:
-    """What pooch reports to: True for tqdm's bar."""
-    return importlib.util.find_spec("tqdm") is not None or _ProgressLines(name)
 
 
 class _ProgressLines:
@@ -136,22 +129,13 @@ class _ProgressLines:
 def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted: Sequence[str]) -> None:
     """Unpack a ``.tar.gz`` below `dest`, provided that it is harmless and holds the files `wanted`.
 
-    Beside what tarfile's data filter refuses (places outside, devices, links that lead out) it may hold no
-    links at all, nothing outside the folder of `wanted`, and no more bytes than such a data set has.
+    These are names ``'folder/name'``, all in one folder. Beside what tarfile's data filter refuses (places
+    outside, devices, links that lead out) the archive may hold no links at all, nothing outside that folder,
+    and no more bytes than such a data set has.
 
-    Parameters
-    ----------
-    archive, dest : path
-    wanted : list of str
-        Names of the files that must be there, all in one folder: ``'folder/name'``.
-
-    Raises
-    ------
-    ValueError
-        A damaged archive, a member that is not admitted, a wanted file that is missing, or something below
-        `dest` that stands in a file's way; nothing is unpacked then.
-    ImportError
-        A Python without the data filter: before 3.10.12 and 3.11.4.
+    ValueError for a damaged archive, a member that is not admitted, a wanted file that is missing, or
+    something below `dest` that stands in a file's way; nothing is unpacked then. ImportError for a Python
+    without the data filter: before 3.10.12 and 3.11.4.
     """
     if not hasattr(tarfile, "data_filter"):
         raise ImportError("unpack needs tarfile's data filter: Python 3.10.12, 3.11.4 or later")
@@ -162,10 +146,9 @@ def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted
                 tar.getmembers()  # by their headers alone
                 unzipped.left = None
                 tar.extractall(scratch, filter=_admitting(folder))
-        except (*_DAMAGE, *_IN_THE_WAY) as error:
-            raise ValueError(f"{archive}: the archive is damaged: {error}") from error
-        except OSError as error:
-            if error.errno is not None:  # the disk's trouble, not the archive's
+        except (*_DAMAGE, OSError) as error:
+            of_disk = isinstance(error, OSError) and error.errno is not None
+            if of_disk and not isinstance(error, _IN_THE_WAY):
                 raise
             raise ValueError(f"{archive}: the archive is damaged: {error}") from error
         files = [file.relative_to(scratch) for file in Path(scratch).rglob("*") if file.is_file()]
@@ -184,13 +167,9 @@ def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted
 
 
 class _Unzipped(gzip.GzipFile):
-    """What a ``.tar.gz`` unzips to.
+    """What a ``.tar.gz`` unzips to; `left` bytes may still be read, None for as many as are asked for.
 
-    Attributes
-    ----------
-    left : int or None
-        Bytes that may still be read: a few kilobytes may unzip to gigabytes of headers, which are kept in
-        memory. None: as many as are asked for.
+    A few kilobytes may unzip to gigabytes of headers, which are kept in memory.
     """
 
     left: int | None = _MOST_HEADERS

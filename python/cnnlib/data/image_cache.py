@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._files import sync_folder, written_whole
 from cnnlib._files.npy import mapped_array
-from cnnlib._files.written import locked
+from cnnlib._files.written import locked, sync_folder, written_whole
 from cnnlib.data.image_files import is_grey, photo
 
 CACHE_SUFFIX = ".cnnlib-cache"
@@ -70,12 +69,8 @@ class Source:
 def cached_images(source: Source, height: int, width: int, channels: int | None, verbose: bool) -> np.memmap:
     """The images (N, C, height, width), uint8, in the source's order: mapped, after decoding if need be.
 
-    `channels` None: 1 if all files are grey, else 3.
-
-    Raises
-    ------
-    OSError
-        The disk has no room for them; what is found before anything is decoded.
+    `channels` None: 1 if all files are grey, else 3. OSError, before anything is decoded, if the disk has no
+    room for them.
     """
     stamps = source.stamps()
     fingerprint = hashlib.sha256(json.dumps([_VERSION, source.classes, stamps]).encode()).hexdigest()
@@ -251,7 +246,7 @@ def _decode(source, path, size, channels, verbose):
         with open(path, "xb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            images = _reported(_in_order(pool, decoded, paths, 4 * workers), len(paths), verbose)
+            images = _reported(in_order(pool, decoded, paths, 4 * workers), len(paths), verbose)
             for number, image in enumerate(images):
                 if isinstance(image, Exception):
                     failures[number] = str(image)
@@ -266,7 +261,7 @@ def _decode(source, path, size, channels, verbose):
     return grey
 
 
-def _in_order(pool, function, items, ahead):
+def in_order(pool, function, items, ahead):
     """``pool.map``, but only so many items ahead of whoever takes the results."""
     pending: deque[Any] = deque()
     for item in items:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 from collections import Counter
 from pathlib import Path
@@ -17,12 +16,6 @@ _ORIENTATION = 274  # a tag of EXIF data: above 4 the image lies on its side
 _TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # Pillow's names of these
-
-
-def needs_pillow(where: str) -> None:
-    """ImportError that names the extra, if Pillow is not installed."""
-    if importlib.util.find_spec("PIL") is None:
-        raise ImportError(f"{where} needs Pillow: pip install cnnlib[images]")
 
 
 def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
@@ -70,11 +63,8 @@ def open_image(
     `file` may be open, and have a `name`. `most_pixels` is for files that are not trusted: a larger image is
     refused before it is decoded, and so is a format that is none of `IMAGE_SUFFIXES`.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        There is no such file; it is no image, or damaged, or its pixels are integers of 32 bits, NaN, floats
-        outside of [0, 1], or of more than eight bits with 0 for white. The message names it.
+    FileNotFoundError, or ValueError if it is no image, damaged, or its pixels are integers of 32 bits, NaN,
+    floats outside of [0, 1], or of more than eight bits with 0 for white; the message names it.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 

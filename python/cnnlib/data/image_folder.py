@@ -13,6 +13,7 @@ import numpy as np
 
 from cnnlib._params import choice, flag, integer, path_text, positive_int, probability
 from cnnlib._params.random import random_stream
+from cnnlib._system.packages import required
 from cnnlib.data.image_cache import (
     CACHE_SUFFIX,
     Source,
@@ -21,7 +22,7 @@ from cnnlib.data.image_cache import (
     known_unreadable,
     note_unreadable,
 )
-from cnnlib.data.image_files import find_images, needs_pillow, passed_over
+from cnnlib.data.image_files import find_images, passed_over
 
 _WHERE = "load_image_folder"
 _GOLDEN = 0.6180339887498949
@@ -94,7 +95,7 @@ def load_image_folder(
     >>> data["X_train"].shape, data["classes"]
     ((16, 3, 16, 16), ('cats', 'dogs'))
     """
-    needs_pillow(_WHERE)
+    required("PIL", _WHERE, "Pillow", "images")
     height, width, *shares = checked_options(_WHERE, size, validation, test, seed, channels)
     root = Path(path_text(_WHERE, "root", root))
     classes, files, labels, lost = _scan(root)

@@ -132,10 +132,7 @@ class Targets:
     def of(cls, where: str, y: Any, names: Sequence[str]) -> Targets:
         """Targets of all outputs `names`, from a dict by name, or a tuple or list in their order.
 
-        Raises
-        ------
-        ValueError, TypeError
-            For anything else; the message begins with `where`.
+        ValueError or TypeError for anything else; the message begins with `where`.
         """
         if isinstance(y, Targets):
             y = y.arrays

@@ -14,9 +14,10 @@ import numpy as np
 
 from cnnlib._params import choice, path_text
 from cnnlib._params.random import random_stream
+from cnnlib._system.packages import required
 from cnnlib.data.array_files import CLASSES, class_names, read_text
 from cnnlib.data.image_cache import Source, cached_images
-from cnnlib.data.image_files import find_images, needs_pillow, upright_size
+from cnnlib.data.image_files import find_images, upright_size
 from cnnlib.data.image_folder import checked_options, places, splits
 
 _WHERE = "load_target_folder"
@@ -83,7 +84,7 @@ def load_target_folder(
     >>> data["X_train"].shape, data["y_train"].shape, data["classes"]
     ((8, 1, 16, 16), (8, 16, 16), ('0', '1'))
     """
-    needs_pillow(_WHERE)
+    required("PIL", _WHERE, "Pillow", "images")
     choice(_WHERE, "task", task, ("pixels", "values"))
     height, width, *shares = checked_options(_WHERE, size, validation, test, seed, channels)
     root = Path(path_text(_WHERE, "root", root))

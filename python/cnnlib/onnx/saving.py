@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import cnnlib
-from cnnlib._files import written_whole
+from cnnlib._files.written import written_whole
 from cnnlib._params import positive_int, type_name
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.parts import BYTE_KINDS

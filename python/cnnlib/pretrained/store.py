@@ -72,23 +72,10 @@ class Features(ShardedArray):
 
 
 class Store:
-    """The file of the features that one network makes.
+    """The file, in `folder`, of the features that one network makes: rows of this shape and dtype.
 
-    Parameters
-    ----------
-    folder : path
-        Where the file lies, or is to.
-    network : str
-        The network's digest.
-    title : str
-        What messages call it.
-    shape, dtype
-        Of a row.
-
-    Raises
-    ------
-    ValueError
-        If the file holds what another network made, or is none of these files.
+    `network` is the network's digest, `title` what messages call it. ValueError if the file holds what
+    another network made, or is none of these files.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib._files import written_whole
+from cnnlib._files.written import written_whole
 from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
 

@@ -1,13 +1,12 @@
 """A Solver's data: checks, random subsets, and minibatches prepared ahead."""
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
+from cnnlib.data.image_cache import in_order
 from cnnlib.data.shards import ShardedArray, Targets, named_arrays
 
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
@@ -17,14 +16,8 @@ def checked_data(data, labels=True, outputs=()):
     """X_train, y_train, X_val, y_val of the dict `data`, none of them copied.
 
     `labels`: the targets must be labels of classes, one for each sample. `outputs`: the names of several that
-    have targets each.
-
-    Raises
-    ------
-    TypeError
-        If `data` is no dict, or labels are not integers.
-    ValueError
-        If a key is missing, a split is empty, or images and labels differ in number.
+    have targets each. TypeError if `data` is no dict, or labels are not integers; ValueError if a key is
+    missing, a split is empty, or images and labels differ in number.
     """
     if not hasattr(data, "keys"):
         raise TypeError(f"Solver: data must be a dict with {', '.join(_KEYS)}, got {type_name(data)}")
@@ -79,12 +72,6 @@ def prefetched(jobs, ahead):
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cnnlib-prefetch")
     try:
-        results: deque[Any] = deque()
-        for job in jobs:
-            results.append(pool.submit(job))
-            if len(results) > ahead:
-                yield results.popleft().result()
-        while results:
-            yield results.popleft().result()
+        yield from in_order(pool, lambda job: job(), jobs, ahead)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import plots
-from cnnlib._files import written_whole
+from cnnlib._files.written import written_whole
 from cnnlib.cli.options.settings import first_layer_images
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
@@ -149,14 +149,15 @@ def _errors(y, scores):
 
 
 def _order(y, scores):
+    """The best samples, then as many of the worst, the worst first."""
     order = np.argsort(_errors(y, scores), kind="stable")
     shown = min(_SHOWN, (len(order) + 1) // 2)
-    return order[:shown], order[len(order) - min(shown, len(order) - shown) :][::-1]
+    return np.concatenate([order[:shown], order[shown:][-shown:][::-1]])
 
 
 def _draw_maps(figure, classes, X, y, scores):
     """Image, target and output of the best and the worst samples, three panels each, two samples a row."""
-    rows = np.concatenate(_order(y, scores))
+    rows = _order(y, scores)
     axes = np.atleast_2d(figure.subplots(-(-len(rows) // 2), 6, squeeze=False))
     for ax in axes.flat:
         ax.set_axis_off()
@@ -180,7 +181,7 @@ def _draw_values(figure, classes, X, y, scores):
         ax.scatter(there, found, s=6)
         ax.plot([there.min(), there.max()], [there.min(), there.max()], color="grey", lw=0.8)
         ax.set(xlabel=f"{name}, target", ylabel="network")
-    rows = np.concatenate(_order(y, scores))
+    rows = _order(y, scores)
     for ax, k in zip(np.atleast_1d(below.subplots(1, len(rows))), rows, strict=True):
         ax.imshow(_image(X, k), interpolation="nearest")
         ax.set_title(f"{y[k, 0]:.3g}: {scores[k, 0]:.3g}", fontsize=7)
