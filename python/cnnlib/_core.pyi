@@ -12,6 +12,7 @@ isas_left_out: str
 # Each call takes arrays of one type, C-contiguous; both types are overloads of one function.
 _T = TypeVar("_T", np.float32, np.float64)
 _Stats: TypeAlias = NDArray[np.float64]
+_Shape: TypeAlias = tuple[int, int, int, int, int]
 _PoolGeometry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
 _Gradients: TypeAlias = tuple[NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None]
 
@@ -150,24 +151,16 @@ class _Program(Generic[_T]):
         name: str,
         input: int,
         output: int,
-        shape: tuple[int, int, int, int, int],
+        shape: _Shape,
         eps: float,
         gamma: NDArray[_T],
         beta: NDArray[_T],
     ) -> None: ...
     def activation(self, name: str, input: int, output: int, kind: str, alpha: float) -> None: ...
     def softmax(self, name: str, input: int, output: int, C: int, S: int) -> None: ...
-    def adaptive_pool(
-        self, name: str, input: int, output: int, shape: tuple[int, int, int, int, int], maximum: bool
-    ) -> None: ...
+    def adaptive_pool(self, name: str, input: int, output: int, shape: _Shape, maximum: bool) -> None: ...
     def upsample(
-        self,
-        name: str,
-        input: int,
-        output: int,
-        shape: tuple[int, int, int, int, int],
-        bilinear: bool,
-        align_corners: bool,
+        self, name: str, input: int, output: int, shape: _Shape, bilinear: bool, align_corners: bool
     ) -> None: ...
     def sum(self, name: str, a: int, b: int, output: int, planes: int, relu: bool) -> None: ...
     def product(self, name: str, a: int, b: int, output: int, planes: int) -> None: ...
@@ -236,9 +229,7 @@ class _Training(Generic[_T]):
     def batchnorm(
         self, x: int, out: int, C: int, S: int, gamma: int, beta: int, norm: int, relu: bool
     ) -> None: ...
-    def row_norm(
-        self, x: int, out: int, shape: tuple[int, int, int, int, int], gamma: int, beta: int, eps: float
-    ) -> None: ...
+    def row_norm(self, x: int, out: int, shape: _Shape, gamma: int, beta: int, eps: float) -> None: ...
     def affine(self, x: int, out: int, D: int, M: int, w: int, b: int, relu: bool, need_dx: bool) -> None: ...
     def relu(self, x: int, out: int) -> None: ...
     def scale(self, x: int, out: int, factor: float) -> None: ...
@@ -248,28 +239,19 @@ class _Training(Generic[_T]):
     def add(self, terms: tuple[int, int], out: int, relu: bool, needs: tuple[bool, bool]) -> None: ...
     def concat(self, xs: list[int], out: int, needs: list[bool]) -> None: ...
     def max_pool(
-        self, x: int, out: int, like: NDArray[_T], geometry: _PoolNumbers, ceil_mode: bool
+        self, x: int, out: int, like: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool
     ) -> None: ...
     def avg_pool(
         self,
         x: int,
         out: int,
         like: NDArray[_T],
-        geometry: _PoolNumbers,
+        geometry: _PoolGeometry,
         ceil_mode: bool,
         count_include_pad: bool,
     ) -> None: ...
-    def adaptive_pool(
-        self, x: int, out: int, shape: tuple[int, int, int, int, int], maximum: bool
-    ) -> None: ...
-    def upsample(
-        self,
-        x: int,
-        out: int,
-        shape: tuple[int, int, int, int, int],
-        bilinear: bool,
-        align_corners: bool,
-    ) -> None: ...
+    def adaptive_pool(self, x: int, out: int, shape: _Shape, maximum: bool) -> None: ...
+    def upsample(self, x: int, out: int, shape: _Shape, bilinear: bool, align_corners: bool) -> None: ...
     def flatten(self, x: int, out: int) -> None: ...
     def fits(self, params: list[object]) -> bool: ...
     def forward(
@@ -288,7 +270,6 @@ class TrainingFloat(_Training[np.float32], metaclass=_Bound): ...
 class TrainingDouble(_Training[np.float64], metaclass=_Bound): ...
 
 _ByteImage = tuple[int, int, int, int, int, int, int]
-_PoolNumbers = tuple[int, int, int, int, int, int, int, int, int, int]
 _Bytes = NDArray[np.uint8]
 
 class ProgramFloat(_Program[np.float32], metaclass=_Bound):
@@ -322,7 +303,7 @@ class ProgramFloat(_Program[np.float32], metaclass=_Bound):
         x: _ByteImage,
         y: _ByteImage,
         zero: int,
-        geometry: _PoolNumbers,
+        geometry: _PoolGeometry,
         ceil_mode: bool,
     ) -> None: ...
     def byte_avg_pool(
@@ -335,7 +316,7 @@ class ProgramFloat(_Program[np.float32], metaclass=_Bound):
         x_zero: int,
         ratio: float,
         zero: int,
-        geometry: _PoolNumbers,
+        geometry: _PoolGeometry,
         ceil_mode: bool,
         count_include_pad: bool,
     ) -> None: ...
@@ -356,13 +337,7 @@ class ProgramFloat(_Program[np.float32], metaclass=_Bound):
         self, name: str, input: int, output: int, x: _ByteImage, y: _ByteImage, table: _Bytes, zero: int
     ) -> None: ...
     def byte_concat(
-        self,
-        name: str,
-        inputs: list[int],
-        output: int,
-        images: list[_ByteImage],
-        y: _ByteImage,
-        zero: int,
+        self, name: str, inputs: list[int], output: int, images: list[_ByteImage], y: _ByteImage, zero: int
     ) -> None: ...
 
 class ProgramDouble(_Program[np.float64], metaclass=_Bound): ...
@@ -392,18 +367,10 @@ def conv_backward(
     needs: tuple[bool, bool, bool],
 ) -> _Gradients[_T]: ...
 def conv_transpose_forward(
-    x: NDArray[_T],
-    w: NDArray[_T],
-    b: NDArray[_T] | None,
-    conv_param: object,
-    out: NDArray[_T] | None = None,
+    x: NDArray[_T], w: NDArray[_T], b: NDArray[_T] | None, conv_param: object, out: NDArray[_T] | None = None
 ) -> NDArray[_T]: ...
 def conv_transpose_backward(
-    dout: NDArray[_T],
-    x: NDArray[_T],
-    w: NDArray[_T],
-    conv_param: object,
-    needs: tuple[bool, bool, bool],
+    dout: NDArray[_T], x: NDArray[_T], w: NDArray[_T], conv_param: object, needs: tuple[bool, bool, bool]
 ) -> _Gradients[_T]: ...
 def conv_bn_relu_backward(
     function: str,
@@ -420,11 +387,7 @@ def conv_bn_relu_backward(
     needs: tuple[bool, bool, bool],
 ) -> tuple[NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None, NDArray[_T], NDArray[_T]]: ...
 def max_pool_forward(
-    function: str,
-    x: NDArray[_T],
-    geometry: _PoolGeometry,
-    ceil_mode: bool,
-    out: NDArray[_T] | None = None,
+    function: str, x: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool, out: NDArray[_T] | None = None
 ) -> tuple[NDArray[_T], NDArray[np.unsignedinteger]]: ...
 def max_pool_backward(
     function: str,
@@ -561,11 +524,7 @@ def softmax_loss(
     ignore: int = -1,
 ) -> tuple[float, NDArray[_T]]: ...
 def pointwise_loss(
-    function: str,
-    x: NDArray[_T],
-    y: NDArray[_T],
-    option: float = 1.0,
-    weights: NDArray[_T] | None = None,
+    function: str, x: NDArray[_T], y: NDArray[_T], option: float = 1.0, weights: NDArray[_T] | None = None
 ) -> tuple[float, NDArray[_T]]: ...
 def dice_loss(function: str, x: NDArray[_T], y: NDArray[_T], maps: int) -> tuple[float, NDArray[_T]]: ...
 def relu_forward(x: NDArray[_T]) -> NDArray[_T]: ...

@@ -65,9 +65,10 @@ def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=F
     settings = [number(rule, key, config[key], 0, _MOST.get(key, math.inf)) for key in defaults]
     if of_course and of_course[0] in config:
         if "a" in config:
+            ways = (" and ".join(map(repr, names)) for names in (states, of_course))
             raise ValueError(
                 f"{rule}: config has 'a' and {of_course[0]!r}, of two ways to name one state; the state is "
-                f"{_listed(states)}, or {_listed(of_course)}"
+                f"{', or '.join(ways)}"
             )
         states = of_course
     arrays = [next_w, gradient]
@@ -81,10 +82,6 @@ def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=F
         config["t"] = number_of["t"] = steps + 1
     step(next_w, gradient, factor, *arrays[2:], *settings, **number_of)
     return result(next_w, dtype), config
-
-
-def _listed(names):
-    return " and ".join(map(repr, names))
 
 
 def _state(rule, config, key, w, *others):

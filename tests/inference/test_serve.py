@@ -133,6 +133,18 @@ def command_line(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
+def held_prediction(trained):
+    """A prediction that waits for the event and lists how many images each call got."""
+    go, sizes = threading.Event(), []
+
+    def held(images):
+        sizes.append(len(images))
+        assert go.wait(300)
+        return trained.probabilities(images)
+
+    return held, go, sizes
+
+
 class TestAnswers:
     @pytest.mark.parametrize("kind", ["model.npz", "model.cnnlib", "model.onnx"])
     def test_equal_those_of_the_command_line(self, folder, capsys, kind):
@@ -167,13 +179,7 @@ class TestAnswers:
         with serving(trained) as port:
             want = [ask(port, content)[2] for content in contents]
             assert ask(port, path="/health")[2]["calls"] == len(contents)
-        go, sizes = threading.Event(), []
-
-        def held(images):
-            sizes.append(len(images))
-            assert go.wait(300)
-            return trained.probabilities(images)
-
+        held, go, sizes = held_prediction(trained)
         with serving(trained, predict=held) as port, concurrent.futures.ThreadPoolExecutor(64) as clients:
             answers = clients.map(lambda content: ask(port, content)[2], contents)
             while ask(port, path="/health")[2]["waiting"] < len(contents) - SMALL.batch:
@@ -369,13 +375,7 @@ class TestTime:
 
     def test_a_predictor_that_is_too_slow(self, trained):
         """The request is told; the ones behind it that gave up are not computed."""
-        go, sizes = threading.Event(), []
-
-        def held(images):
-            sizes.append(len(images))
-            assert go.wait(300)
-            return trained.probabilities(images)
-
+        held, go, sizes = held_prediction(trained)
         limits = Limits(seconds=2, batch=1)
         with serving(trained, limits, held) as port, concurrent.futures.ThreadPoolExecutor(3) as clients:
             for status, headers, content in clients.map(lambda _: ask(port, png((9, 9))), range(3)):

@@ -31,17 +31,14 @@ def check_keys(
         raise TypeError(f"{function}: {name} must be a dict, got {type(params).__name__}")
     for key in params:
         if key not in known:
-            meant, keys = " and ".join(map(repr, _meant(key, known))), f"known keys: {', '.join(known)}"
-            advice = f"did you mean {meant}?" if meant else hint(key, known, keys)
+            meant = next((names for names in _ELSEWHERE.get(key, ()) if set(names) <= set(known)), ())
+            advice = f"did you mean {' and '.join(map(repr, meant))}?"
+            if not meant:
+                advice = hint(key, known, f"known keys: {', '.join(known)}")
             raise ValueError(f"{function}: unknown key {key!r} in {name}; {advice}")
     missing = [key for key in required if key not in params]
     if missing:
         raise KeyError(f"{function}: {name} lacks {', '.join(map(repr, missing))}")
-
-
-def _meant(key, known):
-    """The known keys for what another library calls `key`; none where it has no such name."""
-    return next((names for names in _ELSEWHERE.get(key, ()) if set(names) <= set(known)), ())
 
 
 def hint(name: object, known: Collection[str], otherwise: str = "") -> str:

@@ -1,7 +1,5 @@
 """The dtype rule: what the layers accept, compute in and return; caches and what lies in them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cnnlib import _core
@@ -125,16 +123,13 @@ def prepare_out(function, out, dtype, *inputs):
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{function}: out must be a NumPy array, got {type(out).__name__}")
     if out.dtype != dtype or dtype.name in _HALVES:
-        raise ValueError(f"{function}: out must have dtype {_computed(dtype)}, got {out.dtype}")
+        wanted = "float32 or float64 (16-bit results take no out)" if dtype.name in _HALVES else dtype
+        raise ValueError(f"{function}: out must have dtype {wanted}, got {out.dtype}")
     if not (out.flags.carray and out.dtype.isnative):
         raise ValueError(f"{function}: out must be C-contiguous, aligned and writable")
     if any(value is not None and np.may_share_memory(out, value) for value in inputs):
         raise ValueError(f"{function}: out must not overlap an input")
     return out
-
-
-def _computed(dtype):
-    return "float32 or float64 (16-bit results take no out)" if dtype.name in _HALVES else dtype
 
 
 def result(array, dtype):
@@ -177,13 +172,10 @@ def statistics(function, mean, inv_std):
     """The mean and the inverse deviation in a norm's cache as the kernels take them."""
     if _core.ready_dtype(_STATISTICS, (mean, inv_std)) is _DOUBLE:  # most calls
         return mean, inv_std
-    return tuple(
-        _statistic(function, f"{name} in cache", value) for name, value in zip(_STATISTICS, (mean, inv_std))
-    )
-
-
-def _statistic(function, name, value):
-    array = as_array(function, name, value)
-    if array.dtype.kind != "f":
-        raise TypeError(f"{function}: {name} must be of a floating dtype, got {array.dtype}")
-    return np.require(array, _DOUBLE, ("C", "A"))
+    found = []
+    for name, value in zip(_STATISTICS, (mean, inv_std)):
+        array = as_array(function, f"{name} in cache", value)
+        if array.dtype.kind != "f":
+            raise TypeError(f"{function}: {name} in cache must be of a floating dtype, got {array.dtype}")
+        found.append(np.require(array, _DOUBLE, ("C", "A")))
+    return tuple(found)

@@ -12,14 +12,7 @@ OWN = "(a function of the user's own)"  # stands for what a checkpoint cannot ho
 
 
 class Registry:
-    """Frozen dataclasses under names.
-
-    Parameters
-    ----------
-    what : str
-        For messages: what the classes are, in one word.
-    classes : dict of str -> dataclass
-    """
+    """Frozen dataclasses under names; `what` is what messages call them, in one word."""
 
     def __init__(self, what: str, classes: Mapping[str, type[Any]]) -> None:
         self.what = what

@@ -26,7 +26,9 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(character if _is_shown(character) else ascii(character)[1:-1] for character in text)
+    return "".join(
+        c if c in _JOINERS or unicodedata.category(c) not in _UNSEEN else ascii(c)[1:-1] for c in text
+    )
 
 
 def display_width(text: str) -> int:
@@ -75,10 +77,6 @@ def folded(text: str) -> str:
             lines[-1] += f"; {part}"
     wrap = textwrap.TextWrapper(columns, "", _INDENT, break_long_words=False, break_on_hyphens=False).wrap
     return "\n".join(piece for line in lines for piece in wrap(line) or [""])
-
-
-def _is_shown(character):
-    return character in _JOINERS or unicodedata.category(character) not in _UNSEEN
 
 
 def _columns(character):

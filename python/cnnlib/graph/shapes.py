@@ -256,12 +256,8 @@ def check_samples(
 ) -> None:
     """Refuse an array of shape `came` unless it holds samples that a network takes.
 
-    Those are samples of shape `input_dim`, or images of another height and width where nothing fixes these.
-
-    Raises
-    ------
-    ValueError
-        With the reason in `why_fixed` if height or width alone are wrong.
+    Those are samples of shape `input_dim`, or images of another height and width where nothing fixes these;
+    the ValueError has the reason in `why_fixed` if height or width alone are wrong.
     """
     shape = came[1:]
     if shape == input_dim:

@@ -25,21 +25,11 @@ _EMITTED_BY = {
 
 
 class Compiled(ByteSteps):
-    """
-    A network ready to run on samples of one shape.
+    """A network ready to run on samples of one shape.
 
-    Attributes
-    ----------
-    input_shape, output_shape : tuple of int
-        Of one sample; of several outputs that of the row of all.
-    outputs : dict of str to tuple of int
-        The shapes of several outputs.
-    shapes : dict
-        Of each value, one sample's.
-    arena_bytes : int
-        What the values between input and output take at a time, for one sample.
-    packed_bytes : int
-        What the packed weights take.
+    Of one sample `input_shape` and `output_shape` (of several outputs that of the row of all), the shapes of
+    several `outputs`, those of all values in `shapes`, and `arena_bytes`, what the values between input and
+    output take at a time. `packed_bytes` is what the packed weights take.
     """
 
     def __init__(
@@ -205,15 +195,10 @@ _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
 
 
 class Layout:
-    """
-    Where the values lie: at the caller's input or output, or in an arena.
+    """Where the values lie: at the caller's input or output, or in an arena of `arena` elements a sample.
 
-    Attributes
-    ----------
-    values : list of (place, size, offset)
-        For the core: 0 for the input, 1 for the output, 2 for the arena; elements of one sample.
-    arena : int
-        Elements of one sample.
+    `values` are (place, size, offset) for the core: 0 for the input, 1 for the output, 2 for the arena;
+    elements of one sample.
     """
 
     def __init__(self, nodes: Sequence[Node], sizes: Mapping[str, int], input: str, output: str) -> None:

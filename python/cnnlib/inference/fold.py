@@ -21,20 +21,11 @@ _WEIGHTED = ("conv", "conv_transpose", "affine")
 def fold(
     graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any], algorithm: str = "auto"
 ) -> tuple[Graph, Params]:
-    """
-    Make the graph of a prepared network, and its arrays.
+    """Make the graph of a prepared network, and its arrays.
 
     Options and arrays are copies: what changes in the model later does not reach them. Values keep their
-    names, so that of a layer with what was folded into it is the last one's.
-
-    Parameters
-    ----------
-    graph : Graph
-    params : mapping
-    dtype : dtype
-        Of the arrays; running statistics are float64.
-    algorithm : str
-        Of the convolutions that name none.
+    names, so that of a layer with what was folded into it is the last one's. Arrays have the `dtype`, running
+    statistics are float64. Convolutions that name no algorithm get `algorithm`.
     """
     graph.check("prepare", BYTE_CHECKS)
     graph = _copied(graph, algorithm)

@@ -47,18 +47,11 @@ def scorer(model: Any) -> Callable[..., Array]:
 
 
 class BatchScorer:
-    """Scores of any number of images, a batch at a time.
+    """Scores of any number of images, a batch at a time; each goes through `preprocess` first.
 
-    Parameters
-    ----------
-    model : object
-        A model or a Predictor, whose parameters count as they are now, or what :func:`scorer` made of one.
-    preprocess : callable or None
-        What each batch goes through first.
-    tta : str or None
-        See :func:`cnnlib.augment.averaged_scores`.
-    around : callable
-        Makes a context in which the model computes.
+    The parameters of the model count as they are now; it may be a Predictor, or what :func:`scorer` made of
+    one. `tta` is as in :func:`cnnlib.augment.averaged_scores`; ``around()`` makes a context in which the
+    model computes.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from cnnlib._params import check_keys, choice, number, wanted
 from cnnlib._params.arrays import prepare, prepare_backward, result, unpack
 from cnnlib._params.random import random_stream
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
+from cnnlib.layers import activations
 from cnnlib.typing import DropoutParam
 
 __all__ = ["affine_backward", "affine_forward", "dropout_backward", "dropout_forward", "leaky_relu_backward"]
@@ -220,9 +221,7 @@ def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]
     (array([-0.1,  0. ,  2. ]), array([0.5, 0.5, 5. ]))
     """
     alpha = number("leaky_relu_forward", "alpha", alpha)
-    (array,), dtype = prepare("leaky_relu_forward", ("x",), x)
-    out, _ = _core.activation_forward("leaky_relu_forward", "leaky_relu", array, alpha)
-    return result(out, dtype), (x, alpha)
+    return activations._forward("leaky_relu_forward", "leaky_relu", x, alpha), (x, alpha)
 
 
 def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
@@ -246,9 +245,7 @@ def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     """
     function = "leaky_relu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
-    alpha = number(function, "alpha in cache", alpha)
-    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
-    return result(_core.activation_backward(function, "leaky_relu", dy, x, alpha), dtype)
+    return activations._backward(function, "leaky_relu", dout, x, number(function, "alpha in cache", alpha))
 
 
 def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, Cache]:

@@ -128,18 +128,13 @@ def explain(
     return ConvExplanation(x.shape, w.shape, dtype.name, _core.active_isa(), forward, dx, dw, scratch)
 
 
-def _shape(name, shape):
+def _untouched(name, shape, dtype):
+    """An array that nobody touches: its memory is that of one value."""
     if isinstance(shape, np.ndarray) and shape.ndim > 1:
         raise ValueError(f"explain: {name} must be a shape, such as {shape.shape}, not the array itself")
     shape = tuple(shape)
     if len(shape) != 4 or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
         raise ValueError(f"explain: {name} must be four whole numbers, got {shape}")
-    return shape
-
-
-def _untouched(name, shape, dtype):
-    """An array that nobody touches: its memory is that of one value."""
-    shape = _shape(name, shape)
     try:
         return np.asarray(_Claim(np.empty(1, dtype), shape))
     except ValueError:

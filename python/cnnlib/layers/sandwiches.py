@@ -38,8 +38,7 @@ def _conv_bn_relu_backward(function, dout, cache, needs):
     x, w, b, conv_param = unpack(function, conv_cache, *_CACHE)
     (a, gamma, beta), mean, inv_std, from_batch = batch._unpack_batchnorm(function, bn_cache)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    names = ("x", "w", "b", "gamma", "beta")
-    arrays, dtype = prepare_sandwich_backward(function, dout, a, names, x, w, b, gamma, beta)
+    arrays, dtype = prepare_sandwich_backward(function, dout, a, _NORMED, x, w, b, gamma, beta)
     dout, a, x, w, b, gamma, beta = arrays
     norm = mean, inv_std, gamma, beta, from_batch
     needs = need_dx, need_dw, need_db and b is not None

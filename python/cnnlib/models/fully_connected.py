@@ -229,10 +229,9 @@ def _dropped(where, dropout, keep_ratio):
 
 def _normalization(where, use_batchnorm, normalization):
     """'batchnorm', 'layernorm' or None."""
-    if use_batchnorm is None or isinstance(use_batchnorm, str):
-        given = use_batchnorm
-    else:
-        given = "batchnorm" if use_batchnorm else None
+    given = use_batchnorm
+    if not (given is None or isinstance(given, str)):
+        given = "batchnorm" if given else None
     if given is not None and normalization not in (None, given):
         raise ValueError(
             f"{where}: use_batchnorm={use_batchnorm!r} and normalization={normalization!r} differ"

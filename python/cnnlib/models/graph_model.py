@@ -154,10 +154,7 @@ def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:
 def add_l2(params: Params, grads: Gradients, reg: float) -> float:
     """Add ``reg * W`` to the gradient of each ``W*`` in `grads`; return ``reg / 2 * sum(W**2)`` over them.
 
-    Raises
-    ------
-    ValueError
-        If there is no parameter of such a name.
+    ValueError if there is no parameter of such a name.
     """
     if reg == 0:
         return 0.0

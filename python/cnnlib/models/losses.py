@@ -27,15 +27,8 @@ LOSSES: dict[str, Callable[..., Any]] = {
 class Loss:
     """A loss ``(scores, y) -> (value, dscores)`` of a batch, which checks what a user's function returns.
 
-    Parameters
-    ----------
-    function : callable
-    name : str or None
-        Of one in `LOSSES`; None for a function of the user's own.
-    settings : dict
-        The function's keyword arguments.
-    title : str
-        What messages call it.
+    `name` is that of one in `LOSSES`, None of a function of the user's own; `settings` are the function's
+    keyword arguments, and `title` is what messages call it.
     """
 
     def __init__(

@@ -23,14 +23,9 @@ _HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 class Step:
     """A node that runs: a layer or sandwich of cnnlib.layers, or a node of cnnlib.graph.joins.
 
-    Attributes
-    ----------
-    needs : tuple of bool
-        For each input, whether its gradient is asked for.
-    active : bool
-        Whether it takes part in the backward pass.
-    hands_on : bool
-        Whether the gradients of its inputs may be the arrays that it was given, or one array for several.
+    `needs` says for each input whether its gradient is asked for, `active` whether the node takes part in the
+    backward pass, and `hands_on` whether the gradients of its inputs may be the arrays that it was given, or
+    one array for several.
     """
 
     def __init__(self, node: Node, frozen: Collection[str] = ()) -> None:
@@ -81,24 +76,12 @@ class Step:
 
 
 class Program:
-    """The steps of a graph.
+    """The steps of a graph, as its `check` passes it; messages begin with `where`.
 
-    Parameters
-    ----------
-    where : str
-        What messages begin with.
-    graph : Graph
-        As its `check` passes it.
-    frozen : collection of str
-        Parameters that are not trained: they get no gradient, and what lies before the first trained ones is
-        left out of the backward pass.
-    special : dict of str to callable
-        Makes the steps, from a node and `frozen`, for layers that are not to run as they are.
-
-    Attributes
-    ----------
-    in_core : bool
-        Whether the core may run forward and backward by itself; else the layers' functions run one by one.
+    Parameters that are `frozen` get no gradient, and what lies before the first trained ones is left out of
+    the backward pass. `special` makes the steps, from a node and `frozen`, for layers that are not to run as
+    they are. `in_core`: whether the core may run forward and backward by itself; else the layers' functions
+    run one by one.
     """
 
     def __init__(
@@ -118,7 +101,11 @@ class Program:
         reads = Counter(name for step in self.steps for name in step.inputs)
         reads.update(self.outputs)
         self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers
-        self._mark_active()
+        # A value's gradient is asked for where something is trained before it.
+        trained = trained_values([step.node for step in self.steps], self.input, frozen)
+        for step in self.steps:
+            step.needs = tuple(trained[name] for name in step.inputs)
+            step.active = trained[step.output]
         self._done = last_reads([step.node for step in self.steps], self.outputs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -202,13 +189,6 @@ class Program:
     def _of(self, values: dict[str, Array]) -> Outputs:
         """What leaves the network."""
         return {name: values[name] for name in self.outputs} if self._named else values[self.outputs[0]]
-
-    def _mark_active(self):
-        """A value's gradient is asked for where something is trained before it."""
-        trained = trained_values([step.node for step in self.steps], self.input, self._frozen)
-        for step in self.steps:
-            step.needs = tuple(trained[name] for name in step.inputs)
-            step.active = trained[step.output]
 
 
 def _add_to(douts, own, name, dx, shared):

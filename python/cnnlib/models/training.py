@@ -28,24 +28,11 @@ _WHERE = "loss"
 
 
 class CompiledTraining:
-    """
-    The forward and backward pass of a graph for samples of one shape, with the bits of its layers' functions.
+    """The forward and backward pass of a graph for samples of one shape, with the bits of its layers'
+    functions.
 
-    Parameters
-    ----------
-    graph : Graph
-    params : dict
-        Arrays of the shapes and dtype that it is for.
-    shape : tuple of int
-        Of a sample.
-    dtype : numpy.dtype
-    frozen : collection of str
-        Parameters without a gradient.
-
-    Raises
-    ------
-    LookupError
-        If the graph has layers that only Python runs.
+    For arrays of the shapes and dtype of `params`; those that are `frozen` get no gradient. LookupError if
+    the graph has layers that only Python runs.
     """
 
     def __init__(

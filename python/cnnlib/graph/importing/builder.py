@@ -80,21 +80,11 @@ LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
 
 
 class Builder:
-    """A graph in the making.
+    """A graph in the making, in `dtype`; parameters that are `frozen` are not to be trained.
 
-    Attributes
-    ----------
-    dtype : dtype
-        Of the network: float64 or float32.
-    input : Feature
-    nodes : list of Node
-    params : dict
-    frozen : set of str
-        Parameters that are not to be trained.
-    runs : bool
-        False where a layer refused the shapes of what it reads, or no memory holds what it makes.
-    rules : mapping
-        What :func:`cnnlib.graph.shapes.shape_behind` is for other layers than those of `cnnlib.layers`.
+    `runs` is False where a layer refused the shapes of what it reads, or no memory holds what it makes.
+    `rules` are what :func:`cnnlib.graph.shapes.shape_behind` is for other layers than those of
+    `cnnlib.layers`.
     """
 
     input: Feature

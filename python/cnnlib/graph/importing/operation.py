@@ -22,17 +22,9 @@ _WITH_BETA = ("spatial_batchnorm", "batchnorm", "spatial_groupnorm", "spatial_in
 class Operation(ABC):
     """An operator: what a reader translates by the methods below, whatever the source's layout is.
 
-    Attributes
-    ----------
-    net : Builder
-        Of the network that is being read.
-    label : str
-        Of its nodes.
-    output : str
-        The name of the value it makes.
-    arguments, defaults : mapping
-        Its arguments by name, ``op["stride"]``: what the source says, and what holds where it says nothing.
-        :meth:`check_arguments` refuses those that nobody has read.
+    `label` is that of its nodes, `output` the name of the value it makes. An argument is ``op["stride"]``: of
+    `arguments` what the source says, of `defaults` what holds where it says nothing. :meth:`check_arguments`
+    refuses those that nobody has read.
     """
 
     net: Builder

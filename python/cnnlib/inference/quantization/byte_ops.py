@@ -61,14 +61,7 @@ def gives_scores(node: Node, graph: Graph, output: str, shapes: Shapes, readers:
 
 
 class ByteGraph:
-    """A graph of operations on bytes in the making.
-
-    Attributes
-    ----------
-    graph : Graph
-    arrays : dict
-        Those that its nodes name.
-    """
+    """A graph of operations on bytes in the making; `arrays` are those that its nodes name."""
 
     def __init__(self, graph: Graph, arrays: Params) -> None:
         self.graph, self.arrays = graph, dict(arrays)

@@ -71,10 +71,7 @@ def observe(
 ) -> tuple[dict[str, Observed], Array]:
     """What the network's values are on calibration images; and the first batch of these.
 
-    Raises
-    ------
-    ValueError
-        If there are no images, if one holds NaN or infinity, or if all are of one and the same value.
+    ValueError if there are no images, if one holds NaN or infinity, or if all are of one and the same value.
     """
     seen: dict[str, Observed] = {start: Observed()}
     first = None

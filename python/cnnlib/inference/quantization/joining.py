@@ -26,20 +26,10 @@ from cnnlib.inference.quantization.weights import GivenWeights, Scale, in_steps,
 
 
 class Joiner:
-    """Puts the operations together.
+    """Puts the operations together: layers in floats, 'quantize' and 'dequantize', whose arrays are `arrays`.
 
-    Parameters
-    ----------
-    graph : Graph
-        Gives the input and what fixes the size of images.
-    nodes : sequence of Node
-        Its operations: layers in floats, 'quantize' and 'dequantize'.
-    arrays : dict
-        Those that the nodes name.
-    shapes : mapping
-        Of the values.
-    weights : mapping
-        By the outputs of the operations whose weights are quantised.
+    The graph gives the input and what fixes the size of images. `shapes` are those of the values; `weights`
+    stand by the outputs of the operations whose weights are quantised.
     """
 
     def __init__(

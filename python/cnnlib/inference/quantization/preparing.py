@@ -100,7 +100,7 @@ def _doubts(label: str, seen: Observed) -> list[str]:
     found = seen.outlier()
     if found is None:
         return []
-    (low, high), reached = found[1], found[0]
+    reached, (low, high) = found
     return [f"{label} reaches {reached:.3g} in one image alone, in all others {low:.3g} to {high:.3g}"]
 
 
@@ -218,12 +218,8 @@ def with_roundings(
 ) -> Joiner:
     """What joins the operations on bytes, with 'quantize' and 'dequantize' around them.
 
-    Parameters
-    ----------
-    made : set of str
-        The outputs of operations that bytes compute, of :func:`byte_operations`.
-    scales : mapping
-        Of each value that has bytes.
+    `made` are the outputs of operations that bytes compute, of :func:`byte_operations`; `scales` those of
+    each value that has bytes.
     """
     readers, shapes = readers_of(nodes), dict(shapes)
     terms = _fused_sums(nodes, made, readers)

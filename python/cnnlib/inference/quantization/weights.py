@@ -104,14 +104,8 @@ _MOST_SHIFT = 8
 class ByteWeights:
     """The numbers of a convolution or fully connected layer; see cnnlib.naive, quantized.py.
 
-    Attributes
-    ----------
-    w : ndarray of int8
-        In the shape of the float weights.
-    b, factor : ndarray of int32 (F,)
-        Bias and factor of the other term, or None, both in units of the sums ``<< shift``.
-    multiplier : ndarray of float32 (F,)
-    shift : int
+    `w` is int8 in the shape of the float weights. `b` and the `factor` of another term, or None, are int32
+    (F,) in units of the sums ``<< shift``; `multiplier` is float32 (F,).
     """
 
     w: np.ndarray
@@ -123,17 +117,9 @@ class ByteWeights:
 
 @dataclass(frozen=True)
 class GivenWeights:
-    """Weights that are quantised.
+    """Weights that are quantised: `q`, int8 in the shape of the float weights; scales and bias (F,), float64.
 
-    Attributes
-    ----------
-    q : ndarray of int8
-        In the shape of the float weights.
-    scales, bias : ndarray of float64 (F,)
-    axis : int
-        That of q along which the filters lie.
-    fit : bool
-        Whether their sums are known to fit into 32 bits.
+    `axis` is that of q along which the filters lie; `fit`: their sums are known to fit into 32 bits.
     """
 
     q: np.ndarray
@@ -141,10 +127,6 @@ class GivenWeights:
     bias: Array
     axis: int
     fit: bool = False
-
-    def rows(self) -> np.ndarray:
-        """The filters as rows."""
-        return np.moveaxis(self.q, self.axis, 0).reshape(len(self.scales), -1)
 
 
 def rounded_weights(
@@ -168,7 +150,10 @@ def rounded_weights(
 def in_steps(given: GivenWeights, x: Scale, y_scale: float, other: Scale | None = None) -> ByteWeights:
     """The numbers of weights between an input and an output of these scales."""
     units = x.scale * given.scales  # of a sum
-    shift = 0 if other is None else _shift(given.rows(), given.bias, units, other)
+    shift = 0
+    if other is not None:  # the most bits by which no filter's sum overflows
+        bits = 30 - np.log2(_largest(given, units, other).max())
+        shift = max(0, min(_MOST_SHIFT, int(np.floor(bits))))
     return ByteWeights(
         np.ascontiguousarray(given.q),
         _int32(given.bias / units * 2.0**shift),
@@ -184,7 +169,7 @@ def sums_fit(given: GivenWeights, x: Scale, y_scale: float, other: Scale | None)
     And whether the units of sums hold biases in floats, and a term that is added, to half a step of y.
     """
     units = x.scale * given.scales
-    largest = _largest(given.rows(), given.bias, units, other)
+    largest = _largest(given, units, other)
     multipliers = (units / (y_scale * 2.0**_MOST_SHIFT)).astype(np.float32)
     steps, biases = units / y_scale, given.bias / units
     lost = np.abs(biases - np.rint(biases)) * steps
@@ -195,14 +180,10 @@ def sums_fit(given: GivenWeights, x: Scale, y_scale: float, other: Scale | None)
     return bool((largest < 2**31).all() and np.isfinite(multipliers).all() and (multipliers > 0).all())
 
 
-def _shift(q: Array, bias: Array, units: Array, other: Scale) -> int:
-    """The most bits by which no filter's sum overflows."""
-    return max(0, min(_MOST_SHIFT, int(np.floor(30 - np.log2(_largest(q, bias, units, other).max())))))
-
-
-def _largest(q: Array, bias: Array, units: Array, other: Scale | None) -> Array:
-    """What the sum of each filter, a row of q, is at most, in its units."""
-    products = 255 * np.abs(q.astype(np.float64)).sum(axis=1) + np.abs(bias) / units
+def _largest(given: GivenWeights, units: Array, other: Scale | None) -> Array:
+    """What the sum of each filter is at most, in its units."""
+    filters = np.moveaxis(given.q, given.axis, 0).reshape(len(given.scales), -1)
+    products = 255 * np.abs(filters.astype(np.float64)).sum(axis=1) + np.abs(given.bias) / units
     return products if other is None else products + 255 * other.scale / units
 
 

@@ -1,7 +1,5 @@
 """From a spec to its stages and their graph: shapes, parameters and costs."""
 
-from __future__ import annotations
-
 import functools
 import math
 
@@ -61,22 +59,12 @@ def whitening_filters(X, w, eps):
 
 
 class Builder:
-    """Walks a spec, collecting stages, parameters and the dicts that change from call to call.
+    """Walks a spec, collecting its graph, parameters, and the dicts that change from call to call.
 
-    Attributes
-    ----------
-    graph : Graph
-        Of the stages walked so far.
-    params : dict
-        Initial parameters, in `dtype`: weights normally distributed with the standard deviation
-        ``sqrt(2 / fan_in)`` that keeps the variance through relu layers (He et al. 2015,
-        arXiv:1502.01852), or `weight_scale` if that is given; biases 0, norms' scales 1. Filters that
-        are to whiten images are NaN.
-    frozen : set of str
-        The parameters that training leaves alone.
-    whitening : str or None
-        The name of the filters that are to whiten the images.
-    bn_params : list of dict
+    Initial weights are normally distributed with the standard deviation ``sqrt(2 / fan_in)`` that keeps the
+    variance through relu layers (He et al. 2015, arXiv:1502.01852), or `weight_scale` if that is given;
+    biases are 0, norms' scales 1. Training leaves alone what is `frozen`. `whitening` names the filters that
+    are to whiten the images, NaN until then; None: there are none.
     """
 
     def __init__(self, input_dim, random, weight_scale, dtype):

@@ -9,11 +9,6 @@ from cnnlib._params import check_keys, hint
 from cnnlib.graph.shapes import ELEMENTWISE as ACTIVATIONS
 
 
-def _three_layer() -> list[Any]:
-    """The course's first convolutional net: 7x7 conv, pool, two affine layers (the last is ConvNet's own)."""
-    return [{"conv": 32, "size": 7}, "relu", {"max_pool": 2}, {"affine": 100}, "relu"]
-
-
 def _vgg_small() -> list[Any]:
     """Pairs of 3x3 convolutions, halved by pools (after Simonyan and Zisserman 2014, arXiv:1409.1556)."""
     spec = []
@@ -87,7 +82,8 @@ def _autoencoder() -> list[Any]:
 
 
 NAMED_SPECS: dict[str, list[Any]] = {
-    "three-layer": _three_layer(),
+    # The course's first convolutional net; the last of its two affine layers is ConvNet's own.
+    "three-layer": [{"conv": 32, "size": 7}, "relu", {"max_pool": 2}, {"affine": 100}, "relu"],
     "vgg-small": _vgg_small(),
     "vgg-whitened": _vgg_whitened(),
     "resnet8": _resnet(1),
