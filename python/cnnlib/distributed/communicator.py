@@ -18,21 +18,14 @@ import numpy as np
 
 import cnnlib
 from cnnlib._params import number
-from cnnlib.distributed.failures import Watchdog, abort_on_uncaught, end_process, guarded, on_all_ranks
+from cnnlib.distributed.failures import Watchdog, abort_on_uncaught, guarded, on_all_ranks
 
 
 def share_cores(affinities, own, threads=None):
     """Limit this process's kernels to its share of the cores, or to `threads`; returns the number.
 
-    With ``OMP_NUM_THREADS`` in the environment nothing changes.
-
-    Parameters
-    ----------
-    affinities : list of set of int
-        The CPUs that each rank of this machine may run on.
-    own : int
-        Which of them is this process's.
-    threads : int or None
+    `affinities` are the CPUs that each rank of this machine may run on, `own` which of them is this
+    process's. With ``OMP_NUM_THREADS`` in the environment nothing changes.
     """
     if threads is None:
         limit = cnnlib.get_num_threads()
@@ -206,7 +199,7 @@ class MPIComm:
         own_thread = threading.current_thread() is threading.main_thread()
         if own_thread or self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
             self._comm.Abort(1)
-        end_process(1)
+        os._exit(1)  # at once, without MPI_Finalize, which would wait for the others
 
     def _affinities(self):
         """The CPUs of each rank of this machine, and which of them is this one."""
@@ -267,7 +260,7 @@ def world(timeout: float = 600.0, threads: int | None = None) -> MPIComm:
 
 
 def _refuse_strangers():
-    """Refuse one of several processes that each believe to be alone."""
+    """ValueError if mpiexec belongs to another MPI than mpi4py: each process is then alone in its own."""
     for name in _LAUNCHERS:
         count = os.environ.get(name, "")
         if count.isdigit() and int(count) > 1:

@@ -8,7 +8,6 @@ ranks raise together, because they have agreed on it, is an ordinary exception, 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -67,13 +66,7 @@ def abort_on_uncaught(comm):
 class Watchdog:
     """Ends the job when this rank has waited too long for the others: one is stopped, or the network is down.
 
-    MPI itself waits for ever.
-
-    Parameters
-    ----------
-    comm : MPIComm
-    timeout : float
-        Seconds.
+    MPI itself waits for ever. The `timeout` is in seconds.
     """
 
     def __init__(self, comm, timeout):
@@ -109,8 +102,3 @@ def _say(comm, text):
     sys.stdout.flush()
     sys.stderr.write(f"{lead}{text}\n{lead}ending the job\n")
     sys.stderr.flush()
-
-
-def end_process(status):
-    """Leave at once, without MPI_Finalize, which would wait for the others."""
-    os._exit(status)

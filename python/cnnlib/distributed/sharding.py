@@ -40,20 +40,12 @@ def rows_of(pieces: list[Piece]) -> slice:
 
 
 class ShareOfDraws(np.random.Generator):
-    """Draws for a whole minibatch, and hands out the part that belongs to a share of it.
+    """Draws for a minibatch of `total` samples, and hands out the part of those that its `rows` are.
 
     So a sample gets the same random numbers whichever rank it falls to. An array that is asked for counts as
-    one with an entry for each sample if the length of the share is that of its last axis (where it has two
-    at most) or of its first. Other draws are the same on all ranks.
-
-    Parameters
-    ----------
-    seed : sequence of int
-        As for ``np.random.default_rng``, whose stream this is for a share that is the whole minibatch.
-    total : int
-        Samples in the minibatch.
-    rows : slice
-        Those of the share.
+    one with an entry for each sample if the length of the share is that of its last axis (where it has two at
+    most) or of its first. Other draws are the same on all ranks. For a share that is the whole minibatch the
+    stream is ``np.random.default_rng(seed)``.
     """
 
     def __init__(self, seed: Any, total: int, rows: slice) -> None:
@@ -102,20 +94,9 @@ for _place, _names in _PLACES.items():
 
 
 class FlatBuffer:
-    """Rows of one array, each holding arrays of the same names and shapes.
+    """Rows of one array, `data`, each holding arrays of the same names and shapes.
 
-    Parameters
-    ----------
-    shapes : dict
-        The shape under each name.
-    dtype : np.float32 or np.float64
-    rows : int
-
-    Attributes
-    ----------
-    data : ndarray (rows, sum of the sizes)
-    views : list of dict
-        For each row: name -> array, a view of that row.
+    `views` has for each row a dict from name to array, a view of that row.
     """
 
     def __init__(self, shapes: Mapping[Hashable, tuple[int, ...]], dtype: np.dtype, rows: int = 1) -> None:

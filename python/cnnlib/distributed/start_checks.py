@@ -19,10 +19,7 @@ _MODEL = ("frozen", "spec", "input_dim", "num_classes", "reg", "dropout", "use_b
 def refuse_different(where: str, comm: Any, facts: Mapping[str, Any]) -> None:
     """Compare `facts` (plain values under what they are called) with rank 0's.
 
-    Raises
-    ------
-    OutOfStepError
-        On every rank, if any of them differs.
+    OutOfStepError on every rank, if any of them differs.
     """
     first, *others = comm.allgather(dict(facts))
     for rank, other in enumerate(others, start=1):

@@ -114,14 +114,8 @@ def rest_behind(model: GraphNet, start: str) -> GraphNet:
 def fine_tuned(model: GraphNet, start: str, data: dict[str, Any]) -> tuple[Fit, float]:
     """Train the layers behind `start`, of whose values `data` are, with a small rate that validation chooses.
 
-    The model gets the new parameters, if the validation loss has become less.
-
-    Returns
-    -------
-    fit : Fit
-        Of those layers.
-    before : float
-        The validation loss before.
+    The model gets the new parameters, if the validation loss has become less. Returns their Fit, and the loss
+    before.
     """
     fits, before = [], np.inf
     for rate in _TUNING_RATES:
@@ -234,11 +228,8 @@ def by_count(
 ) -> list[tuple[float, float]]:
     """How accurate heads are on `part` that learned from a quarter, a half and all of each class's images.
 
-    Of each image the training features have so many `views`, one view of all behind the other.
-
-    Returns
-    -------
-    list of (images of a class on average, accuracy)
+    Of each image the training features have so many `views`, one view of all behind the other. Returns pairs
+    of images of a class on average, and accuracy.
     """
     count = len(data["y_train"]) // views
     y = data["y_train"][:count]

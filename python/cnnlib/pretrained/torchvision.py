@@ -67,8 +67,10 @@ def load_torchvision(
     name = os.fspath(path)
     sides = [positive_int("load_torchvision", "size", side) for side in np.broadcast_to(size, 2).tolist()]
     reader = _Reader(safetensors.load(path))
-    build = next((build for sign, build in _BUILDERS.items() if sign in reader.left), _nothing)
+    build = next((build for sign, build in _BUILDERS.items() if sign in reader.left), None)
     try:
+        if build is None:
+            raise ValueError(f"it has {', '.join(sorted(reader.left)[:3])} and so on")
         found = build(reader)
         if reader.left:
             raise ValueError(f"{', '.join(sorted(reader.left)[:3])} belong to no layer of {found}")
@@ -253,10 +255,6 @@ def _numbers(reader, part):
     """Those of the layers with weights in a sequence of torchvision's."""
     found = (re.fullmatch(rf"{part}\.(\d+)\.weight", name) for name in reader.left)
     return sorted(int(match[1]) for match in found if match)
-
-
-def _nothing(reader: _Reader) -> str:
-    raise ValueError(f"it has {', '.join(sorted(reader.left)[:3])} and so on")
 
 
 _BUILDERS: dict[str, Callable[[_Reader], str]] = {  # by a name that others do not have

@@ -36,10 +36,8 @@ def resolved_image_shape(
 ) -> tuple[int, int, int]:
     """(C, H, W) of rows with so many numbers; ``(1, 1, n_features)``, a signal, where nothing is known.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If `image_shape` is not three positive integers, one of which may be -1, or has another size.
+    ValueError or TypeError if `image_shape` is not three positive integers, one of which may be -1, or has
+    another size.
     """
     if image_shape is None:
         return 1, 1, n_features
@@ -99,14 +97,8 @@ _OF_THE_SOLVER = ("update_rule", "schedule", "weight_decay", "label_smoothing", 
 class Estimator(BaseEstimator):
     """A ConvNet among scikit-learn's estimators; which task it has is up to the class.
 
-    Attributes
-    ----------
-    _head : str
-        What the network ends in, 'classes' or 'values'.
-    _metric : str
-        By what validation samples are judged, the higher the better.
-    _targets : dict
-        How scikit-learn is to check y.
+    `_head` is what the network ends in ('classes' or 'values'), `_metric` by what validation samples are
+    judged (the higher the better), `_targets` how scikit-learn is to check y.
     """
 
     _head = "classes"

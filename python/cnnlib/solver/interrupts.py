@@ -70,12 +70,7 @@ class Interrupts:
     Covers the signals of `SIGNALS` that a Python function handles: Ctrl-C as a rule (``KeyboardInterrupt``),
     SIGTERM in programs that have said what it is to do. Where none is, or not in the main thread, which alone
     gets signals, nothing is held back. A second signal is not held back either, for who presses Ctrl-C twice
-    wants an end at once.
-
-    Attributes
-    ----------
-    clean : bool
-        Whether a KeyboardInterrupt, if there was one, came in an `allowed` block.
+    wants an end at once. `clean`: whether a KeyboardInterrupt, if there was one, came in an `allowed` block.
     """
 
     SIGNALS = ("SIGINT", "SIGTERM")
@@ -145,7 +140,7 @@ class _Allowed:
 
 
 @contextlib.contextmanager
-def undone(model: Any, streams: Sequence[Any]) -> Iterator[None]:
+def undone_on_error(model: Any, streams: Sequence[Any]) -> Iterator[None]:
     """After an exception in the block, running statistics and random streams are what they were."""
     running, states = statistics(model), list(map(random_state, streams))
     try:

@@ -21,12 +21,12 @@ from cnnlib.distributed.start_checks import data_facts
 from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import restore, snapshot
 from cnnlib.solver.evaluation import batches_of, check_batch_size, takes_loss
-from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone
+from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone_on_error
 from cnnlib.solver.minibatches import prefetched, subsample
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.resuming import ResumableRun
 from cnnlib.solver.run_file import save_run
-from cnnlib.solver.update import checked_gradients, fault_of_data, fault_of_params, held
+from cnnlib.solver.update import checked_gradients, fault_of_data, fault_of_params, holding_averages
 from cnnlib.solver.worker import DataParallel, Worker
 
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")
@@ -183,7 +183,8 @@ class TrainingLoop(ResumableRun):
         assert self._pending is not None
         newest = self._pending[-1]
         draws = self.loss is not None or not isinstance(model, GraphModel) or model._draws()
-        with undone(model, self._streams() if draws else ()):  # their states take longer than a small step
+        # Only the streams that are drawn from: their states take longer than a small step.
+        with undone_on_error(model, self._streams() if draws else ()):
             loss, grads = self._worker.gradients(X, y, len(newest), len(losses))
             loss = float(loss)
             t = len(losses) + 1
@@ -209,7 +210,7 @@ class TrainingLoop(ResumableRun):
     def _end_epoch(self, progress: Progress) -> None:
         """Look at the model at the start of the training or the end of an epoch; keep the best."""
         record = self._record
-        with undone(self.model, self._streams()), held(self._averages, self.model):
+        with undone_on_error(self.model, self._streams()), holding_averages(self._averages, self.model):
             values = {
                 f"train_{name}": value
                 for name, value in self._measured(

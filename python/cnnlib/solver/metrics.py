@@ -15,14 +15,7 @@ from cnnlib.data.normalization import ROUNDING
 
 
 class Metric:
-    """What metrics have in common.
-
-    Attributes
-    ----------
-    name : str
-    more_is_better : bool or None
-        None: not known.
-    """
+    """What metrics have in common; `more_is_better` is None where it is not known."""
 
     name: str
     more_is_better: bool | None = True
@@ -300,10 +293,6 @@ class PSNR(_Mean):
         squares = (_errors(self.name, scores, y) ** 2).mean(axis=1)
         with np.errstate(divide="ignore"):
             return np.array([len(squares), (10 * np.log10(self.range**2 / squares)).sum()])
-
-
-__all__ = ["F1", "MAE", "METRICS", "PSNR", "R2", "RMSE", "Accuracy", "IoU", "Metric", "OfOutput", "OwnMetric"]
-__all__ += ["TopFive", "build_metrics", "describe_metrics"]
 
 
 class OwnMetric(Metric):

@@ -14,18 +14,10 @@ _NARROW_BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} {remaining}{postfix}"
 class Progress:
     """Shows a run's iterations and messages; use it as a context manager.
 
-    A bar needs tqdm and a terminal or notebook; without either, every `print_every`-th iteration gets a
-    line, and more do where half a minute would pass without one. The bar is drawn on the standard error,
-    messages go to the standard output.
-
-    Parameters
-    ----------
-    total, done : int
-        Iterations of the whole run, and those that are behind it already.
-    print_every : int
-        Iterations between two lines, or two updates of the loss beside the bar.
-    verbose : bool
-        False: show nothing at all.
+    A bar needs tqdm and a terminal or notebook; without either, every `print_every`-th iteration gets a line,
+    and more do where half a minute would pass without one. The bar is drawn on the standard error, messages
+    go to the standard output. `done` of the `total` iterations are behind the run already; `print_every` is
+    also between two updates of the loss beside the bar. Without `verbose` nothing is shown.
     """
 
     longest_silence = 25.0  # seconds between two lines, unless one iteration takes longer

@@ -12,25 +12,12 @@ from cnnlib.solver.metrics import Metric, OfOutput
 
 
 class Record:
-    """The histories of a run, by their names.
+    """The histories of a run, by their names; `monitor` and `early_stopping` are the Solver's.
 
-    Parameters
-    ----------
-    metrics : sequence of Metric
-    monitor : str, dict or None
-        The Solver's option.
-    early_stopping : EarlyStopping or None
-
-    Attributes
-    ----------
-    histories : dict of str -> list of float
-        ``loss`` (an entry an iteration); ``learning_rate`` and ``epoch_seconds`` (an entry an epoch);
-        ``train_<metric>``, ``<metric>``, ``val_loss`` (an entry before the first epoch and one after each).
-    epoch, best_epoch : int
-    best : dict or None
-        A snapshot of the best epoch, see :mod:`cnnlib.models.state`.
-    patience_from : int
-        The epoch from which `early_stopping` counts.
+    ``histories["loss"]`` has an entry an iteration; ``learning_rate`` and ``epoch_seconds`` have one an
+    epoch; ``train_<metric>``, ``<metric>`` and ``val_loss`` have one before the first epoch and one after
+    each. `best` is a snapshot of the best epoch, see :mod:`cnnlib.models.state`, or None; `early_stopping`
+    counts from the epoch `patience_from`.
     """
 
     def __init__(
@@ -133,11 +120,8 @@ def build_monitor(
     """What epochs are compared by: `monitor`, else `early_stopping`'s, else the first of the metrics; of a
     network with several outputs the validation loss.
 
-    Raises
-    ------
-    ValueError
-        For a name that is none of the metrics, two names that differ, a metric of the user's own whose
-        direction is not said.
+    ValueError for a name that is none of the metrics, two names that differ, a metric of the user's own whose
+    direction is not said.
     """
     where, given = "monitor", value
     if value is None and of_early_stopping is not None:

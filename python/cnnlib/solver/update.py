@@ -20,12 +20,7 @@ class Updater:
     """The update rule with its state for each parameter, and all that bears on the learning rate.
 
     The arguments are the Solver's of the same names, checked (see :mod:`cnnlib.solver.options`); `frozen` are
-    the names of the parameters that stay as they are.
-
-    Attributes
-    ----------
-    configs : dict
-        The rule's config and state for each parameter.
+    the names of the parameters that stay as they are. `configs` are the rule's config and state of each.
     """
 
     def __init__(
@@ -64,10 +59,7 @@ class Updater:
     def step(self, params, grads, epoch, num_epochs):
         """Update `params`; `epoch` is how far the training has come.
 
-        Raises
-        ------
-        FloatingPointError
-            If gradients that should be clipped are not finite; nothing has changed then.
+        FloatingPointError if gradients that should be clipped are not finite; nothing has changed then.
         """
         scale = 1.0 if self.clip_norm is None else _clipping(grads, self.clip_norm)
         rate = None if self.schedule is None else self.base_rate * self.schedule(epoch, num_epochs)
@@ -78,13 +70,11 @@ class Updater:
             if self.weight_decay is not None and self.rule_name != "adamw" and _decays(w):
                 shrink = config.get("learning_rate", self.base_rate) * self.weight_decay
                 w -= w.dtype.type(shrink) * w
-            new, self.configs[name] = self._update(w, dw, config, scale)
+            if self.rule_name is not None:
+                new, self.configs[name] = self.rule(w, dw, config, scale=scale)
+            else:
+                new, self.configs[name] = self.rule(w, dw if scale == 1 else dw * scale, config)
             params[name] = np.asanyarray(new)  # arithmetic on arrays of no dimension gives scalars
-
-    def _update(self, w, dw, config, scale):
-        if self.rule_name is not None:
-            return self.rule(w, dw, config, scale=scale)
-        return self.rule(w, dw if scale == 1 else dw * scale, config)
 
     def end_epoch(self):
         """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
@@ -200,14 +190,14 @@ class Lookahead:
 
 
 def build_averages(model, ema_decay, lookahead):
-    """What the Solver's options of these names ask for; None for neither."""
+    """The average for `ema_decay` or `lookahead`; None for neither."""
     if lookahead is not None:
         return Lookahead(model, **lookahead)
     return None if ema_decay is None else MovingAverage(model, ema_decay)
 
 
 @contextlib.contextmanager
-def held(averages, model):
+def holding_averages(averages, model):
     """Let the model hold the averages, if there are any."""
     if averages is None:
         yield

@@ -29,20 +29,9 @@ from cnnlib.solver.update import checked_gradients
 class Worker:
     """Computes by itself.
 
-    Parameters
-    ----------
-    model : object
-    loss : Loss or None
-        What the model is to be trained with; None: its own.
-    stream : RandomState or None
-        What the model draws from; None: its own affair.
-    interrupts : Interrupts
-        Its `allowed` blocks surround what the model computes.
-
-    Attributes
-    ----------
-    main : bool
-        Whether this process shows progress and writes files.
+    `loss` is what the model is to be trained with, `stream` what it draws from; None: its own affair. The
+    `allowed` blocks of `interrupts` surround what the model computes. `main` says whether this process shows
+    progress and writes files.
     """
 
     model: Any
@@ -123,22 +112,8 @@ _LOSS = ("loss",)  # among the names of parameters, which are strings, and of st
 class DataParallel(Worker):
     """Splits the work among the ranks of a communicator, and minibatches into micro-batches.
 
-    Parameters
-    ----------
-    model, loss, stream, interrupts
-        As of :class:`~cnnlib.solver.worker.Worker`.
-    random : RandomState or module
-        The Solver's stream: the streams of the pieces follow from what it would draw next.
-    comm : SerialComm or MPIComm
-    micro_batches : int or None
-    batchnorm_statistics : 'local' or 'global'
-    sizes : (int, int)
-        Samples in the smallest and the largest minibatch.
-
-    Raises
-    ------
-    ValueError
-        If a rank would have nothing to do.
+    `random` is the Solver's stream: the streams of the pieces follow from what it would draw next. `sizes`
+    are the samples in the smallest and the largest minibatch. ValueError if a rank would have nothing to do.
     """
 
     random: Any
