@@ -19,13 +19,7 @@ from cnnlib.models.spec.reading import HEADS
 
 
 def require_onnx(where: str) -> Any:
-    """The module `onnx`.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message names the extra.
-    """
+    """The module `onnx`; ImportError that names the extra, if it is not installed."""
     names = where, "the onnx package", "onnx"
     required("onnx.numpy_helper", *names)  # with which helper comes, too
     return required("onnx", *names)
@@ -54,10 +48,7 @@ def described(model: Any, fixed_by: str) -> dict[str, str]:
 def restore(title: str, model: Any, content: dict[str, str]) -> None:
     """Give a model its `preprocess`, `classes` and `head` back.
 
-    Raises
-    ------
-    ValueError
-        If they are damaged; the message begins with `title`.
+    ValueError, which begins with `title`, if they are damaged.
     """
     try:
         if _PREPROCESS in content:

@@ -4,8 +4,6 @@ Tensors, which must be on the CPU, stay where they are: the kernels read their m
 on the kernels'. Threads are PyTorch's, see :mod:`cnnlib.torch.tensors`.
 """
 
-from __future__ import annotations
-
 import importlib.util
 
 if importlib.util.find_spec("torch") is None:

@@ -159,9 +159,8 @@ def _keep(ctx, inputs, saved):
 
 
 def _keep_conv(ctx, inputs, output):
-    x, w, b = inputs[:3]
+    x, w = inputs[:2]
     _keep(ctx, inputs, (x.shape[2:], w.shape[2:]))
-    ctx.has_bias = b is not None
 
 
 def _conv_gradients(ctx, dout):

@@ -95,15 +95,10 @@ _UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their a
 
 
 def refuse_changed_views(nodes: list[Any]) -> None:
-    """
-    Refuse a record in which a value changes in place and is then read under another name.
+    """Refuse a record in which a value changes in place and is then read under another name.
 
-    A value that is read under its own name is no trouble: recording makes that the new value.
-
-    Raises
-    ------
-    ValueError
-        There is such a value; the message names the operator.
+    A value that is read under its own name is no trouble: recording makes that the new value. The ValueError
+    names the operator.
     """
     place = {node: i for i, node in enumerate(nodes)}
     root = {node: node for node in nodes}
@@ -250,19 +245,10 @@ def _for_reading(module: nn.Module) -> Iterator[None]:
 
 
 class _Network(Builder):
-    """A builder that reads an exported program.
+    """A builder that reads an exported program, recorded with `batch` samples of `recorded_dtype`.
 
-    Attributes
-    ----------
-    recorded_dtype : torch.dtype
-        Of the values in PyTorch.
-    batch : int
-        The number of recorded samples.
-    constants, names : dict
-        Parameters, buffers and what is computed from them by their nodes, and what the module calls them.
-    values : dict
-        What the nodes stand for that are computed from the input.
-    outputs : dict of str to Feature
+    `constants` are parameters, buffers and what is computed from them by their nodes, `names` what the module
+    calls them. `values` are what the nodes stand for that are computed from the input.
     """
 
     def __init__(self, exported: Any, example: torch.Tensor) -> None:

@@ -31,15 +31,10 @@ _SOMETIMES_ITSELF = ("contiguous", "to")
 
 
 def size_fixed_by(module: nn.Module, example: torch.Tensor, known: str = "") -> str:
-    """
-    Why images must have the example's size: text for `Graph.fixed_by`, empty if they may have another.
+    """Why images must have the example's size: text for `Graph.fixed_by`, empty if they may have another.
 
-    Where the reason is `known`, other sizes are not looked into.
-
-    Raises
-    ------
-    ValueError
-        The module's calls depend on the number of samples.
+    Where the reason is `known`, other sizes are not looked into. ValueError if the module's calls depend on
+    the number of samples.
     """
     N, *sample = example.shape
     recorded = _run(module, example.shape, example.dtype)

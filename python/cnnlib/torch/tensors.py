@@ -21,18 +21,11 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def prepare(function: str, names: Sequence[str], *tensors: Any) -> tuple[list[Any], torch.dtype]:
-    """
-    `tensors` contiguous and of one floating dtype, and the dtype that the result has.
+    """`tensors` contiguous and of one floating dtype, and the dtype that the result has.
 
     None stays None. Different dtypes are promoted, 16-bit floats are computed in float32. All of it is
-    differentiable; a tensor that needs no change is itself.
-
-    Raises
-    ------
-    TypeError
-        Not a dense tensor of a floating dtype.
-    ValueError
-        A tensor on another device than the CPU.
+    differentiable; a tensor that needs no change is itself. TypeError for what is no dense tensor of a
+    floating dtype, ValueError for one on another device than the CPU.
     """
     for name, tensor in zip(names, tensors):
         if tensor is not None:

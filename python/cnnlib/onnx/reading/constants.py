@@ -100,10 +100,6 @@ def _spread(*xs):
     return np.broadcast_shapes(*(x.shape for x in xs))
 
 
-def _range_size(start, limit, step):
-    return (max(0, math.ceil((limit - start) / step)),)
-
-
 def whole(*xs: Constant | None) -> Sequence[int]:
     """As large as all inputs together."""
     return (sum(x.size for x in xs if x is not None),)
@@ -117,7 +113,7 @@ FOLDED: dict[str, _Rule] = {
     "ConstantOfShape": lambda shape: shape.reshape(-1),
     "Expand": lambda x, shape: np.broadcast_shapes(x.shape, tuple(shape.tolist())),
     # As Python's numbers: those of a file may be too far apart for their own type.
-    "Range": lambda *xs: _range_size(*(x.item() for x in xs)),
+    "Range": lambda start, end, step: (max(0, math.ceil((end.item() - start.item()) / step.item())),),
     "Gather": lambda x, indices: (indices.size, x.size),
 }
 """Of each operator, from its inputs, a shape that is at least as large as what it makes."""

@@ -23,20 +23,11 @@ NEWEST = 28  # the last version of the standard operators whose meaning is known
 
 
 class Source:
-    """A model's ModelProto, and the folder that its external data lie in.
+    """A model's ModelProto, with its own functions inlined, and the folder that its external data lie in.
 
-    Attributes
-    ----------
-    title : str
-        What messages begin with: the file's name, or 'the model'.
-    model : onnx.ModelProto
-        With its own functions inlined.
-    opset : int
-        Version of the standard operators.
-    values : int
-        How many numbers the tensors hold that have been read.
-    quantized : dict of Quantized
-        Constants made of integers, by the file's names.
+    Messages begin with `title`, the file's name or 'the model'. `opset` is the version of the standard
+    operators, `values` how many numbers the tensors hold that have been read. `quantized` are constants made
+    of integers, by the file's names.
     """
 
     def __init__(self, path_or_proto: Any) -> None:
@@ -105,11 +96,8 @@ class Source:
     def array(self, tensor: Any) -> Constant:
         """The values of a TensorProto; float16 and bfloat16 as float32.
 
-        Raises
-        ------
-        ValueError
-            If it is damaged, of a type that has no array, or its external data are not what they should be;
-            the message names it.
+        ValueError, which names it, if it is damaged, of a type that has no array, or its external data are
+        not what they should be.
         """
         where = f"{self.title}: tensor {tensor.name!r}"
         if any(size < 0 for size in tensor.dims):

@@ -151,7 +151,8 @@ def _input(source, input_dim):
     sizes = source.sizes(inputs[0])
     if input_dim is not None:
         wanted = checked_dim(title, input_dim)
-        if sizes and not _agree(sizes[1:], wanted):
+        known = zip(sizes[1:], wanted)
+        if sizes and (len(sizes) != 1 + len(wanted) or any(a not in (None, b) for a, b in known)):
             raise ValueError(f"{title}: input_dim is {wanted}, the file's input {_sizes(sizes)}")
         sizes = [None, *wanted]
     shape = tuple(size for size in sizes[1:] if size is not None)
@@ -163,11 +164,6 @@ def _input(source, input_dim):
     if math.prod(shape) > LARGEST_SAMPLE:
         raise ValueError(f"{title}: a sample has the shape {shape}, which no memory holds")
     return inputs[0].name, shape
-
-
-def _agree(shape, wanted):
-    """Whether sizes are those wanted, where they are known."""
-    return len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(shape, wanted, strict=True))
 
 
 def _sizes(sizes):

@@ -41,16 +41,8 @@ def schema_of(kind: str, opset: int) -> tuple[Any, dict[str, Any]]:
 class Record:
     """An operator as it stands in a file, read once for all sizes of images.
 
-    Attributes
-    ----------
-    kind, domain, label : str
-        'Conv', and what messages and nodes call this one.
-    names, outputs : list of str
-    given : dict
-        Its attributes.
-    schema : onnx.defs.OpSchema or None
-    defaults : dict
-        Of its attributes.
+    `kind` is 'Conv' or so, and `label` what messages and nodes call this one. `given` are its attributes,
+    `defaults` those of its `schema`, an OpSchema or None.
     """
 
     def __init__(self, number: int, proto: Any, opset: int) -> None:
@@ -76,18 +68,9 @@ class Refused(ValueError):
 class Operator(Operation):
     """What a reader of an operator gets.
 
-    Attributes
-    ----------
-    net : FileBuilder
-        Of the network that is being read.
-    kind, label : str
-        'Conv', and what messages and nodes call this one.
-    output : str
-        The name of the value it makes.
-    inputs : list of Feature, ndarray or None
-        None for an optional input that is left out.
-    names : list of str
-        The inputs' names in the file.
+    `inputs` are Features, arrays, or None for an optional one that is left out; `names` are what the file
+    calls them. `kind` is 'Conv' or so, `label` what messages and nodes call this one, and `output` the name
+    of the value it makes.
     """
 
     net: FileBuilder

@@ -53,14 +53,6 @@ def hard_sigmoid(op: Operator) -> Feature:
     return op.same("hard_sigmoid", op.scaled(op.feature(), 1.0 if sixth else 6 * op["alpha"]))
 
 
-def gelu(op: Operator) -> Feature:
-    return op.same("gelu", op.feature(), op.choice("approximate", "none", "tanh"))
-
-
-def clip(op: Operator) -> Feature:
-    return op.clipped(op.feature(), op.scalar(1, "min", -math.inf), op.scalar(2, "max", math.inf))
-
-
 def softmax(op: Operator) -> Feature:
     x = op.feature()
     op.check_axis(x, op["axis"])
@@ -161,8 +153,10 @@ OPERATORS: dict[str, _Reader] = {
     "Celu": celu,
     "Selu": selu,
     "Swish": _plain("silu"),
-    "Gelu": gelu,
-    "Clip": clip,
+    "Gelu": lambda op: op.same("gelu", op.feature(), op.choice("approximate", "none", "tanh")),
+    "Clip": lambda op: op.clipped(
+        op.feature(), op.scalar(1, "min", -math.inf), op.scalar(2, "max", math.inf)
+    ),
     "Softmax": softmax,
     "Dropout": dropout,
     "Add": lambda op: _sum(op, 1),

@@ -30,32 +30,16 @@ from cnnlib.onnx.reading.operator import Operator
 _BYTES = {2: np.uint8, 3: np.int8}  # of TensorProto.DataType
 _MIDDLE = {"uint8": 128, "int8": 0, "int32": 0}  # the zero point of symmetric numbers
 # What gives another shape to bytes, or asks for it; all others read floats.
-OF_BYTES = (
-    "DequantizeLinear",
-    "Identity",
-    "Flatten",
-    "Reshape",
-    "Squeeze",
-    "Unsqueeze",
-    "Transpose",
-    "Shape",
-)
+OF_BYTES = "DequantizeLinear Identity Flatten Reshape Squeeze Unsqueeze Transpose Shape".split()
 _OPERATOR_FORM = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm")
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """A constant of a file that DequantizeLinear made of integers.
+    """A constant of a file that DequantizeLinear made of the integers `q`.
 
-    Attributes
-    ----------
-    q : ndarray
-        The integers, less the middle of their range where they are symmetric.
-    scale : ndarray of float64
-        Of no axis, or of one.
-    axis : int or None
-        That along which the scales lie.
-    symmetric : bool
+    These are less the middle of their range where they are `symmetric`. The scales, in float64, lie along
+    `axis`; None: there is one.
     """
 
     q: Constant
@@ -191,10 +175,7 @@ def predictor_of(
 ) -> Predictor:
     """The eight-bit network of a graph with nodes 'quantize' and 'dequantize'.
 
-    Raises
-    ------
-    ValueError
-        If it cannot be prepared; the message begins with `title`.
+    ValueError, which begins with `title`, if it cannot be prepared.
     """
     dtype = np.dtype(np.float32)
     try:

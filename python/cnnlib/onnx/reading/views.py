@@ -15,10 +15,6 @@ from cnnlib.onnx.reading.operator import Operator
 _FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType
 
 
-def identity(op: Operator) -> Feature:
-    return op.feature()
-
-
 def cast(op: Operator) -> Feature:
     """Between floats: all is computed in the network's dtype."""
     to = op["to"]
@@ -118,7 +114,7 @@ def shape(op: Operator) -> Value:
 
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
-    "Identity": identity,
+    "Identity": Operator.feature,
     "Cast": cast,
     "Flatten": flatten,
     "Reshape": reshape,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,15 +93,6 @@ def avg_pool(op: Operator) -> Feature:
     return op.emit(_layer("avg_pool", x), x.bare(), args=(param,))
 
 
-def global_avg_pool(op: Operator) -> Feature:
-    return op.averaged(op.images(), keep=True, images=op.net.pools_keep_images)
-
-
-def global_max_pool(op: Operator) -> Feature:
-    x = op.images()
-    return op.emit("adaptive_max_pool", x, args=(1,))
-
-
 def pad(op: Operator) -> Feature:
     """Padding is left to the layer behind it."""
     x = op.images()
@@ -129,7 +120,7 @@ def resize(op: Operator) -> Feature:
     if scale == (1, 1):
         return x
     if mode == "nearest":
-        # At half pixels the nearest one is that in whose block of `scale` pixels the new one lies.
+        # At half pixels, too, output pixel i copies input pixel i // scale.
         plain = axes == "asymmetric" and rounding == "floor"
         if not plain and not (axes.endswith("half_pixel") and rounding.startswith("round")):
             op.fail(f"nearest pixels by {axes} and {rounding} have no counterpart here")
@@ -244,13 +235,13 @@ def _split(totals: list[int], lower: bool) -> Sides:
     return tuple((end, begin) if lower else (begin, end) for begin, end in halves)
 
 
-OPERATORS = {
+OPERATORS: dict[str, Callable[[Operator], Feature]] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "MaxPool": max_pool,
     "AveragePool": avg_pool,
-    "GlobalAveragePool": global_avg_pool,
-    "GlobalMaxPool": global_max_pool,
+    "GlobalAveragePool": lambda op: op.averaged(op.images(), keep=True, images=op.net.pools_keep_images),
+    "GlobalMaxPool": lambda op: op.emit("adaptive_max_pool", op.images(), args=(1,)),
     "Pad": pad,
     "Resize": resize,
     "Upsample": resize,

@@ -21,13 +21,7 @@ _Emit = Callable[[Writer, Node, list[str], str], None]
 
 
 def scales_of(where: str, graph: Graph) -> dict[str, Scale]:
-    """The scale of each value of bytes.
-
-    Raises
-    ------
-    ValueError
-        If the graph does not say it.
-    """
+    """The scale of each value of bytes; ValueError if the graph does not say it."""
     scales = {}
     for node in graph:
         if makes_bytes(node):
@@ -45,12 +39,7 @@ def _zero(options: Any) -> int:
 class EightBits:
     """Writes the nodes of a graph that work on bytes.
 
-    Parameters
-    ----------
-    scales : dict
-        Of :func:`scales_of`.
-    layers : dict
-        The functions that write layers of floats.
+    `scales` are those of :func:`scales_of`, `layers` the functions that write layers of floats.
     """
 
     def __init__(self, writer: Writer, scales: dict[str, Scale], layers: dict[str, _Emit]) -> None:

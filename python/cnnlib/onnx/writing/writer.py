@@ -15,21 +15,11 @@ from cnnlib.inference.quantization.images import BYTE_RULES
 
 
 class Writer:
-    """Collects operators and tensors.
+    """Collects the operators (`nodes`) and tensors of a file.
 
-    Attributes
-    ----------
-    onnx : module
-    dtype : dtype
-    params : mapping
-        The network's parameters.
-    nodes : list of onnx.NodeProto
-    tensors : list of onnx.TensorProto
-    shapes : dict
-        Of one sample of each of the graph's values.
-    fixed_by : str
-        Why the file computes what the graph does for images of this size alone; the graph's own reason, or
-        that of the first layer whose operator follows no size. Empty if there is none.
+    `shapes` are those of one sample of each of the graph's values. `fixed_by` says why the file computes what
+    the graph does for images of this size alone: the graph's own reason, or that of the first layer whose
+    operator follows no size; it is empty if there is none.
     """
 
     def __init__(

@@ -41,16 +41,10 @@ def result(node: Any) -> Any:
 
 
 class Call(Operation):
-    """One recorded call.
+    """One recorded call; values of the network are named as in the graph that is made.
 
-    Values of the network are named as in the graph that is made.
-
-    Attributes
-    ----------
-    operator : str
-        Without namespace, overload and the underscore of in-place operators: 'conv2d'.
-    in_place : bool
-        Whether it changes its first argument.
+    `operator` is without namespace, overload and the underscore of in-place operators: 'conv2d'. `in_place`:
+    whether it changes its first argument.
     """
 
     net: Any  # the builder of :mod:`cnnlib.torch.loading`, which knows the record's constants

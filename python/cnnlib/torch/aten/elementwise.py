@@ -68,10 +68,6 @@ def _number(call, which):
     return None
 
 
-def _scale(call, which, factor):
-    return call.scaled(call.value(which), factor)
-
-
 def _scale_channels(call, which, other):
     """A product with a parameter that has a factor for each channel."""
     value, factors = call.value(which), call.shape(other)
@@ -87,7 +83,7 @@ def _multiply(call: Call) -> Feature:
     for which, other in (("other", "self"), ("self", "other")):
         factor = _number(call, which)
         if factor is not None:
-            return _scale(call, other, factor)
+            return call.scaled(call.value(other), factor)
         if call[which] in call.net.constants:
             return _scale_channels(call, other, which)
     return call.joined("multiply", call.value("self"), call.value("other"))
@@ -97,7 +93,7 @@ def _divide(call: Call) -> Feature:
     divisor = _number(call, "other")
     if not divisor:
         call.fail("values are divided by numbers other than 0 alone")
-    return _scale(call, "self", 1 / divisor)
+    return call.scaled(call.value("self"), 1 / divisor)
 
 
 def _add(call: Call, sign: int = 1) -> Feature:
@@ -119,6 +115,6 @@ JOINS: dict[str, Callable[[Call], Feature]] = {
     "sub": lambda call: _add(call, -1),
     "mul": _multiply,
     "div": _divide,
-    "neg": lambda call: _scale(call, "self", -1.0),
+    "neg": lambda call: call.scaled(call.value("self"), -1.0),
     "cat": _concat,
 }
