@@ -1,1 +1,4 @@
-"""The command line: `main` reads the options, and each command is a module with a function `run`."""
+"""The command line: `main` reads the options, and each command is a module.
+
+Its `add_to(commands)` adds the options, its `run(options)` returns the exit status.
+"""

@@ -27,7 +27,6 @@ _NETWORK, _BATCH_SIZE = "vgg-small", 64
 
 
 def add_to(commands):
-    """Add the command and its options."""
     bench = commands.add_parser(
         "bench",
         help="speed of the kernels",
@@ -45,7 +44,6 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     # Now, not after the timings.
     if options.json is not None and not Path(options.json).resolve().parent.is_dir():
         raise FileNotFoundError(f"--json {options.json}: there is no such folder")

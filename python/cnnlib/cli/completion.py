@@ -17,7 +17,6 @@ _NAMES_A_PATH = re.compile(r"\b(FILE|DIR|FOLDER|RUN)\b")
 
 
 def add_to(commands):
-    """Add the command and its options."""
     completion = commands.add_parser(
         "completion",
         help="a script for the shell's completion",
@@ -29,7 +28,6 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     shtab = required("shtab", "cnnlib completion", "shtab", "completion")
     parser = build_parser()
     for action in _actions(parser):

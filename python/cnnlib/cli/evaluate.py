@@ -10,7 +10,6 @@ from cnnlib.cli.run.trained import CALIBRATION, open_model
 
 
 def add_to(commands):
-    """Add the command and its options."""
     evaluate = commands.add_parser("eval", help="accuracy of a trained model")
     add_run(evaluate)
     add_data(evaluate, "where the run's data set lies, if it has moved; needed for a saved model")
@@ -26,7 +25,6 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     trained = open_model(options)
     for name in ("tta", "int8"):
         if getattr(options, name) and trained.task != "classes":

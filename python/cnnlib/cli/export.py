@@ -13,7 +13,6 @@ from cnnlib.saved_model.loading import kind_of
 
 
 def add_to(commands):
-    """Add the command and its options."""
     export = commands.add_parser(
         "export",
         help="a trained model as an ONNX file",
@@ -29,7 +28,6 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     require_onnx("cnnlib export")
     if not options.file.endswith(".onnx"):
         raise ValueError(f"{options.file}: the name of an ONNX file ends in .onnx")

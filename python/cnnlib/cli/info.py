@@ -11,20 +11,18 @@ _PARAM = ("stride", "pad", "dilation", "groups", "algorithm")
 
 
 def add_to(commands):
-    """Add the command."""
     info = commands.add_parser(
         "info", help="versions, instruction set, threads, optional packages; plans of a convolution"
     )
     about = "how a convolution of these shapes is computed: methods, costs, blocks, scratch, threads"
     add(info, "--conv", about, nargs=2, type=_shape, metavar=("N,C,H,W", "F,C,KH,KW"))
     for spec in ("--stride N", "--pad N|same", "--dilation N", "--groups N"):
-        add(info, spec, "of that convolution", type=_number_or_name)
+        add(info, spec, "of that convolution", type=lambda text: int(text) if text.isdecimal() else text)
     add(info, "--algorithm NAME", "the method that it should take")
     add(info, "--dtype float32|float64", "of its arrays; default: float32")
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     if options.conv:
         param = {name: getattr(options, name) for name in _PARAM if getattr(options, name) is not None}
         print(cnnlib.explain(*(*options.conv, param, options.dtype or "float32")))
@@ -48,7 +46,3 @@ def _shape(text):
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers with commas between") from None
-
-
-def _number_or_name(text):
-    return int(text) if text.isdecimal() else text

@@ -1,21 +1,19 @@
 """``cnnlib serve``: a trained model behind HTTP."""
 
-import importlib.util
 import logging
 import warnings
 from pathlib import Path
 
+from cnnlib._system.packages import required
 from cnnlib.cli.options.arguments import FORMS, add, add_model, add_setting, add_threads, port
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_model
 from cnnlib.cli.server.batching import Limits
 
 _LIMITS = Limits()
-_PACKAGES = ("PIL", "python_multipart", "starlette", "uvicorn")
 
 
 def add_to(commands):
-    """Add the command and its options."""
     serve = commands.add_parser(
         "serve",
         help="answer HTTP requests with the classes of images",
@@ -46,11 +44,8 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
-    if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
-        raise ImportError(
-            "cnnlib serve needs Starlette, uvicorn, python-multipart and Pillow: pip install cnnlib[serve]"
-        )
+    for module in ("PIL", "python_multipart", "starlette", "uvicorn"):
+        required(module, "cnnlib serve", "Starlette, uvicorn, python-multipart and Pillow", "serve")
     from cnnlib.cli.server.app import Server
     from cnnlib.cli.server.listening import bound_socket, listen, uvicorn_server
 

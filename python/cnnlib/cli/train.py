@@ -42,7 +42,6 @@ it.
 
 
 def add_to(commands):
-    """Add the command and its options."""
     train = commands.add_parser(
         "train",
         help="train a model, leave a run folder",
@@ -85,7 +84,6 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     given = settings.given(options)
     begun = transfer.resumed(options, given) or options
     if getattr(begun, "from") is not None:
@@ -203,7 +201,7 @@ def _data_set(options, name, folder, chosen, comm):
     for option in ("tta", "label_smoothing"):  # a mirrored mask would not be turned back
         if task != "classes" and chosen[option] is not None:
             raise ValueError(f"{flag(option)} means nothing to --task {task}")
-    if name not in datasets.FOUND:
+    if name not in datasets.OF_FILES:
         return datasets.DATA_SETS[name], place, {}
     if name == "folder":
         if chosen["validation"] == 0:
@@ -211,7 +209,7 @@ def _data_set(options, name, folder, chosen, comm):
         shape = settings.CHANNELS[chosen["colours"]], *settings.pixels(chosen["image_size"])
         shares = {share: chosen[share] for share in ("validation", "test")}
         shares["skip_unreadable"] = options.skip_unreadable
-    data_set = ranks.root_first(comm, lambda: datasets.look_into(name, place, shape, shares, task))
+    data_set = ranks.root_first(comm, lambda: datasets.data_set_of_files(name, place, shape, shares, task))
     return data_set, place, datasets.describe_found(place, data_set.shape, shares, task)
 
 
@@ -262,9 +260,8 @@ def _resume(options, comm, held):
 
 def _log_kinds(text):
     kinds = text.split(",")
-    for kind in kinds:
-        if kind not in LOG_KINDS:
-            raise argparse.ArgumentTypeError(f"expected some of {', '.join(LOG_KINDS)}, got {text!r}")
+    if not set(kinds) <= set(LOG_KINDS):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(LOG_KINDS)}, got {text!r}")
     return kinds
 
 

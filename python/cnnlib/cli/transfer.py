@@ -1,7 +1,5 @@
 """``cnnlib train --from FILE``: a network that others trained learns the classes of a folder of images."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from pathlib import Path

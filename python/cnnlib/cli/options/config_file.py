@@ -32,7 +32,7 @@ def defaults_table():
 
 def _table(title, settings):
     pairs = [
-        f"{name.replace('_', '-')} {plain(name, value)}"
+        f"{name.replace('_', '-')} {setting_text(name, value)}"
         for name, value in settings.items()
         if value is not None
     ]
@@ -42,7 +42,7 @@ def _table(title, settings):
     return [f"{title}:", *(row.replace("\xa0", " ") for row in rows)]
 
 
-def plain(name, value):
+def setting_text(name, value):
     """The setting `name` as the command line has it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -51,23 +51,15 @@ def plain(name, value):
         pairs = (f"{key}={item}" for key, item in value.items() if key != "name")
         return ("," if name == "rate_factors" else ":").join([*own, *pairs])
     if isinstance(value, list):
-        return ",".join(plain(name, item) for item in value) or "none"
+        return ",".join(setting_text(name, item) for item in value) or "none"
     return f"{value}"
 
 
 def arguments_in(path, known):
     """The options in the file `path` as a command line has them; `known` are those there are, with values.
 
-    Those that exclude one that has a value are left out.
-
-    Raises
-    ------
-    ValueError
-        If the file is no TOML, or names an option that there is not.
-    OSError
-        If it cannot be read.
-    ImportError
-        Before Python 3.11, if tomli is not installed.
+    Those that exclude one that has a value are left out. ValueError if the file is no TOML, or names an
+    option that there is not.
     """
     content = _parsed(path)
     arguments = []
@@ -86,7 +78,7 @@ def arguments_in(path, known):
             switch = isinstance(known[name], bool) and name not in MODEL_SETTINGS  # off is its default
             arguments += [] if switch else [f"--no-{name.replace('_', '-')}"]
         else:
-            arguments.append(f"{flag(name)}={plain(name, value)}")
+            arguments.append(f"{flag(name)}={setting_text(name, value)}")
     return arguments
 
 
@@ -96,7 +88,7 @@ def write_config_file(path, settings):
     for name, value in settings.items():
         if value is None:
             continue
-        value = value if isinstance(value, (bool, int, float)) else plain(name, value)
+        value = value if isinstance(value, (bool, int, float)) else setting_text(name, value)
         text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         lines.append(f"{name.replace('_', '-')} = {text}\n")
     Path(path).write_text("# options of cnnlib train\n" + "".join(lines), encoding="utf-8")

@@ -82,11 +82,12 @@ DATA_SETS = {
     "digits": DataSet("digits", tuple("0123456789"), (1, 8, 8), 1.0, ink=True),
     "cifar10": DataSet("cifar10", data.CIFAR10_CLASSES, (3, 32, 32), 255.0),
 }
-FOUND = tuple(name for name in _READERS if name not in DATA_SETS)  # classes and shape are those of the files
+# Their classes and shape are those of the files.
+OF_FILES = tuple(name for name in _READERS if name not in DATA_SETS)
 
 
-def look_into(name, folder, shape, shares, task):
-    """The data set of files that say their classes and shape: one of `FOUND`.
+def data_set_of_files(name, folder, shape, shares, task):
+    """The data set of files that say their classes and shape: one of `OF_FILES`.
 
     `shape` is that which images of a folder get, its first number None for the colours that they have.
     """

@@ -217,7 +217,9 @@ _CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedN
 
 def describe_network(name, settings, shape, num_classes, task="classes"):
     """What config.json says about a model: its name and the arguments to build it with, in plain values."""
-    _check_task(name, task)
+    fitting = {"classes": (*_CLASSES, *SPECS), "values": SPECS, "pixels": PIXEL_SPECS}[task]
+    if name not in fitting:
+        raise ValueError(f"--task {task} is for models such as {', '.join(fitting)}, not {name}")
     arguments = {option: settings[option] for option in MODEL_OPTIONS[name]}
     if task == "values":
         arguments["head"] = task
@@ -234,14 +236,8 @@ def describe_network(name, settings, shape, num_classes, task="classes"):
     return {"name": name, "arguments": arguments}
 
 
-def _check_task(name, task):
-    fitting = {"classes": (*_CLASSES, *SPECS), "values": SPECS, "pixels": PIXEL_SPECS}[task]
-    if name not in fitting:
-        raise ValueError(f"--task {task} is for models such as {', '.join(fitting)}, not {name}")
-
-
 def build_network(description):
-    """The model that :func:`describe` described."""
+    """The model that :func:`describe_network` described."""
     arguments = dict(description["arguments"])
     arguments["dtype"] = np.dtype(arguments["dtype"])
     if "input_dim" in arguments:

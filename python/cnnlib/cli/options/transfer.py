@@ -1,7 +1,5 @@
 """The options of ``cnnlib train --from FILE``, and those with which a run that began so goes on."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -33,7 +33,6 @@ def finish(run, solver, data):
 
 
 def add_to(commands):
-    """Add the command and its options."""
     parser = commands.add_parser(
         "report",
         help="draw the pictures of a run and write its page, afterwards",
@@ -46,7 +45,6 @@ def add_to(commands):
 
 
 def run(options):
-    """Run the subcommand; returns the exit status."""
     run = Run.open(options.run)
     checkpoint = run.checkpoint(options.run)
     with locked(run.folder):

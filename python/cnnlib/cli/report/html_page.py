@@ -143,16 +143,10 @@ def in_a_gallery(figures: str) -> str:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images of a split, with their labels and what a model made of them.
+    """The images X (N, C, H, W) of a split, with their labels y (N,) and a model's scores (N, K).
 
-    Attributes
-    ----------
-    X : array (N, C, H, W)
-    y : array (N,)
-    scores : array (N, K)
-    classes : sequence of str
-    files : sequence of path or None
-        The image files, so that photographs can be shown larger than the model sees them.
+    `files` are the image files, if there are any, so that photographs can be shown larger than the model sees
+    them.
     """
 
     X: Any

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._system.config import current_config
-from cnnlib.cli.options.config_file import plain
-from cnnlib.cli.options.datasets import FOUND
+from cnnlib.cli.options.config_file import setting_text
+from cnnlib.cli.options.datasets import OF_FILES
 from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.report import html_page as html
 from cnnlib.cli.report.step_profile import profile_step
@@ -29,19 +29,8 @@ _MISTAKES, _NEAR_MISSES, _TYPICAL = 24, 12, 4  # images: in all, in all, of each
 def report(run, solver, data, part, scores, values, pictures):
     """The page, a str.
 
-    Parameters
-    ----------
-    run : Run
-    solver : Solver
-        At its end.
-    data : dict
-        The data set.
-    part : str
-        The split, 'test' or 'val', of which `scores` (N, ...) are.
-    values : dict of str -> float
-        The metrics of these scores.
-    pictures : Pictures or None
-        None: matplotlib is not installed.
+    `scores` (N, ...) are those of the split `part` ('test' or 'val') of the `data`, and `values` its metrics
+    by name; the `solver` is at its end. `pictures` is None where matplotlib is not installed.
     """
     X, y, task = data[f"X_{part}"], data[f"y_{part}"], run.data_set.task
     right = scores.argmax(axis=1) == y if task == "classes" else None
@@ -251,7 +240,7 @@ def _settings(run):
         "model": {name: value for name, value in arguments.items() if name not in config["training"]},
         "training": config["training"],
     }
-    if data["name"] in FOUND and data.get("folder"):
+    if data["name"] in OF_FILES and data.get("folder"):
         groups["data"]["folder"] = Path(data["folder"]).name  # where it lies is this machine's affair
     about = data["name"], config["model"]["name"]
     usual = defaults(*about) if has_defaults(*about) else {}
@@ -279,4 +268,4 @@ def _text(name, value):
         return "none"
     if value and isinstance(value, (list, tuple)) and all(isinstance(item, float) for item in value):
         return ", ".join(f"{item:.6g}" for item in value)
-    return plain(name, value)
+    return setting_text(name, value)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnlib import _core
+from cnnlib.models.summary import shape_text
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Profile:
     def rows(self) -> list[tuple[str, float, str, str]]:
         """What a step is made of: name, share of its time, milliseconds forward and (or '') backward."""
         rows = [
-            (f"{layer.name} {_text(layer.shape)}", layer.forward, layer.backward) for layer in self.layers
+            (f"{layer.name} {shape_text(layer.shape)}", layer.forward, layer.backward)
+            for layer in self.layers
         ]
         rest = self.total - sum(forward + backward for _, forward, backward in rows) - self.loss - self.update
         parts = [*rows, ("loss", self.loss, None), ("update", self.update, None), ("rest", rest, None)]
@@ -53,22 +55,10 @@ class Profile:
 
 
 def profile_step(model, X, y, update, steps):
-    """
-    Make two steps to warm up and `steps` that are measured, in which the layers are called one by one.
+    """Make two steps to warm up and `steps` that are measured, in which the layers are called one by one.
 
-    Parameters
-    ----------
-    model : a network of cnnlib.models
-    X, y : arrays
-        The minibatch.
-    update : callable
-        Called with the gradients.
-    steps : int
-
-    Returns
-    -------
-    Profile
-        Means over the steps.
+    The model is a network of cnnlib.models, X and y are the minibatch; ``update(gradients)`` ends each step.
+    The Profile has means over the steps.
     """
     with _timed(model._program) as layers:
 
@@ -153,7 +143,3 @@ def _memory_counts():
     except ImportError:  # Windows
         return *_core.buffer_counts(), None
     return *_core.buffer_counts(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-
-def _text(shape):
-    return "x".join(map(str, shape))

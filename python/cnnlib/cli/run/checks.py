@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlib.augment import TTA
-from cnnlib.cli.options.datasets import DATA_SETS, FOUND
+from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES
 from cnnlib.cli.options.settings import TASKS
 
 
@@ -18,11 +18,11 @@ def check_config(file: Path, config: dict[str, Any]) -> None:
             _refuse(file, config, part)
     data, preprocessing, began = config["data"], config["preprocessing"], config.get("from")
     name = data.get("name") if isinstance(data.get("name"), str) else ""
-    found = name in FOUND  # so the file says what images there are
+    found = name in OF_FILES  # so the file says what images there are
     channels = DATA_SETS[name].shape[0] if name in DATA_SETS else data.get("channels")
     counts = (1, channels)  # a network that others trained may have one mean for all channels
     fits = {
-        "data name": name in (*DATA_SETS, *FOUND),
+        "data name": name in (*DATA_SETS, *OF_FILES),
         "data folder": isinstance(data.get("folder"), str if found else str | None),
         "data task": "task" not in data or data["task"] in TASKS,
         "data size": not found or _is_list(data.get("size"), (2,), lambda n: type(n) is int and n > 0),

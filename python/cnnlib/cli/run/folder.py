@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib._files import written as _written
-from cnnlib._files import written_whole
+from cnnlib._files import written
 from cnnlib._system.config import current_config
 from cnnlib.cli.options.arguments import OLD_NAMES
-from cnnlib.cli.options.datasets import DATA_SETS, FOUND, DataSet
+from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
 from cnnlib.cli.options.settings import build_network, parse_data
 from cnnlib.cli.run.checks import check_config
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
@@ -33,7 +32,7 @@ def locked(folder):
     """Hold the lock of `folder`; ValueError where another process, or command in this one, holds it."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(_written.locked(folder))
+            stack.enter_context(written.locked(folder))
         except BlockingIOError:
             raise ValueError(f"{folder} is in use: another training is writing to it") from None
         yield
@@ -48,14 +47,7 @@ MODEL = "model.npz"  # of a run that began with somebody's network
 
 
 class Run:
-    """A run's folder.
-
-    Attributes
-    ----------
-    folder : Path
-    config : dict
-        The content of config.json; None for a folder that has just been made.
-    """
+    """A run's folder; `config` is the content of its config.json, None where it has just been made."""
 
     def __init__(self, folder, config=None):
         self.folder = Path(folder)
@@ -127,7 +119,7 @@ class Run:
     @property
     def data_set(self):
         data = self.config["data"]
-        if data["name"] not in FOUND:
+        if data["name"] not in OF_FILES:
             return DATA_SETS[data["name"]]
         shares = {share: data.get(share) for share in ("validation", "test")}
         shares["skip_unreadable"] = data.get("skip_unreadable") is True
@@ -273,7 +265,7 @@ class Run:
 
     def write_file(self, name, text):
         """Write a text file whole or not at all."""
-        with written_whole(self.folder / name) as file:
+        with written.written_whole(self.folder / name) as file:
             file.write(text.encode("utf-8", "surrogateescape"))
 
 

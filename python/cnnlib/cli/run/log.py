@@ -40,21 +40,12 @@ def epoch_row(solver, epoch):
 
 def _tag(name):
     """Under which TensorBoard shows a value."""
-    if name in _TAGS:
-        return _TAGS[name]
     part, _, metric = name.partition("_")
-    return f"{metric}/{'training' if part == 'train' else 'validation'}"
+    return _TAGS.get(name, f"{metric}/{'training' if part == 'train' else 'validation'}")
 
 
 class RunLog:
-    """Brings the logs in a run's folder up to date after each epoch.
-
-    Parameters
-    ----------
-    run : Run
-    kinds : list of str
-        Of `LOG_KINDS`.
-    """
+    """Brings the logs in a run's folder, of the `kinds` that are asked for, up to date after each epoch."""
 
     def __init__(self, run, kinds):
         self._run, self._kinds = run, kinds

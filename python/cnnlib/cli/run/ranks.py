@@ -4,8 +4,6 @@ Rank 0 alone uses the run's folder, so the others need no access to it. What it 
 ``comm.from_root``, which tells all ranks of an error.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import traceback

@@ -12,7 +12,7 @@ import numpy as np
 
 import cnnlib
 from cnnlib import inference
-from cnnlib.cli.options.datasets import DATA_SETS, FOUND, PARTS, DataSet
+from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, PARTS, DataSet
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
@@ -192,7 +192,7 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
         if data is None:
             raise ValueError(f"{path} is {kind}, which belongs to no data set: name one with --data")
         name, folder = parse_data(data)
-        if name in FOUND:
+        if name in OF_FILES:
             white = _WHITE.get(name, normalization.white)
             data_set = DataSet(name, classes, shape, white, _SHARES, model.head)
             if name == "folder" and split != "all":

@@ -35,19 +35,9 @@ _SAFE = {
 
 
 class Server:
-    """
-    The routes of a server for one model.
+    """The routes of a server for one model, which answers with `top` classes where a request does not say it.
 
-    Parameters
-    ----------
-    trained : Trained
-    name : str
-        Of the model, for people.
-    top : int
-        Classes in an answer, where the request does not say it.
-    limits : Limits
-    predict : callable or None
-        Probabilities (N, K) of images (N, C, H, W), instead of `trained.probabilities`.
+    `name` is what people call the model. `predict` stands in for `trained.probabilities`.
     """
 
     def __init__(

@@ -49,15 +49,9 @@ class Limits:
 
 
 class Refused(Exception):
-    """
-    A request that gets an error for an answer.
+    """A request that gets an error for an answer, of an HTTP `status`.
 
-    Attributes
-    ----------
-    status : int
-        Of HTTP.
-    closes : bool
-        Close the connection: the rest of the body is not wanted.
+    `closes` the connection where the rest of the body is not wanted.
     """
 
     def __init__(self, status: int, message: str, *, closes: bool = False) -> None:
@@ -93,17 +87,10 @@ class Budget:
 
 
 class Batcher:
-    """
-    A bounded queue of images before a predictor.
+    """A bounded queue of images before a predictor.
 
-    While the predictor computes one batch, the images that come meanwhile gather for the next.
-
-    Parameters
-    ----------
-    predict : callable
-        From images (N, C, H, W) to a row for each; it is called from one thread at a time.
-    limits : Limits
-        Of which `waiting`, `batch` and `batch_seconds` count here.
+    While the predictor computes one batch, the images that come meanwhile gather for the next. ``predict``
+    makes a row for each of images (N, C, H, W), and is called from one thread at a time.
     """
 
     def __init__(self, predict: Callable[[np.ndarray], np.ndarray], limits: Limits) -> None:
@@ -119,14 +106,7 @@ class Batcher:
         return self._queue.qsize() + len(self._next)
 
     async def rows(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """
-        What the predictor makes of each image.
-
-        Raises
-        ------
-        Refused
-            There is no room for so many in the queue.
-        """
+        """What the predictor makes of each image; Refused where there is no room for so many in the queue."""
         if self.waiting + len(images) > self._queue.maxsize:
             raise Refused(503, f"{self.waiting} images are waiting for the predictor: try again")
         loop = asyncio.get_running_loop()

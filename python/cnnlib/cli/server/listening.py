@@ -20,14 +20,7 @@ _TOO_MANY = (
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """
-    A socket that listens there; port 0 is one that is free.
-
-    Raises
-    ------
-    OSError
-        It cannot; the message names host and port.
-    """
+    """A socket that listens there (port 0 is one that is free); OSError names host and port."""
     try:
         known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, *_, address = known[0]

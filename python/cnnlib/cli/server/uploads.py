@@ -16,15 +16,9 @@ _MOST_FIELDS = 16  # of a form, beside its files: they are passed over
 
 
 async def read_body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
-    """
-    The whole body of a request.
+    """The whole body of a request; Refused if it is too large, or comes too slowly.
 
-    Raises
-    ------
-    Refused
-        It is too large, or comes too slowly.
-    starlette.requests.ClientDisconnect
-        The client has gone.
+    ClientDisconnect where the client has gone.
     """
     length = request.headers.get("content-length")
     if length is not None and int(length) > limits.body_bytes:
@@ -52,13 +46,9 @@ def _too_large(limits: Limits) -> Refused:
 
 
 async def uploads(request: Request, body: bytes, limits: Limits) -> list[tuple[str | None, bytes]]:
-    """
-    Name and content of each file: of a form's files, or of the body, which has no name.
+    """Name and content of each file: of a form's files, or of the body, which has no name.
 
-    Raises
-    ------
-    Refused
-        There is none, or there are too many.
+    Refused if there is none, or there are too many.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         files: list[tuple[str | None, bytes]] = [(None, body)] if body else []
