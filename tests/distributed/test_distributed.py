@@ -224,6 +224,15 @@ class TestMicroBatches:
         assert_same_bits(resumed.last_params, whole.last_params)
 
 
+def assert_same_step(got, want):
+    """The losses, and the gradients by their names."""
+    (got_loss, got), (loss, grads) = got, want
+    assert got_loss == pytest.approx(loss, rel=1e-13)
+    assert got.keys() == grads.keys()
+    for name, value in grads.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
+
+
 class TestSynchronizedNorm:
     SPEC = (
         {"conv": 4},
@@ -240,14 +249,10 @@ class TestSynchronizedNorm:
     def test_alone_it_is_the_models_own(self, rng):
         X, y = rng.standard_normal((6, 1, 8, 8)), rng.integers(4, size=6)
         nets = [ConvNet(list(self.SPEC), (1, 8, 8), 4, dtype=np.float64, seed=0, reg=0.1) for _ in range(2)]
-        loss, grads = nets[0].loss(X, y)
+        want = nets[0].loss(X, y)
         with synchronized(nets[1], SerialComm()):
-            got_loss, got = nets[1].loss(X, y)
-            scores = nets[1].loss(X)
-        assert got_loss == pytest.approx(loss, rel=1e-13)
-        assert got.keys() == grads.keys()
-        for name, value in grads.items():
-            np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
+            got, scores = nets[1].loss(X, y), nets[1].loss(X)
+        assert_same_step(got, want)
         np.testing.assert_allclose(scores, nets[0].loss(X), rtol=1e-12)
         assert_same_bits(nets[1].loss(X, y)[1].keys(), nets[0].loss(X, y)[1].keys())  # put back
 
@@ -258,25 +263,17 @@ class TestSynchronizedNorm:
         nets = [ConvNet(list(self.SPEC), (1, 8, 8), 4, dtype=np.float64, seed=0) for _ in range(2)]
         for net in nets:
             net.freeze(*frozen)
-        loss, grads = nets[0].loss(X, y)
+        want = nets[0].loss(X, y)
         with synchronized(nets[1], SerialComm()):
-            got_loss, got = nets[1].loss(X, y)
-        assert got_loss == pytest.approx(loss, rel=1e-13)
-        assert got.keys() == grads.keys()
-        for name, value in grads.items():
-            np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
+            assert_same_step(nets[1].loss(X, y), want)
 
     def test_any_graph(self, rng):
         X, y = rng.standard_normal((6, 1, 8, 8)), rng.integers(4, size=6)
         net = ConvNet(list(self.SPEC), (1, 8, 8), 4, dtype=np.float64, seed=0)
-        loss, grads = net.loss(X, y)
+        want = net.loss(X, y)
         twin = GraphNet(net.graph(), net.params, (1, 8, 8), frozen=net.frozen, dtype=np.float64)
         with synchronized(twin, SerialComm()):
-            got_loss, got = twin.loss(X, y)
-        assert got_loss == pytest.approx(loss, rel=1e-13)
-        assert got.keys() == grads.keys()
-        for name, value in grads.items():
-            np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
+            assert_same_step(twin.loss(X, y), want)
 
     def test_other_models_are_refused(self):
         model = LinearModel(36, 4)
