@@ -51,8 +51,10 @@ struct ColumnVector {
       : first(first_column),
         skipped(std::clamp<Index>(-first, 0, S::size)),
         count(std::clamp<Index>(size - first, skipped, S::size) - skipped) {}
-  Packet<T> load(const T* row, T outside) const {
-    return count == S::size ? S::load(row + first) : S::load_lanes(row + first, skipped, count, outside);
+  // Lanes outside the row are zeros, or what `outside` says.
+  template <class... Outside>
+  Packet<T> load(const T* row, Outside... outside) const {
+    return count == S::size ? S::load(row + first) : S::load_lanes(row + first, skipped, count, outside...);
   }
   // Whole numbers of a row of bytes in the array [begin, end); outside the row any of them.
   Packet<T> load_bytes(const std::uint8_t* row, const std::uint8_t* begin, const std::uint8_t* end) const {
@@ -71,13 +73,15 @@ class WindowTaps {
   WindowTaps(Index first, Index size) : after(first + 2 * S::size), has_after(after >= 0 && after < size) {
     for (int i = 0; i < vectors; ++i) vector[i] = {first + (Stride == 1 ? i : i * S::size), size};
   }
-  [[gnu::always_inline]] void load(const T* row, T outside, Packet<T>* tap) const {
+  // Taps outside the row are zeros, or what `outside` says.
+  template <class... Outside>
+  [[gnu::always_inline]] void load(const T* row, Packet<T>* tap, Outside... outside) const {
     if constexpr (Stride == 1) {
 #pragma GCC unroll 3
-      for (int kw = 0; kw < PW; ++kw) tap[kw] = vector[kw].load(row, outside);
+      for (int kw = 0; kw < PW; ++kw) tap[kw] = vector[kw].load(row, outside...);
     } else {
-      S::split_pairs(vector[0].load(row, outside), vector[1].load(row, outside), tap[0], tap[1]);
-      if constexpr (PW == 3) tap[2] = S::shift_down(tap[0], S::fill(has_after ? row[after] : outside));
+      S::split_pairs(vector[0].load(row, outside...), vector[1].load(row, outside...), tap[0], tap[1]);
+      if constexpr (PW == 3) tap[2] = S::shift_down(tap[0], S::fill(has_after ? row[after] : T(outside...)));
     }
   }
 

@@ -245,6 +245,22 @@ def test_depthwise_on_planes_as_they_lie(isa, dtype, size, pad, stride, rng):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pad", [(0, 0), (1, 0), (0, 2)], ids=str)
+@pytest.mark.parametrize("width", [7, 10, 15, 19])
+def test_depthwise_weights_meet_the_nan_of_their_own_columns_alone(isa, dtype, width, pad, stride, rng):
+    param = {"pad": ((1, 1), pad), "stride": stride, "algorithm": "depthwise-rows"}
+    w = np.ones((1, 1, 3, 3), dtype)
+    for column in range(width):
+        x = rng.standard_normal((1, 1, 4, width)).astype(dtype)
+        x[0, 0, 1, column] = np.nan
+        out, cache = cnnlib.conv_forward(x, w, None, param)
+        _, dw, _ = cnnlib.conv_backward(np.ones_like(out), cache)
+        padded = np.pad(np.isnan(x[0, 0]), ((1, 1), pad))
+        met = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))[::stride, ::stride].any(axis=(0, 1))
+        np.testing.assert_array_equal(np.isnan(dw[0, 0]), met)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_bands_below_the_image(isa, dtype, stride, rng):
     x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((1, 2, 30, 2200), (2, 1, 3, 3)))
     param = {"pad": ((1, 80), (1, 1)), "stride": stride, "groups": 2, "algorithm": "depthwise-rows"}

@@ -56,7 +56,7 @@ template <class T, int PW, int Stride>
       const auto line_of = [&](Index h) __attribute__((always_inline)) {
         Packet<T> tap[PW];
         next_x.template step<Stride * S::bytes>();
-        taps.load(image + h * s.W, T(0), tap);
+        taps.load(image + h * s.W, tap);
         auto sum = tap[0];
 #pragma GCC unroll 2
         for (int kw = 1; kw < PW; ++kw) sum = S::add(sum, tap[kw]);
@@ -99,7 +99,7 @@ template <class T, int PW, int Stride>
             next_dx.template step<Stride * Stride * S::bytes>();
 #pragma GCC unroll 3
             for (int i = 0; i < Windows::vectors; ++i)
-              share[i] = S::mul(windows.vector[i].load(from + oh * s.OW, T(0)), weights[i].of(tall));
+              share[i] = S::mul(windows.vector[i].load(from + oh * s.OW), weights[i].of(tall));
             return windows.gather([&](int i, int) { return share[i]; },
                                   [&](Packet<T> sum, int i, int) { return S::add(sum, share[i]); });
           },

@@ -140,7 +140,7 @@ template <class T, int PW, int Stride, bool Places>
       const auto line_of = [&](Index h) __attribute__((always_inline)) {
         Packet<T> tap[PW];
         next_x.template step<Stride * S::bytes>();
-        taps.load(image + h * s.W, lowest, tap);
+        taps.load(image + h * s.W, tap, lowest);
         return maxima_of<PW, Places, T>(tap);
       };
       slide_windows_down(

@@ -33,7 +33,7 @@ class ColumnOfMaxGradients {
           next_dx.template step<Stride * Stride * S::bytes>();
 #pragma GCC unroll 3
           for (int i = 0; i < Windows::vectors; ++i) {
-            row.dout[i] = windows.vector[i].load(dout + oh * s.OW, T(0));
+            row.dout[i] = windows.vector[i].load(dout + oh * s.OW);
             row.winner[i] = windows.vector[i].load_bytes(arg + oh * s.OW, first_arg, end_arg);
           }
           return row;

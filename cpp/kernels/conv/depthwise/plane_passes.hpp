@@ -114,31 +114,30 @@ class DepthwisePlaneGradients {
   // Walks down a plane go through bands of rows, which stay in the second-level cache with what they fetch of
   // the next one.
   static constexpr Index band_values = 16384, least_band = 8;
-  template <class Band>  // band(first row, last row)
-  void each_band(Index rows, const Band& band) const {
-    const Index most = std::max(least_band, band_values * rows / (s.H * s.W + s.OH * s.OW));
-    const Index height = even_part(rows, most);
-    for (Index first = 0; first < rows; first += height) band(first, std::min(rows, first + height));
+  Index band_height(Index rows) const {
+    return even_part(std::max<Index>(rows, 1),
+                     std::max(least_band, band_values * rows / (s.H * s.W + s.OH * s.OW)));
   }
-
   void input_gradient(Index plane, Index c, const DepthwiseGradients<T>& o) const {
     const auto gather = s.stride_h == 1 ? &gather_plane<T> : &gather_strided_plane<T>;
     const PlaneFilter<T> filter(o.w + 9 * c, false);
-    each_band(s.H, [&](Index first, Index last) {
+    for (Index first = 0; first < s.H; first += dx_band) {
+      const Index last = std::min(s.H, first + dx_band);
       const AxisBand rows = band_of_inputs(first, last, s.stride_h, 3, s.OH, s.pad_top);
       T* dx = o.dx + (plane * s.H + first) * s.W;
       gather(band_of_rows(rows), o.dout + (plane * s.OH + rows.first) * s.OW, filter,
              o.bias != nullptr ? o.bias[c] : T(0), {}, dx, dx + rows.size * s.W);
-    });
+    }
   }
 
   void add_products(Index plane, T* sums, const DepthwiseGradients<T>& o) const {
     const auto add = s.stride_h == 1 ? &add_plane_products<T, 1> : &add_plane_products<T, 2>;
-    each_band(s.OH, [&](Index first, Index last) {
+    for (Index first = 0; first < s.OH; first += out_band) {
+      const Index last = std::min(s.OH, first + out_band);
       const AxisBand rows = band_of_outputs(first, last, s.stride_h, 3, s.H, s.pad_top);
       add(band_of_rows(rows), o.x + (plane * s.H + rows.from) * s.W, o.dout + (plane * s.OH + first) * s.OW,
           sums);
-    });
+    }
   }
 
   PoolShape band_of_rows(const AxisBand& rows) const {
@@ -160,9 +159,10 @@ class DepthwisePlaneGradients {
 
   ConvShape s;
   bool with_dx, with_sums;
-  PoolShape windows;       // of a plane
-  Index channels, groups;  // of a task; in all
-  Index parts;             // of the images
+  PoolShape windows;                                               // of a plane
+  Index channels, groups;                                          // of a task; in all
+  Index parts;                                                     // of the images
+  Index dx_band = band_height(s.H), out_band = band_height(s.OH);  // rows
   int threads;
 };
 

@@ -139,8 +139,7 @@ template <class T>
           Row row;
           next_dout.template step<S::bytes>();
           next_dx.template step<4 * S::bytes>();
-          for (int i = 0; i < Windows::vectors; ++i)
-            row.dout[i] = windows.vector[i].load(dout + oh * s.OW, T(0));
+          for (int i = 0; i < Windows::vectors; ++i) row.dout[i] = windows.vector[i].load(dout + oh * s.OW);
           return row;
         },
         [&](const Row& row, int kh) {
@@ -205,7 +204,7 @@ template <class T, bool at_edge>
     next_x.template step<2 * S::bytes>();
     TapLine<T> line;
     if constexpr (at_edge) {
-      taps.load(row, T(0), line.tap);
+      taps.load(row, line.tap);
     } else {
       line.template load_inside<2>(row + column);
     }
@@ -262,14 +261,45 @@ template <class T>
   }
 }
 
-// The lanes below `count`.
+// The taps along a row of `windows` windows, of which the first begins at `column` of W. Other lanes are
+// zeros and make no products, whatever x holds there.
+template <class T, int Stride>
+class EdgeTaps;
+
 template <class T>
-typename Simd<T>::Mask lanes_below(Index count) {
+class EdgeTaps<T, 1> {
+ public:
+  EdgeTaps(Index column, Index W, Index windows) {
+    for (Index kw = 0; kw < 3; ++kw) tap[kw] = {column + kw, std::min(W, column + kw + windows)};
+  }
+  [[gnu::always_inline]] void load(const T* row, TapLine<T>& line) const {
+#pragma GCC unroll 3
+    for (int kw = 0; kw < 3; ++kw) line.tap[kw] = tap[kw].load(row);
+  }
+
+ private:
+  ColumnVector<T> tap[3];
+};
+
+template <class T>
+class EdgeTaps<T, 2> {
   using S = Simd<T>;
-  T outside[S::size];
-  for (Index l = 0; l < S::size; ++l) outside[l] = T(l >= count);
-  return S::equal(S::load(outside), S::zero());
-}
+
+ public:
+  EdgeTaps(Index column, Index W, Index windows) : taps(column, std::min(W, column + 2 * windows + 1)) {
+    T outside[S::size];
+    for (Index l = 0; l < S::size; ++l) outside[l] = T(l >= windows);
+    inside = S::equal(S::load(outside), S::zero());
+  }
+  [[gnu::always_inline]] void load(const T* row, TapLine<T>& line) const {
+    taps.load(row, line.tap);
+    line.tap[0] = S::select(inside, line.tap[0], S::zero());  // one more was loaded for tap 2
+  }
+
+ private:
+  WindowTaps<T, 3, 2> taps;
+  typename S::Mask inside;
+};
 
 // What a vector of columns of dout, from column j on, adds to sum[t], the products with tap t of x, and to
 // sum[9], dout.
@@ -281,8 +311,7 @@ template <class T, int Stride, bool at_edge>
   using Packet = typename S::Packet;
   const Index column = j * Stride - s.pad_left, W = s.W, OW = s.OW, OH = s.OH, pad = s.pad_top;
   const ColumnVector<T> columns(j, OW);
-  const WindowTaps<T, 3, Stride> taps(column, W);
-  const auto windows = lanes_below<T>(columns.count);
+  const EdgeTaps<T, Stride> taps(column, W, columns.count);
   const auto add_products = [&](int kh, Packet grad, const TapLine<T>& line) __attribute__((always_inline)) {
 #pragma GCC unroll 3
     for (int kw = 0; kw < 3; ++kw) sum[3 * kh + kw] = S::fma(grad, line.tap[kw], sum[3 * kh + kw]);
@@ -291,20 +320,16 @@ template <class T, int Stride, bool at_edge>
     TapLine<T> line;
     const T* row = x + h * W;
     next_x.template step<Stride * S::bytes>();
-    if constexpr (at_edge) {
-      taps.load(row, T(0), line.tap);
-#pragma GCC unroll 3
-      for (auto& tap : line.tap)  // lanes behind the last window make no products, whatever x holds there
-        tap = S::select(windows, tap, S::zero());
-    } else {
+    if constexpr (at_edge)
+      taps.load(row, line);
+    else
       line.template load_inside<Stride>(row + column);
-    }
     return line;
   };
   const auto grad_of = [&](Index oh) __attribute__((always_inline)) {
     next_dout.template step<S::bytes>();
     const T* row = dout + oh * OW;
-    const Packet grad = at_edge ? columns.load(row, T(0)) : S::load(row + j);
+    const Packet grad = at_edge ? columns.load(row) : S::load(row + j);
     sum[9] = S::add(sum[9], grad);
     return grad;
   };
