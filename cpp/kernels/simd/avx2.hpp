@@ -20,6 +20,11 @@ __m256i lane_mask(Index first, Index count) {
   return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
                           _mm256_cmpgt_epi32(every(first + count), lanes));
 }
+// The lanes from `first` on, as the first ones.
+inline __m256 lanes_from(__m256 v, Index first) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_permutevar8x32_ps(v, _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(first))));
+}
 // All ones where the lane's own bit of `lanes` is set.
 inline __m256i chosen_lanes(unsigned bits, __m256i lanes) {
   return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes);
@@ -40,8 +45,19 @@ struct Simd<float> : GenericSimd<float> {
     const __m256i mask = lane_mask<float>(first, count);
     return _mm256_blendv_ps(fill(other), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
   }
+  // Not by a mask: AMD's processors take a dozen cycles for that.
   static void store_lanes(float* p, Packet v, Index first, Index count) {
-    _mm256_maskstore_ps(p, lane_mask<float>(first, count), v);
+    const auto from = [&](Index lane) { return _mm256_castps256_ps128(lanes_from(v, first + lane)); };
+    p += first;
+    if (count >= 4) {
+      _mm_storeu_ps(p, from(0));
+      _mm_storeu_ps(p + count - 4, from(count - 4));
+    } else if (count >= 2) {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), from(0));
+      _mm_storel_pi(reinterpret_cast<__m64*>(p + count - 2), from(count - 2));
+    } else if (count == 1) {
+      _mm_store_ss(p, from(0));
+    }
   }
   static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
     std::uint8_t bytes[8] = {};
@@ -83,7 +99,16 @@ struct Simd<double> : GenericSimd<double> {
     return _mm256_blendv_pd(fill(other), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
   }
   static void store_lanes(double* p, Packet v, Index first, Index count) {
-    _mm256_maskstore_pd(p, lane_mask<double>(first, count), v);
+    const auto from = [&](Index lane) {
+      return _mm256_castpd256_pd128(_mm256_castps_pd(lanes_from(_mm256_castpd_ps(v), 2 * (first + lane))));
+    };
+    p += first;
+    if (count >= 2) {
+      _mm_storeu_pd(p, from(0));
+      _mm_storeu_pd(p + count - 2, from(count - 2));
+    } else if (count == 1) {
+      _mm_store_sd(p, from(0));
+    }
   }
 
   static void join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {

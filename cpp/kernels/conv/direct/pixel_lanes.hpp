@@ -198,8 +198,8 @@ class PixelLanes {
       columns_left = p.columns - 2 * ow;
       panels = own_panels;
       cover.set_block(std::min(m.staging.rows, p.OH - oh), std::min(m.staging.cols, p.OW - ow),
-                      m.in_place ? p.x_row : m.staging.pitch, lanes, p.out_row, p.out_col, m.in_place,
-                      m.chunks == 1 && !p.epilogue.add);
+                      m.in_place ? p.x_row : m.staging.pitch, lanes, p.out_row, p.out_col,
+                      m.channels * m.taps, m.in_place, m.chunks == 1 && !p.epilogue.add);
       out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
       for (chunk = 0; chunk < m.chunks; ++chunk) {
         const Index c0 = chunk * m.channels;

@@ -33,11 +33,12 @@ struct VectorCover {
     return true;
   }
 
-  // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
-  // `inside`: nothing outside a row may be read, so the last vector, where it is not full, begins earlier.
-  // `once`: outputs are stored and never added to, so that overlapping vectors may both write one.
+  // Either each row starts a vector, or vectors run on over the rows' margins: whichever takes less time,
+  // where an output is the sum of `products`. `inside`: nothing outside a row may be read, so the last
+  // vector, where it is not full, begins earlier. `once`: outputs are stored and never added to, so that
+  // overlapping vectors may both write one.
   void set_block(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col,
-                 bool inside, bool once) {
+                 Index products, bool inside, bool once) {
     if (pitch == block_cols && out_row == block_cols &&
         out_col == 1) {  // rows without margins are one long row
       block_cols *= block_rows;
@@ -48,10 +49,12 @@ struct VectorCover {
     cols = block_cols;
     const Index per_row = ceil_div(cols, lanes);
     const Index running = ceil_div((rows - 1) * pitch + cols, lanes);
+    const bool twice = once && out_col == 1 && cols >= lanes;
+    // The multiply-adds in whose time a vector that goes on in the next row is stored in two parts.
+    constexpr Index parted = 48;
     vectors = 0;
     Index n = 0;
-    if (inside || rows * per_row <= running) {
-      const bool twice = once && out_col == 1 && cols >= lanes;
+    if (inside || (rows * per_row - running) * products <= (twice ? rows * parted : 0)) {
       for (Index i = 0; i < rows; ++i)
         for (Index j = 0; j < cols; j += lanes) {
           const Index count = std::min(lanes, cols - j), earlier = inside || twice ? lanes - count : 0;
