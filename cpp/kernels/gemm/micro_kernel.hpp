@@ -41,7 +41,7 @@ struct Fetch {
 // What is prefetched, by the way b lies:
 //   none   nothing: b is in the first-level cache, or the processor's own prefetcher follows it
 //   run    b is packed, and comes from the second-level cache: prefetch_distance_bytes ahead
-//   next   b's rows are scattered: the vectors that follow in each row, for the next call
+//   next   b's rows are scattered: the vectors that follow in each row, for the next calls
 //   fetch  as `run`, and a later call's b
 //   pack   b's rows are scattered: a later call's b, and this one is packed on the way
 enum class Ahead { none, run, next, fetch, pack };
@@ -125,6 +125,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) __builtin_prefetch(target.to[v] + m * target.step, 1);
+  constexpr int calls_ahead = R > 3 ? 1 : 2;  // calls of few rows take less time than memory
   Fetch<T> fetch = target.fetch;
   Index until_next = 1;
   const auto multiply = [&](Index k, const T* a_row) {
@@ -139,7 +140,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       const auto bv = S::load(base[v] + at);
       if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
         __builtin_prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
-      if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + V * S::size);
+      if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + calls_ahead * V * S::size);
       if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv);
       return bv;
     });
@@ -194,12 +195,12 @@ inline int vectors_for(Index rows) {
 }
 
 // The kernel for `rows` rows of vectors_for(rows) vectors.
-template <class T>
+template <class T, Ahead ahead = Ahead::none>
 TileKernel<T> wide_tile_kernel(Index rows) {
-  if (rows == 1) return &multiply_tile<T, 1, 8>;
-  if (rows == 2) return &multiply_tile<T, 2, 4>;
-  if (rows == 3) return &multiply_tile<T, 3, vectors_of_three>;
-  return tile_kernel<T>(rows);
+  if (rows == 1) return &multiply_tile<T, 1, 8, ahead>;
+  if (rows == 2) return &multiply_tile<T, 2, 4, ahead>;
+  if (rows == 3) return &multiply_tile<T, 3, vectors_of_three, ahead>;
+  return tile_kernel<T, tile_vectors, ahead>(rows);
 }
 
 // Values of the largest tile of any kernel.
