@@ -14,8 +14,9 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Rows of a register block: their sums, beside the nine weights of a 3x3 kernel.
-constexpr int stencil_rows = InstructionSet::stencil_rows;
+// Rows of a register block: their sums, beside the nine weights of a 3x3 kernel; of other kernels, whose
+// weights come one by one, as many as keep two units busy that take four cycles.
+constexpr int stencil_rows = InstructionSet::stencil_rows, any_stencil_rows = 8;
 
 // The taps of a stencil: tap t is the value `offset[t]` after its output's position in the staged rows, times
 // number `weight[t]` of the channel's weights.
@@ -149,8 +150,8 @@ typename Simd<T>::Packet add_products(const TapProducts<T>& p, Index rows, const
 // Cuts `rows` >= 0 rows into `count` register blocks of `height` rows and a remainder of fewer rows.
 struct RowBlocks {
   Index height, count, done;
-  explicit RowBlocks(Index rows) {
-    const Index blocks = std::max<Index>(1, ceil_div(rows, stencil_rows));
+  RowBlocks(Index rows, Index most) {
+    const Index blocks = std::max<Index>(1, ceil_div(rows, most));
     height = std::max<Index>(1, ceil_div(rows, blocks));
     count = rows / height;
     done = count * height;
@@ -159,13 +160,16 @@ struct RowBlocks {
 
 template <class T>
 void sum_rows(const TapSums<T>& p, Index rows, const T* staged, T* out) {
-  static constexpr auto any = kernels_by_rows<stencil_rows>([](auto R) { return &sum_taps<T, R()>; }),
-                        three = kernels_by_rows<stencil_rows>([](auto R) { return &sum_three_rows<T, R()>; });
-  const auto& kernel = p.taps->three_rows(p.step) ? three : any;
-  const RowBlocks blocks(rows);
-  kernel[blocks.height - 1](p, blocks.count, staged, out);
+  static constexpr auto any = kernels_by_rows<any_stencil_rows>([](auto R) { return &sum_taps<T, R()>; });
+  static constexpr auto three = kernels_by_rows<stencil_rows>([](auto R) { return &sum_three_rows<T, R()>; });
+  const bool three_rows = p.taps->three_rows(p.step);
+  const RowBlocks blocks(rows, three_rows ? stencil_rows : any_stencil_rows);
+  const auto sum = [&](Index height, Index count, const T* from, T* to) {
+    (three_rows ? three[height - 1] : any[height - 1])(p, count, from, to);
+  };
+  sum(blocks.height, blocks.count, staged, out);
   if (blocks.done < rows)
-    kernel[rows - blocks.done - 1](p, 1, staged + blocks.done * p.step, out + blocks.done * p.out_step);
+    sum(rows - blocks.done, 1, staged + blocks.done * p.step, out + blocks.done * p.out_step);
 }
 
 // Adds the products of `rows` rows in each line to the sums.
