@@ -100,7 +100,7 @@ template <class T>
 std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const ProductBlocks<T> blocks(p, threads);
-  const Index chunks = p.chunks(), panel_size = p.most_terms() * p.lanes;
+  const Index chunks = p.chunks(), panel_size = p.panel_size();
   Layout layout;
   const ThreadReserved<T> a_memory(layout, threads, p.packed_rows(blocks.rows));
   const ThreadReserved<T> tile_memory(layout, threads, tile_size<T>);
@@ -114,8 +114,10 @@ std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
 
   for (Index first = 0; first < p.panels(); first += blocks.group) {
     const Index panels = std::min(blocks.group, p.panels() - first);
-    parallel_for(panels * chunks, threads, [&](Index task, int) {
-      pack_b(p, (first + task / chunks) * p.lanes, task % chunks, packed_b + task * panel_size);
+    parallel_grid({ceil_div(panels, p.strip()), chunks}, threads, [&](Index strip, Index chunk, int) {
+      const Index panel = strip * p.strip();
+      pack_b(p, {first + panel, first + std::min(panels, panel + p.strip())}, chunk,
+             packed_b + (panel * chunks + chunk) * panel_size, chunks * panel_size);
     });
     parallel_for(blocks.count, threads, [&](Index block, int slot) {
       const Index m0 = block * blocks.rows, height = std::min(blocks.rows, p.M - m0);
@@ -137,10 +139,10 @@ std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
   return layout.bytes();
 }
 
-// Multiplies packed rows by panels of b's columns, which the thread packs just before. For few rows, columns
-// that lie side by side are read in place instead: a copy would not be used often. Two panels of rows read
-// them twice, which rows that lie whole pages apart do not stay in a cache for, as they share a few of its
-// sets.
+// Multiplies packed rows by panels of b's columns, which the thread packs just before, a strip at a time. For
+// few rows, columns that lie side by side are read in place instead: a copy would not be used often. Two
+// panels of rows read them twice, which rows that lie whole pages apart do not stay in a cache for, as they
+// share a few of its sets.
 template <class T>
 class ColumnPanels {
   static constexpr Index page_bytes = 4096;
@@ -149,7 +151,8 @@ class ColumnPanels {
   ColumnPanels(const MatrixProduct<T>& product, int threads, Layout& layout)
       : p(product),
         in_place(p.b.col == 1 && p.M <= (p.b.row * Index(sizeof(T)) % page_bytes == 0 ? 1 : 2) * max_rows),
-        b_memory(layout, threads, p.lanes * p.most_terms()),
+        strip(in_place ? 1 : std::clamp<Index>(p.panels() / (2 * threads), 1, p.strip())),
+        b_memory(layout, threads, strip * p.panel_size()),
         tile_memory(layout, threads, tile_size<T>),
         offset_memory(layout, 2 * p.most_terms()) {}
 
@@ -163,24 +166,34 @@ class ColumnPanels {
     }
   }
 
-  // A chunk of all rows times the panel of columns from n on.
-  void multiply(const T* packed_a, Index chunk, Index n, const ProductTarget<T>& target, int slot) const {
-    const bool direct = in_place && target.width == p.lanes;
-    T* packed_b = b_memory[slot];
-    if (!direct) pack_b(p, n, chunk, packed_b);
-    multiply_panel<T>(packed_a, p.M, p.terms(chunk), direct ? p.b_chunk(chunk) + n : packed_b,
-                      direct ? row_offset : packed_offset, target, tile_memory[slot]);
+  Index strips() const { return ceil_div(p.panels(), strip); }
+  // A chunk of all rows times the strips [own.first, own.last), of which target_of(n) is the panel from
+  // column n on.
+  template <class TargetOf>
+  void multiply(const T* packed_a, Index chunk, Range own, const TargetOf& target_of, int slot) const {
+    for (Index first = own.first * strip; first < std::min(own.last * strip, p.panels()); first += strip) {
+      const Range panels{first, std::min(p.panels(), first + strip)};
+      const bool direct = in_place && panels.last * p.lanes <= p.N;
+      if (!direct) pack_b(p, panels, chunk, b_memory[slot], p.panel_size());
+      for (Index panel = panels.first; panel < panels.last; ++panel) {
+        const Index n = panel * p.lanes;
+        multiply_panel<T>(packed_a, p.M, p.terms(chunk),
+                          direct ? p.b_chunk(chunk) + n : b_memory[slot] + (panel - first) * p.panel_size(),
+                          direct ? row_offset : packed_offset, target_of(n), tile_memory[slot]);
+      }
+    }
   }
 
  private:
   const MatrixProduct<T>& p;
   bool in_place;
+  Index strip;  // panels
   ThreadReserved<T> b_memory, tile_memory;
   Reserved<Index> offset_memory;
   Index *packed_offset = nullptr, *row_offset = nullptr;
 };
 
-// Few rows: the threads pack all of them, then take panels of columns.
+// Few rows: the threads pack all of them, then take strips of columns.
 template <class T>
 std::size_t product_by_column_panels(const MatrixProduct<T>& p) {
   const int threads = p.threads();
@@ -194,24 +207,26 @@ std::size_t product_by_column_panels(const MatrixProduct<T>& p) {
   columns.fill_offsets();
   parallel_for(p.chunks(), threads,
                [&](Index chunk, int) { pack_a(p, 0, p.M, chunk, packed_a + chunk * chunk_size); });
-  parallel_for(p.panels(), threads, [&](Index panel, int slot) {
-    const Index n = panel * p.lanes;
+  parallel_for(columns.strips(), threads, [&](Index strip, int slot) {
     for (Index chunk = 0; chunk < p.chunks(); ++chunk)
-      columns.multiply(packed_a + chunk * chunk_size, chunk, n, target_in_c(p, 0, n, chunk), slot);
+      columns.multiply(
+          packed_a + chunk * chunk_size, chunk, {strip, strip + 1},
+          [&](Index n) { return target_in_c(p, 0, n, chunk); }, slot);
   });
   return layout.bytes();
 }
 
-// A small result of long sums (split K): the threads take chunks, and panels of columns where these are too
+// A small result of long sums (split K): the threads take chunks, and strips of columns where these are too
 // few; the chunks' results are added up in their order.
 template <class T>
 std::size_t product_by_chunks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
-  const Index size = p.M * p.N, groups = splits_for(p.chunks(), p.panels(), threads);
+  const Index size = p.M * p.N;
   Layout layout;
   const Reserved<T> part_memory(layout, checked_product(p.chunks(), size));
   const ThreadReserved<T> a_memory(layout, threads, p.packed_rows(p.M));
   ColumnPanels<T> columns(p, threads, layout);
+  const Index groups = splits_for(p.chunks(), columns.strips(), threads);
   if (p.c == nullptr) return layout.bytes();
   const LayoutMemory memory(layout);
   T* parts = part_memory.data();  // [chunk][M][N]
@@ -219,12 +234,10 @@ std::size_t product_by_chunks(const MatrixProduct<T>& p) {
   parallel_grid({p.chunks(), groups}, threads, [&](Index chunk, Index group, int slot) {
     T* packed_a = a_memory[slot];
     pack_a(p, 0, p.M, chunk, packed_a);
-    const Range own = range_of(p.panels(), group, groups);
-    for (Index panel = own.first; panel < own.last; ++panel) {
-      const Index n = panel * p.lanes;
-      columns.multiply(packed_a, chunk, n,
-                       {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, {}}, slot);
-    }
+    const auto target_of = [&](Index n) -> ProductTarget<T> {
+      return {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, {}};
+    };
+    columns.multiply(packed_a, chunk, range_of(columns.strips(), group, groups), target_of, slot);
   });
   add_chunks(p, parts);
   return layout.bytes();

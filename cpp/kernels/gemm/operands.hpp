@@ -35,6 +35,14 @@ struct MatrixProduct {
   Index terms(Index chunk) const { return std::min(depth, K - chunk * depth); }
   Index most_terms() const { return std::min(depth, K); }
   Index panels() const { return ceil_div(N, lanes); }
+  Index panel_size() const { return lanes * most_terms(); }
+  // Panels that are packed together: one, which stays in a near cache, or of a b that comes from memory,
+  // where pieces of a panel's width, pages apart, take long, half a kilobyte of each row.
+  Index strip() const {
+    constexpr double far_bytes = 8 << 20;
+    constexpr Index strip_bytes = 512, panel_bytes = lanes * Index(sizeof(T));
+    return double(K) * double(N) * sizeof(T) > far_bytes ? std::max<Index>(1, strip_bytes / panel_bytes) : 1;
+  }
   // Values of `rows` packed rows of a chunk; the last vector may be written beyond them.
   Index packed_rows(Index rows) const { return rows * most_terms() + Simd<T>::size; }
   // Two operations a term, and 16 of them at a time.

@@ -39,21 +39,32 @@ void pack_a(const MatrixProduct<T>& p, Index m0, Index rows, Index chunk, T* to)
   }
 }
 
-// Columns [n, n + lanes) of a chunk of b.
+// Panels [panels.first, panels.last) of a chunk of b, each `panel_step` after the one before.
 template <class T>
-void pack_b(const MatrixProduct<T>& p, Index n, Index chunk, T* to) {
+void pack_b(const MatrixProduct<T>& p, Range panels, Index chunk, T* to, Index panel_step) {
   using S = Simd<T>;
-  const Index terms = p.terms(chunk), width = std::min(p.lanes, p.N - n);
-  const T* from = p.b_chunk(chunk) + n * p.b.col;
+  constexpr Index rows_ahead = 8;  // that are fetched from memory meanwhile, where several panels share them
+  const Index terms = p.terms(chunk), first = panels.first * p.lanes;
+  const Index width = std::min(p.N, panels.last * p.lanes) - first, whole = width / p.lanes * p.lanes;
+  const T* from = p.b_chunk(chunk) + first * p.b.col;
   if (p.b.col == 1) {
-    for (Index k = 0; k < terms; ++k)
-      for (Index i = 0; i < p.lanes; i += S::size) {
-        const Index count = std::clamp<Index>(width - i, 0, S::size);
-        S::store(to + k * p.lanes + i, count > 0 ? load_first(from + k * p.b.row + i, count) : S::zero());
-      }
-  } else {
-    if (width < p.lanes) std::fill_n(to, terms * p.lanes, T(0));
-    transpose(from, p.b.col, width, terms, to, p.lanes);
+    for (Index k = 0; k < terms; ++k, from += p.b.row, to += p.lanes) {
+      if (width > p.lanes) prefetch(from + rows_ahead * p.b.row, width);
+      T* panel = to;
+      for (Index n = 0; n < whole; n += p.lanes, panel += panel_step)
+        for (Index i = 0; i < p.lanes; i += S::size) S::store(panel + i, S::load(from + n + i));
+      if (whole < width)
+        for (Index i = 0; i < p.lanes; i += S::size) {
+          const Index count = std::clamp<Index>(width - whole - i, 0, S::size);
+          S::store(panel + i, count > 0 ? load_first(from + whole + i, count) : S::zero());
+        }
+    }
+    return;
+  }
+  for (Index n = 0; n < width; n += p.lanes, to += panel_step) {
+    const Index columns = std::min(p.lanes, width - n);
+    if (columns < p.lanes) std::fill_n(to, terms * p.lanes, T(0));
+    transpose(from + n * p.b.col, p.b.col, columns, terms, to, p.lanes);
   }
 }
 
