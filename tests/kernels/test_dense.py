@@ -76,6 +76,17 @@ def test_affine_matches_naive(shape, M, isa, dtype):
     assert_all_close(affine_backward(dout.astype(dtype), cache), want_gradients, dtype)
 
 
+@pytest.mark.parametrize("N", [7, 40, 130])
+@pytest.mark.parametrize("M", [3600, 3613])
+def test_weights_that_no_cache_holds(N, M, isa, dtype, rng, num_threads):
+    """Sixteen megabytes and more, by strips of panels, of which the last ones are not whole."""
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((N, 1130), (1130, M), (M,)))
+    out, _ = affine_forward(x, w, b)
+    assert_close(out, x.astype(np.float64) @ w.astype(np.float64) + b, dtype)
+    num_threads(3)
+    np.testing.assert_array_equal(affine_forward(x, w, b)[0], out)
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (0, 4), (2, 3, 5)], ids=str)
 def test_affine_without_bias(shape, isa, dtype):
     x, w, b, dout, want, (dx, dw, _) = affine_reference(shape, 6)
