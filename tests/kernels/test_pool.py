@@ -16,6 +16,9 @@ CASES = [
     Case((2, 3, 8, 6), (2, 2)),
     Case((2, 3, 9, 6), (3, 2)),
     Case((2, 3, 9, 8), (3, 4), stride=(3, 4)),
+    Case((2, 3, 12, 15), (4, 5)),
+    Case((2, 2, 36, 16), (18, 16)),
+    Case((2, 2, 15, 16), (15, 8)),
     Case((2, 3, 7, 5), (1, 1)),
     Case((2, 3, 7, 5), (1, 1), stride=2),
     # windows that leave a rest, or gaps between them

@@ -2,7 +2,8 @@
 // (planes, OH, OW), dx (planes, H, W).
 #pragma once
 
-#include <limits>
+#include <algorithm>
+#include <iterator>
 
 #include "kernels/pool_bands.hpp"
 
@@ -72,15 +73,33 @@ template <class T, int PW, int Stride>
 // dx[winner of each window] += dout, window by window. A winner that lies outside the image adds to nothing.
 template <class T, class Arg>
 [[gnu::noinline]] void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  const auto width = static_cast<std::uint32_t>(s.PW);
+  struct Tap {
+    Index h, w;  // from the window's first row and column
+  };
+  const Tap outside{s.H + s.pad_top, 0};  // what is no tap
+  constexpr bool few = sizeof(Arg) == 1;  // taps, so that none has to be divided
+  Tap taps[few ? 256 : 1];
+  if constexpr (few) {
+    std::fill(std::begin(taps), std::end(taps), outside);
+    Tap* to = taps;
+    for (Index kh = 0; kh < s.PH; ++kh)
+      for (Index kw = 0; kw < s.PW; ++kw) *to++ = {kh * s.dilation_h, kw * s.dilation_w};
+  }
+  const auto tap_of = [&](Index winner) -> Tap {
+    if constexpr (few) return taps[winner];
+    const Index kh = winner / s.PW;
+    return kh < s.PH ? Tap{kh * s.dilation_h, (winner - kh * s.PW) * s.dilation_w} : outside;
+  };
+  const auto rows = static_cast<std::size_t>(s.H), columns = static_cast<std::size_t>(s.W);
   std::fill_n(dx, s.planes * s.H * s.W, T(0));
   for (Index plane = 0; plane < s.planes; ++plane, dx += s.H * s.W)
-    for (Index oh = 0; oh < s.OH; ++oh)
-      for (Index ow = 0; ow < s.OW; ++ow, ++dout, ++arg) {
-        const std::uint32_t winner = *arg, kh = winner / width;
-        const Index h = oh * s.stride_h - s.pad_top + kh * s.dilation_h,
-                    w = ow * s.stride_w - s.pad_left + (winner - kh * width) * s.dilation_w;
-        if (kh < s.PH && h >= 0 && h < s.H && w >= 0 && w < s.W) dx[h * s.W + w] += *dout;
+    for (Index oh = 0, top = -s.pad_top; oh < s.OH; ++oh, top += s.stride_h)
+      for (Index ow = 0, left = -s.pad_left; ow < s.OW; ++ow, left += s.stride_w, ++dout, ++arg) {
+        const Tap tap = tap_of(*arg);
+        const Index h = top + tap.h, w = left + tap.w;
+        // A negative number becomes a large one.
+        if (static_cast<std::size_t>(h) < rows && static_cast<std::size_t>(w) < columns)
+          dx[h * s.W + w] += *dout;
       }
 }
 
