@@ -19,6 +19,7 @@ import pytest
 from cnnlib import inference, safetensors
 from cnnlib._files import written as _files
 from cnnlib._files.npy import mapped_array
+from cnnlib._system.ahead import in_order
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.data import load_array_folder
 from cnnlib.data.download import unpack
@@ -333,3 +334,26 @@ def test_array_files_are_mapped(tmp_path):
     (tmp_path / "a.npy").write_bytes(file.getvalue())
     with pytest.raises(ValueError, match="Python objects"):
         mapped_array(tmp_path / "a.npy")
+
+
+def test_threads_work_ahead_in_order():
+    started = []
+
+    def work(k):
+        started.append(k)
+        if k == 60:
+            raise ValueError("the sixtieth")
+        return k, threading.current_thread().name
+
+    made = in_order(work, range(100), threads=2)
+    names = {next(made)[1]}
+    assert max(started) <= 2 * 4  # no further, however long nobody takes one
+    for k in range(1, 60):
+        number, name = next(made)
+        assert number == k
+        names.add(name)
+    assert all(name.startswith("cnnlib-ahead") for name in names)
+    with pytest.raises(ValueError, match="the sixtieth"):
+        next(made)
+    assert not [thread for thread in threading.enumerate() if thread.name in names]
+    assert len(started) < 100

@@ -391,7 +391,7 @@ def test_the_thread_ends_with_the_training():
         raise RuntimeError("augmentation failed")
 
     def running():
-        return [thread for thread in threading.enumerate() if thread.name.startswith("cnnlib-prefetch")]
+        return [thread for thread in threading.enumerate() if thread.name.startswith("cnnlib-ahead")]
 
     solver = quiet_solver(LinearModel(36, 4), digits_like(), augment=fail)
     with pytest.raises(RuntimeError, match="augmentation failed"):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+import cnnlib
+from cnnlib._system.ahead import in_order
 from cnnlib._system.packages import required
 from cnnlib._system.text import display_width, padded, printable
 from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
@@ -191,17 +193,25 @@ def _batches(trained, paths, faults):
 
     What cannot be read is an error, or, where `faults` is a list, left out and noted there.
     """
+
+    def read(path):
+        try:
+            return read_image(path, trained)
+        except (OSError, ValueError) as error:
+            if faults is None:
+                raise
+            return error
+
     step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
+    found = in_order(read, paths, cnnlib.get_num_threads())
     for start in range(0, len(paths), step):
         kept, images = [], []
-        for path in paths[start : start + step]:
-            try:
-                images.append(read_image(path, trained))
+        for path, image in zip(paths[start : start + step], found):
+            if isinstance(image, Exception):
+                faults.append(str(image))
+            else:
+                images.append(image)
                 kept.append(path)
-            except (OSError, ValueError) as error:
-                if faults is None:
-                    raise
-                faults.append(str(error))
         if images:
             yield kept, np.stack(images)
 

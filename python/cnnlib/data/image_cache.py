@@ -14,16 +14,14 @@ import os
 import secrets
 import shutil
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cnnlib._files.npy import mapped_array
 from cnnlib._files.written import locked, sync_folder, written_whole
+from cnnlib._system.ahead import in_order
 from cnnlib.data.image_files import is_grey, photo
 
 CACHE_SUFFIX = ".cnnlib-cache"
@@ -237,39 +235,23 @@ def _decode(source, path, size, channels, verbose):
             return error
 
     workers = os.cpu_count() or 1
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="cnnlib-decode")
-    try:
-        grey = all(pool.map(is_grey, paths))
-        shape = len(paths), channels or (1 if grey else 3), *size
-        channels = shape[1]
-        _check_room(path.parent, shape, verbose)
-        with open(path, "xb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            images = _reported(in_order(pool, decoded, paths, 4 * workers), len(paths), verbose)
-            for number, image in enumerate(images):
-                if isinstance(image, Exception):
-                    failures[number] = str(image)
-                elif not failures:
-                    file.write(image.data)
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        pool.shutdown(cancel_futures=True)
+    grey = all(in_order(is_grey, paths, workers))
+    shape = len(paths), channels or (1 if grey else 3), *size
+    channels = shape[1]
+    _check_room(path.parent, shape, verbose)
+    with open(path, "xb") as file, contextlib.closing(in_order(decoded, paths, workers)) as images:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for number, image in enumerate(_reported(images, len(paths), verbose)):
+            if isinstance(image, Exception):
+                failures[number] = str(image)
+            elif not failures:
+                file.write(image.data)
+        file.flush()
+        os.fsync(file.fileno())
     if failures:
         raise UnreadableImages(failures)
     return grey
-
-
-def in_order(pool, function, items, ahead):
-    """``pool.map``, but only so many items ahead of whoever takes the results."""
-    pending: deque[Any] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _reported(items, total, verbose):

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._params import positive_int, type_name
+from cnnlib._system.ahead import in_order
+from cnnlib._system.config import get_num_threads
 from cnnlib._typing import Array
 from cnnlib.augment import HorizontalFlip, RandomCrop
 from cnnlib.data.image_files import photo
@@ -145,7 +147,8 @@ def _source(images: Any, predictor: Predictor) -> _Source:
         C, *size = predictor.input_dim
 
         def photos(numbers: list[int]) -> NDArray[Any]:
-            return np.stack([photo(images[k], (size[0], size[1]), C) for k in numbers])
+            found = in_order(lambda k: photo(images[k], (size[0], size[1]), C), numbers, get_num_threads())
+            return np.stack(list(found))
 
         return _Source(
             len(images), predictor.input_dim, photos, lambda k: _digest(Path(images[k]).read_bytes())

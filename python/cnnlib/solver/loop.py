@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import is_flag
+from cnnlib._system.ahead import in_order
 from cnnlib._typing import Trainable
 from cnnlib.augment import Samples, augmented
 from cnnlib.data.shards import ShardedArray, named_arrays
@@ -22,7 +23,7 @@ from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import restore, snapshot
 from cnnlib.solver.evaluation import batches_of, check_batch_size, takes_loss
 from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone_on_error
-from cnnlib.solver.minibatches import prefetched, subsample
+from cnnlib.solver.minibatches import subsample
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.resuming import ResumableRun
 from cnnlib.solver.run_file import save_run
@@ -111,7 +112,7 @@ class TrainingLoop(ResumableRun):
         arrays = [self.X_train, *(array for _, array in named_arrays("y_train", self.y_train))]
         mapped = any(isinstance(array, (np.memmap, ShardedArray)) for array in arrays)
         ahead = self.prefetch if self.augment is not None or mapped else 0
-        minibatches = prefetched(jobs, ahead) if ahead else (job() for job in jobs)
+        minibatches = in_order(lambda job: job(), jobs, 1, ahead) if ahead else (job() for job in jobs)
         started = time.perf_counter()
         try:
             with contextlib.closing(minibatches):

@@ -1,12 +1,9 @@
-"""A Solver's data: checks, random subsets, and minibatches prepared ahead."""
-
-from concurrent.futures import ThreadPoolExecutor
+"""A Solver's data: checks, and random subsets."""
 
 import numpy as np
 
 from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
-from cnnlib.data.image_cache import in_order
 from cnnlib.data.shards import ShardedArray, Targets, named_arrays
 
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
@@ -63,15 +60,3 @@ def subsample(X, num_samples, random):
     if num_samples is None or num_samples >= len(X):
         return None
     return np.sort(random.choice(len(X), size=num_samples, replace=False))
-
-
-def prefetched(jobs, ahead):
-    """Yield what each of `jobs` (callables) returns, in their order, letting a thread run `ahead` of them.
-
-    The thread ends when the generator does, or is closed.
-    """
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cnnlib-prefetch")
-    try:
-        yield from in_order(pool, lambda job: job(), jobs, ahead)
-    finally:
-        pool.shutdown(cancel_futures=True)
