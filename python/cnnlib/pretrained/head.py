@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array, Params
-from cnnlib.data.normalization import moments
+from cnnlib.data.normalization import _chunks, moments
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.activations import _softmax
@@ -67,6 +67,8 @@ def fit_head(
     mean, variance = moments(X)
     # Those without contrast have 1.
     std = np.where(variance > 1e-12 * (mean**2 + 1e-12), np.sqrt(variance), 1.0)
+    # Once: it takes as long as the steps of a head.
+    standardised = {name: _standardised(data[name], mean, std) for name in ("X_train", "X_val")}
     grid = [{"learning_rate": rate, "reg": reg} for rate in _RATES for reg in _REGS]
     fits = []
     for chosen in [settings] if settings else grid:
@@ -74,9 +76,8 @@ def fit_head(
         model.reg = chosen["reg"]
         fit, _ = _fit(
             model,
-            data,
+            {**data, **standardised},
             chosen,
-            preprocess=lambda X: ((X - mean) / std).astype(np.float32),
             batch_size=_batch_size(len(X)),
             num_epochs=epochs or _EPOCHS,
             keep="last" if epochs else "best",
@@ -87,6 +88,10 @@ def fit_head(
     _take_in(best.model.params, mean, std)
     best.model.reg = 0.0
     return best
+
+
+def _standardised(X: Any, mean: Array, std: Array) -> Array:
+    return np.concatenate([((chunk - mean) / std).astype(np.float32) for chunk in _chunks(X)])
 
 
 def with_fitted_head(trunk: GraphNet, head: GraphNet, hidden: int | None) -> GraphNet:
