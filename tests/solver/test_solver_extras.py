@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cnnlib import optim
 from cnnlib.convnet import ConvNet
+from cnnlib.inference import prepare, scoring
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver, load_weights
 from training import (
@@ -384,6 +385,16 @@ def test_every_iteration_gets_a_stream_of_its_own():
     quiet_solver(LinearModel(36, 4), digits_like(), augment=note, seed=1, prefetch=0).train()
     assert numbers == again
     assert threading.current_thread() in threads
+
+
+def test_an_epoch_prepares_the_network_once(monkeypatch):
+    """For training and validation samples alike."""
+    prepared = []
+    monkeypatch.setattr(scoring, "prepare", lambda model: prepared.append(model) or prepare(model))
+    solver = quiet_solver(conv_net(), digits_like(), num_epochs=2)
+    solver.train()
+    assert prepared == [solver.model] * 3  # before the first epoch too
+    assert 0 < solver.train_acc_history[-1] <= 1
 
 
 def test_the_thread_ends_with_the_training():

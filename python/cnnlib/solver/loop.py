@@ -19,6 +19,7 @@ from cnnlib.data.shards import ShardedArray, named_arrays
 from cnnlib.distributed.batchnorm import refuse_without_graph
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
+from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import restore, snapshot
 from cnnlib.solver.evaluation import batches_of, check_batch_size, takes_loss
@@ -212,13 +213,11 @@ class TrainingLoop(ResumableRun):
         """Look at the model at the start of the training or the end of an epoch; keep the best."""
         record = self._record
         with undone_on_error(self.model, self._streams()), holding_averages(self._averages, self.model):
-            values = {
-                f"train_{name}": value
-                for name, value in self._measured(
-                    self._metrics, self.X_train, self.y_train, self.num_train_samples
-                ).items()
-            }
-            values |= self._measured(self._val_metrics, self.X_val, self.y_val, self.num_val_samples)
+            scored = functools.partial(BatchScorer, scorer(self.model), self.preprocess)  # prepared once
+            measured = functools.partial(self._measured, scored)
+            train = measured(self._metrics, self.X_train, self.y_train, self.num_train_samples)
+            values = {f"train_{name}": value for name, value in train.items()}
+            values |= measured(self._val_metrics, self.X_val, self.y_val, self.num_val_samples)
             better = self.keep == "last" or record.is_better(values)
             best = snapshot(self.model) if better else None
         if self._pending is not None:
@@ -230,11 +229,13 @@ class TrainingLoop(ResumableRun):
         record.add(values, best)
         progress.message(record.line(self.num_epochs))
 
-    def _measured(self, metrics: Any, X: Any, y: Any, num_samples: int | None) -> dict[str, float]:
+    def _measured(
+        self, scored: Any, metrics: Any, X: Any, y: Any, num_samples: int | None
+    ) -> dict[str, float]:
         """Metrics of the samples, or of a random subset; the ranks share the work."""
         size = check_batch_size(X, self.batch_size)
         batches = batches_of(X, subsample(X, num_samples, self._random), size)
-        return self._worker.measure(metrics, X, y, batches, self.preprocess, len(self.loss_history))
+        return self._worker.measure(metrics, X, y, batches, scored, len(self.loss_history))
 
     def _stops_early(self, progress: Progress) -> bool:
         """Whether `early_stopping` ends the training here, which `progress` then tells."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from cnnlib._params import positive_int
 from cnnlib._typing import Trainable
+from cnnlib.inference.scoring import BatchScorer
 from cnnlib.solver.evaluation import batches_of, learns_numbers, outputs_of
 from cnnlib.solver.loop import TrainingLoop
 from cnnlib.solver.metrics import Accuracy
@@ -307,5 +309,6 @@ class Solver(TrainingLoop):
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
         batches = batches_of(images, subsample(images, num_samples, self._random), batch_size)
+        scorer = functools.partial(BatchScorer, self.model, self.preprocess)
         measure = self._worker.measure_alone
-        return measure([Accuracy()], images, labels, batches, self.preprocess, tta)["accuracy"]
+        return measure([Accuracy()], images, labels, batches, scorer, tta)["accuracy"]

@@ -16,7 +16,6 @@ from cnnlib.distributed.batchnorm import synchronized
 from cnnlib.distributed.communicator import MPIComm, SerialComm
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
 from cnnlib.distributed.start_checks import checksum, model_facts, refuse_different, version_facts
-from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models.losses import Loss, WeightedLosses
 from cnnlib.models.state import restore_statistics, statistics
 from cnnlib.solver.evaluation import look_at, values_of
@@ -83,16 +82,19 @@ class Worker:
     # The end of an epoch ----------------------------------------------------------------------------------
 
     def measure(
-        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, preprocess: Any, iteration: int
+        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, iteration: int
     ) -> dict[str, float]:
-        """The metrics, by their names, of `batches` of X and y; the ranks share the work."""
-        return self.measure_alone(metrics, X, y, batches, preprocess)
+        """The metrics, by their names, of `batches` of X and y; the ranks share the work.
+
+        ``scorer(tta, around)`` makes a :class:`BatchScorer`.
+        """
+        return self.measure_alone(metrics, X, y, batches, scorer)
 
     def measure_alone(
-        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, preprocess: Any, tta: str | None = None
+        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, tta: str | None = None
     ) -> dict[str, float]:
         """The same, in which no other rank takes part."""
-        scores = BatchScorer(self.model, preprocess, tta, self._scoring)
+        scores = scorer(tta, self._scoring)
         return values_of(metrics, (look_at(scores, metrics, X[batch], y[batch]) for batch in batches))
 
     def _drawing(self) -> contextlib.AbstractContextManager[Any]:
@@ -215,14 +217,14 @@ class DataParallel(Worker):
     # The end of an epoch ----------------------------------------------------------------------------------
 
     def measure(
-        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, preprocess: Any, iteration: int
+        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, iteration: int
     ) -> dict[str, float]:
         """The same, as of one process; each rank looks at every size-th batch.
 
         What the batches gave is joined in their order on every rank, so that the metrics are the same bits at
         any number of ranks.
         """
-        scores = BatchScorer(self.model, preprocess, None, self.interrupts.allowed)
+        scores = scorer(None, self.interrupts.allowed)
         seed, own = self._seed(iteration, "test"), []
         for number in range(self.comm.rank, len(batches), self.comm.size):
             with sharding.own_stream(self.model, [*seed, number]):
