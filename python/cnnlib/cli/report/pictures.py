@@ -65,10 +65,16 @@ class Pictures:
     def _encoded(self, name, form):
         if name not in self._figures:
             return None
-        file = io.BytesIO()
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        file, figure = io.BytesIO(), self._figures[name]
         with self._left_out(name):
-            metadata = {"Date": None} if form == "svg" else None
-            self._figures[name].savefig(file, format=form, dpi=_DPI, metadata=metadata)
+            figure.set_dpi(_DPI)
+            if form == "svg":  # by the canvas itself: `savefig` draws all twice
+                FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+            else:
+                FigureCanvasAgg(figure).print_png(file)
             return file.getvalue()
         return None
 
