@@ -50,7 +50,7 @@ def evaluate(node: Node, arrays: Mapping[str, Array], xs: Sequence[Array]) -> Ar
     layer, bound = rectified(node)
     params = [None if name is None else arrays[name] for name in node.params]
     out, _ = forward_of(layer)(*xs, *params, *node.args)
-    return out if bound is None else np.clip(out, 0, None if np.isinf(bound) else bound)
+    return out if bound is None else np.clip(out, 0, None if np.isinf(bound) else bound, out=out)
 
 
 def values_of(

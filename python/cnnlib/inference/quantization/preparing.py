@@ -157,8 +157,10 @@ def _weights(node: Node, params: Params) -> tuple[Array, Array | None]:
 
 def _rounded(x: Array, s: Scale) -> Array:
     """x in the steps of a scale."""
-    q = np.clip(np.rint(x / np.float32(s.scale)), -s.zero, 255 - s.zero)
-    return q * np.float32(s.scale)
+    q = x / np.float32(s.scale)  # each step in its memory: a new array costs more
+    np.clip(np.rint(q, out=q), -s.zero, 255 - s.zero, out=q)
+    q *= np.float32(s.scale)
+    return q
 
 
 _GLUE = (*TABLES, *POOLS, "add", "concat", "flatten")
