@@ -1,6 +1,6 @@
 """
-Run every layer with each instruction set and dtype, forward and backward, and a prepared network: for tools
-that watch the process.
+Run every layer with each instruction set and dtype, forward and backward, a prepared network, and the rules
+of cnnlib.optim: for tools that watch the process.
 
     PYTHONMALLOC=malloc valgrind --error-exitcode=1 python tests/every_layer.py
 
@@ -13,7 +13,7 @@ import hashlib
 import sys
 
 import numpy as np
-from cnnlib import _core, prepare
+from cnnlib import _core, optim, prepare
 from cnnlib.convnet import ConvNet
 from helpers import LAYERS
 from large_layers import LARGE
@@ -37,6 +37,11 @@ def results(layers, rng):
         for name, array in net.params.items():
             net.params[name] = short(array)
         yield prepare(net)(short(rng.standard_normal((3, 3, 16, 16))))
+        for name in optim.__all__:
+            w, config = short(rng.standard_normal(100)).astype(dtype), {}
+            for _ in range(3):
+                w, config = getattr(optim, name)(w, short(rng.standard_normal(100)).astype(dtype), config)
+            yield w
 
 
 def main():

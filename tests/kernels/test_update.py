@@ -23,6 +23,19 @@ def test_scale_is_a_factor_on_the_gradient(name, isa, dtype, rng):
     assert np.any(rule(w.copy(), dw)[0] != rule(w.copy(), dw, scale=0.0)[0])
 
 
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw"])
+def test_roots_of_infinite_and_of_subnormal_moments(name, isa, dtype):
+    """An infinite one makes no step; from a subnormal one the step is as long as from any other."""
+    w, rule = np.zeros(19, dtype), getattr(optim, name)
+    huge, tiny = np.finfo(dtype).max / 2, np.sqrt(np.finfo(dtype).tiny)
+    np.testing.assert_array_equal(rule(w.copy(), np.full(19, huge, dtype), {})[0], w)
+    steps = [
+        rule(w.copy(), np.full(19, scale, dtype), {"learning_rate": 1.0, "epsilon": 1e-300})[0]
+        for scale in (tiny, 1)
+    ]
+    np.testing.assert_allclose(*steps, rtol=1e-3)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_sum_of_squares(size, isa, dtype, rng):
     x = rng.standard_normal(size).astype(dtype)

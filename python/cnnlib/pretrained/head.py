@@ -91,7 +91,12 @@ def fit_head(
 
 
 def _standardised(X: Any, mean: Array, std: Array) -> Array:
-    return np.concatenate([((chunk - mean) / std).astype(np.float32) for chunk in _chunks(X)])
+    out = np.empty(X.shape, np.float32)
+    at = 0
+    for chunk in _chunks(X) if len(X) else ():
+        out[at : at + len(chunk)] = (chunk - mean) / std
+        at += len(chunk)
+    return out
 
 
 def with_fitted_head(trunk: GraphNet, head: GraphNet, hidden: int | None) -> GraphNet:
