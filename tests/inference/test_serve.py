@@ -128,6 +128,19 @@ def form(files, boundary="b o u n d"):
     return body, {"content_type": f'multipart/form-data; boundary="{boundary}"'}
 
 
+def test_a_kept_connection_is_answered_at_once(port):
+    """A client confirms headers after 40 ms: the body must not wait for that."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    seconds = []
+    for _ in range(21):
+        started = time.perf_counter()
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+        seconds.append(time.perf_counter() - started)
+    connection.close()
+    assert sorted(seconds)[10] < 0.035
+
+
 def command_line(capsys, *arguments):
     assert main(["predict", *map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
