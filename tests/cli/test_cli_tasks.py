@@ -7,9 +7,10 @@ import json
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import save_model
+from cnnlib import data, save_model
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.cli.main import main
+from cnnlib.cli.options import datasets
 from cnnlib.cli.report import pictures
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_array_folder, load_target_folder
@@ -211,6 +212,19 @@ class TestNumbers:
         assert main(["predict", str(numbers_run), str(folders / "grey/images/00.png")]) == 0
         printed = float(capsys.readouterr().out.splitlines()[1].split(",")[1])
         assert net.loss(net.preprocess(image))[0, 0] == pytest.approx(printed, rel=1e-3)
+
+
+def test_masks_are_read_once(folders, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        data,
+        "load_target_folder",
+        lambda *folder, **how: read.append(folder) or load_target_folder(*folder, **how),
+    )
+    root, shares = str(folders / "squares"), {"validation": 0.1, "test": 0.1}
+    found = datasets.data_set_of_files("folder", root, (None, 16, 16), shares, "pixels")
+    assert found.load(root, datasets.PARTS)["y_train"].shape == (32, 16, 16)
+    assert len(read) == 1
 
 
 def test_images_in_deeper_folders(folders, tmp_path, capsys):

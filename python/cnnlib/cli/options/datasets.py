@@ -22,7 +22,8 @@ class DataSet:
 
     `white` is None where that is what :meth:`cnnlib.data.Normalization.fit` finds. `ink` says that an image
     is bright writing on a dark ground. `shares` are the options `validation`, `test` and `skip_unreadable` of
-    :func:`cnnlib.data.load_image_folder`; the others come with splits of their own.
+    :func:`cnnlib.data.load_image_folder`; the others come with splits of their own. `read` is what was
+    read to find all that, and is not read again.
     """
 
     name: str
@@ -32,10 +33,11 @@ class DataSet:
     shares: Mapping[str, Any] | None = None
     task: str = "classes"
     ink: bool = False
+    read: Mapping[str, Any] | None = None
 
     def load(self, folder, parts):
         """Read the parts 'train', 'val', 'test' that are asked for; refuse files of other classes."""
-        read = _READERS[self.name](self, folder, parts)
+        read = self.read or _READERS[self.name](self, folder, parts)
         found = read.get("classes", self.classes)
         if found != self.classes:
             raise ValueError(
@@ -93,7 +95,7 @@ def data_set_of_files(name, folder, shape, shares, task):
     """
     read = _READERS[name](DataSet(name, (), shape, None, shares, task), folder, PARTS)
     white = None if name == "npy" else 255.0
-    return DataSet(name, read["classes"], read["X_train"].shape[1:], white, shares, task)
+    return DataSet(name, read["classes"], read["X_train"].shape[1:], white, shares, task, read=read)
 
 
 def describe_found(folder, shape, shares, task="classes"):
