@@ -101,7 +101,7 @@ struct Rates {
   static constexpr double plane(Pass pass) { return pass == Pass::forward ? 16 : 96; }
 #ifdef __AVX2__
   static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 40; }
-  static constexpr double plane_walk(Pass pass) { return pass == Pass::forward ? 12 : 20; }
+  static constexpr double plane_walk(Pass pass) { return pass == Pass::forward ? 12 : 30; }
   static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 6.5 : 7.5; }
 #else  // the vectors at a plane's edges are loaded value by value
   static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 32; }
