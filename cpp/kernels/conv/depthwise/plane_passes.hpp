@@ -118,6 +118,7 @@ class DepthwisePlaneGradients {
     return even_part(std::max<Index>(rows, 1),
                      std::max(least_band, band_values * rows / (s.H * s.W + s.OH * s.OW)));
   }
+
   void input_gradient(Index plane, Index c, const DepthwiseGradients<T>& o) const {
     const auto gather = s.stride_h == 1 ? &gather_plane<T> : &gather_strided_plane<T>;
     const PlaneFilter<T> filter(o.w + 9 * c, false);

@@ -31,7 +31,6 @@ class PixelLanes {
     constexpr Index many_channels = 48;
     constexpr double far_input_bytes = 4 << 20;
     const double input_bytes = double(p.N * p.OH * p.OW) * double(p.C * sizeof(T));
-    scattered = in_place;
     copies = in_place && vectors_for(panels.rows(panels.count - 1)) == tile_vectors && p.C >= many_channels &&
              panels.count / filter_parts > 1 && input_bytes >= far_input_bytes;
   }
@@ -256,8 +255,8 @@ class PixelLanes {
       const Index rows = work.rows, wide = vectors_for(rows);
       const auto kernel = work.from_run ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
                           : m.copies    ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
-                          : m.scattered && panel == panels.first ? wide_tile_kernel<T, Ahead::next>(rows)
-                                                                 : wide_tile_kernel<T>(rows);
+                          : m.in_place && panel == panels.first ? wide_tile_kernel<T, Ahead::next>(rows)
+                                                                : wide_tile_kernel<T>(rows);
       for (Index v = 0; v < cover.vectors; v += wide) {
         if (wide == tile_vectors && v + 1 == cover.vectors)  // a last vector on its own
           return multiply_tile_at(tile_kernel<T, 1>(rows), work, v, 1);
@@ -335,7 +334,7 @@ class PixelLanes {
   Staging staging;
   Panels panels{p.F};
   Index taps = p.taps();
-  bool in_place = p.OW >= lanes && reads_in_place(p), scattered, copies;
+  bool in_place = p.OW >= lanes && reads_in_place(p), copies;
   Index channels, chunks;  // channels of a chunk
   Index row_blocks, col_blocks, filter_parts;
   int threads;
