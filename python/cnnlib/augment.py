@@ -144,15 +144,18 @@ class RandomCrop:
         corners = np.minimum(rng.integers(2 * self.pad + 1, size=(2, N)), 2 * pads[:, None])
         scale = _scale(X, y)
         if scale:
-            y = self._cropped(y, scale * pads, scale * corners, "target_fill", self.target_fill)
-        return self._cropped(X, pads, corners, "zero", 0), y
+            y = self._cropped(y, scale, pads, corners, "target_fill", self.target_fill)
+        return self._cropped(X, 1, pads, corners, "zero", 0), y
 
-    def _cropped(self, X, pads, corners, name, fill):
-        """Padded by `pads` (2,), and cropped at `corners` (2, N)."""
-        how: Any = {"mode": self.mode}
+    def _cropped(self, X, scale, pads, corners, name, fill):
+        """Padded by `pads` (2,), and cropped at `corners` (2, N), of pixels that are `scale` of X's wide."""
+        pads, corners = scale * pads, scale * corners
         if self.mode == "constant":
-            how["constant_values"] = _held("RandomCrop", name, fill, X.dtype)
-        padded = np.pad(X, ((0, 0),) * (X.ndim - 2) + tuple((pad, pad) for pad in pads), **how)
+            around = ((0, 0),) * (X.ndim - 2) + tuple((pad, pad) for pad in pads)
+            padded = np.pad(X, around, constant_values=_held("RandomCrop", name, fill, X.dtype))
+        else:
+            rows, columns = (_mirror(*axis, scale) for axis in zip(X.shape[-2:], pads, strict=True))
+            padded = X[..., rows[:, None], columns]
         image: Any = (-2, -1)  # the types of older NumPys know of one axis only
         windows = np.lib.stride_tricks.sliding_window_view(padded, X.shape[-2:], axis=image)
         top, left = corners
@@ -297,6 +300,15 @@ def _scale(X, y):
         return 0
     scale, rest = divmod(y.shape[-1], X.shape[-1])
     return scale if rest == 0 and y.shape[-2] == scale * X.shape[-2] else 0
+
+
+def _mirror(size, pad, scale):
+    """The indices of `size` pixels with `pad` more on either side, mirrored in the middle of the outermost
+    `scale` ones, which are one pixel of the images.
+    """
+    at = np.arange(-pad, size + pad)
+    at = np.where(at < 0, scale - 1 - at, at)
+    return np.where(at < size, at, 2 * size - scale - 1 - at)
 
 
 def _held(where, name, value, dtype):

@@ -259,6 +259,17 @@ def test_images_of_a_saved_model(tmp_path, capsys):
     assert np.unique(np.array(Image.open(tmp_path / "out" / "black.png"))).tolist() == [128]
 
 
+def test_more_labels_than_a_mask_holds(tmp_path, capsys):
+    """Label 256 would be written as 0."""
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    for count in (256, 257):
+        net = ConvNet([{"conv": 1}, {"pixels": count}], (1, 8, 8), seed=0)
+        save_model(net, tmp_path / f"{count}.npz", preprocess=Normalization(0, 255))
+    lines(capsys, "predict", tmp_path / "256.npz", tmp_path / "black.png", "--out", tmp_path / "out")
+    text = refused(capsys, "predict", tmp_path / "257.npz", tmp_path / "black.png", "--out", tmp_path / "2")
+    assert "a mask's file holds 256 labels, the model has 257" in text
+
+
 def in_files(net, folder):
     """A network in a file of each kind that predict takes."""
     save_model(net, folder / "net.npz")
@@ -272,11 +283,11 @@ def test_numbers_of_a_network_in_a_file(tmp_path, capsys):
     """The last stage says how many there are."""
     net = ConvNet([{"conv": 4}, "relu", "global_avg_pool", {"values": 2}], (1, 8, 8), seed=0)
     net.preprocess, net.classes = Normalization(0, 255), ("width", "height")
-    net.params["b2"][:] = 3, 5
+    net.params["b2"][:] = 3, 2**24 - 1  # all digits of a float32
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     for file in in_files(net, tmp_path):
         printed = lines(capsys, "predict", file, tmp_path / "black.png")
-        assert printed == ["file,width,height", f"{tmp_path / 'black.png'},3,5"]
+        assert printed == ["file,width,height", f"{tmp_path / 'black.png'},3,16777215"]
         assert "is a model of values" in refused(capsys, "serve", file)
     with pytest.raises(ValueError, match="classes has 3 names, the model has 2 classes"):
         save_model(net, tmp_path / "net.npz", classes="abc")

@@ -138,6 +138,17 @@ def test_crop(mode, X):
     assert len(places) > 12
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_larger_targets_are_mirrored_where_their_images_are(scale, X):
+    """Beyond an edge a pixel is the mirror image of another, and so is its square of the target."""
+    inside = np.arange(1.0, scale + 1)  # what tells a square from its mirror images
+    y = np.kron(X, np.ones((scale, scale))) + 1e-3 * np.tile(inside * inside[:, None], X.shape[2:])
+    crop = RandomCrop(3, "reflect")
+    small, large = crop.pair(X, y, np.random.default_rng(0))
+    squares = large.reshape(*small.shape[:3], scale, small.shape[3], scale)
+    np.testing.assert_allclose(squares.mean((3, 5)) - small, 1e-3 * inside.mean() ** 2, rtol=1e-9)
+
+
 @pytest.mark.parametrize("mode", ["constant", "reflect"])
 def test_signals_are_cropped_along_their_row_alone(mode, X):
     row, upright = X[:, :, :1], X.transpose(0, 1, 3, 2)[:, :, :, :1]

@@ -659,6 +659,14 @@ class TestNormalization:
         assert out.dtype == dtype
         np.testing.assert_array_equal(X, given)
 
+    @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint32])
+    def test_integers_far_from_0_are_told_apart(self, rng, kind):
+        X = 2_000_000_000 + rng.integers(0, 100, size=(50, 2, 3, 3)).astype(kind)
+        normalize = Normalization.fit(X)
+        out = normalize(X)
+        assert out.dtype == np.float32
+        np.testing.assert_allclose(out, normalize(X.astype(np.float64)), rtol=1e-6, atol=1e-7)
+
     def test_white(self):
         X = np.zeros((2, 1, 2, 2))
         X[0] = 1

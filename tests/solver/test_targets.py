@@ -154,6 +154,21 @@ class TestLosses:
                     solver.train()
             assert_same_run(named, plain)
 
+    @pytest.mark.parametrize("counted", [{"ignore": 3}, {"weights": [1, 0.1, 20, 3]}, None], ids=str)
+    def test_parts_count_by_what_their_loss_averages_over(self, counted):
+        """Else the mean of their means is not that of the whole; None: several outputs, one of masks."""
+        data, runs = digits_like() if counted else with_targets(digits_like(), ignored=0.9), []
+        for parts in (None, 7):
+            model = FullyConnectedNet((12,), 36, 4, dtype=np.float64, weight_scale=1.0, reg=0.1, seed=0)
+            settings = {"loss": {"name": "softmax", **counted}} if counted else {}
+            model = model if counted else several_outputs(norm=False)
+            solver = quiet_solver(model, data, seed=1, keep="last", micro_batches=parts, **settings)
+            solver.train()
+            runs.append(solver)
+        np.testing.assert_allclose(runs[1].loss_history, runs[0].loss_history, rtol=1e-9)
+        for name, value in runs[0].model.params.items():
+            np.testing.assert_allclose(runs[1].model.params[name], value, rtol=1e-9, atol=1e-12)
+
     def test_another_name_trains_otherwise(self):
         hinge = quiet_solver(net(4), digits_like(), seed=1, loss="svm", num_epochs=20)
         hinge.train()

@@ -59,6 +59,8 @@ def run(options):
     paths = _files(options.images)
     faults: list[str] | None = [] if options.skip_unreadable else None
     if trained.task == "pixels":
+        if trained.gives_labels and len(trained.classes) > 256:
+            raise ValueError(f"a mask's file holds 256 labels, the model has {len(trained.classes)}")
         _refuse_clashes(paths, _folder(options), _endings(trained))
         _refuse_nested(options.images, _folder(options))
     predict = {"classes": _predict_classes, "values": _predict_numbers, "pixels": _predict_pixels}
@@ -94,7 +96,7 @@ def _predict_numbers(trained, batches, options):
         return
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", *trained.classes])
-    writer.writerows([name, *(f"{value:.6g}" for value in row)] for name, row in rows)
+    writer.writerows([name, *(f"{value:.9g}" for value in row)] for name, row in rows)
 
 
 def _folder(options):

@@ -13,7 +13,7 @@ from cnnlib._params import flag, number
 from cnnlib._params.registry import Registry
 from cnnlib.data.shards import ShardedArray
 
-_NEARLY_ALL = 0.95
+_NEARLY_ALL, _LARGE = 0.95, 2.0**16
 ROUNDING = 1e-13  # of a mean of many equal numbers, which so have a standard deviation
 _CHUNK_IMAGES, _CHUNK_VALUES = 1000, 2**22  # at a time: bounds the memory that wider copies take
 
@@ -97,10 +97,13 @@ class Normalization:
                 f"Normalization: X must be images (N, {channels}, H, W) as mean has {channels} "
                 f"channel{'s' * (channels > 1)}, got shape {X.shape}"
             )
-        out = X.astype(np.float32 if X.dtype.kind in "iub" else X.dtype)
+        dtype = np.dtype(np.float32) if X.dtype.kind in "iub" else X.dtype
+        # Beside a large mean float32 does not tell integers apart.
+        wide = X.dtype.kind in "iu" and max(map(abs, self.mean)) > _LARGE
+        out = X.astype(np.float64 if wide else dtype)
         out -= np.array(self.mean, dtype=out.dtype)[:, None, None]
         out /= np.array(self.std, dtype=out.dtype)[:, None, None]
-        return out
+        return out.astype(dtype, copy=False)
 
 
 def preprocessed(preprocess: Callable[..., Any], X: np.ndarray) -> Any:

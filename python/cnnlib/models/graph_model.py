@@ -20,7 +20,7 @@ from cnnlib.data.shards import Targets
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers import mse_loss, softmax_loss
-from cnnlib.models.losses import build_loss
+from cnnlib.models.losses import PartOfLoss, build_loss
 from cnnlib.models.program import Program
 from cnnlib.models.spec.builder import Builder
 from cnnlib.typing import BatchNormParam, DropoutParam
@@ -196,7 +196,7 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -
     """The value of a model's loss and the gradient of its scores: by its criterion, else by `loss`, else the
     cross-entropy of labels; where the head is not of classes, the mean squared error of other targets.
     """
-    criterion = model.criterion or loss
+    criterion = loss if isinstance(loss, PartOfLoss) else model.criterion or loss
     if criterion is not None and not callable(criterion):
         criterion = build_loss("loss", criterion, type(model).__name__)
     if criterion is None:

@@ -4,6 +4,7 @@ of these for as many outputs.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -64,7 +65,7 @@ class Loss:
     def sums(self, scores: Any, y: Any) -> np.ndarray:
         """Of a batch, what :meth:`mean` takes; the sum of several batches' is that of all their samples."""
         value, _ = self(scores, y)  # which says what is wrong with y and the weights
-        weight = self._weight(y)
+        weight = self.weight(y)
         return np.array([weight, weight * value])
 
     def mean(self, sums: np.ndarray) -> float:
@@ -72,7 +73,7 @@ class Loss:
         total, loss = sums.tolist()
         return loss / total if total else math.nan
 
-    def _weight(self, y: Any) -> float:
+    def weight(self, y: Any) -> float:
         """By what a batch's mean counts among others: its samples, or of labels the weights of those that
         count.
         """
@@ -81,7 +82,28 @@ class Loss:
             return len(y)
         y = np.asarray(y)
         y = y if ignore is None else y[y != ignore]
-        return float(y.size if weights is None else np.asarray(weights, np.float64)[y].sum())
+        # The loss refuses labels of no class.
+        return float(y.size if weights is None else np.take(np.float64(weights), y, mode="clip").sum())
+
+
+class PartOfLoss:
+    """A loss of a part of a batch, multiplied by a factor, or by one for each of several outputs' losses.
+
+    A model's own loss is to give way to it.
+    """
+
+    def __init__(self, loss: Loss | WeightedLosses, factors: Any) -> None:
+        self.loss, self.factors = loss, factors
+
+    def __call__(self, scores: Any, y: Any) -> tuple[float, Any]:
+        if isinstance(self.loss, Loss):
+            (factor,) = self.factors
+            value, dscores = self.loss(scores, y)
+            return value * factor, dscores * dscores.dtype.type(factor)
+        weights = [w * f for w, f in zip(self.loss.weights.values(), self.factors, strict=True)]
+        scaled = copy.copy(self.loss)
+        scaled.weights = dict(zip(self.loss.losses, weights, strict=True))
+        return scaled(scores, y)
 
 
 class WeightedLosses:

@@ -16,9 +16,9 @@ from cnnlib.distributed.batchnorm import synchronized
 from cnnlib.distributed.communicator import MPIComm, SerialComm
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
 from cnnlib.distributed.start_checks import checksum, model_facts, refuse_different, version_facts
-from cnnlib.models.losses import Loss, WeightedLosses
+from cnnlib.models.losses import Loss, PartOfLoss, WeightedLosses
 from cnnlib.models.state import restore_statistics, statistics
-from cnnlib.solver.evaluation import look_at, values_of
+from cnnlib.solver.evaluation import look_at, takes_loss, values_of
 from cnnlib.solver.interrupts import Interrupts, drawing_from
 from cnnlib.solver.metrics import Metric
 from cnnlib.solver.update import checked_gradients
@@ -40,8 +40,9 @@ class Worker:
 
     main = True
 
-    def _loss(self, X: Any, y: Any) -> tuple[float, Mapping[str, Any]]:
-        given = {} if self.loss is None else {"loss": self.loss}
+    def _loss(self, X: Any, y: Any, part: PartOfLoss | None = None) -> tuple[float, Mapping[str, Any]]:
+        loss = part or self.loss
+        given = {} if loss is None else {"loss": loss}
         result = self.model.loss(X, y, **given)
         if not (isinstance(result, (tuple, list)) and len(result) == 2):
             raise TypeError(
@@ -157,18 +158,19 @@ class DataParallel(Worker):
         return sharding.ShareOfDraws(seed, total, sharding.rows_of(self._pieces(total)))
 
     def gradients(self, X: Any, y: Any, total: int, iteration: int) -> tuple[float, Mapping[str, Any]]:
-        """The same. Each piece counts by its number of samples. The pieces' running statistics are averaged
-        in the same way, and travel in the same message.
+        """The same. Each piece counts by its number of samples, or by what a loss averages over. The pieces'
+        running statistics are averaged by the samples, and travel in the same message.
         """
         model, frozen, pieces = self.model, getattr(self.model, "frozen", ()), self._pieces(total)
         seed, before = self._seed(iteration, "train"), statistics(model)
         rows = [0] if self.micro_batches is None else [number for number, _ in pieces]
         start = pieces[0][1].start
-        for row, (number, run) in zip(rows, pieces, strict=True):
+        parts = [slice(run.start - start, run.stop - start) for _, run in pieces]
+        losses = self._losses([y[part] for part in parts], total)
+        for row, (number, run), part, of_part in zip(rows, pieces, parts, losses, strict=True):
             restore_statistics(model, before)
-            part = slice(run.start - start, run.stop - start)
             with sharding.own_stream(model, [*seed, number]), self.interrupts.allowed():
-                loss, grads = self._loss(X[part], y[part])
+                loss, grads = self._loss(X[part], y[part], of_part)
             values = {_LOSS: loss, **_flat(statistics(model))}
             values |= checked_gradients(model.params, grads, frozen)
             share = (run.stop - run.start) / total
@@ -180,6 +182,25 @@ class DataParallel(Worker):
         joined = self._joined(total)
         restore_statistics(model, _averaged(statistics(model), joined))
         return float(joined[_LOSS]), {name: joined[name] for name in model.params if name not in frozen}
+
+    def _losses(self, targets: Sequence[Any], total: int) -> list[PartOfLoss | None]:
+        """For each piece its loss, where labels do not count alike; None: the usual one.
+
+        Its mean over a piece is to count by what is averaged there, as in that of the whole minibatch.
+        """
+        loss = getattr(self.model, "criterion", None) or self.loss
+        several = isinstance(loss, WeightedLosses)
+        if not (several or isinstance(loss, Loss)) or not takes_loss(self.model):
+            return [None] * len(targets)
+        by_output = loss.losses if several else {"": loss}
+        if not any({"ignore", "weights"} & each.settings.keys() for each in by_output.values()):
+            return [None] * len(targets)
+        counts = [
+            [each.weight(y[name] if several else y) for name, each in by_output.items()] for y in targets
+        ]
+        every = np.array([row for rows in self.comm.allgather(counts) for row in rows], np.float64)
+        share = np.array(counts) / np.maximum(every.sum(axis=0), np.finfo(np.float64).tiny)
+        return [PartOfLoss(loss, factors * total / len(y)) for y, factors in zip(targets, share, strict=True)]
 
     def _seed(self, iteration: int, purpose: str) -> list[int]:
         """What the model's random numbers depend on beside the piece: their stream, and the time."""
