@@ -73,13 +73,18 @@ class Loss:
         total, loss = sums.tolist()
         return loss / total if total else math.nan
 
+    @property
+    def counts_alike(self) -> bool:
+        """Whether each sample counts as much as any other."""
+        return self.name != "softmax" or self.settings.get("ignore") is self.settings.get("weights") is None
+
     def weight(self, y: Any) -> float:
         """By what a batch's mean counts among others: its samples, or of labels the weights of those that
         count.
         """
-        ignore, weights = self.settings.get("ignore"), self.settings.get("weights")
-        if self.name != "softmax" or (ignore is None and weights is None):
+        if self.counts_alike:
             return len(y)
+        ignore, weights = self.settings.get("ignore"), self.settings.get("weights")
         y = np.asarray(y)
         y = y if ignore is None else y[y != ignore]
         # The loss refuses labels of no class.

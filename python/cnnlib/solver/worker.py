@@ -188,16 +188,12 @@ class DataParallel(Worker):
 
         Its mean over a piece is to count by what is averaged there, as in that of the whole minibatch.
         """
-        loss = getattr(self.model, "criterion", None) or self.loss
-        several = isinstance(loss, WeightedLosses)
-        if not (several or isinstance(loss, Loss)) or not takes_loss(self.model):
+        loss: Any = getattr(self.model, "criterion", None) or self.loss
+        by_output = loss.losses if isinstance(loss, WeightedLosses) else {"": loss}
+        alike = all(not isinstance(each, Loss) or each.counts_alike for each in by_output.values())
+        if alike or not takes_loss(self.model):
             return [None] * len(targets)
-        by_output = loss.losses if several else {"": loss}
-        if not any({"ignore", "weights"} & each.settings.keys() for each in by_output.values()):
-            return [None] * len(targets)
-        counts = [
-            [each.weight(y[name] if several else y) for name, each in by_output.items()] for y in targets
-        ]
+        counts = [[each.weight(y[name] if name else y) for name, each in by_output.items()] for y in targets]
         every = np.array([row for rows in self.comm.allgather(counts) for row in rows], np.float64)
         share = np.array(counts) / np.maximum(every.sum(axis=0), np.finfo(np.float64).tiny)
         return [PartOfLoss(loss, factors * total / len(y)) for y, factors in zip(targets, share, strict=True)]
