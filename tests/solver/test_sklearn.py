@@ -437,6 +437,14 @@ class TestPartialFit:
         net.set_params(update_rule="sgd_momentum").partial_fit(X, y)
         assert "velocity" in net._optim_configs["W1"]
 
+    def test_partial_fit_takes_settings_of_the_loss_as_they_are_now(self, digits):
+        X, y, *_ = digits
+        net = small(reg=0.5, label_smoothing=0.3, random_state=0).partial_fit(X, y, classes=range(10))
+        net.set_params(reg=0.0, label_smoothing=None, learning_rate=1e-9).partial_fit(X, y)
+        images = net.model_.preprocess(X.reshape(-1, 1, 8, 8))
+        loss, _ = cnnlib.softmax_loss(net.model_.loss(images), y)
+        assert net.loss_curve_[-1] == pytest.approx(loss, rel=0.1)  # but for the dropout
+
     def test_goes_on_behind_fit(self, digits):
         X, y, *_ = digits
         net = small(random_state=0).fit(X, y)

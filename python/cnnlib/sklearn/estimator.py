@@ -188,6 +188,9 @@ class Estimator(BaseEstimator):
         if early_stopping is None:
             # The Solver wants validation samples; one costs next to nothing, and nobody reads its accuracy.
             data = {**data, "X_val": data["X_train"][:1], "y_val": data["y_train"][:1]}
+        # As they are now, in a later call of partial_fit too.
+        self.model_.reg = number(self._where, "reg", self.reg, 0)
+        self.model_.label_smoothing = 0.0  # unless the Solver sets it
         solver = Solver(
             self.model_,
             data,
