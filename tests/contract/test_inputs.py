@@ -7,7 +7,7 @@ import types
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import optim
+from cnnlib import naive, optim
 from cnnlib.models import Graph, GraphNet, Node
 from helpers import LAYERS, TOLERANCE, as_tuple, cast, random_arrays
 
@@ -256,6 +256,16 @@ def test_gradients_are_computed_in_the_dtype_of_the_result(rng):
     dout = rng.standard_normal((2, 3)).astype(np.float32)
     want = np.broadcast_to(dout.astype(np.float64)[..., None, None] / 15, (2, 3, 3, 5))
     np.testing.assert_allclose(cnnlib.global_avg_pool_backward(dout, cache), want, rtol=1e-15)
+
+
+@pytest.mark.parametrize("norm", ["spatial_batchnorm", "spatial_groupnorm"])
+def test_a_norms_loops_sum_up_a_narrow_dout_in_the_dtype_of_the_result(norm, rng):
+    x, gamma = rng.standard_normal((1, 2, 70, 1000)), np.ones(2)
+    more = ({"mode": "train"},) if norm == "spatial_batchnorm" else (2, {})
+    _, cache = getattr(naive, f"{norm}_forward_naive")(x, gamma, gamma, *more)
+    dout = np.ones(x.shape, np.float16)  # which ends at 65504
+    *_, dbeta = getattr(naive, f"{norm}_backward_naive")(dout, cache)
+    np.testing.assert_array_equal(dbeta, 70_000)
 
 
 @pytest.mark.parametrize("name", optim.__all__)

@@ -53,6 +53,17 @@ def assert_same_loss(got, want, dtype):
 
 
 @pytest.mark.parametrize("name", OF_VALUES)
+@pytest.mark.parametrize("kinds", [("f4", "f8"), ("f8", "f4"), ("f2", "f4"), ("?", "f4")], ids=str)
+def test_the_loops_compute_in_the_result_s_dtype_too(name, kinds, rng):
+    x, y = (rng.random((4, 3)).round().astype(kind) for kind in kinds)
+    ours, loops = loss_named(name)
+    _, dx = ours(x, y)
+    _, want = loops(x, y)
+    assert want.dtype == dx.dtype
+    assert_close(want, dx, dx.dtype, scale=1 / dx.size)
+
+
+@pytest.mark.parametrize("name", OF_VALUES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matches_the_loops(name, shape, isa, dtype, rng):
     x, y = scores(rng, shape).astype(dtype), rng.random(shape).astype(dtype)

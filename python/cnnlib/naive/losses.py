@@ -66,8 +66,15 @@ def cross_entropy_naive(x: Array, y: Array, *, weights: Array | None = None) -> 
     dx : ndarray, shape of x
     """
     _refuse_empty("cross_entropy_naive", "x", x)
+    x, y = _alike(x, y)
     targets = _rows(y) * (1 if weights is None else weights)
     return _softmax_of_rows(x, targets, len(targets))
+
+
+def _alike(x, y):
+    """Scores and targets in the dtype of the result."""
+    dtype = _float_dtype(x, y)
+    return x.astype(dtype), y.astype(dtype)
 
 
 def _rows(x):
@@ -162,9 +169,9 @@ def bce_loss_naive(x: Array, y: Array, *, pos_weight: Any = None) -> tuple[float
     factor = np.ones(x.shape[1:2] or 1) if pos_weight is None else np.asarray(pos_weight)
     if factor.ndim:
         factor = factor.reshape(-1, *[1] * (x.ndim - 2))
-    dtype = _float_dtype(x, y)
-    loss, dx = 0.0, np.zeros(x.shape, dtype)
-    for place, (logit, target, weight) in enumerate(np.broadcast(_in_float(x), _in_float(y), factor)):
+    x, y = _alike(x, y)
+    loss, dx = 0.0, np.zeros(x.shape, x.dtype)
+    for place, (logit, target, weight) in enumerate(np.broadcast(x, y, factor)):
         tail = np.log1p(np.exp(-abs(logit)))
         p = 1 / (1 + np.exp(-logit)) if logit >= 0 else np.exp(logit) / (1 + np.exp(logit))
         loss += weight * target * (max(-logit, 0) + tail) + (1 - target) * (max(logit, 0) + tail)
@@ -187,8 +194,8 @@ def dice_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
     loss : float
     dx : ndarray, shape of x
     """
-    loss, dx = 0.0, np.zeros(x.shape, _float_dtype(x, y))
-    x, y = _in_float(x), _in_float(y)
+    x, y = _alike(x, y)
+    loss, dx = 0.0, np.zeros(x.shape, x.dtype)
     channels = x.shape[: max(1, min(2, x.ndim - 1))]
     maps = int(np.prod(channels))
     for n in np.ndindex(*channels):
@@ -202,8 +209,9 @@ def dice_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
 
 def _mean_of_values(x, y, value, slope):
     """Mean of value(x - y) and its gradient, one element after the other."""
-    loss, dx = 0.0, np.zeros(x.shape, _float_dtype(x, y))
-    for place, (a, b) in enumerate(zip(_in_float(x).flat, _in_float(y).flat, strict=True)):
+    x, y = _alike(x, y)
+    loss, dx = 0.0, np.zeros(x.shape, x.dtype)
+    for place, (a, b) in enumerate(zip(x.flat, y.flat, strict=True)):
         loss += value(a - b)
         dx.flat[place] = slope(a - b) / x.size
     return float(loss / max(x.size, 1)), dx

@@ -109,7 +109,7 @@ def batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
     (x, gamma, beta), mean, inv_std, from_batch = cache
     N, D = x.shape
     dtype = _float_dtype(x, gamma, beta)
-    gamma = _in_float(gamma)
+    gamma, dout = _in_float(gamma), dout.astype(dtype)
     dx = np.zeros((N, D), dtype=dtype)
     dgamma = np.zeros(D, dtype=dtype)
     dbeta = np.zeros(D, dtype=dtype)
@@ -314,6 +314,7 @@ def spatial_groupnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
     """
     (x, gamma, beta), mean, inv_std, G = cache
     dtype = _float_dtype(x, gamma, beta)
+    dout = dout.astype(dtype)
     dx_hat = _groups(dout * _in_float(gamma).reshape(1, -1, 1, 1), G)
     x_hat, dx = np.zeros(x.shape), np.zeros(x.shape)
     for row, values in enumerate(_groups(x, G)):
