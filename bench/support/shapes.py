@@ -145,6 +145,14 @@ def _mobilenetv2():
     return [*cases, _conv("mobilenetv2", 320, 1280, 1, 7)]
 
 
+def _pix2pix():
+    """Isola et al. 2017, arXiv:1611.07004, at 256 pixels: the PatchGAN, then the generator's other layers."""
+    cases = [_conv("pix2pix", C, F, 4, size, 1, stride=2) for C, F, size in ((6, 64, 256), (64, 128, 128))]
+    cases += [_conv("pix2pix", 128, 256, 4, 64, 1, stride=2), _conv("pix2pix", 256, 512, 4, 32, 1)]
+    cases += [_conv("pix2pix", 512, 1, 4, 31, 1), _conv("pix2pix", 256, 512, 4, 32, 1, stride=2)]
+    return cases + [_conv("pix2pix", 512, 512, 4, size, 1, stride=2) for size in (16, 8, 4)]
+
+
 def _table():
     course = [
         _conv("course", 3, 25, 3, 31, stride=2, N=100),  # the notebook's speed comparison
@@ -213,7 +221,7 @@ def _table():
         _conv("tiny", 32, 32, 3, 4, N=1, groups=32),
         _conv("tiny", 3, 3, 3, 16, N=2),
     ]
-    nets = [resnet18, _resnet50(), vgg16, alexnet, inception, _mobilenetv2(), lenet]
+    nets = [resnet18, _resnet50(), vgg16, alexnet, inception, _mobilenetv2(), lenet, _pix2pix()]
     return [*course, *cifar, *(case for net in nets for case in net), *odd, *dilated, *tiny]
 
 

@@ -239,8 +239,8 @@ CASES = [
 ]
 
 ALGORITHMS = ["auto", "direct", "winograd"]
-# Shapes that every algorithm can do: kernels of 3x3, 5x5 and lines at stride 1, and 3x3 at stride 2, padded
-# by less than a kernel.
+# Shapes that every algorithm can do: kernels of 2x2 to 5x5 and lines at stride 1, and 3x3 to 5x5 at stride 2,
+# padded by less than a kernel.
 ALGORITHM_CASES = [
     Case((1, 1, 3, 3), (1, 1, 3, 3)),
     Case((1, 1, 1, 1), (1, 1, 3, 3), pad=1),
@@ -274,6 +274,22 @@ ALGORITHM_CASES = [
     Case((3, 8, 8, 7), (34, 8, 3, 3), stride=2, pad=((0, 1), (1, 0)), bias=False),
     Case((2, 6, 7, 24), (8, 3, 3, 3), stride=2, pad=((2, 1), (1, 2)), groups=2),
     Case((1, 64, 34, 5), (65, 64, 3, 3), stride=2, pad=1),
+    Case((1, 1, 4, 4), (1, 1, 4, 4), stride=2),
+    Case((1, 2, 1, 2), (3, 2, 4, 4), stride=2, pad=((2, 1), 1)),
+    Case((2, 17, 18, 33), (35, 17, 4, 4), stride=2, pad=1),
+    Case((1, 33, 17, 16), (15, 33, 4, 4), stride=2, pad=((3, 2), (0, 1)), bias=False),
+    Case((2, 6, 7, 24), (8, 3, 4, 4), stride=2, pad="same", groups=2),
+    Case((1, 2, 1, 1), (3, 2, 5, 5), stride=2, pad=2),
+    Case((2, 17, 18, 33), (35, 17, 5, 5), stride=2, pad=2),
+    Case((1, 33, 17, 16), (15, 33, 5, 5), stride=2, pad=((4, 3), (0, 1)), bias=False),
+    Case((2, 6, 7, 24), (8, 3, 5, 5), stride=2, pad="same", groups=2),
+    # kernels without a middle
+    Case((1, 1, 2, 2), (1, 1, 2, 2)),
+    Case((2, 17, 9, 13), (33, 17, 2, 2), pad="same"),
+    Case((2, 6, 12, 11), (4, 3, 2, 2), groups=2, dilation=(3, 2), pad=(3, 1), bias=False),
+    Case((1, 2, 1, 1), (3, 2, 4, 4), pad=3),
+    Case((2, 17, 9, 13), (33, 17, 4, 4), pad=1),
+    Case((2, 6, 14, 11), (4, 3, 4, 4), groups=2, dilation=(2, 1), pad=((6, 1), (0, 3)), bias=False),
     # lines
     Case((2, 3, 4, 9), (4, 3, 1, 3), pad=(0, 1)),
     Case((2, 3, 9, 4), (4, 3, 3, 1), pad=((1, 2), 0)),
@@ -503,11 +519,13 @@ def test_what_is_not_finite_never_vanishes(algorithm, value, size, tiles, isa, d
     [
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=3),
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=(1, 2)),
-        Case((1, 2, 8, 8), (3, 2, 5, 5), stride=2),
+        Case((1, 2, 8, 8), (3, 2, 2, 2), stride=2),
+        Case((1, 2, 9, 9), (3, 2, 5, 5), stride=2, dilation=2),
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2, dilation=2),
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2, pad=3),
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2, pad=((0, 5), (0, 0))),
-        Case((1, 2, 8, 8), (3, 2, 4, 4)),
+        Case((1, 2, 8, 8), (3, 2, 6, 6)),
+        Case((1, 2, 8, 8), (3, 2, 4, 4), stride=2, pad=4),
         Case((1, 2, 8, 8), (3, 2, 1, 4)),
         Case((1, 2, 8, 9), (3, 2, 1, 9)),
         Case((1, 2, 8, 8), (3, 2, 7, 7)),

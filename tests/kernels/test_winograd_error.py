@@ -9,6 +9,10 @@ from helpers import cast, random_arrays
 BOUNDS = {
     ((3, 3), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
     ((3, 3), 2): {np.float32: (1e-6, 2e-6), np.float64: (3e-15, 6e-15)},
+    ((2, 2), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
+    ((4, 4), 1): {np.float32: (3e-6, 1e-5), np.float64: (6e-15, 2e-14)},
+    ((4, 4), 2): {np.float32: (1e-6, 2e-6), np.float64: (3e-15, 6e-15)},
+    ((5, 5), 2): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
     ((5, 5), 1): {np.float32: (4e-6, 1.5e-5), np.float64: (1e-14, 2e-14)},
     ((1, 3), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
     ((1, 5), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
@@ -49,9 +53,10 @@ def test_errors_along_rows_stay_within_the_documented_bound(C, kernel, stride, i
 
 
 def check(algorithm, x_shape, w_shape, stride, bounds, rng, needs):
-    out_shape = (x_shape[0], w_shape[0], *(-(-n // stride) for n in x_shape[2:]))
-    x, w, dout = random_arrays(rng, x_shape, w_shape, out_shape)
-    param = {"stride": stride, "pad": tuple(k // 2 for k in w_shape[2:])}
+    pad = tuple((k - 1) // 2 for k in w_shape[2:])
+    out_size = ((n + 2 * p - k) // stride + 1 for n, p, k in zip(x_shape[2:], pad, w_shape[2:], strict=True))
+    x, w, dout = random_arrays(rng, x_shape, w_shape, (x_shape[0], w_shape[0], *out_size))
+    param = {"stride": stride, "pad": pad}
 
     def run(algorithm, dtype):
         out, cache = cnnlib.conv_forward(*cast((x, w), dtype), None, {**param, "algorithm": algorithm})

@@ -59,8 +59,8 @@ void settle_algorithm(const char* function, ConvShape& s) {
   if (fits_any_pass<T>(one, s.algorithm)) return;
   require(!named, function, ": algorithm '", name_of(s.algorithm), "' ",
           s.algorithm == Method::winograd
-              ? "needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 also stride 2 "
-                "without dilation) and pads less than the kernel"
+              ? "needs a kernel of 2x2 to 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 to 5x5 also "
+                "stride 2 without dilation) and pads less than the kernel"
               : "does not fit this convolution, or is not among the methods of this instruction set");
   s.algorithm = Method::automatic;
 }

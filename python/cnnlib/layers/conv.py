@@ -169,8 +169,8 @@ def conv_forward(
         `stride` (1), `pad` (0), `dilation` (1): an int or (vertical, horizontal); `pad` may also be
         ((top, bottom), (left, right)), 'same' or 'valid'. `groups` (1) divides C and F.
         `algorithm` ('auto'): 'auto', 'direct' (anything but Winograd's), 'winograd' (in two dimensions: at
-        stride 1 3x3, 5x5, and one row or column of 3, 5 or 7; at stride 2 3x3 without dilation), or any
-        method that `cnnlib.explain` names.
+        stride 1 2x2 to 5x5, and one row or column of 3, 5 or 7; at stride 2 3x3 to 5x5 without dilation), or
+        any method that `cnnlib.explain` names.
     out : array, (N, F, OH, OW), optional
         C-contiguous buffer of the result's dtype to write the result to.
 

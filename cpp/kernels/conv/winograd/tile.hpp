@@ -15,19 +15,18 @@ struct Axis {
   template <class T>
   using Transform = Winograd<T, K, outs>;
 };
-template <int M>
+template <int K, int M>
 struct StridedAxis {
-  static constexpr int taps = 3, outs = M, ins = 2 * M + 1, step = 2 * M, points = 2 * M + 1, filters = M + 2,
-                       interpolated = M + 1;
+  static constexpr int taps = K, outs = M, ins = 2 * M + K - 2, step = 2 * M, points = ins,
+                       filters = K == 3 ? M + 2 : points, interpolated = M + (K + 1) / 2 - 1;
   template <class T>
-  using Transform = StridedWinograd<T, M>;
+  using Transform = StridedWinograd<T, K, M>;
 };
-template <int M>
-struct StridedInputAxis {
-  static constexpr int taps = 3, outs = 2 * M, ins = M + 1, step = M, points = 2 * M + 1, filters = M + 2,
-                       interpolated = M + 1;
+template <int K, int M>
+struct StridedInputAxis : StridedAxis<K, M> {
+  static constexpr int outs = 2 * M, ins = M + K / 2, step = M;
   template <class T>
-  using Transform = StridedInputWinograd<T, M>;
+  using Transform = StridedInputWinograd<T, K, M>;
 };
 
 // What the loops around the transforms have to know of a tile.
@@ -78,11 +77,11 @@ struct TileOf {
 // The tile of a KH x KW kernel at stride 1 with `outs` outputs along every side of more than one tap.
 template <int KH, int KW, int outs>
 using Tile = TileOf<Axis<KH, outs>, Axis<KW, outs>>;
-// Those of a 3x3 kernel at stride 2.
-template <int outs>
-using StridedTile = TileOf<StridedAxis<outs>, StridedAxis<outs>>;
-template <int outs>
-using StridedInputTile = TileOf<StridedInputAxis<outs>, StridedInputAxis<outs>>;
+// Those of a K x K kernel at stride 2.
+template <int K, int outs>
+using StridedTile = TileOf<StridedAxis<K, outs>, StridedAxis<K, outs>>;
+template <int K, int outs>
+using StridedInputTile = TileOf<StridedInputAxis<K, outs>, StridedInputAxis<K, outs>>;
 
 // The transforms of a tile: load(i, j) and store(i, j, packet).
 template <class T, class K>
@@ -95,14 +94,14 @@ class TileTransforms {
   template <int from_h, int from_w, int to_h, class Step, class Load, class Store>
   [[gnu::always_inline]] static void both(const Step& step, const Load& load, const Store& store) {
     Packet half[to_h][from_w];
-#pragma GCC unroll 10
+#pragma GCC unroll 1  // written out, the columns would double the code, and be no faster
     for (int j = 0; j < from_w; ++j) {
       if constexpr (K::sizes.KH > 1)
         step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
       else
         half[0][j] = load(0, j);
     }
-#pragma GCC unroll 10
+#pragma GCC unroll 11
     for (int i = 0; i < to_h; ++i) {
       if constexpr (K::sizes.KW > 1)
         step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });

@@ -11,14 +11,21 @@ namespace cnnlib::CNNLIB_ISA {
 inline TileShape tile_shape(const ConvShape& s, bool dx) {
   const TileShape shape(s);
   if (!dx) return shape;
-  return s.stride_h == 1 ? shape.transposed(s.KH, s.KW) : shape.transposed_strided();
+  return s.stride_h == 1 ? shape.transposed(s.KH, s.KW) : shape.transposed_strided(s.KH);
 }
 
 // body(tile) with the tile of a kernel that fits_winograd. dx is a correlation with tiles of its own at
 // stride 2.
 template <bool dx, class Body>
 auto with_tile(const ConvShape& s, const Body& body) {
-  if (s.stride_h == 2) return body(std::conditional_t<dx, StridedInputTile<4>, StridedTile<4>>());
+  if (s.stride_h == 2) {
+    const auto strided = [&](auto taps) {
+      return body(std::conditional_t<dx, StridedInputTile<taps(), 4>, StridedTile<taps(), 4>>());
+    };
+    if (s.KH == 3) return strided(std::integral_constant<int, 3>());
+    if (s.KH == 4) return strided(std::integral_constant<int, 4>());
+    return strided(std::integral_constant<int, 5>());
+  }
   switch (10 * s.KH + s.KW) {
     case 33: {
       if constexpr (InstructionSet::large_winograd_tile) {
@@ -32,6 +39,8 @@ auto with_tile(const ConvShape& s, const Body& body) {
       }
       return body(Tile<3, 3, 4>());
     }
+    case 22: return body(Tile<2, 2, 4>());
+    case 44: return body(Tile<4, 4, 4>());
     case 55: return body(Tile<5, 5, 4>());
     case 13: return body(Tile<1, 3, 4>());
     case 31: return body(Tile<3, 1, 4>());

@@ -98,13 +98,17 @@ struct TileShape {
     t.pad_left = dilation_w * (KW - 1) - pad_left;
     return t;
   }
-  // The same at stride 2, where tiles begin with a row and column that a single tap reaches.
-  TileShape transposed_strided() const {
+  // The same of a K x K kernel at stride 2. Tiles begin with a row and column of StridedInputWinograd's first
+  // taps.
+  TileShape transposed_strided(Index K) const {
     TileShape t = transposed(1, 1);
-    t.origin_top = pad_top % 2 - 1;
-    t.origin_left = pad_left % 2 - 1;
-    t.pad_top = (1 - pad_top - t.origin_top) / 2;
-    t.pad_left = (1 - pad_left - t.origin_left) / 2;
+    const auto begin = [K](Index pad, Index& origin, Index& to) {
+      const Index before = K - 1 - pad, first_tap = K > 3 ? 0 : 1;
+      origin = -((before + first_tap) % 2);
+      to = (before - first_tap - origin) / 2;
+    };
+    begin(pad_top, t.origin_top, t.pad_top);
+    begin(pad_left, t.origin_left, t.pad_left);
     return t;
   }
   TileGrid grid(const TileSizes& tile) const {

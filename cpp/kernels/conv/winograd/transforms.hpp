@@ -2,8 +2,8 @@
 // 1 multiplications instead of M * K; F(MH x MW, KH x KW) is one of them in each dimension. Lavin, Gray:
 // "Fast Algorithms for Convolutional Neural Networks", 2015.
 //
-// At stride 2 two of three taps meet even inputs only, a convolution at stride 1 for which F(M, 2) takes M +
-// 1 multiplications; the other tap takes M: 2 * M + 1 instead of 3 * M.
+// At stride 2 every second tap meets even inputs only, and the others odd ones: two convolutions at stride 1.
+// Of three taps F(M, 2) takes M + 1 multiplications and the other tap M: 2 * M + 1 instead of 3 * M.
 //
 //   out tile = A' [ (G g G') . (B' d B) ] A    summed over channels inside the brackets,
 //
@@ -200,66 +200,101 @@ class Winograd {
   }
 };
 
-// F(M, 3) at stride 2. The values of F(M, 2), which two taps meet, are followed by the inputs that all meet
-// the other tap, as they are.
-template <class T, int M>
+// F(M, K) at stride 2: of F(M, taps that meet even inputs), then of F(M, the others). A single tap needs no
+// transform: all points of it have one filter.
+template <class T, int K, int M>
 class StridedWinograd {
  protected:
-  using Two = Winograd<T, 2, M>;
+  using Even = Winograd<T, (K + 1) / 2, M>;
+  using Odd = Winograd<T, K / 2, M>;
   using Packet = typename Simd<T>::Packet;
-  static constexpr int one = M + 1;
+  static constexpr int odd = M + (K + 1) / 2 - 1;  // the first point of F(M, odd taps)
+  static constexpr bool single = K / 2 == 1;
 
   template <class In, class Out>
   [[gnu::always_inline]] static void follow(const In& value, const Out& out) {
 #pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) out(one + i, value(i));
+    for (int i = 0; i < M; ++i) out(i, value(i));
+  }
+  // in or out of the odd taps
+  template <class Values>
+  [[gnu::always_inline]] static auto behind(const Values& values) {
+    return [&](int i, auto... v) { return values(odd + i, v...); };
+  }
+
+  template <class In, class Odds, class Out>
+  [[gnu::always_inline]] static void inputs(const In& evens, const Odds& odds, const Out& out) {
+    Even::input(evens, out);
+    if constexpr (single)
+      follow(odds, behind(out));
+    else
+      Odd::input(odds, behind(out));
+  }
+  // The sums of the odd taps.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void odd_outputs(const In& m, const Out& out) {
+    if constexpr (single)
+      follow(behind(m), out);
+    else
+      Odd::output(behind(m), out);
   }
 
  public:
   template <class In, class Out>
   [[gnu::always_inline]] static void input(const In& d, const Out& out) {
-    Two::input([&](int i) { return d(2 * i); }, out);
-    follow([&](int i) { return d(2 * i + 1); }, out);
+    inputs([&](int i) { return d(2 * i); }, [&](int i) { return d(2 * i + 1); }, out);
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void output(const In& m, const Out& out) {
-    Two::output(m, [&](int i, Packet v) { out(i, Simd<T>::add(v, m(one + i))); });
+    Packet sums[M];
+    odd_outputs(m, [&](int i, Packet v) { sums[i] = v; });
+    Even::output(m, [&](int i, Packet v) { out(i, Simd<T>::add(v, sums[i])); });
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
-    Two::gradient(y, out);
-    follow(y, out);
+    Even::gradient(y, out);
+    if constexpr (single)
+      follow(y, behind(out));
+    else
+      Odd::gradient(y, behind(out));
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
-    Two::filter([&](int i) { return g(2 * i); }, out);
-    out(one, g(1));
+    Even::filter([&](int i) { return g(2 * i); }, out);
+    if constexpr (single)
+      out(odd, g(1));
+    else
+      Odd::filter([&](int i) { return g(2 * i + 1); }, behind(out));
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
-    Two::filter_gradient(s, [&](int i, Packet v) { out(2 * i, v); });
-    out(1, s(one));
+    Even::filter_gradient(s, [&](int i, Packet v) { out(2 * i, v); });
+    if constexpr (single)
+      out(1, s(odd));
+    else
+      Odd::filter_gradient(behind(s), [&](int i, Packet v) { out(2 * i + 1, v); });
   }
 };
 
-// The correlation that is dx at stride 2: of two neighbours one is reached by a single tap, the next by two.
-template <class T, int M>
-class StridedInputWinograd : public StridedWinograd<T, M> {
-  using Base = StridedWinograd<T, M>;
+// The correlation that is dx at stride 2: of two neighbours one is made by the even taps and one by the odd
+// ones. A tile begins with that which comes first at the usual padding, (K - 1) / 2.
+template <class T, int K, int M>
+class StridedInputWinograd : public StridedWinograd<T, K, M> {
+  using Base = StridedWinograd<T, K, M>;
+  using typename Base::Even;
   using typename Base::Packet;
-  using typename Base::Two;
 
  public:
+  static constexpr int even_first = K > 3 ? 1 : 0;
+
   template <class In, class Out>
   [[gnu::always_inline]] static void input(const In& d, const Out& out) {
-    Two::input(d, out);
-    Base::follow(d, out);
+    Base::inputs(d, [&](int i) { return d(i + even_first); }, out);
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void output(const In& m, const Out& out) {
-    Two::output(m, [&](int i, Packet v) { out(2 * i + 1, v); });
-#pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) out(2 * i, m(Base::one + i));
+    Even::output(m, [&](int i, Packet v) { out(2 * i + 1 - even_first, v); });
+    Base::odd_outputs(m, [&](int i, Packet v) { out(2 * i + even_first, v); });
   }
 };
 
