@@ -150,9 +150,11 @@ class RandomCrop:
     def _cropped(self, X, scale, pads, corners, name, fill):
         """Padded by `pads` (2,), and cropped at `corners` (2, N), of pixels that are `scale` of X's wide."""
         pads, corners = scale * pads, scale * corners
+        around = ((0, 0),) * (X.ndim - 2) + tuple((pad, pad) for pad in pads)
         if self.mode == "constant":
-            around = ((0, 0),) * (X.ndim - 2) + tuple((pad, pad) for pad in pads)
             padded = np.pad(X, around, constant_values=_held("RandomCrop", name, fill, X.dtype))
+        elif scale == 1:  # three times as fast as what follows
+            padded = np.pad(X, around, mode="reflect")
         else:
             rows, columns = (_mirror(*axis, scale) for axis in zip(X.shape[-2:], pads, strict=True))
             padded = X[..., rows[:, None], columns]
