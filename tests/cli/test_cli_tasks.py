@@ -355,6 +355,21 @@ def test_targets_of_arrays(tmp_path):
         load_array_folder(tmp_path, task="pixels")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e39])
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_numbers_of_arrays_that_are_none(value, part, kind, tmp_path):
+    """They made all targets NaN, whose first row was blamed, or the validation of every epoch."""
+    for split in ("train", "val"):
+        np.save(tmp_path / f"X_{split}.npy", np.zeros((4, 1, 6, 5), np.float32))
+        y = np.ones(4, kind)
+        with np.errstate(over="ignore"):
+            y[2] = value if split == part else 0
+        np.save(tmp_path / f"y_{split}.npy", y)
+    with pytest.raises(ValueError, match=rf"y_{part}\[2\] is \[.*\], expected numbers of at most 3.4e\+38"):
+        load_array_folder(tmp_path, task="values")
+
+
 class TestFiles:
     def test_masks_follow_their_images(self, folders):
         data = load_target_folder(folders / "squares", 20, "pixels")

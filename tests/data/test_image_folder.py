@@ -667,6 +667,13 @@ class TestNormalization:
         assert out.dtype == np.float32
         np.testing.assert_allclose(out, normalize(X.astype(np.float64)), rtol=1e-6, atol=1e-7)
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_images_that_are_not_finite(self, value):
+        X = np.zeros((2, 1, 2, 2))
+        X[1, 0, 1] = value
+        with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=r"fit: X holds NaN, infinity"):
+            Normalization.fit(X)
+
     def test_white(self):
         X = np.zeros((2, 1, 2, 2))
         X[0] = 1

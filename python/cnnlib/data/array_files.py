@@ -16,6 +16,7 @@ from cnnlib.data.shards import ShardedArray
 
 _WHERE = "load_array_folder"
 CLASSES = "classes.txt"
+LARGEST = np.float64(np.finfo(np.float32).max)  # of numbers that are learned
 _MOST_CLASSES = 2**20  # without names: a label beyond it is none, and so many would fill the memory
 
 
@@ -49,7 +50,8 @@ def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict
         There is no folder `root`, or a split is missing.
     ValueError
         A file is damaged, or no array of numbers; a number is missing among the files of an array; images
-        and labels differ in number, or the splits in shape or dtype; a label is below 0, or has no class.
+        and labels differ in number, or the splits in shape or dtype; a label is below 0, or has no class; a
+        number is NaN, or none that float32 holds.
 
     Examples
     --------
@@ -101,7 +103,14 @@ def _targets(root, part, X, y, task):
         wanted = f"integer labels (N, {', '.join(map(str, X.shape[2:]))}) or floats (N, C, H, W)"
     if not fits or len(y) != len(X) or len(X) == 0:
         raise ValueError(f"{root}: y_{part} must be {wanted} for X_{part} {X.shape}, got {y.dtype} {y.shape}")
-    return np.array(y[:], np.float32).reshape(len(y), -1) if task == "values" else y
+    if task != "values":
+        return y
+    numbers = np.asarray(y[:]).reshape(len(y), -1)
+    wrong = np.flatnonzero(~(np.abs(numbers) <= LARGEST).all(axis=1))
+    if len(wrong):
+        reason = f"expected numbers of at most {LARGEST:.3g}"
+        raise ValueError(f"{root}: y_{part}[{wrong[0]}] is {numbers[wrong[0]].tolist()}, {reason}")
+    return numbers.astype(np.float32)
 
 
 def _names(root, data, task):

@@ -84,6 +84,8 @@ class Normalization:
             mean, variance = _moments_of_bytes(X)
         else:
             mean, variance = moments(X)
+        if not np.isfinite([mean, variance]).all():
+            raise ValueError("Normalization.fit: X holds NaN, infinity, or numbers whose squares are none")
         std = np.sqrt(variance)
         std = np.where(std > ROUNDING * np.abs(mean), std, 1.0)
         ink = _is_writing(X[:_CHUNK_IMAGES]) if ink is None else ink

@@ -15,14 +15,13 @@ import numpy as np
 from cnnlib._params import choice, path_text
 from cnnlib._params.random import random_stream
 from cnnlib._system.packages import required
-from cnnlib.data.array_files import CLASSES, class_names, read_text
+from cnnlib.data.array_files import CLASSES, LARGEST, class_names, read_text
 from cnnlib.data.image_cache import Source, cached_images
 from cnnlib.data.image_files import find_images, upright_size
 from cnnlib.data.image_folder import checked_options, places, splits
 
 _WHERE = "load_target_folder"
 IGNORED = 255  # a mask's value for pixels that have no label
-_LARGEST = float(np.finfo(np.float32).max)
 _TOLERANCE = 0.02  # by which a mask's proportions may differ from its image's
 
 
@@ -164,8 +163,8 @@ def _numbers(root, folder, files):
             values = [float(text) for text in row[1:]]
         except ValueError:
             values = []
-        if len(values) != len(heading) - 1 or not all(abs(value) <= _LARGEST for value in values):
-            wanted = f"{len(heading) - 1} numbers of at most {_LARGEST:.3g}"
+        if len(values) != len(heading) - 1 or not all(abs(value) <= LARGEST for value in values):
+            wanted = f"{len(heading) - 1} numbers of at most {LARGEST:.3g}"
             raise ValueError(f"{tables[0]}, line {line}: expected {wanted}, got {row[1:]}")
         if folder / row[0] in numbers:
             raise ValueError(f"{tables[0]}, line {line}: {row[0]} has a line before")
