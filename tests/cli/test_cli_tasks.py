@@ -473,6 +473,12 @@ class TestFiles:
             ),
             (lambda root: (root / "v.csv").write_text("file\n"), "values", ValueError, "expected a heading"),
             (
+                lambda root: (root / "v.csv").write_text("file,x,x\n0.png,1,2\n"),
+                "values",
+                ValueError,
+                "two columns have one name: 'x', 'x'",  # of which --json would print one
+            ),
+            (
                 lambda root: (root / "v.csv").write_text("file,a\n\n0.png,1\n0.png,2\n"),
                 "values",
                 ValueError,

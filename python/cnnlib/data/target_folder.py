@@ -157,6 +157,8 @@ def _numbers(root, folder, files):
     (_, heading), *rows = _lines(tables[0]) or [(1, [])]
     if len(heading) < 2:
         raise ValueError(f"{tables[0]}: expected a heading of a column of files and columns of numbers")
+    if len(set(heading[1:])) < len(heading) - 1:
+        raise ValueError(f"{tables[0]}: two columns have one name: {', '.join(map(repr, heading[1:]))}")
     numbers = {}
     for line, row in rows:
         try:
