@@ -89,14 +89,16 @@ inline bool small_windows(const PoolShape& s) {
   return sizes && s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3;
 }
 
-// Calls body with PW and the horizontal stride as compile-time constants.
+// body(band, PW, stride_w) for the tasks of such a pool, with constants of the compiler's.
 template <class Body>
-void with_window(const PoolShape& s, const Body& body) {
+void each_small_window(const PoolShape& s, PoolBands::Of of, const Body& body) {
   using std::integral_constant;
   using Two = integral_constant<int, 2>;
   using Three = integral_constant<int, 3>;
-  if (s.PW == 2) return body(Two{}, Two{});
-  s.stride_w == 1 ? body(Three{}, integral_constant<int, 1>{}) : body(Three{}, Two{});
+  PoolBands(s, of).each([&](const PoolBand& band, int) {
+    if (s.PW == 2) return body(band, Two{}, Two{});
+    s.stride_w == 1 ? body(band, Three{}, integral_constant<int, 1>{}) : body(band, Three{}, Two{});
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -70,6 +70,10 @@ CASES = [
     Case((2, 3, 9, 8), (3, 3), stride=(2, 1), dilation=2, pad=1, ceil_mode=True),
     Case((2, 3, 9, 8), (2, 3), dilation=(3, 1)),
     Case((2, 3, 9, 8), (3, 3), stride=2, dilation=2, pad="same"),
+    # rows, windows and dilations that are cut
+    Case((1, 2, 3, 1500), (3, 5), stride=(2, 3), pad=1),
+    Case((1, 1, 3, 70000), (2, 66000), stride=(1, 1500)),
+    Case((1, 1, 2, 140000), (2, 3), stride=(1, 4000), dilation=(1, 66000), pad=(1, 0)),
 ]
 
 # Few values, so that most windows hold their maximum more than once.
@@ -96,6 +100,50 @@ def test_matches_naive(case, values, isa, dtype):
     assert_close(out, want, dtype, tolerance=0)
     for given in (cache, tuple(cache)):  # with the winners that it remembers, and without
         assert_close(max_pool_backward(dout.astype(dtype), given), want_dx, dtype)
+
+
+def random_case(rng):
+    """x with ties, zeros of either sign, infinities or NaN, and a pool of any window that fits it."""
+    few = rng.choice([3, 12])
+    height, width = rng.integers(1, few + 1, 2)
+    dilation = rng.choice([1, 1, 2, 3], 2)
+    tall, wide = (height - 1) * dilation[0] + 1, (width - 1) * dilation[1] + 1
+    pads = [tuple(int(p) for p in rng.integers(0, rng.choice([1, size]), 2)) for size in (tall, wide)]
+    H = max(1, tall - sum(pads[0])) + int(rng.integers(20))
+    W = max(1, wide - sum(pads[1])) + int(rng.integers(rng.choice([20, 60, 600])))
+    shape = (int(rng.integers(1, 4)), int(rng.integers(1, 4)), H, W) if W < 60 else (1, 1, H, W)
+    stride = tuple(int(rng.choice([1, 2, size, rng.integers(1, 9)])) for size in (height, width))
+    pool = (int(height), int(width))
+    case = Case(shape, pool, stride, tuple(pads), tuple(map(int, dilation)), bool(rng.integers(2)))
+    numbers = rng.choice(
+        [0.0, -0.0, -1.0, 1.0, -np.inf, np.inf, np.nan], shape, p=rng.dirichlet(np.ones(7) / 3)
+    )
+    return case, np.where(
+        rng.random(shape) < rng.choice([0, 0.3, 1]), numbers, np.round(rng.standard_normal(shape), 1)
+    )
+
+
+@functools.cache
+def random_references(seed):
+    rng = np.random.default_rng([seed, 17])
+    references = []
+    for _ in range(60):
+        case, x = random_case(rng)
+        x = x.astype(np.float32).astype(np.float64)
+        out, cache = max_pool_forward_naive(x, case.pool_param)
+        dout = rng.integers(-4, 5, out.shape).astype(np.float64)
+        references.append((case, x, dout, out, max_pool_backward_naive(dout, cache)))
+    return references
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_windows_match_naive_exactly(seed, isa, dtype):
+    """Values and winners: whole numbers in dout add up without an error."""
+    for case, x, dout, want, want_dx in random_references(seed):
+        out, cache = max_pool_forward(x.astype(dtype), case.pool_param)
+        np.testing.assert_array_equal(out, want.astype(dtype), err_msg=str(case))
+        dx = max_pool_backward(dout.astype(dtype), cache)
+        np.testing.assert_array_equal(dx, want_dx.astype(dtype), err_msg=str(case))
 
 
 WIDTHS = [*range(2, 21), *range(30, 36), 47, *range(62, 68)]

@@ -112,10 +112,8 @@ template <class T, int PW, int Stride>
 // out = the means of windows that small_windows() names, or their sums.
 template <class T>
 void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true) {
-  PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
-    with_window(s, [&](auto width, auto stride) {
-      small_window_means<T, width(), stride()>(x + band.in, out + band.out, s, band, mean);
-    });
+  each_small_window(s, PoolBands::Of::outputs, [&](const PoolBand& band, auto width, auto stride) {
+    small_window_means<T, width(), stride()>(x + band.in, out + band.out, s, band, mean);
   });
 }
 
@@ -123,11 +121,9 @@ void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true
 template <class T>
 void small_window_shares(const T* dout, T* dx, const PoolShape& s) {
   const SlidingWindows rows = row_windows(s), columns = column_windows(s);
-  PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
-    with_window(s, [&](auto width, auto stride) {
-      small_window_shares<T, width(), stride()>(dout + band.out, dx + band.in, band.shape, band.first_row,
-                                                rows, columns);
-    });
+  each_small_window(s, PoolBands::Of::inputs, [&](const PoolBand& band, auto width, auto stride) {
+    small_window_shares<T, width(), stride()>(dout + band.out, dx + band.in, band.shape, band.first_row, rows,
+                                              columns);
   });
 }
 

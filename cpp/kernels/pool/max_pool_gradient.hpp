@@ -2,9 +2,7 @@
 // (planes, OH, OW), dx (planes, H, W).
 #pragma once
 
-#include <algorithm>
-#include <iterator>
-
+#include "kernels/pool/windows.hpp"
 #include "kernels/pool_bands.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -70,61 +68,71 @@ template <class T, int PW, int Stride>
   }
 }
 
-// dx[winner of each window] += dout, window by window. A winner that lies outside the image adds to nothing.
-template <class T, class Arg>
-[[gnu::noinline]] void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  struct Tap {
-    Index h, w;  // from the window's first row and column
-  };
-  const Tap outside{s.H + s.pad_top, 0};  // what is no tap
-  constexpr bool few = sizeof(Arg) == 1;  // taps, so that none has to be divided
-  Tap taps[few ? 256 : 1];
-  if constexpr (few) {
-    std::fill(std::begin(taps), std::end(taps), outside);
-    Tap* to = taps;
-    for (Index kh = 0; kh < s.PH; ++kh)
-      for (Index kw = 0; kw < s.PW; ++kw) *to++ = {kh * s.dilation_h, kw * s.dilation_w};
+// dx[place(i)] += dout[i], i < n, for places in [first, last). Not inlined, for want of registers.
+template <class T, class Place>
+[[gnu::noinline]] void add_to_places(const T* dout, Index n, const Place& place, Index first, Index last,
+                                     T* dx) {
+  const auto count = static_cast<std::size_t>(last - first);
+  for (Index i = 0; i < n; ++i) {
+    const Index at = place(i);
+    if (static_cast<std::size_t>(at - first) < count) dx[at] += dout[i];
   }
-  const auto tap_of = [&](Index winner) -> Tap {
-    if constexpr (few) return taps[winner];
-    const Index kh = winner / s.PW;
-    return kh < s.PH ? Tap{kh * s.dilation_h, (winner - kh * s.PW) * s.dilation_w} : outside;
-  };
-  const auto rows = static_cast<std::size_t>(s.H), columns = static_cast<std::size_t>(s.W);
-  std::fill_n(dx, s.planes * s.H * s.W, T(0));
-  for (Index plane = 0; plane < s.planes; ++plane, dx += s.H * s.W)
-    for (Index oh = 0, top = -s.pad_top; oh < s.OH; ++oh, top += s.stride_h)
-      for (Index ow = 0, left = -s.pad_left; ow < s.OW; ++ow, left += s.stride_w, ++dout, ++arg) {
-        const Tap tap = tap_of(*arg);
-        const Index h = top + tap.h, w = left + tap.w;
-        // A negative number becomes a large one.
-        if (static_cast<std::size_t>(h) < rows && static_cast<std::size_t>(w) < columns)
-          dx[h * s.W + w] += *dout;
-      }
 }
 
-// dx from dout and the taps that forward left in arg. The whole pool decides how: the order in which a
-// position's gradients are added must not depend on its bands.
+// dx[place] += dout window by window, where winners(oh, o)(ow) is the place in its plane for window ow of row
+// oh, whose first one is window o of all. One outside the rows of its window, which only an altered cache
+// holds, takes nothing.
+template <class T, class Rows, class Winners>
+[[gnu::noinline]] void add_to_winners(const T* dout, T* dx, Index planes, const Rows& rows, Index OW, Index W,
+                                      const Winners& winners) {
+  const Index size = rows.size * W, outputs = rows.outputs * OW;
+  const PlaneGrid grid(planes, rows.size, 1, size + outputs, double(planes) * double(size + outputs));
+  grid.each([&](const PlaneTask& task, int) {
+    const Index begin = rows.first_reaching(task.first_row), end = rows.last_reaching(task.last_row - 1);
+    for (Index plane = task.first_plane; plane < task.last_plane; ++plane) {
+      T* const to = dx + plane * size;
+      std::fill(to + task.first_row * W, to + task.last_row * W, T(0));
+      for (Index oh = begin; oh < end; ++oh) {
+        const Index o = (plane * rows.outputs + oh) * OW;
+        add_to_places(dout + o, OW, winners(oh, o), std::max(rows.begin(oh), task.first_row) * W,
+                      std::min(rows.end(oh), task.last_row) * W, to);
+      }
+    }
+  });
+}
+
+// dx from dout and the taps that forward left in arg, for windows of any size.
 template <class T, class Arg>
-void max_pool_gradient(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
-    const T* const from = dout + band.out;
-    const Arg* const winners = arg + band.out;
-    if constexpr (sizeof(Arg) == 1)
-      if (small_windows(s))
-        return with_window(s, [&](auto width, auto stride) {
-          max_pool_backward_small_windows<T, width(), stride()>(from, winners, dx + band.in, band.shape);
-        });
-    max_pool_scatter(from, winners, dx + band.in, band.shape);
+void max_pool_backward_any_windows(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
+  constexpr bool few = sizeof(Arg) == 1;  // taps, so that none has to be divided
+  const auto width = static_cast<std::uint32_t>(s.PW);
+  const auto offset_of = [=](std::uint32_t tap) -> Index {  // from the window's first
+    const Index kh = tap / width, none = (s.H + s.pad_top) * s.W + s.pad_left;
+    return kh < s.PH ? kh * s.dilation_h * s.W + (tap - kh * s.PW) * s.dilation_w : none;
+  };
+  Index offsets[few ? 256 : 1];
+  if constexpr (few)
+    for (std::uint32_t tap = 0; tap < 256; ++tap) offsets[tap] = offset_of(tap);
+  add_to_winners(dout, dx, s.planes, row_windows(s), s.OW, s.W, [&](Index oh, Index o) {
+    const Index first = (oh * s.stride_h - s.pad_top) * s.W - s.pad_left;
+    return [=, stride = s.stride_w, tap = arg + o, offset = &offsets[0]](Index ow) {
+      return first + ow * stride + (few ? offset[tap[ow]] : offset_of(tap[ow]));
+    };
   });
 }
 
 template <class T>
 void max_pool_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
-  if (s.winner_bytes() == 1)
-    max_pool_gradient(dout, static_cast<const std::uint8_t*>(arg), dx, s);
+  const auto* const bytes = static_cast<const std::uint8_t*>(arg);
+  if (small_windows(s))
+    each_small_window(s, PoolBands::Of::inputs, [&](const PoolBand& band, auto width, auto stride) {
+      max_pool_backward_small_windows<T, width(), stride()>(dout + band.out, bytes + band.out, dx + band.in,
+                                                            band.shape);
+    });
+  else if (s.winner_bytes() == 1)
+    max_pool_backward_any_windows(dout, bytes, dx, s);
   else
-    max_pool_gradient(dout, static_cast<const std::uint32_t*>(arg), dx, s);
+    max_pool_backward_any_windows(dout, static_cast<const std::uint32_t*>(arg), dx, s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

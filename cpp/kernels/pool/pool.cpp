@@ -12,7 +12,7 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 PoolKernels<T> pool_kernels() {
   return {
-      .max_pool_forward = &any_max_pool_forward<T>,
+      .max_pool_forward = &max_pool_forward<T>,
       .max_pool_backward = &max_pool_backward<T>,
       .avg_pool_forward = &avg_pool_forward<T>,
       .avg_pool_backward = &avg_pool_backward<T>,

@@ -1,5 +1,5 @@
-// The windows of average pooling along one axis, output by output: positions [begin(o), end(o)) inside the
-// image, and how many an average divides by. Outputs [first_reaching(i), last_reaching(i)) have position i;
+// The windows of a pool along one axis, output by output: positions [begin(o), end(o)) inside the image, and
+// how many an average divides by. Outputs [first_reaching(i), last_reaching(i)) have position i;
 // `some` windows in a row span at most span(some) positions, and reaching(some) reach so many positions in a
 // row.
 #pragma once
@@ -8,7 +8,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Windows of `window` positions, `stride` apart, on an axis with padding.
+// Windows that span `window` positions, `stride` apart, on an axis with padding.
 struct SlidingWindows {
   Index stride, window, size, outputs, pad_before, pad_after;
   bool count_pad;
@@ -32,10 +32,10 @@ struct SlidingWindows {
 };
 
 inline SlidingWindows row_windows(const PoolShape& s) {
-  return {s.stride_h, s.PH, s.H, s.OH, s.pad_top, s.pad_bottom, s.count_include_pad};
+  return {s.stride_h, (s.PH - 1) * s.dilation_h + 1, s.H, s.OH, s.pad_top, s.pad_bottom, s.count_include_pad};
 }
 inline SlidingWindows column_windows(const PoolShape& s) {
-  return {s.stride_w, s.PW, s.W, s.OW, s.pad_left, s.pad_right, s.count_include_pad};
+  return {s.stride_w, (s.PW - 1) * s.dilation_w + 1, s.W, s.OW, s.pad_left, s.pad_right, s.count_include_pad};
 }
 
 // `outputs` windows that cover the axis evenly: [floor(o * size / outputs), ceil((o + 1) * size / outputs)).
