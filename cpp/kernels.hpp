@@ -65,11 +65,11 @@ struct ConvKernels {
   bool (*conv_fits)(const ConvShape&, Pass, Method);
   ConvPlan (*conv_plan)(const ConvShape&, Pass);
   int (*conv_costs)(const ConvShape&, Pass, ConvCosts&);
-  // A plan of the forward pass for weights that are packed once and kept: for any batch of the shape's
-  // images, whose number run_prepared_conv takes from the plan's shape.
-  ConvPlan (*prepare_conv)(const ConvShape&);
+  // A plan of the forward pass, or of dx, for weights that are packed once and kept: for any batch of the
+  // shape's images, whose number run_prepared_conv takes from the plan's shape.
+  ConvPlan (*prepare_conv)(const ConvShape&, Pass);
   // The same for one of a network's convolutions, whose weights come from memory for every batch.
-  ConvPlan (*prepare_network_conv)(const ConvShape&);
+  ConvPlan (*prepare_network_conv)(const ConvShape&, Pass);
   void (*pack_conv)(const ConvPlan&, const T* w, T* packed);
   void (*run_prepared_conv)(const ConvPlan&, const T* x, const T* w, const T* packed, const ConvEpilogue<T>&,
                             T* out);

@@ -18,7 +18,7 @@ struct PackedWeights {
   PackedWeights* next = nullptr;
 
   PackedWeights(const Kernels<T>& own, const ConvShape& s, const T* w)
-      : kernels(&own), plan(own.prepare_conv(s)), memory(acquire_buffer(plan.packed_bytes)) {
+      : kernels(&own), plan(own.prepare_conv(s, Pass::forward)), memory(acquire_buffer(plan.packed_bytes)) {
     own.pack_conv(plan, w, data());
   }
   T* data() const { return static_cast<T*>(memory.get()); }

@@ -8,7 +8,7 @@ namespace {
 // Whether the method that a prepared convolution takes can add its result to what lies in the output.
 template <class T>
 bool conv_adds(const Array<T>& like, const Array<T>& w, const py::object& conv_param) {
-  return kernels<T>().prepare_network_conv(conv_shape("prepare", like, w, conv_param)).adds;
+  return kernels<T>().prepare_network_conv(conv_shape("prepare", like, w, conv_param), Pass::forward).adds;
 }
 
 }  // namespace

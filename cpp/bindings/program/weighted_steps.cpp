@@ -1,5 +1,6 @@
 // Steps with weights: convolutions and fully connected layers.
 #include <array>
+#include <limits>
 #include <tuple>
 
 #include "../conv/conv_shape.hpp"
@@ -8,20 +9,21 @@
 namespace cnnlib {
 namespace {
 
+// A correlation of images of the shape s.N = 1: a convolution, or a transposed one, which is the dx of s.
 template <class T>
-void conv_step(BoundProgram<T>& p, const std::string& name, int input, int output, const Array<T>& like,
-               const Array<T>& w, const MaybeArray<T>& b, const py::object& conv_param, bool add, bool relu,
-               double most) {
-  const ConvShape s = of_images(conv_shape("prepare", like, w, conv_param), 1);
-  p.reads_and_writes(input, {s.C, s.H, s.W}, output, {s.F, s.OH, s.OW});
-  if (b) require_shape("prepare", "b", *b, {s.F});
+void correlation_step(BoundProgram<T>& p, const std::string& name, int input, int output, const ConvShape& s,
+                      Pass pass, const Array<T>& w, const MaybeArray<T>& b, bool add, bool relu, T most) {
+  const std::vector<Index> x{s.C, s.H, s.W}, y{s.F, s.OH, s.OW};
+  const bool forward = pass == Pass::forward;
+  p.reads_and_writes(input, forward ? x : y, output, forward ? y : x);
+  if (b) require_shape("prepare", "b", *b, {forward ? s.F : s.C});
   const Kernels<T>& k = p.kernels();
-  const ConvPlan plan = k.prepare_network_conv(s);
+  const ConvPlan plan = k.prepare_network_conv(s, pass);
   require(!add || plan.adds, "prepare: a convolution that cannot add to its output");
   const T* weights = p.keep(w);
   T* const packed = p.new_weights(plan.packed_bytes);
   k.pack_conv(plan, weights, packed);
-  const ConvEpilogue<T> epilogue{p.keep(b), add, relu, static_cast<T>(most)};
+  const ConvEpilogue<T> epilogue{p.keep(b), add, relu, most};
   p.add_step(
       name + " [" + name_of(plan.method) + "]", products(s) / 8,
       [=, &k](const Frame<T>& f) {
@@ -30,6 +32,23 @@ void conv_step(BoundProgram<T>& p, const std::string& name, int input, int outpu
         k.run_prepared_conv(own, f.read(input), weights, packed, epilogue, f.write(output));
       },
       plan.packed_bytes);
+}
+
+template <class T>
+void conv_step(BoundProgram<T>& p, const std::string& name, int input, int output, const Array<T>& like,
+               const Array<T>& w, const MaybeArray<T>& b, const py::object& conv_param, bool add, bool relu,
+               double most) {
+  const ConvShape s = of_images(conv_shape("prepare", like, w, conv_param), 1);
+  correlation_step(p, name, input, output, s, Pass::forward, w, b, add, relu, static_cast<T>(most));
+}
+
+template <class T>
+void conv_transpose_step(BoundProgram<T>& p, const std::string& name, int input, int output,
+                         const Array<T>& like, const Array<T>& w, const MaybeArray<T>& b,
+                         const py::object& conv_param) {
+  const ConvShape s = of_images(conv_transpose_shape("prepare", like, w, conv_param), 1);
+  correlation_step(p, name, input, output, s, Pass::input_gradient, w, b, false, false,
+                   std::numeric_limits<T>::infinity());
 }
 
 template <class T>
@@ -88,21 +107,6 @@ void inverted_residual_step(BoundProgram<T>& p, const std::string& name, int inp
                                 f.write(output));
       },
       bytes);
-}
-
-template <class T>
-void conv_transpose_step(BoundProgram<T>& p, const std::string& name, int input, int output,
-                         const Array<T>& like, const Array<T>& w, const MaybeArray<T>& b,
-                         const py::object& conv_param) {
-  const ConvShape s = conv_transpose_shape("prepare", like, w, conv_param);
-  p.reads_and_writes(input, {s.F, s.OH, s.OW}, output, {s.C, s.H, s.W});
-  if (b) require_shape("prepare", "b", *b, {s.C});
-  const Kernels<T>& k = p.kernels();
-  const T *weights = p.keep(w), *bias = p.keep(b);
-  p.add_step(name, products(of_images(s, 1)) / 8, [=, &k](const Frame<T>& f) {
-    k.conv_backward(nullptr, weights, f.read(input), bias, f.write(output), nullptr, nullptr,
-                    of_images(s, f.images));
-  });
 }
 
 template <class T>

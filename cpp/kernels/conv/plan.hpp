@@ -131,10 +131,10 @@ ConvPlan describe_conv(ConvPlan plan) {
   return plan;
 }
 
-// Of the forward pass with weights that are packed once and kept.
+// Of the forward pass, or of dx, with weights that are packed once and kept.
 template <class T>
-ConvPlan plan_prepared_conv(const ConvShape& s) {
-  ConvPlan plan = plan_conv<T>(s, Pass::forward);
+ConvPlan plan_prepared_conv(const ConvShape& s, Pass pass) {
+  ConvPlan plan = plan_conv<T>(s, pass);
   plan.prepacked = true;
   return describe_conv<T>(plan);
 }
@@ -143,11 +143,11 @@ ConvPlan plan_prepared_conv(const ConvShape& s) {
 // holds, come from memory for every batch: the smaller tile has fewer, and at stride 2, where they are four
 // times the direct methods', a single image waits for them and many are no faster (bench/NOTES.md).
 template <class T>
-ConvPlan plan_network_conv(const ConvShape& shape) {
+ConvPlan plan_network_conv(const ConvShape& shape, Pass pass) {
   constexpr std::size_t most_cached_bytes = 8 << 20, most_strided_bytes = 16 << 20;
   ConvShape s = shape;
   s.N = 1;
-  const ConvPlan plan = plan_prepared_conv<T>(s);
+  const ConvPlan plan = plan_prepared_conv<T>(s, pass);
   const bool strided = s.stride_h > 1;
   if (plan.method != Method::winograd ||
       plan.packed_bytes <= (strided ? most_strided_bytes : most_cached_bytes))
@@ -156,7 +156,7 @@ ConvPlan plan_network_conv(const ConvShape& shape) {
     s.few_weights = true;
   else if (s.algorithm == Method::automatic)
     s.algorithm = Method::direct;
-  return plan_prepared_conv<T>(s);
+  return plan_prepared_conv<T>(s, pass);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
