@@ -51,6 +51,7 @@ def _options():
         metavar="NAME",
         help=f"only of {', '.join(shapes.GROUPS)}",
     )
+    add("--random", type=int, nargs=2, metavar=("COUNT", "SEED"), help="so many random layers instead")
     add("--batches", type=int, nargs="+", metavar="N", default=batches, help="where the shape fixes none")
     add(
         "--directions",
@@ -70,7 +71,7 @@ def _options():
 
 def _cells(options):
     """The cases asked for that fit in half of the memory that is free."""
-    cases = shapes.select(options.batches, options.group, options.only, options.quick)
+    cases = shapes.select(options.batches, options.group, options.only, options.quick, options.random)
     if options.largest:
         cases = [case for case in cases if case.flops("forward") <= 1e9 * options.largest]
     return cases if options.child else memory.fitting(cases, options.dtypes)

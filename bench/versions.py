@@ -84,6 +84,7 @@ def _options():
     add("--directions", nargs="+", choices=("forward", "backward"), default=["forward", "backward"])
     add("--batches", type=int, nargs="+", metavar="N", default=[8], help="where the shape fixes none (8)")
     add("--group", nargs="+", choices=shapes.GROUPS, metavar="NAME", help=f"of {', '.join(shapes.GROUPS)}")
+    add("--random", type=int, nargs=2, metavar=("COUNT", "SEED"), help="so many random layers instead")
     add("--only", type=re.compile, metavar="RE", help="only the cells whose text matches")
     add("--seconds", type=float, default=0.06, help="of each build and cell (0.06; for steps tenfold)")
     add(
@@ -117,7 +118,7 @@ def _cells(options):
             for direction in options.directions
             if not options.only or options.only.search(name)
         ]
-    cases = shapes.select(options.batches, options.group, options.only)
+    cases = shapes.select(options.batches, options.group, options.only, random=options.random)
     cases = memory.fitting(cases, options.dtypes, processes=2)
     return [
         ("open_conv", {"case": dataclasses.asdict(case), "dtype": dtype, "direction": direction})

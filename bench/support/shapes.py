@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from support import timing
 
 
@@ -226,12 +228,13 @@ def _table():
 
 
 CASES = list(dict.fromkeys(_table()))  # each layer once, in the order of the table
+_RANDOM_KINDS = ["any", "any", "any", "1x1", "depthwise", "signal", "grouped"]
 GROUPS = list(dict.fromkeys(case.group for case in CASES))
 NETWORKS = [group for group in GROUPS if group not in ("course", "odd", "dilated", "tiny")]
 
 
-def select(batches, groups=None, only=None, quick=False):
-    """The cases of these batch sizes.
+def select(batches, groups=None, only=None, quick=False, random=None):
+    """The cases of these batch sizes, or random ones.
 
     Parameters
     ----------
@@ -243,7 +246,11 @@ def select(batches, groups=None, only=None, quick=False):
         Searched in the text "group name N=batch".
     quick : bool
         Only the first two of each group.
+    random : (int, int), optional
+        How many random cases instead, and their seed.
     """
+    if random:
+        return [c for c in random_cases(*random) if not only or only.search(f"{c.name} N={c.N}")]
     chosen, seen = [], dict.fromkeys(GROUPS, 0)
     for case in CASES:
         seen[case.group] += 1
@@ -252,6 +259,37 @@ def select(batches, groups=None, only=None, quick=False):
         sized = [case] if case.N else [replace(case, N=N) for N in batches]
         chosen += [c for c in sized if not only or only.search(f"{c.group} {c.name} N={c.N}")]
     return chosen
+
+
+def random_cases(count, seed):
+    """Layers that nobody chose, of 1 to 64 images: square and flat kernels, strides, groups, signals.
+
+    A forward pass takes 0.2 to 4000 million operations.
+    """
+    draw = np.random.default_rng(seed)
+    pick = lambda values: values[draw.integers(len(values))]  # noqa: E731
+    channels = [1, 3, 4, 8, 12, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024]
+    sides = [4, 5, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 112, 128, 160, 224]
+    kernels = [3, 3, 5, 2, 4, 7, (1, 3), (3, 1), (1, 7)]
+    cases = []
+    while len(cases) < count:
+        kind, C, F, size = pick(_RANDOM_KINDS), pick(channels), pick(channels), pick(sides)
+        more = {"stride": pick([1, 1, 2]), "N": pick([1, 1, 2, 4, 8, 16, 32, 64])}
+        kernel = pick(kernels)
+        if kind == "1x1":
+            kernel = 1
+        elif kind == "depthwise":
+            kernel, F, more["groups"] = pick([3, 3, 5, 7]), C, C
+        elif kind == "grouped":
+            more["groups"] = groups = pick([2, 4, 8, 16, 32])
+            C, F = groups * max(1, C // groups), groups * max(1, F // groups)
+        elif kind == "signal":
+            size, kernel, more["dilation"] = (1, 20 * size), (1, pick([3, 5, 9, 15])), pick([1, 1, 2, 4])
+        case = _conv("random", C, F, kernel, size, **more)
+        _, _, _, dout = case.shapes
+        if min(dout) > 0 and 0.2e6 <= case.flops("forward") <= 4e9 and case.footprint() < 1e8:
+            cases.append(case)
+    return cases
 
 
 def with_arrays(cases, dtypes):
