@@ -90,50 +90,48 @@ class TileTransforms {
   using Down = typename K::DownAxis::template Transform<T>;
   using Across = typename K::AcrossAxis::template Transform<T>;
 
-  // step(transforms, in, out) for each column, then for each row.
-  template <int from_h, int from_w, int to_h, class Step, class Load, class Store>
+  // step(transforms, in, out) for each column, then for each row; of a line there is one alone.
+  template <int from_w, int to_h, class Step, class Load, class Store>
   [[gnu::always_inline]] static void both(const Step& step, const Load& load, const Store& store) {
-    Packet half[to_h][from_w];
+    if constexpr (K::sizes.KH == 1) {
+      step(Across(), [&](int j) { return load(0, j); }, [&](int j, Packet v) { store(0, j, v); });
+    } else if constexpr (K::sizes.KW == 1) {
+      step(Down(), [&](int i) { return load(i, 0); }, [&](int i, Packet v) { store(i, 0, v); });
+    } else {
+      Packet half[to_h][from_w];
 #pragma GCC unroll 1  // written out, the columns would double the code, and be no faster
-    for (int j = 0; j < from_w; ++j) {
-      if constexpr (K::sizes.KH > 1)
+      for (int j = 0; j < from_w; ++j)
         step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
-      else
-        half[0][j] = load(0, j);
-    }
 #pragma GCC unroll 11
-    for (int i = 0; i < to_h; ++i) {
-      if constexpr (K::sizes.KW > 1)
+      for (int i = 0; i < to_h; ++i)
         step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });
-      else
-        store(i, 0, half[i][0]);
     }
   }
 
  public:
   template <class Load, class Store>
   static void input(const Load& load, const Store& store) {
-    both<K::sizes.in_h, K::sizes.in_w, K::sizes.points_h>(
+    both<K::sizes.in_w, K::sizes.points_h>(
         [](auto line, const auto& d, const auto& out) { line.input(d, out); }, load, store);
   }
   template <class Load, class Store>
   static void output(const Load& load, const Store& store) {
-    both<K::sizes.points_h, K::sizes.points_w, K::sizes.out_h>(
+    both<K::sizes.points_w, K::sizes.out_h>(
         [](auto line, const auto& m, const auto& out) { line.output(m, out); }, load, store);
   }
   template <class Load, class Store>
   static void gradient(const Load& load, const Store& store) {
-    both<K::sizes.out_h, K::sizes.out_w, K::sizes.points_h>(
+    both<K::sizes.out_w, K::sizes.points_h>(
         [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
   }
   template <class Load, class Store>
   static void filter(const Load& load, const Store& store) {
-    both<K::sizes.KH, K::sizes.KW, K::sizes.filters_h>(
+    both<K::sizes.KW, K::sizes.filters_h>(
         [](auto line, const auto& g, const auto& out) { line.filter(g, out); }, load, store);
   }
   template <class Load, class Store>
   static void filter_gradient(const Load& load, const Store& store) {
-    both<K::sizes.filters_h, K::sizes.filters_w, K::sizes.KH>(
+    both<K::sizes.filters_w, K::sizes.KH>(
         [](auto line, const auto& s, const auto& out) { line.filter_gradient(s, out); }, load, store);
   }
 };
