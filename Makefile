@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores ci-ready clean
+.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores packages clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -45,7 +45,7 @@ help:
 	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
 	@echo 'make asan-smoke  the quickest of them with one set, as CI does'
 	@echo 'make tsan      run the kernels under the thread sanitizer (the same)'
-	@echo 'make many-cores  predict what 16 cores would do, as CI does (MANY_CORES_ARGS=..., VIRTUAL_ISAS="base;avx512")'
+	@echo 'make many-cores  predict what 16 cores would do, as CI does (MANY_CORES_ARGS=...)'
 	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make test-windows  run tests and a training of the Windows wheel under wine (WINDOWS_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
@@ -123,8 +123,9 @@ DEFINE := --config-settings=cmake.define
 
 $(WHEEL): $(SOURCES) | $(ENVIRONMENT)
 	$(need_compiler)
-	@rm -rf dist && mkdir dist
-	$(PIP) wheel --no-deps --wheel-dir dist $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=all .
+	@rm -rf dist build/recorder && mkdir dist
+	$(PIP) wheel --no-deps --wheel-dir dist $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=all \
+	  $(DEFINE).CNNLIB_VIRTUAL_CORES=$(CURDIR)/build/recorder .
 	@touch $@
 
 # For `make train`: this processor's widest instruction set alone, unless there is a wheel with all.
@@ -205,17 +206,14 @@ tsan-%: build/tsan-%/.installed $(VENV)/.installed $(VENV)/.test
 	  TSAN_OPTIONS=halt_on_error=1:report_thread_leaks=0:suppressions=$(CURDIR)/cmake/tsan_suppressions.txt \
 	  setarch -R $(BIN)/pytest -p no:cacheprovider --capture=sys $(TSAN_TESTS) $(PYTEST_ARGS)
 
-# A core that records its loops, and what its loops would take on 16 cores; fails where that wastes too much.
-VIRTUAL_ISAS ?= base
-MANY_CORES_ARGS ?= --groups conv pool norm --layers resnet18 --batches 8 --threads 16 --repeats 3 --floor 0.45
-build/virtual/.installed: $(SOURCES) | $(ENVIRONMENT)
-	@rm -rf $(@D)
-	$(PIP) install --quiet --no-deps --target $(@D) --config-settings=cmake.define.CNNLIB_VIRTUAL_CORES=ON \
-	  --config-settings=cmake.define.CNNLIB_ISAS="$(VIRTUAL_ISAS)" .
-	@touch $@
-
-many-cores: build/virtual/.installed $(VENV)/.installed
-	PYTHONPATH=$(<D) $(BIN)/python bench/many_cores.py $(MANY_CORES_ARGS)
+# What the core's loops would take on 16 cores, of which a second module, linked with the wheel's, records each task;
+# fails where that wastes too much.
+MANY_CORES_ARGS ?= --isa base --groups conv pool norm --layers resnet18 --batches 8 --threads 16 --repeats 3 --floor 0.45
+many-cores: $(VENV)/.installed
+	@rm -rf build/virtual
+	$(BIN)/python -m zipfile -e dist/*.whl build/virtual
+	cp build/recorder/_core.* build/virtual/cnnlib
+	PYTHONPATH=build/virtual $(BIN)/python bench/many_cores.py $(MANY_CORES_ARGS)
 
 # A wheel for 64-bit Arm's Linux with Debian 12's headers, and its Python under qemu-user that runs the tests with it.
 AARCH64 := build/aarch64
@@ -255,8 +253,8 @@ test-windows: $(VENV)/.build
 	build/windows/python -m pytest -p no:cacheprovider $(WINDOWS_TESTS) $(PYTEST_ARGS)
 	build/windows/python -m cnnlib train --out build/windows/run --overwrite $(TRAIN_ARGS)
 
-# All that the parts of .ci/run install into .venv, so that they can run beside each other.
-ci-ready: $(VENV)/.installed $(VENV)/.lint $(VENV)/.docs $(VENV)/.test $(PEER_STAMP)
+# What the parts of .ci/run install into .venv beside the wheel, before they run beside each other.
+packages: $(VENV)/.lint $(VENV)/.docs $(VENV)/.test $(PEER_STAMP)
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache

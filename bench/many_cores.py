@@ -1,6 +1,6 @@
 """Predict what 1 to 64 cores would do, on a machine of any number.
 
-    make many-cores VIRTUAL_ISAS="base;avx2;avx512" MANY_CORES_ARGS="--groups conv --batches 1 8"
+    make many-cores MANY_CORES_ARGS="--isa avx2 --groups conv --batches 1 8"
 
 Each loop's tasks are timed by their thread's own clock, so that a busy machine spoils little: the caller runs
 its own share of T threads' tasks, one other thread the rest. They are then scheduled over T threads as the

@@ -6,9 +6,11 @@ of a real run give a bound for any number of processors. Here tasks are schedule
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import math
 import re
+import subprocess
 import time
 from dataclasses import dataclass, replace
 from functools import cache
@@ -53,28 +55,48 @@ class Costs:
     steal: float = 0.2e-6  # to find a task of another thread
 
 
+class _RecordedLoop(ctypes.Structure):
+    """That of cpp/threads/recorder/recorder.cpp."""
+
+    _fields_ = (
+        ("run", ctypes.c_void_p),
+        ("threads", ctypes.c_int),
+        ("standing", ctypes.c_int),
+        ("caller_seconds", ctypes.c_double),
+        ("tasks", ctypes.c_ssize_t),
+        ("seconds", ctypes.POINTER(ctypes.c_double)),
+    )
+
+
+_module = ctypes.CDLL(_core.__file__)
+
+
 def available():
-    """Whether this build records loops."""
-    return hasattr(_core, "record_loops")
+    """Whether this module records loops."""
+    return hasattr(_module, "record_loops")
 
 
 def record(call, threads):
     """A call without arguments, with so many threads."""
-    clock = _clock_cost()
-    _core.record_loops(threads)
+    clock, number = _clock_cost(), ctypes.c_ssize_t()
+    _module.recorded_loops.restype = ctypes.POINTER(_RecordedLoop)
+    _module.record_loops(threads)
     try:
         start = time.thread_time_ns()
         result = call()
         total = (time.thread_time_ns() - start) * 1e-9
-        loops = _core.take_recorded_loops()
+        recorded = _module.recorded_loops(ctypes.byref(number))[: number.value]
+        loops = [
+            Loop(_body(loop.run), loop.threads, bool(loop.standing), np.array(loop.seconds[: loop.tasks]))
+            for loop in recorded
+        ]
+        outside = total - sum(loop.caller_seconds for loop in recorded) - clock * (len(loops) + 1)
     finally:
-        _core.record_loops(0)
+        _module.record_loops(0)
     del result
-    outside = max(total - sum(loop[3] for loop in loops) - clock * (len(loops) + 1), 0)
-    tasks = [np.maximum(np.array(seconds) - clock, 0) for *_, seconds in loops]
-    return Recording(
-        [Loop(_short(body), n, standing, s) for (body, n, standing, *_), s in zip(loops, tasks)], outside
-    )
+    for loop in loops:
+        loop.seconds = np.maximum(loop.seconds - clock, 0)
+    return Recording(loops, max(outside, 0))
 
 
 def span(loop, costs):
@@ -118,12 +140,27 @@ def bound(recording, spans, threads):
     return name, lost[name]
 
 
-def _short(body):
-    """WinogradCorrelation::run_by_block of what the compiler calls a loop's body."""
-    found = re.search(r"Body = (.*)::<lambda", body)
-    text = found[1] if found else body
-    text = re.sub(r"\[with .*?\]|\([^()]*\)( const)?|cnnlib::|base::|avx2::|avx512::|\s", "", text)
-    return re.sub(r"<[^<>]*>", "", re.sub(r"<[^<>]*>", "", text))[-60:]
+@cache
+def _body(run):
+    """WinogradCorrelation::run_by_block of the address of what runs that loop's tasks."""
+    symbols = _symbols()
+    moved = ctypes.cast(_module.record_loops, ctypes.c_void_p).value - symbols["record_loops"]
+    symbol = next(name for name, at in symbols.items() if at == run - moved and "parallel_for" in name)
+    # Each name follows its length, up to the first lambda's arguments; S0_ is one met before, Li3E a 3.
+    text, names = re.sub(r"[ST]\d*_|L[a-z]\d+E", "", symbol.partition("Ul")[0]), []
+    while found := re.search(r"\d+", text):
+        end = found.end() + int(found[0])
+        names.append(text[found.end() : end])
+        text = text[end:]
+    left_out = {"", "cnnlib", "parallel_for", "parallel_grid", "each_on_its_own", "parallel_ranges"}
+    return "::".join(name for name in names if name not in left_out.union(_core.available_isas()))[-60:]
+
+
+@cache
+def _symbols():
+    """The addresses of the module's functions before it was loaded."""
+    table = subprocess.run(["nm", _core.__file__], capture_output=True, text=True, check=True).stdout
+    return {name: int(at, 16) for at, _, name in re.findall(r"^(\w+) ([tTwW]) (\S+)$", table, re.MULTILINE)}
 
 
 @cache

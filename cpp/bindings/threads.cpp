@@ -1,7 +1,6 @@
 #include "../threads/missing_cores.hpp"
 #include "../threads/openmp_team.hpp"
 #include "../threads/parallel.hpp"
-#include "../threads/recorder.hpp"
 #include "../threads/team.hpp"
 #include "arrays.hpp"
 
@@ -37,15 +36,6 @@ void bind_threads(py::module_& m) {
   m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
   m.attr("has_openmp") = has_openmp;
   m.def("use_thread_pool", &use_thread_pool, py::arg("pool"));
-#ifdef CNNLIB_VIRTUAL_CORES
-  m.def("record_loops", &record_loops, py::arg("threads"));
-  m.def("take_recorded_loops", [] {
-    py::list loops;
-    for (const RecordedLoop& loop : take_recorded_loops())
-      loops.append(py::make_tuple(loop.body, loop.threads, loop.standing, loop.caller_seconds, loop.seconds));
-    return loops;
-  });
-#endif
 }
 
 }  // namespace cnnlib

@@ -10,7 +10,7 @@
 #include "missing_cores.hpp"
 #include "openmp_team.hpp"
 #include "parallel.hpp"
-#include "recorder.hpp"
+#include "recorder/recorder.hpp"
 #include "standing_team.hpp"
 
 namespace cnnlib {

@@ -8,7 +8,7 @@
 #include "../machine/system.hpp"
 #include "../memory/scratch.hpp"
 #include "missing_cores.hpp"
-#include "recorder.hpp"
+#include "recorder/recorder.hpp"
 #include "standing_team.hpp"
 #include "team.hpp"
 

@@ -66,16 +66,9 @@ void with_standing_team(int threads, const Body& body) {
   with_standing_team(threads, [](const void* data) { (*static_cast<const Body*>(data))(); }, &body);
 }
 
-#ifdef CNNLIB_VIRTUAL_CORES
-void name_next_loop(const char* body);
-#endif
-
 // body(task, slot) for every task. Its code stands once in the module, since run_tasks alone calls it.
 template <class Body>
 void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward) {
-#ifdef CNNLIB_VIRTUAL_CORES
-  name_next_loop(__PRETTY_FUNCTION__);
-#endif
   const auto run = [](const void* data, Index task, int slot) {
     (*static_cast<const Body*>(data))(task, slot);
   };

@@ -1,23 +1,32 @@
 #include "recorder.hpp"
 
-#ifdef CNNLIB_VIRTUAL_CORES
-
 #include <time.h>
 
 #include <algorithm>
-#include <utility>
+#include <memory>
+#include <vector>
 
-#include "loop.hpp"
-#include "team.hpp"
+#include "../loop.hpp"
+#include "../team.hpp"
 
 namespace cnnlib {
 namespace {
 
+// As bench/support/virtual_cores.py reads it.
+struct RecordedLoop {
+  void (*run)(const void* data, Index task, int slot);
+  int threads;
+  int standing;           // its threads wait for it
+  double caller_seconds;  // that the calling thread spent in it, waiting and the record's own time included
+  Index tasks;
+  const double* seconds;  // of each task
+};
+
 struct Record {
   int threads = 0;
-  const char* next = "";
   bool in_task = false;  // whose loops are a part of it
   std::vector<RecordedLoop> loops;
+  std::vector<std::unique_ptr<double[]>> seconds;
 };
 thread_local Record record;
 
@@ -29,15 +38,12 @@ double thread_seconds() {
 
 }  // namespace
 
-void record_loops(int threads) { record = {threads, "", false, {}}; }
-std::vector<RecordedLoop> take_recorded_loops() { return std::exchange(record.loops, {}); }
 int recorded_threads() { return record.in_task ? 0 : record.threads; }
-void name_next_loop(const char* body) { record.next = body; }
 
 void record_tasks(Index tasks, int threads, bool standing,
                   void (*run)(const void* data, Index task, int slot), const void* data) {
   const double begin = thread_seconds();
-  RecordedLoop loop{record.next, threads, standing, 0, std::vector<double>(static_cast<std::size_t>(tasks))};
+  auto seconds = std::make_unique<double[]>(static_cast<std::size_t>(tasks));
   const auto run_slots = [&](int first_slot, int last_slot) {
     const SingleThread scope;
     double last = thread_seconds();
@@ -46,7 +52,7 @@ void record_tasks(Index tasks, int threads, bool standing,
       for (Index task = own.first; task < own.last; ++task) {
         run(data, task, std::min(slot, 1));
         const double now = thread_seconds();
-        loop.seconds[static_cast<std::size_t>(task)] = now - last;
+        seconds[static_cast<std::size_t>(task)] = now - last;
         last = now;
       }
     }
@@ -61,10 +67,19 @@ void record_tasks(Index tasks, int threads, bool standing,
     });
   record.in_task = false;
   error.rethrow();
-  loop.caller_seconds = thread_seconds() - begin;
-  record.loops.push_back(std::move(loop));
+  record.loops.push_back({run, threads, standing, thread_seconds() - begin, tasks, seconds.get()});
+  record.seconds.push_back(std::move(seconds));
 }
 
 }  // namespace cnnlib
 
-#endif
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// Records the loops that the calling thread starts from now on, for so many threads; 0 ends the record.
+EXPORTED void record_loops(int threads) { cnnlib::record = {threads, false, {}, {}}; }
+
+// The first of the loops since then, and how many there are.
+EXPORTED const cnnlib::RecordedLoop* recorded_loops(cnnlib::Index* number) {
+  *number = static_cast<cnnlib::Index>(cnnlib::record.loops.size());
+  return cnnlib::record.loops.data();
+}
