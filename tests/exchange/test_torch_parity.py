@@ -113,7 +113,7 @@ def test_equals_torch(name, batch, record_property, pytestconfig):
                 text = draw(name, index).text
                 failures.append(f"number {index}, {dtype} on {isa}: {result} off by {distance:.1e}: {text}")
     for dtype, distance in worst.items():
-        record_property(f"worst {dtype} error", distance)
+        record_property(f"worst {dtype} error", float(distance))
     assert not failures, f"{name}, {len(failures)} results:\n" + "\n".join(failures[:10])
 
 
