@@ -89,7 +89,7 @@ inline bool small_windows(const PoolShape& s) {
   return sizes && s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3;
 }
 
-// body(band, PW, stride_w) for the tasks of such a pool, with constants of the compiler's.
+// body(band, PW, stride_w) for the tasks of such a pool: the last two are compile-time constants.
 template <class Body>
 void each_small_window(const PoolShape& s, PoolBands::Of of, const Body& body) {
   using std::integral_constant;
