@@ -164,7 +164,7 @@ def test_memory_error_only_where_the_pool_has_none_either():
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
 @pytest.mark.parametrize("pool", [False, True], ids=["usual threads", "own threads"])
 def test_a_thread_that_finds_no_memory_ends_its_call_alone(pool):
-    """Tasks of the layer take lines as long as the image's, 4 MB each."""
+    """Threads of the layer take lines of sums for the image's columns, some MB each."""
     printed = run_python(
         f"""
         import resource
@@ -179,7 +179,7 @@ def test_a_thread_that_finds_no_memory_ends_its_call_alone(pool):
             used = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 20),) * 2)
         try:
-            cnnlib.adaptive_max_pool_forward(x, (2, 3))
+            cnnlib.adaptive_avg_pool_forward(x, (2, 3))
         except MemoryError:
             print("refused")
         print(cnnlib.relu_forward(np.ones(100, np.float32))[0].sum())
