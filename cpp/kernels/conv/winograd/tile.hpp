@@ -102,9 +102,16 @@ class TileTransforms {
 #pragma GCC unroll 1  // written out, the columns would double the code, and be no faster
       for (int j = 0; j < from_w; ++j)
         step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
-#pragma GCC unroll 11
-      for (int i = 0; i < to_h; ++i)
+      const auto row = [&](int i) __attribute__((always_inline)) {
         step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });
+      };
+      if constexpr (to_h > 9) {
+#pragma GCC unroll 1  // so are many rows, while few are faster
+        for (int i = 0; i < to_h; ++i) row(i);
+      } else {
+#pragma GCC unroll 9
+        for (int i = 0; i < to_h; ++i) row(i);
+      }
     }
   }
 
