@@ -98,14 +98,13 @@ struct TileShape {
     t.pad_left = dilation_w * (KW - 1) - pad_left;
     return t;
   }
-  // The same of a K x K kernel at stride 2. Tiles begin with a row and column of StridedInputWinograd's first
-  // taps.
+  // The same of a K x K kernel at stride 2, where tiles begin with a row and column that `first_tap` reaches.
   TileShape transposed_strided(Index K) const {
     TileShape t = transposed(1, 1);
     const auto begin = [K](Index pad, Index& origin, Index& to) {
-      const Index before = K - 1 - pad, first_tap = K > 3 ? 0 : 1;
-      origin = -((before + first_tap) % 2);
-      to = (before - first_tap - origin) / 2;
+      const Index before = K - 1 - pad;
+      origin = -((before + first_tap(K)) % 2);
+      to = (before - first_tap(K) - origin) / 2;
     };
     begin(pad_top, t.origin_top, t.pad_top);
     begin(pad_left, t.origin_left, t.pad_left);

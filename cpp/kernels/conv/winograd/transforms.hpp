@@ -200,101 +200,104 @@ class Winograd {
   }
 };
 
-// F(M, K) at stride 2: of F(M, taps that meet even inputs), then of F(M, the others). A single tap needs no
-// transform: all points of it have one filter.
+// F(M, 1), which needs no transform: all its points have one filter.
+template <class T, int M>
+class Winograd<T, 1, M> {
+  template <class In, class Out>
+  [[gnu::always_inline]] static void copy(const In& value, const Out& out) {
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(i, value(i));
+  }
+
+ public:
+  template <class In, class Out>
+  [[gnu::always_inline]] static void input(const In& d, const Out& out) {
+    copy(d, out);
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void output(const In& m, const Out& out) {
+    copy(m, out);
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
+    copy(y, out);
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
+    out(0, g(0));
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
+    out(0, s(0));
+  }
+};
+
+// F(M, K) at stride 2: the points of F(M, taps that meet even inputs), then those of F(M, the others).
 template <class T, int K, int M>
 class StridedWinograd {
  protected:
   using Even = Winograd<T, (K + 1) / 2, M>;
   using Odd = Winograd<T, K / 2, M>;
   using Packet = typename Simd<T>::Packet;
-  static constexpr int odd = M + (K + 1) / 2 - 1;  // the first point of F(M, odd taps)
-  static constexpr bool single = K / 2 == 1;
 
-  template <class In, class Out>
-  [[gnu::always_inline]] static void follow(const In& value, const Out& out) {
-#pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) out(i, value(i));
-  }
-  // in or out of the odd taps
+  // Reads or writes the points of the odd taps.
   template <class Values>
-  [[gnu::always_inline]] static auto behind(const Values& values) {
-    return [&](int i, auto... v) { return values(odd + i, v...); };
-  }
-
-  template <class In, class Odds, class Out>
-  [[gnu::always_inline]] static void inputs(const In& evens, const Odds& odds, const Out& out) {
-    Even::input(evens, out);
-    if constexpr (single)
-      follow(odds, behind(out));
-    else
-      Odd::input(odds, behind(out));
-  }
-  // The sums of the odd taps.
-  template <class In, class Out>
-  [[gnu::always_inline]] static void odd_outputs(const In& m, const Out& out) {
-    if constexpr (single)
-      follow(behind(m), out);
-    else
-      Odd::output(behind(m), out);
+  [[gnu::always_inline]] static auto odd_points(const Values& values) {
+    return [&](int i, auto... v) { return values(M + (K + 1) / 2 - 1 + i, v...); };
   }
 
  public:
   template <class In, class Out>
   [[gnu::always_inline]] static void input(const In& d, const Out& out) {
-    inputs([&](int i) { return d(2 * i); }, [&](int i) { return d(2 * i + 1); }, out);
+    Even::input([&](int i) { return d(2 * i); }, out);
+    Odd::input([&](int i) { return d(2 * i + 1); }, odd_points(out));
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void output(const In& m, const Out& out) {
     Packet sums[M];
-    odd_outputs(m, [&](int i, Packet v) { sums[i] = v; });
+    Odd::output(odd_points(m), [&](int i, Packet v) { sums[i] = v; });
     Even::output(m, [&](int i, Packet v) { out(i, Simd<T>::add(v, sums[i])); });
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
     Even::gradient(y, out);
-    if constexpr (single)
-      follow(y, behind(out));
-    else
-      Odd::gradient(y, behind(out));
+    Odd::gradient(y, odd_points(out));
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
     Even::filter([&](int i) { return g(2 * i); }, out);
-    if constexpr (single)
-      out(odd, g(1));
-    else
-      Odd::filter([&](int i) { return g(2 * i + 1); }, behind(out));
+    Odd::filter([&](int i) { return g(2 * i + 1); }, odd_points(out));
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
     Even::filter_gradient(s, [&](int i, Packet v) { out(2 * i, v); });
-    if constexpr (single)
-      out(1, s(odd));
-    else
-      Odd::filter_gradient(behind(s), [&](int i, Packet v) { out(2 * i + 1, v); });
+    Odd::filter_gradient(odd_points(s), [&](int i, Packet v) { out(2 * i + 1, v); });
   }
 };
 
-// The correlation that is dx at stride 2: of two neighbours one is made by the even taps and one by the odd
-// ones. A tile begins with that which comes first at the usual padding, (K - 1) / 2.
+// Of two neighbours in the dx of a K x K kernel at stride 2 one is made by the even taps and one by the odd
+// ones. A tile begins with taps `first_tap`, `first_tap` + 2, ..: those of the first row at the usual
+// padding, (K - 1) / 2.
+constexpr int first_tap(Index K) { return K > 3 ? 0 : 1; }
+
+// The correlation that is dx at stride 2.
 template <class T, int K, int M>
 class StridedInputWinograd : public StridedWinograd<T, K, M> {
   using Base = StridedWinograd<T, K, M>;
   using typename Base::Even;
+  using typename Base::Odd;
   using typename Base::Packet;
 
  public:
-  static constexpr int even_first = K > 3 ? 1 : 0;
-
   template <class In, class Out>
   [[gnu::always_inline]] static void input(const In& d, const Out& out) {
-    Base::inputs(d, [&](int i) { return d(i + even_first); }, out);
+    Even::input(d, out);
+    Odd::input([&](int i) { return d(i + 1 - first_tap(K)); }, Base::odd_points(out));
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void output(const In& m, const Out& out) {
-    Even::output(m, [&](int i, Packet v) { out(2 * i + 1 - even_first, v); });
-    Base::odd_outputs(m, [&](int i, Packet v) { out(2 * i + even_first, v); });
+    Even::output(m, [&](int i, Packet v) { out(2 * i + first_tap(K), v); });
+    Odd::output(Base::odd_points(m), [&](int i, Packet v) { out(2 * i + 1 - first_tap(K), v); });
   }
 };
 
