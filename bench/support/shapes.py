@@ -155,6 +155,15 @@ def _pix2pix():
     return cases + [_conv("pix2pix", 512, 512, 4, size, 1, stride=2) for size in (16, 8, 4)]
 
 
+def _signals():
+    """Long filters: ResNet for time series (Wang et al. 2016, arXiv:1611.06455), InceptionTime (Ismail Fawaz
+    et al. 2019, arXiv:1909.04939), and electrocardiograms (Rajpurkar et al. 2017, arXiv:1707.01836)."""
+    cases = [_conv("signals", C, C, (1, taps), (1, 512)) for C in (64, 128) for taps in (8, 5, 3)]
+    cases += [_conv("signals", 32, 32, (1, taps), (1, 512)) for taps in (10, 20, 40)]
+    sizes = ((64, 1024), (128, 256), (256, 64))
+    return cases + [_conv("signals", C, C, (1, 16), (1, size)) for C, size in sizes]
+
+
 def _table():
     course = [
         _conv("course", 3, 25, 3, 31, stride=2, N=100),  # the notebook's speed comparison
@@ -223,7 +232,7 @@ def _table():
         _conv("tiny", 32, 32, 3, 4, N=1, groups=32),
         _conv("tiny", 3, 3, 3, 16, N=2),
     ]
-    nets = [resnet18, _resnet50(), vgg16, alexnet, inception, _mobilenetv2(), lenet, _pix2pix()]
+    nets = [resnet18, _resnet50(), vgg16, alexnet, inception, _mobilenetv2(), lenet, _pix2pix(), _signals()]
     return [*course, *cifar, *(case for net in nets for case in net), *odd, *dilated, *tiny]
 
 

@@ -29,6 +29,11 @@ CASES = {
     "5x5 stride 2": ((2, 20, 17, 14), (35, 20, 5, 5), {"stride": 2, "pad": 2}),
     "1x7": ((2, 40, 10, 12), (33, 40, 1, 7), {"pad": (0, 3)}),
     "7x1": ((2, 40, 12, 10), (33, 40, 7, 1), {"pad": (3, 0)}),
+    # Winograd's tiles take parts of these kernels, whose last ones lack taps.
+    "7x7": ((2, 20, 11, 14), (19, 20, 7, 7), {"pad": 3}),
+    "3x5": ((2, 9, 13, 12), (17, 9, 3, 5), {"pad": (1, 3), "dilation": (2, 1)}),
+    "1x16": ((3, 12, 2, 45), (34, 6, 1, 16), {"pad": (0, 9), "groups": 2}),
+    "9x1": ((2, 5, 31, 3), (18, 5, 9, 1), {"pad": (4, 0), "dilation": (2, 1)}),
     "1x1": ((2, 34, 23, 24), (21, 34, 1, 1), {}),
     # Several chunks of channels; panels of positions that images share, single positions of the last panel.
     "1x1 many channels": ((5, 530, 5, 7), (37, 530, 1, 1), {}),

@@ -17,6 +17,9 @@ BOUNDS = {
     ((1, 3), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
     ((1, 5), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
     ((7, 1), 1): {np.float32: (3e-6, 1e-5), np.float64: (6e-15, 2e-14)},
+    ((7, 7), 1): {np.float32: (4e-6, 1.5e-5), np.float64: (1e-14, 2e-14)},
+    ((3, 5), 1): {np.float32: (4e-6, 1.5e-5), np.float64: (1e-14, 2e-14)},
+    ((1, 9), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},
 }
 # Channels, kernel and stride of first layers and of the largest sums of Winograd's method along rows.
 ROWS = {

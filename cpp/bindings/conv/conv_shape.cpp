@@ -57,11 +57,12 @@ void settle_algorithm(const char* function, ConvShape& s) {
   ConvShape one = s;
   one.N = std::max<Index>(one.N, 1);
   if (fits_any_pass<T>(one, s.algorithm)) return;
-  require(!named, function, ": algorithm '", name_of(s.algorithm), "' ",
-          s.algorithm == Method::winograd
-              ? "needs a kernel of 2x2 to 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 to 5x5 also "
-                "stride 2 without dilation) and pads less than the kernel"
-              : "does not fit this convolution, or is not among the methods of this instruction set");
+  require(
+      !named, function, ": algorithm '", name_of(s.algorithm), "' ",
+      s.algorithm == Method::winograd
+          ? "needs stride 1 and a kernel other than 1x1, 1x2 and 2x1, or stride 2, a kernel of 3x3, 4x4 or "
+            "5x5 and no dilation, and pads less than the kernel"
+          : "does not fit this convolution, or is not among the methods of this instruction set");
   s.algorithm = Method::automatic;
 }
 

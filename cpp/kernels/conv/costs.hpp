@@ -189,12 +189,11 @@ double cost_shared_panels(const ConvShape& s, Pass) {
 }
 
 inline bool fits_winograd(const ConvShape& s, Pass) {
-  const bool square = s.KH == s.KW && s.KH >= 2 && s.KH <= 5;
   const Index K = std::max(s.KH, s.KW);
-  const bool line = std::min(s.KH, s.KW) == 1 && (K == 3 || K == 5 || K == 7);
+  const bool line = s.KH == 1 || s.KW == 1, square = s.KH == s.KW && K <= 5;
   const Index margin_h = s.dilation_h * (s.KH - 1), margin_w = s.dilation_w * (s.KW - 1);
   const bool fits_stride = s.stride_h == 2 ? square && s.KH > 2 && s.dilation_h == 1 && s.dilation_w == 1
-                                           : s.stride_h == 1 && (square || line);
+                                           : s.stride_h == 1 && K > (line ? 2 : 1);
   return s.N > 0 && s.stride_h == s.stride_w && fits_stride && s.pad_top <= margin_h &&
          s.pad_left <= margin_w && (s.OH - 1) * s.stride_h < s.H + margin_h &&
          (s.OW - 1) * s.stride_w < s.W + margin_w;
@@ -204,17 +203,20 @@ double cost_winograd(const ConvShape& s, Pass pass) {
   const bool dw = pass == Pass::weight_gradient, dx = pass == Pass::input_gradient;
   constexpr Index lanes = Simd<T>::size;
   const GroupSizes<T> g(s);
+  const TileShape shape = tile_shape(s, dx);
+  const TileSizes tile = with_tile(s, dx, [](auto chosen) { return chosen.sizes; });
   // A panel of filters (in dw, of channels) has two vectors where there are more than one.
-  const Index narrow = pass == Pass::forward ? g.C : g.F, wide = pass == Pass::forward ? g.F : g.C;
+  const Index terms = shape.parts(tile) * round_up(shape.C, lanes), narrow = dw ? g.F : terms,
+              wide = dw ? terms : shape.F;
   const double pairs = double(round_up(narrow, lanes)) *
                        double(round_up(wide, wide <= lanes ? lanes : Index{tile_lanes<T>})) / lanes;
-  const TileSizes tile = with_tile(s, dx, [](auto chosen) { return chosen.sizes; });
-  const double tiles = double(tile_shape(s, dx).grid(tile).per_image), points = double(tile.points()),
+  const double tiles = double(shape.grid(tile).per_image), points = double(tile.points()),
                filters = double(tile.filters());
-  const double point = s.KH == 1 || s.KW == 1 ? Rates::line_point
-                       : s.KH == 2            ? Rates::pair_point
-                       : dw                   ? Rates::gradient_point
-                                              : Rates::point;
+  const bool line = s.KH == 1 || s.KW == 1, in_parts = !line && (s.KH != tile.KH || s.KW != tile.KW);
+  const double point = line                       ? Rates::line_point
+                       : in_parts || tile.KH == 2 ? Rates::part_point
+                       : dw                       ? Rates::gradient_point
+                                                  : Rates::point;
   double product = sizeof(T) == 8 ? Rates::winograd_double_product : Rates::winograd_product;
   if (s.stride_h == 2 && dw) product *= Rates::strided_gradient_product;
   // Blocks of tiles pass over all filters, unless there are fewer tiles than filters.
@@ -223,13 +225,13 @@ double cost_winograd(const ConvShape& s, Pass pass) {
   const bool far_filters =
       sizeof(T) == 8 && filters * double(narrow) * double(wide) * sizeof(T) > Rates::far_filters_bytes;
   if (s.stride_h == 2 && !dw && by_block && (far_tiles || far_filters)) product *= Rates::far_tiles_product;
-  const double filter = (dw                            ? Rates::gradient_filter_point
-                         : s.stride_h == 2 && s.KH > 3 ? Rates::strided_filter_point
-                                                       : Rates::filter_point) /
+  const double filter = (dw                                          ? Rates::gradient_filter_point
+                         : in_parts || (s.stride_h == 2 && s.KH > 3) ? Rates::large_filter_point
+                                                                     : Rates::filter_point) /
                         Rates::reference_batch;
   return g.groups *
          (product * tiles * points * pairs +
-          point * tiles * points * double(g.vectors(g.C) + g.vectors(g.F)) + filter * filters * pairs);
+          point * tiles * points * double(g.vectors(terms) + g.vectors(shape.F)) + filter * filters * pairs);
 }
 
 // A row's tile exists for its taps, channels are few, and an image has tiles for a block of products. In dw

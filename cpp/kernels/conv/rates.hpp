@@ -59,12 +59,14 @@ struct Rates {
   // A vector of points of a strided 1x1 kernel gathered or spread, and a row of them.
   static constexpr double points = 14, point_row = 8;
 
-  // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. Kernels of 2x2
-  // and of one row or column have small tiles, with more outputs for each point; dw transforms both operands.
-  static constexpr double point = 10.7, pair_point = 16, line_point = 40, gradient_point = 14;
+  // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. Kernels of one
+  // row or column, and of 2x2, have small tiles; those in parts stage an image again; dw transforms both
+  // operands.
+  static constexpr double point = 10.7, line_point = 12, part_point = 16, gradient_point = 14;
   // A vector of a transformed filter. At stride 2 those of 4x4 and 5x5 have 100 and 121 points, which go to
-  // memory and back: 16, and more for the sake of single images, which share them with none.
-  static constexpr double filter_point = 8, strided_filter_point = 24, gradient_filter_point = 28;
+  // memory and back, as do those of kernels in parts: 16, and more for the sake of single images, which share
+  // them with none.
+  static constexpr double filter_point = 8, large_filter_point = 24, gradient_filter_point = 28;
   // Winograd's products beside those of direct methods: they read their operands from further away, doubles
   // most.
   static constexpr double winograd_product = 1.05, winograd_double_product = 1.12;

@@ -168,9 +168,9 @@ def conv_forward(
     conv_param : dict
         `stride` (1), `pad` (0), `dilation` (1): an int or (vertical, horizontal); `pad` may also be
         ((top, bottom), (left, right)), 'same' or 'valid'. `groups` (1) divides C and F.
-        `algorithm` ('auto'): 'auto', 'direct' (anything but Winograd's), 'winograd' (in two dimensions: at
-        stride 1 2x2 to 5x5, and one row or column of 3, 5 or 7; at stride 2 3x3 to 5x5 without dilation), or
-        any method that `cnnlib.explain` names.
+        `algorithm` ('auto'): 'auto', 'direct' (anything but Winograd's), 'winograd' (at stride 1
+        all kernels but 1x1, 1x2 and 2x1; at stride 2 3x3 to 5x5 without dilation), or any method that
+        `cnnlib.explain` names.
     out : array, (N, F, OH, OW), optional
         C-contiguous buffer of the result's dtype to write the result to.
 

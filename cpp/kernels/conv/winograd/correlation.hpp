@@ -36,9 +36,9 @@ class WinogradCorrelation {
 
   void pack(T* packed) const {
     if (packs_by_panel) return;
-    const ScratchArray<T, ThreadReserved> taps(sizes.threads, filter_taps<T>(sizes.tile.taps()));
+    const ScratchArray<T, ThreadReserved> taps(sizes.threads, filter_taps<T>(p.taps()));
     const auto transform = [&](Index panel, Index v, Index q, int slot) {
-      sizes.tile.transform_filters(p, panel * sizes.width + v * lanes, q * lanes, taps[slot],
+      sizes.tile.transform_filters(p, panel * sizes.width + v * lanes, q, taps[slot],
                                    packed + panel * panel_size + v * lanes, sizes.width, sizes.filter_stride);
     };
     parallel_grid({sizes.panels, sizes.vectors, sizes.channel_blocks}, sizes.threads, transform);
@@ -144,7 +144,7 @@ class WinogradCorrelation {
     Index tiles = s.grid.count;
     bool in_tasks = m.point_groups == 1;  // outputs are written where products are made
     ThreadReserved<T> filters{layout, s.threads, m.packs_by_panel ? s.tile.filters() * m.panel_stride() : 0};
-    ThreadReserved<T> taps{layout, s.threads, m.packs_by_panel ? filter_taps<T>(s.tile.taps()) : 0};
+    ThreadReserved<T> taps{layout, s.threads, m.packs_by_panel ? filter_taps<T>(m.p.taps()) : 0};
     ThreadReserved<T> staged{layout, s.threads, s.staged_size};
     ThreadReserved<Index> places{layout, s.threads, tiles};
     Reserved<T> values{layout, checked_product(s.tile.points(), s.value_stride(tiles))};
@@ -223,8 +223,8 @@ class WinogradCorrelation {
   void transform_panel(Index panel, Index first, Index last, T* taps, T* to) const {
     for (Index v = 0; v < sizes.vectors; ++v)
       for (Index q = first; q < last; ++q)
-        sizes.tile.transform_filters(p, panel * sizes.width + v * lanes, q * lanes, taps, to + v * lanes,
-                                     sizes.width, panel_stride());
+        sizes.tile.transform_filters(p, panel * sizes.width + v * lanes, q, taps, to + v * lanes, sizes.width,
+                                     panel_stride());
   }
 
   TileProblem<T> p;

@@ -38,11 +38,10 @@ struct GradientSizes {
   static constexpr Index lanes = S::size;
   const GradientTile<T>& tile;
   const TileGradient<T>& s;
-  // Of a panel of channels: a single vector where there are few.
-  Index vectors = s.C <= lanes ? 1 : tile_vectors, width = vectors * lanes;
-  Index x_blocks = ceil_div(s.C, lanes),
-        panels = ceil_div(s.C, width);  // vectors with channels; their panels
-  Index channels = panels * width;      // filled up to whole panels
+  Index x_blocks = s.channel_blocks(tile, lanes);  // vectors with channels
+  Index vectors = std::min<Index>(x_blocks, tile_vectors), width = vectors * lanes,
+        panels = ceil_div(x_blocks, vectors);
+  Index channels = panels * width;  // filled up to whole panels
   Index filter_blocks = ceil_div(s.F, lanes), filters = filter_blocks * lanes;
   TileGrid grid = s.grid(tile);
   int threads = tile_threads(grid.count * tile.points(), channels, s.F);
@@ -123,16 +122,20 @@ struct GradientSizes {
     }
   }
 
-  // dw of filter f and a vector of channels from its sums, `filter_step` apart, of parts `part_step` apart.
-  void write(Index f, Index c0, const T* sums, Index filter_step, Index parts, Index part_step) const {
-    tile.write_taps(sums, filter_step, parts, part_step, std::min(lanes, s.C - c0),
-                    s.dw + (f * s.C + c0) * tile.taps());
+  // dw of filter f and block q of channels from its sums, `filter_step` apart, of parts `part_step` apart.
+  void write(Index f, Index q, const T* sums, Index filter_step, Index parts, Index part_step) const {
+    const ChannelBlock block = s.channel_block(tile, lanes, q);
+    const TapPlaces places{std::min(tile.KH, s.KH - block.tap_h), std::min(tile.KW, s.KW - block.tap_w), s.KW,
+                           s.taps()};
+    tile.write_taps(sums, filter_step, parts, part_step, std::min(lanes, s.C - block.c0), places,
+                    s.dw + (f * s.C + block.c0) * s.taps() + block.tap_h * s.KW + block.tap_w);
   }
   // All of dw from the sums of `parts` parts.
   void finish(const T* sums, Index parts) const {
     parallel_for(s.F, threads, [&](Index f, int) {
-      for (Index c0 = 0; c0 < s.C; c0 += lanes)
-        write(f, c0, sums + (c0 / width * s.F + f) * width + c0 % width, sum_stride, parts, sum_size());
+      for (Index q = 0; q < x_blocks; ++q)
+        write(f, q, sums + (q / vectors * s.F + f) * width + q % vectors * lanes, sum_stride, parts,
+              sum_size());
     });
   }
 };

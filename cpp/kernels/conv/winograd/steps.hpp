@@ -15,9 +15,14 @@ class StagedRuns {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  StagedRuns(const TileSizes& sizes, const TileGrid& tiles, const TileInput<T>& images, Index channel_block,
-             T* memory)
-      : tile(sizes), grid(tiles), input(images), c0(channel_block * lanes), staged(memory) {}
+  StagedRuns(const TileSizes& sizes, const TileGrid& tiles, const TileInput<T>& images, Index q, T* memory)
+      : tile(sizes),
+        grid(tiles),
+        input(images),
+        block(images.channel_block(sizes, lanes, q)),
+        top(block.tap_h * tiles.dilation_h - images.pad_top),
+        left(block.tap_w * tiles.dilation_w - images.pad_left),
+        staged(memory) {}
 
   const T* stage(Index image, Index row, Index col, Index tiles) {
     const Index width = grid.run_width(col, tiles, tile.step_w, tile.in_w);
@@ -25,10 +30,10 @@ class StagedRuns {
                        col == last_col && tiles == last_tiles;
     const Index shared = tile.in_h - tile.step_h, moved = below ? shared : 0;
     if (below) std::memmove(staged, staged + tile.step_h * width * lanes, shared * width * lanes * sizeof(T));
+    const Index c0 = block.c0;
     stage_patch(input.x + image * input.x_image + c0 * input.H * input.W, input.C - c0, input.H, input.W,
-                grid.top(row, tile.step_h) - input.pad_top + moved, grid.dilation_h,
-                grid.left(col, tile.step_w) - input.pad_left, tile.in_h - moved, width, input.x_end(),
-                staged + moved * width * lanes);
+                grid.top(row, tile.step_h) + top + moved, grid.dilation_h, grid.left(col, tile.step_w) + left,
+                tile.in_h - moved, width, input.x_end(), staged + moved * width * lanes);
     last_image = image;
     last_row = row;
     last_col = col;
@@ -40,7 +45,8 @@ class StagedRuns {
   const TileSizes& tile;
   const TileGrid& grid;
   const TileInput<T>& input;
-  Index c0;
+  ChannelBlock block;
+  Index top, left;  // of the first tile's input, where the image begins
   T* staged;
   Index last_image = -1, last_row = 0, last_col = 0, last_tiles = 0;
 };
@@ -77,7 +83,7 @@ struct WinogradSizes {
   const CorrelationTile<T>& tile;
   const TileProblem<T>& p;
   Index vectors = panel_vectors(tile, p), width = vectors * lanes;  // of a panel of filters
-  Index channel_blocks = ceil_div(p.C, lanes),
+  Index channel_blocks = p.channel_blocks(tile, lanes),
         channels = channel_blocks * lanes;  // filled up to whole vectors
   Index panels = ceil_div(p.F, width);
   Index filter_stride = channels * width + lanes;  // between a panel's filters of different points

@@ -1,6 +1,7 @@
 // Which tile a pass of a convolution is cut into.
 #pragma once
 
+#include <array>
 #include <type_traits>
 
 #include "kernels/conv/winograd/tiles.hpp"
@@ -11,7 +12,21 @@ namespace cnnlib::CNNLIB_ISA {
 inline TileShape tile_shape(const ConvShape& s, bool dx) {
   const TileShape shape(s);
   if (!dx) return shape;
-  return s.stride_h == 1 ? shape.transposed(s.KH, s.KW) : shape.transposed_strided(s.KH);
+  return s.stride_h == 1 ? shape.transposed() : shape.transposed_strided();
+}
+
+// The taps along a side of the tile for a kernel at stride 1: a tile of 4 outputs a side whose parts of the
+// kernel take the fewest products.
+inline Index tile_taps(Index KH, Index KW) {
+  const bool line = KH == 1 || KW == 1;
+  const auto products = [&](Index taps) {
+    const Index points = 4 + taps - 1;
+    return ceil_div(KH, taps) * ceil_div(KW, taps) * points * (line ? 1 : points);
+  };
+  Index best = 3;
+  for (const Index taps : line ? std::array<Index, 3>{3, 5, 7} : std::array<Index, 3>{2, 4, 5})
+    if (products(taps) < products(best)) best = taps;
+  return best;
 }
 
 // body(tile) with the tile of a kernel that fits_winograd. dx is a correlation with tiles of its own at
@@ -26,7 +41,8 @@ auto with_tile(const ConvShape& s, const Body& body) {
     if (s.KH == 4) return strided(std::integral_constant<int, 4>());
     return strided(std::integral_constant<int, 5>());
   }
-  switch (10 * s.KH + s.KW) {
+  const Index taps = tile_taps(s.KH, s.KW);
+  switch (10 * (s.KH > 1 ? taps : 1) + (s.KW > 1 ? taps : 1)) {
     case 33: {
       if constexpr (InstructionSet::large_winograd_tile) {
         // The larger tile rounds more, and has to take clearly fewer products.

@@ -70,16 +70,26 @@ class TileColumn {
   Index neighbours_, skip_, phase_, at_ = 0;
 };
 
+// A vector of channels from c0 on, for the part of the kernel whose taps begin with (tap_h, tap_w).
+struct ChannelBlock {
+  Index c0, tap_h, tap_w;
+};
+
 // The sizes of a convolution at stride 1 or 2, of one group. Tiles cover the output from origin_top and
 // origin_left on, which may lie outside it.
+//
+// A kernel larger than the tile's is cut into parts, and the result is the sum of their correlations: as of
+// so many times the channels, each part's of a shifted image. Taps that a last part lacks are zero.
 struct TileShape {
-  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+  Index N, C, F, KH, KW, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
   Index origin_top = 0, origin_left = 0;
 
   explicit TileShape(const ConvShape& s)
       : N(s.N),
         C(s.C / s.groups),
         F(s.F / s.groups),
+        KH(s.KH),
+        KW(s.KW),
         H(s.H),
         W(s.W),
         OH(s.OH),
@@ -88,8 +98,16 @@ struct TileShape {
         pad_left(s.pad_left),
         dilation_h(s.dilation_h),
         dilation_w(s.dilation_w) {}
+  Index taps() const { return KH * KW; }
+  Index parts(const TileSizes& tile) const { return ceil_div(KH, tile.KH) * ceil_div(KW, tile.KW); }
+  // Blocks of `lanes` channels, of all parts.
+  Index channel_blocks(const TileSizes& tile, Index lanes) const { return parts(tile) * ceil_div(C, lanes); }
+  ChannelBlock channel_block(const TileSizes& tile, Index lanes, Index q) const {
+    const Index blocks = ceil_div(C, lanes), part = q / blocks, across = ceil_div(KW, tile.KW);
+    return {q % blocks * lanes, part / across * tile.KH, part % across * tile.KW};
+  }
   // Those of the correlation of dout with the flipped filters, which is dx.
-  TileShape transposed(Index KH, Index KW) const {
+  TileShape transposed() const {
     TileShape t = *this;
     std::swap(t.C, t.F);
     std::swap(t.H, t.OH);
@@ -98,16 +116,16 @@ struct TileShape {
     t.pad_left = dilation_w * (KW - 1) - pad_left;
     return t;
   }
-  // The same of a K x K kernel at stride 2, where tiles begin with a row and column that `first_tap` reaches.
-  TileShape transposed_strided(Index K) const {
-    TileShape t = transposed(1, 1);
-    const auto begin = [K](Index pad, Index& origin, Index& to) {
+  // The same at stride 2, where tiles begin with a row and column that `first_tap` reaches.
+  TileShape transposed_strided() const {
+    TileShape t = transposed();
+    const auto begin = [](Index K, Index pad, Index& origin, Index& to) {
       const Index before = K - 1 - pad;
       origin = -((before + first_tap(K)) % 2);
       to = (before - first_tap(K) - origin) / 2;
     };
-    begin(pad_top, t.origin_top, t.pad_top);
-    begin(pad_left, t.origin_left, t.pad_left);
+    begin(KH, pad_top, t.origin_top, t.pad_top);
+    begin(KW, pad_left, t.origin_left, t.pad_left);
     return t;
   }
   TileGrid grid(const TileSizes& tile) const {

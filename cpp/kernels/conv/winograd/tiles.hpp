@@ -104,38 +104,49 @@ void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* 
 // Values of scratch that transform_filters needs: [c][tap][filter] of one square.
 template <class T>
 constexpr Index filter_taps(Index taps) {
-  return (taps * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
+  return ((taps + 1) * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
 }
 
-// packed[filter][c][lane]: G g G' of one vector of filters (f0 on) and of channels (c0 on); rows of
+// packed[filter][c][lane]: G g G' of one vector of filters (f0 on) and block q of channels; rows of
 // `width` filters, zero for channels that do not exist.
 template <class T, class K>
-void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* packed, Index width,
+void transform_filters(const TileProblem<T>& p, Index f0, Index q, T* taps, T* packed, Index width,
                        Index filter_stride) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, all = K::sizes.taps();
+  constexpr Index lanes = S::size;
+  const ChannelBlock block = p.channel_block(K::sizes, lanes, q);
   const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
-              channels = std::clamp<Index>(p.C - c0, 0, lanes);
-  if (filters == 0) std::fill_n(taps, filter_taps<T>(all), T(0));
-  if (filters > 0 && p.w_channel == all)
-    transpose_freely(p.w + f0 * p.w_filter + c0 * all, p.w_filter, filters, channels * all, p.w_end, taps,
-                     lanes);
+              channels = std::clamp<Index>(p.C - block.c0, 0, lanes);
+  // What lies between the first and the last tap of a part, and a vector of zeros for taps that it lacks.
+  const Index rows = std::min(K::sizes.KH, p.KH - block.tap_h),
+              columns = std::min(K::sizes.KW, p.KW - block.tap_w), span = (rows - 1) * p.KW + columns,
+              first = block.tap_h * p.KW + block.tap_w;
+  const bool whole = rows == K::sizes.KH && p.KW == K::sizes.KW;
+  const Index step = (whole ? span : span + 1) * lanes;  // between channels
+  Index at[K::sizes.taps()];
+  for (Index i = 0; i < K::sizes.KH; ++i)
+    for (Index j = 0; j < K::sizes.KW; ++j) {
+      const Index tap = i * p.KW + j;
+      at[i * K::sizes.KW + j] = (i >= rows || j >= columns ? span : p.flipped ? span - 1 - tap : tap) * lanes;
+    }
+  const T* w = p.w + f0 * p.w_filter + block.c0 * p.w_channel + (p.flipped ? p.taps() - first - span : first);
+  if (filters == 0) std::fill_n(taps, filter_taps<T>(span), T(0));
+  if (filters > 0 && whole && p.w_channel == span)
+    transpose_freely(w, p.w_filter, filters, channels * span, p.w_end, taps, lanes);
   else if (filters > 0)
     for (Index c = 0; c < channels; ++c)
-      transpose_freely(p.w + f0 * p.w_filter + (c0 + c) * p.w_channel, p.w_filter, filters, all, p.w_end,
-                       taps + c * all * lanes, lanes);
+      transpose_freely(w + c * p.w_channel, p.w_filter, filters, span, p.w_end, taps + c * step, lanes);
+  for (Index c = 0; c < channels && !whole; ++c) S::store(taps + c * step + span * lanes, S::zero());
   for (Index c = 0; c < lanes; ++c) {
-    const T* g = taps + c * all * lanes;
-    T* to = packed + (c0 + c) * width;
+    const T* g = taps + c * step;
+    T* to = packed + (q * lanes + c) * width;
     if (c >= channels) {
       for (Index i = 0; i < K::sizes.filters_h * K::sizes.filters_w; ++i)
         S::store(to + i * filter_stride, S::zero());
       continue;
     }
     TileTransforms<T, K>::filter(
-        [&](int i, int j) {
-          return S::load(g + (p.flipped ? all - 1 - i * K::sizes.KW - j : i * K::sizes.KW + j) * lanes);
-        },
+        [&](int i, int j) { return S::load(g + at[i * K::sizes.KW + j]); },
         [&](int i, int j, auto v) { S::store(to + (i * K::sizes.filters_w + j) * filter_stride, v); });
   }
 }
@@ -222,10 +233,15 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
   }
 }
 
-// dw of one filter and up to `lanes` channels, [channel][tap], from sums `filter_step` apart, of parts
-// `part_step` apart.
+// The taps of dw that a part of the kernel has, whose rows and channels are so many values apart.
+struct TapPlaces {
+  Index rows, columns, row, channel;
+};
+
+// dw of one filter and up to `lanes` channels, from sums `filter_step` apart, of parts `part_step` apart.
 template <class T, class K>
-void write_taps(const T* sums, Index filter_step, Index parts, Index part_step, Index channels, T* dw) {
+void write_taps(const T* sums, Index filter_step, Index parts, Index part_step, Index channels,
+                const TapPlaces& places, T* dw) {
   using S = Simd<T>;
   T taps[K::sizes.taps() * S::size];
   TileTransforms<T, K>::filter_gradient(
@@ -237,7 +253,9 @@ void write_taps(const T* sums, Index filter_step, Index parts, Index part_step, 
       },
       [&](int i, int j, auto v) { S::store(taps + (i * K::sizes.KW + j) * S::size, v); });
   for (Index c = 0; c < channels; ++c)
-    for (Index t = 0; t < K::sizes.taps(); ++t) dw[c * K::sizes.taps() + t] = taps[t * S::size + c];
+    for (Index i = 0; i < places.rows; ++i)
+      for (Index j = 0; j < places.columns; ++j)
+        dw[c * places.channel + i * places.row + j] = taps[(i * K::sizes.KW + j) * S::size + c];
 }
 
 // The tiles of a method with their transforms, for the loops around them, which are the same for all.

@@ -215,9 +215,9 @@ class GradientByChannels {
                      sums + filter * filter_step);
     });
     for (Index f = 0; f < filters; ++f)
-      for (Index v = 0; v < sizes.vectors && panel * sizes.width + v * lanes < sizes.s.C; ++v)
-        sizes.write(first + f, panel * sizes.width + v * lanes, sums + f * sizes.width + v * lanes,
-                    filter_step, 1, 0);
+      for (Index v = 0; v < sizes.vectors && panel * sizes.vectors + v < sizes.x_blocks; ++v)
+        sizes.write(first + f, panel * sizes.vectors + v, sums + f * sizes.width + v * lanes, filter_step, 1,
+                    0);
   }
 
   // As many as the cache holds, or fewer where these tasks are too few for the threads.
