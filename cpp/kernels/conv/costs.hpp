@@ -76,7 +76,9 @@ double cost_filter_lanes(const ConvShape& s, Pass pass) {
   const double vectors = double(c.OH * c.OW * c.vectors(c.out));
   const bool scattered = pass == Pass::input_gradient && s.stride_w > 1 && !(s.stride_w == 2 && s.KW > 1);
   const double stored = Rates::transpose + (scattered ? Rates::store_scattered : 0);
-  const double product = pointwise(s) ? Rates::pointwise_product.filters : 1;
+  const double product = pointwise(s)            ? Rates::pointwise_product.filters
+                         : c.vectors(c.out) == 1 ? Rates::single_vector
+                                                 : 1;
   return c.groups * ((product * c.products() + stored) * vectors + c.staging(pointwise(s)) + c.packing());
 }
 
@@ -205,11 +207,13 @@ double cost_winograd(const ConvShape& s, Pass pass) {
   const GroupSizes<T> g(s);
   const TileShape shape = tile_shape(s, dx);
   const TileSizes tile = with_tile(s, dx, [](auto chosen) { return chosen.sizes; });
-  // A panel of filters (in dw, of channels) has two vectors where there are more than one.
+  // A panel of filters (in dw, of channels) has two vectors where there are more than one; `filter_vectors`
+  // is what its products take.
   const Index terms = shape.parts(tile) * round_up(shape.C, lanes), narrow = dw ? g.F : terms,
               wide = dw ? terms : shape.F;
-  const double pairs = double(round_up(narrow, lanes)) *
-                       double(round_up(wide, wide <= lanes ? lanes : Index{tile_lanes<T>})) / lanes;
+  const double filter_vectors =
+      wide <= lanes ? Rates::single_vector : double(round_up(wide, tile_lanes<T>)) / lanes;
+  const double pairs = double(round_up(narrow, lanes)) * filter_vectors;
   const double tiles = double(shape.grid(tile).per_image), points = double(tile.points()),
                filters = double(tile.filters());
   const bool line = s.KH == 1 || s.KW == 1, in_parts = !line && (s.KH != tile.KH || s.KW != tile.KW);

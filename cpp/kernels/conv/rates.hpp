@@ -39,6 +39,12 @@ struct Rates {
   static constexpr double sum = 3, far_sum = 16;
 #endif
   static constexpr double near_bytes = 512 << 10;
+  // A vector of a panel of filters that has no second one: AVX2's loads and few sums show.
+#ifdef __AVX512F__
+  static constexpr double single_vector = 1;
+#else
+  static constexpr double single_vector = 1.75;
+#endif
   // A product of 1x1 kernels by pixels and by filters in the lanes, which read the image where it lies, and
   // by panels of positions. With AVX2 a tile has so few products for each line of the image that the second
   // level shows; with more registers panels win nothing (bench/NOTES.md).
