@@ -10,10 +10,10 @@ from helpers import random_arrays
 
 # x, w and conv_param: methods that pack all filters, panel by panel where nobody keeps them, and not at all.
 SHAPES = {
-    "3x3": ((4, 40, 13, 14), (70, 40, 3, 3), {"pad": 1}),
-    "3x3 few tiles": ((2, 130, 5, 6), (200, 130, 3, 3), {"pad": 1}),
+    "3x3": ((2, 20, 13, 14), (70, 20, 3, 3), {"pad": 1}),
+    "3x3 few tiles": ((2, 66, 5, 6), (104, 66, 3, 3), {"pad": 1}),
     "3x3 stride 2": ((2, 24, 15, 14), (33, 24, 3, 3), {"pad": 1, "stride": 2}),
-    "1x1 many filters": ((2, 300, 7, 7), (256, 300, 1, 1), {}),
+    "1x1 many filters": ((2, 150, 7, 7), (256, 150, 1, 1), {}),
     "1x1": ((3, 64, 19, 18), (48, 64, 1, 1), {}),
     "1x1 stride 2": ((2, 96, 14, 14), (64, 96, 1, 1), {"stride": 2}),
     "5x5 dilated": ((2, 8, 17, 16), (20, 8, 5, 5), {"pad": 4, "dilation": 2}),
@@ -45,16 +45,17 @@ PACKED = ("winograd", "winograd-rows", "pixel-lanes", "filter-lanes", "position-
 def test_same_bits_by_every_method(name, dtype, isa, num_threads):
     """For any number of images and threads with one packing, whichever came first."""
     x, w, b, conv_param = arrays(name, dtype)
+    most = np.concatenate([x, x, x])
     for method in methods(name, dtype):
         param = {**conv_param, "algorithm": method}
         prepared = cnnlib.prepare_conv(w, b, param)
+        want, _ = cnnlib.conv_forward(most, w, b, param)
         for threads in (1, 3):
             num_threads(threads)
-            for images in (x, x[:1], np.concatenate([x, x, x])):
-                want, _ = cnnlib.conv_forward(images, w, b, param)
+            for images in (x, x[:1], most):
                 got, _ = cnnlib.conv_forward(images, prepared, None, None)
                 assert got.dtype == dtype
-                assert np.array_equal(got, want), (method, threads, len(images))
+                assert np.array_equal(got, want[: len(images)]), (method, threads, len(images))
         packed = prepared._packed.packed()
         assert [packed_method for packed_method, _ in packed] == [method]
         assert (packed[0][1] > 0) == (method in PACKED)
@@ -113,7 +114,7 @@ def test_images_of_other_sizes_and_types():
     _, w, b, conv_param = arrays("3x3", np.float32)
     prepared = cnnlib.prepare_conv(w, b, conv_param)
     for size in range(3, 24):  # more than are kept
-        x = np.random.default_rng(size).integers(0, 255, (2, 40, size, size + 1), dtype=np.uint8)
+        x = np.random.default_rng(size).integers(0, 255, (2, 20, size, size + 1), dtype=np.uint8)
         got, _ = cnnlib.conv_forward(x, prepared, None, None)
         want, _ = cnnlib.conv_forward(x.astype(np.float32), w, b, conv_param)
         assert got.dtype == np.float32
@@ -127,7 +128,7 @@ def test_images_of_other_sizes_and_types():
 def test_out_and_empty_batches():
     x, w, b, conv_param = arrays("3x3", np.float32)
     prepared = cnnlib.prepare_conv(w, b, conv_param)
-    out = np.empty((4, 70, 13, 14), np.float32)
+    out = np.empty((2, 70, 13, 14), np.float32)
     got, _ = cnnlib.conv_forward(x, prepared, None, None, out=out)
     assert got is out
     assert np.array_equal(out, cnnlib.conv_forward(x, w, b, conv_param)[0])
@@ -151,7 +152,7 @@ def test_many_threads_share_one():
     wrong = []
 
     def work():
-        for _ in range(20):
+        for _ in range(10):
             for name, (x, *_) in cases.items():
                 if not np.array_equal(cnnlib.conv_forward(x, prepared[name], None, None)[0], want[name]):
                     wrong.append(name)

@@ -62,7 +62,7 @@ NETWORKS = {
         [6, 5], (3, 8, 8), 10, 0.4, reg=0.1, dtype=dtype, seed=0, normalization="batchnorm"
     ),
     **{
-        name: lambda dtype, name=name: ConvNet(NAMED_SPECS[name], (3, 32, 32), 10, dtype=dtype, seed=0)
+        name: lambda dtype, name=name: ConvNet(NAMED_SPECS[name], (3, 16, 16), 10, dtype=dtype, seed=0)
         for name in ("vgg-small", "resnet20", "mobile-small", "unet")
     },
 }
