@@ -25,18 +25,11 @@ inline __m256 lanes_from(__m256 v, Index first) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return _mm256_permutevar8x32_ps(v, _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(first))));
 }
-// All ones where the lane's own bit of `lanes` is set.
-inline __m256i chosen_lanes(unsigned bits, __m256i lanes) {
-  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes);
-}
 
 template <>
 struct Simd<float> : GenericSimd<float> {
   static void store_non_temporal(float* p, Packet v) { _mm256_stream_ps(p, v); }
   static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_ps(mask)); }
-  static Mask from_bits(unsigned bits) {
-    return _mm256_castsi256_ps(chosen_lanes(bits, _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128)));
-  }
 
   static Packet load_lanes(const float* p, Index first, Index count) {
     return _mm256_maskload_ps(p, lane_mask<float>(first, count));
@@ -87,9 +80,6 @@ template <>
 struct Simd<double> : GenericSimd<double> {
   static void store_non_temporal(double* p, Packet v) { _mm256_stream_pd(p, v); }
   static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_pd(mask)); }
-  static Mask from_bits(unsigned bits) {
-    return _mm256_castsi256_pd(chosen_lanes(bits, _mm256_setr_epi32(1, 1, 2, 2, 4, 4, 8, 8)));
-  }
 
   static Packet load_lanes(const double* p, Index first, Index count) {
     return _mm256_maskload_pd(p, lane_mask<double>(first, count));

@@ -13,13 +13,9 @@ bool use_non_temporal(Index n) {
 }
 
 // The first `count` lanes of the vector at p, and 0 or `other` in the rest.
-template <class T>
-Packet<T> load_first(const T* p, Index count) {
-  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count);
-}
-template <class T>
-Packet<T> load_first(const T* p, Index count, T other) {
-  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count, other);
+template <class T, class... Other>
+Packet<T> load_first(const T* p, Index count, Other... other) {
+  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count, other...);
 }
 
 template <class T>

@@ -144,16 +144,14 @@ struct GenericSimd {
   static bool any(Mask mask) { return Eigen::internal::predux_any(mask); }
   // A mask as a number, bit l for lane l, and back.
   static unsigned bits(Mask mask) {
-    T lanes[size];
-    store(lanes, select(mask, fill(T(1)), zero()));
-    unsigned bits = 0;
-    for (int l = 0; l < size; ++l) bits |= unsigned(lanes[l] != T(0)) << l;
-    return bits;
+    const Bits lanes = to_bits(mask) & bit_of_lane(lane_numbers);
+    Whole bits = 0;
+    for (int l = 0; l < size; ++l) bits |= lanes[l];
+    return static_cast<unsigned>(bits);
   }
   static Mask from_bits(unsigned bits) {
-    T lanes[size];
-    for (int l = 0; l < size; ++l) lanes[l] = static_cast<T>(static_cast<int>(bits >> l & 1));
-    return equal(load(lanes), fill(T(1)));
+    const Bits own = bit_of_lane(lane_numbers);
+    return bit_cast<Mask>((Whole(bits) & own) == own);
   }
 
   // Lanes [first, first + count) of the vector at p, and 0 or `other` in the other lanes, whose memory is not
@@ -207,15 +205,69 @@ struct GenericSimd {
   }
 
  private:
+  static constexpr std::make_integer_sequence<int, size> lane_numbers{};
+  template <int... l>
+  static Bits bit_of_lane(std::integer_sequence<int, l...>) {
+    return Bits{(Whole(1) << l)...};
+  }
   // Lane i is lane from(i) of a, and behind them of b.
   template <class From>
   static Packet shuffled(Packet a, Packet b, const From& from) {
-    return shuffled(a, b, from, std::make_integer_sequence<int, size>());
+    return shuffled(a, b, from, lane_numbers);
   }
   template <class From, int... i>
   static Packet shuffled(Packet a, Packet b, From from, std::integer_sequence<int, i...>) {
     using Lanes [[gnu::vector_size(bytes)]] = T;
     return bit_cast<Packet>(__builtin_shufflevector(bit_cast<Lanes>(a), bit_cast<Lanes>(b), from(i)...));
+  }
+};
+
+// Loads and stores of some lanes of 128 bits, for sets that have none: whole halves of the vector, and lanes
+// of the others one by one.
+template <class T>
+struct HalvesSimd : GenericSimd<T> {
+  using typename GenericSimd<T>::Packet;
+  using Lanes [[gnu::vector_size(16)]] = T;
+  using Halves [[gnu::vector_size(16)]] = std::uint64_t;
+  static constexpr Index half = GenericSimd<T>::size / 2;
+
+  using GenericSimd<T>::load_lanes;
+  static Packet load_lanes(const T* p, Index first, Index count, T other) {
+    Lanes v = other - Lanes{};
+    each_half(
+        first, count,
+        [&](Index h) {
+          auto halves = bit_cast<Halves>(v);
+          std::memcpy(&halves[h], p + h * half, sizeof halves[h]);
+          v = bit_cast<Lanes>(halves);
+        },
+        [&](Index i) { v[i] = p[i]; });
+    return bit_cast<Packet>(v);
+  }
+  static void store_lanes(T* p, Packet v, Index first, Index count) {
+    each_half(
+        first, count,
+        [&](Index h) {
+          const std::uint64_t bits = bit_cast<Halves>(v)[h];
+          std::memcpy(p + h * half, &bits, sizeof bits);
+        },
+        [&](Index i) { p[i] = bit_cast<Lanes>(v)[i]; });
+  }
+
+ private:
+  // whole(0) and whole(1), or lane(i) of the lanes of a half that is not.
+  template <class Whole, class Lane>
+  [[gnu::always_inline]] static void each_half(Index first, Index count, const Whole& whole,
+                                               const Lane& lane) {
+    const auto within = [=](Index i) { return first <= i && i < first + count; };
+#pragma GCC unroll 2
+    for (Index h = 0; h < 2; ++h)
+      if (within(h * half) && within((h + 1) * half - 1))
+        whole(h);
+      else
+#pragma GCC unroll 2
+        for (Index i = h * half; i < (h + 1) * half; ++i)
+          if (within(i)) lane(i);
   }
 };
 
