@@ -119,6 +119,7 @@ struct PoolShape {
   Index pad_bottom, pad_right;
   Index dilation_h, dilation_w;
   bool count_include_pad;
+  bool sums = false;  // of windows instead of their means
 
   // The bytes of a winner of max pooling: its position in the window, or the type's largest number.
   Index winner_bytes() const { return PH * PW >= UINT8_MAX ? 4 : 1; }

@@ -5,6 +5,7 @@
 
 #include "kernels/column_walks.hpp"
 #include "kernels/plane_grid.hpp"
+#include "kernels/pool/windows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -14,24 +15,9 @@ inline double pool_work(const PoolShape& s) {
   return double(s.planes) * (double(s.H * s.W) + double(s.OH * s.OW) * double(s.PH * s.PW)) / lanes;
 }
 
-// Outputs [first, last) of an axis and the positions [from, from + size) that their windows reach, or the
-// positions and the windows that reach them, as an axis of its own with `pad` before it.
-struct AxisBand {
-  Index first, outputs, from, size, pad;
-};
-inline AxisBand band_of_outputs(Index first, Index last, Index stride, Index reach, Index size, Index pad) {
-  const Index begin = first * stride - pad, from = std::max<Index>(begin, 0);
-  const Index end = std::min(size, (last - 1) * stride - pad + reach);
-  return {first, last - first, from, std::max<Index>(0, end - from), from - begin};
-}
-inline AxisBand band_of_inputs(Index from, Index last, Index stride, Index reach, Index outputs, Index pad) {
-  Index first = from + pad < reach ? 0 : (from + pad - reach) / stride + 1;
-  if (first > 0 && first * stride - pad > from) --first;  // one that ends before, where windows leave gaps
-  const Index end = std::max(first, std::min(outputs, (last - 1 + pad) / stride + 1));
-  return {first, end - first, from, last - from, from + pad - first * stride};
-}
+enum class RowsOf { outputs, inputs };
 
-// A task of a pool as a pool of its own, and where its first input and output stand. Its first row of outputs
+// A part of a pool as a pool of its own, and where its first input and output stand. Its first row of outputs
 // is row first_row of the planes.
 struct PoolBand {
   PoolShape shape;
@@ -40,45 +26,56 @@ struct PoolBand {
   Index first_plane;
 };
 
+// Rows of outputs of a pool's first plane with the rows of inputs that their windows reach, or rows of inputs
+// with the windows that reach them.
+[[gnu::noinline]] inline PoolBand band_of_rows(const PoolShape& s, RowsOf of, Range rows) {
+  const SlidingWindows windows = row_windows(s);
+  Range in = rows, out = rows;
+  if (of == RowsOf::outputs) {
+    in.first = windows.begin(rows.first);
+    in.last = std::max(in.first, windows.end(rows.last - 1));
+  } else {
+    out.first = windows.first_reaching(rows.first);
+    if (out.first > 0 && out.first * s.stride_h - s.pad_top > rows.first)
+      --out.first;  // one that ends before, where windows leave gaps
+    out.last = std::max(out.first, windows.last_reaching(rows.last - 1));
+  }
+  PoolBand band{s, in.first * s.W, out.first * s.OW, out.first, 0};
+  band.shape.H = in.last - in.first;
+  band.shape.OH = out.last - out.first;
+  band.shape.pad_top = in.first + s.pad_top - out.first * s.stride_h;
+  return band;
+}
+
 // The tasks of a pool: planes, or bands of their output rows, or of their input rows for a gradient. A
 // window's values and winner do not depend on its band, nor does the order in which gradients are added.
 class PoolBands {
  public:
-  enum class Of { outputs, inputs };
-
-  PoolBands(const PoolShape& shape, Of of_rows)
+  PoolBands(const PoolShape& shape, RowsOf of_rows)
       : s(shape),
         of(of_rows),
-        rows(of == Of::outputs ? s.OH : s.H),
-        grid(s.planes, rows, 1, s.H * s.W + s.OH * s.OW, pool_work(s), of == Of::outputs ? 1 : s.stride_h) {}
+        rows(of == RowsOf::outputs ? s.OH : s.H),
+        grid(s.planes, rows, 1, s.H * s.W + s.OH * s.OW, pool_work(s),
+             of == RowsOf::outputs ? 1 : s.stride_h) {}
 
   int threads() const { return grid.threads; }
 
   template <class Body>  // body(band, slot)
   void each(const Body& body) const {
-    grid.each([&](const PlaneTask& task, int slot) { body(band_of(task), slot); });
+    grid.each([&](const PlaneTask& task, int slot) {
+      const bool whole = task.last_row - task.first_row == rows;
+      PoolBand band = whole ? PoolBand{s, 0, 0, 0, 0} : band_of_rows(s, of, {task.first_row, task.last_row});
+      band.shape.planes = task.last_plane - task.first_plane;
+      band.in += task.first_plane * s.H * s.W;
+      band.out += task.first_plane * s.OH * s.OW;
+      band.first_plane = task.first_plane;
+      body(band, slot);
+    });
   }
 
  private:
-  [[gnu::noinline]] PoolBand band_of(const PlaneTask& task) const {
-    PoolBand band{s, task.first_plane * s.H * s.W, task.first_plane * s.OH * s.OW, 0, task.first_plane};
-    band.shape.planes = task.last_plane - task.first_plane;
-    if (task.last_row - task.first_row == rows) return band;
-    const Index reach = (s.PH - 1) * s.dilation_h + 1;
-    const AxisBand axis =
-        of == Of::outputs ? band_of_outputs(task.first_row, task.last_row, s.stride_h, reach, s.H, s.pad_top)
-                          : band_of_inputs(task.first_row, task.last_row, s.stride_h, reach, s.OH, s.pad_top);
-    band.shape.H = axis.size;
-    band.shape.OH = axis.outputs;
-    band.shape.pad_top = axis.pad;
-    band.in += axis.from * s.W;
-    band.out += axis.first * s.OW;
-    band.first_row = axis.first;
-    return band;
-  }
-
   PoolShape s;
-  Of of;
+  RowsOf of;
   Index rows;  // that the tasks are cut from
   PlaneGrid grid;
 };
@@ -91,7 +88,7 @@ inline bool small_windows(const PoolShape& s) {
 
 // body(band, PW, stride_w) for the tasks of such a pool: the last two are compile-time constants.
 template <class Body>
-void each_small_window(const PoolShape& s, PoolBands::Of of, const Body& body) {
+void each_small_window(const PoolShape& s, RowsOf of, const Body& body) {
   using std::integral_constant;
   using Two = integral_constant<int, 2>;
   using Three = integral_constant<int, 3>;

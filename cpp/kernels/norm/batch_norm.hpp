@@ -111,26 +111,15 @@ void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* grad
   });
 }
 
-// through(channel) for a batch norm whose y is the result, ...
-struct ThroughNothing {
-  Identity operator()(Index) const { return {}; }
-};
-// ... or goes through ReLU.
-template <class T>
-struct ThroughRelu {
-  const Affine<T>* affine;
-  ReluGradient<T> operator()(Index c) const { return ReluGradient<T>(affine[c]); }
-};
-
-// body(through), through ReLU if `beta` is given.
+// body(through), where through(channel) is Identity, or ReluGradient if `beta` is given.
 template <class T, class Body>
 void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
                   const Body& body) {
-  if (beta == nullptr) return body(ThroughNothing());
+  if (beta == nullptr) return body([](Index) { return Identity(); });
   const ScratchArray<Affine<T>> memory(C);
   Affine<T>* affine = memory.data();
   for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  body(ThroughRelu<T>{affine});
+  body([=](Index c) { return ReluGradient<T>(affine[c]); });
 }
 
 // `beta` where a ReLU followed, through which dout has to pass, else null.

@@ -3,7 +3,6 @@
 
 #include "kernels/pool/avg_pool.hpp"
 #include "kernels/pool/max_pool.hpp"
-#include "kernels/pool/max_pool_gradient.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

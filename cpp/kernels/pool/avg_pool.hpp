@@ -10,7 +10,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// What windows along a row are divided by, as vectors: 1 / (rows * columns that are averaged), or 1 for sums.
+// What windows along a row are divided by, as vectors: 1 / (rows * columns that are averaged).
 template <class T>
 class WindowWeights {
   using S = Simd<T>;
@@ -18,17 +18,16 @@ class WindowWeights {
  public:
   // Windows [first, first + lanes), which average up to `most_rows` <= 3 rows; lanes that are no windows get
   // a number.
-  void fill(const SlidingWindows& columns, Index first, Index most_rows, bool mean) {
+  void fill(const SlidingWindows& columns, Index first, Index most_rows) {
     auto wide = S::fill(T(columns.window));
-    if (!columns.inside(first) || !columns.inside(first + S::size - 1)) {
+    if (columns.sums || !columns.inside(first) || !columns.inside(first + S::size - 1)) {
       T count[S::size];
       for (Index l = 0; l < S::size; ++l)
         count[l] = T(columns.averaged(std::clamp<Index>(first + l, 0, columns.outputs - 1)));
       wide = S::load(count);
     }
     for (Index rows = 1; rows <= most_rows; ++rows)
-      S::store(weight[rows - 1],
-               mean ? S::div(S::fill(T(1)), S::mul(S::fill(T(rows)), wide)) : S::fill(T(1)));
+      S::store(weight[rows - 1], S::div(S::fill(T(1)), S::mul(S::fill(T(rows)), wide)));
   }
   Packet<T> of(Index rows) const { return S::load(weight[rows - 1]); }
 
@@ -36,10 +35,9 @@ class WindowWeights {
   T weight[3][S::size];
 };
 
-// Means of small windows, or their sums, for a band of the pool `whole`.
+// Means of small windows for a band of the pool `whole`.
 template <class T, int PW, int Stride>
-[[gnu::noinline]] void small_window_means(const T* x, T* out, const PoolShape& whole, const PoolBand& band,
-                                          bool mean) {
+[[gnu::noinline]] void small_window_means(const T* x, T* out, const PoolShape& whole, const PoolBand& band) {
   using S = Simd<T>;
   const PoolShape s = band.shape;
   const SlidingWindows rows = row_windows(whole), columns = column_windows(whole);
@@ -49,7 +47,7 @@ template <class T, int PW, int Stride>
   Ahead<true> next_out(end);
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
-    weights.fill(columns, j, s.PH, mean);
+    weights.fill(columns, j, s.PH);
     for (Index plane = 0; plane < s.planes; ++plane) {
       const T* image = x + plane * s.H * s.W;
       T* to = out + plane * s.OH * s.OW;
@@ -66,7 +64,7 @@ template <class T, int PW, int Stride>
           s, S::zero(), line_of,
           [&](Index oh, const Packet<T>& first, const Packet<T>& second, const Packet<T>& third) {
             next_out.template step<S::bytes>();
-            const auto weight = weights.of(mean ? rows.averaged(band.first_row + oh) : 1);
+            const auto weight = weights.of(rows.averaged(band.first_row + oh));
             const auto sum = S::add(S::add(first, second), third);
             store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weight));
           });
@@ -87,7 +85,7 @@ template <class T, int PW, int Stride>
   Ahead<true> next_dx(end);
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
-    for (int i = 0; i < Windows::vectors; ++i) weights[i].fill(columns, windows.vector[i].first, s.PH, true);
+    for (int i = 0; i < Windows::vectors; ++i) weights[i].fill(columns, windows.vector[i].first, s.PH);
     for (Index plane = 0; plane < s.planes; ++plane) {
       const T* from = dout + plane * s.OH * s.OW;
       gather_windows_down<T, PW, Stride>(
@@ -109,11 +107,11 @@ template <class T, int PW, int Stride>
   }
 }
 
-// out = the means of windows that small_windows() names, or their sums.
+// out = the means of windows that small_windows() names.
 template <class T>
-void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true) {
-  each_small_window(s, PoolBands::Of::outputs, [&](const PoolBand& band, auto width, auto stride) {
-    small_window_means<T, width(), stride()>(x + band.in, out + band.out, s, band, mean);
+void small_window_means(const T* x, T* out, const PoolShape& s) {
+  each_small_window(s, RowsOf::outputs, [&](const PoolBand& band, auto width, auto stride) {
+    small_window_means<T, width(), stride()>(x + band.in, out + band.out, s, band);
   });
 }
 
@@ -121,7 +119,7 @@ void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true
 template <class T>
 void small_window_shares(const T* dout, T* dx, const PoolShape& s) {
   const SlidingWindows rows = row_windows(s), columns = column_windows(s);
-  each_small_window(s, PoolBands::Of::inputs, [&](const PoolBand& band, auto width, auto stride) {
+  each_small_window(s, RowsOf::inputs, [&](const PoolBand& band, auto width, auto stride) {
     small_window_shares<T, width(), stride()>(dout + band.out, dx + band.in, band.shape, band.first_row, rows,
                                               columns);
   });
@@ -160,9 +158,9 @@ void global_avg_pool_backward(const T* dout, T* dx, Index planes, Index size) {
   });
 }
 
-// Whether a single window is the whole plane.
+// Whether a single window is the whole plane, of which it takes the mean.
 inline bool global_window(const PoolShape& s) {
-  return s.OH == 1 && s.OW == 1 && s.PH == s.H && s.PW == s.W && s.pad_top + s.pad_left == 0 &&
+  return !s.sums && s.OH == 1 && s.OW == 1 && s.PH == s.H && s.PW == s.W && s.pad_top + s.pad_left == 0 &&
          (!s.count_include_pad || s.pad_bottom + s.pad_right == 0);
 }
 

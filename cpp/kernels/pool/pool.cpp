@@ -4,7 +4,6 @@
 #include "kernels/pool/adaptive_pool.hpp"
 #include "kernels/pool/avg_pool.hpp"
 #include "kernels/pool/max_pool.hpp"
-#include "kernels/pool/max_pool_gradient.hpp"
 #include "kernels/pool/upsample.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

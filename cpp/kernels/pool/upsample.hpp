@@ -14,7 +14,9 @@ inline PlaneGrid enlarged_grid(const UpsampleShape& s, Index rows, double operat
 
 // The enlarged planes as the images of a pool whose windows are the repeated pixels.
 inline PoolShape repeated_pixels(const UpsampleShape& s) {
-  return even_pool(s.planes, s.H, s.W, s.scale_h, s.scale_w);
+  PoolShape pool = even_pool(s.planes, s.H, s.W, s.scale_h, s.scale_w);
+  pool.sums = true;
+  return pool;
 }
 
 // out[oh, ow] = x[oh / scale_h, ow / scale_w]
@@ -37,10 +39,7 @@ void upsample_nearest_forward(const T* x, T* out, const UpsampleShape& s) {
 // dx[h, w] = sum of dout over the pixels that repeat it.
 template <class T>
 void upsample_nearest_backward(const T* dout, T* dx, const UpsampleShape& s) {
-  const PoolShape pool = repeated_pixels(s);
-  if (small_windows(pool)) return small_window_means(dout, dx, pool, false);
-  window_means(dout, s.planes, pool.H, pool.W, RepeatedPixels{s.scale_h, s.H}, RepeatedPixels{s.scale_w, s.W},
-               dx);
+  avg_pool_forward(dout, dx, repeated_pixels(s));
 }
 
 // Where outputs of an axis lie between inputs: output o is input[before] * (1 - share) + input[after] *

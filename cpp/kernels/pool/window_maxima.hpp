@@ -61,9 +61,9 @@ class WindowMaxima {
   WindowMaxima(const T* images, const MaximaAxis& row_windows, const MaximaAxis& column_windows)
       : x(images), rows(row_windows), columns(column_windows) {}
 
-  // Writes `out`, and tells of up to a vector of windows from ow on, the rows of windows of all planes one
-  // behind the other: told(row, ow, count, maxima, first_tap), whose taps count from first_tap on. What it
-  // told of a window before holds no longer: there may be more taps than T counts, or a line holds.
+  // Writes `out` and calls told(row, ow, count, maxima, first_tap) for up to a vector of windows from ow on.
+  // Rows of windows are counted through all planes, taps from first_tap on. A later call for a window
+  // replaces an earlier one: a window may have more taps than T can count, or than a line holds.
   template <class Told>
   void each(Index planes, T* out, const Told& told) const {
     const Index OH = rows.outputs, OW = columns.outputs, step = ceil_div(columns.step, columns.parts);

@@ -11,7 +11,7 @@ namespace cnnlib::CNNLIB_ISA {
 // Windows that span `window` positions, `stride` apart, on an axis with padding.
 struct SlidingWindows {
   Index stride, window, size, outputs, pad_before, pad_after;
-  bool count_pad;
+  bool count_pad, sums;
 
   Index begin(Index o) const { return std::max<Index>(o * stride - pad_before, 0); }
   Index end(Index o) const { return std::min(o * stride - pad_before + window, size); }
@@ -19,6 +19,7 @@ struct SlidingWindows {
   // Those inside the padded image where padding counts, inside the image otherwise; never the overhang of
   // ceil_mode.
   Index averaged(Index o) const {
+    if (sums) return 1;
     if (!count_pad) return std::max<Index>(1, end(o) - begin(o));
     const Index first = o * stride - pad_before;
     return std::min(first + window, size + pad_after) - first;
@@ -32,10 +33,12 @@ struct SlidingWindows {
 };
 
 inline SlidingWindows row_windows(const PoolShape& s) {
-  return {s.stride_h, (s.PH - 1) * s.dilation_h + 1, s.H, s.OH, s.pad_top, s.pad_bottom, s.count_include_pad};
+  return {s.stride_h,   (s.PH - 1) * s.dilation_h + 1, s.H,   s.OH, s.pad_top,
+          s.pad_bottom, s.count_include_pad,           s.sums};
 }
 inline SlidingWindows column_windows(const PoolShape& s) {
-  return {s.stride_w, (s.PW - 1) * s.dilation_w + 1, s.W, s.OW, s.pad_left, s.pad_right, s.count_include_pad};
+  return {s.stride_w,  (s.PW - 1) * s.dilation_w + 1, s.W,   s.OW, s.pad_left,
+          s.pad_right, s.count_include_pad,           s.sums};
 }
 
 // `outputs` windows that cover the axis evenly: [floor(o * size / outputs), ceil((o + 1) * size / outputs)).
@@ -49,16 +52,6 @@ struct AdaptiveWindows {
   Index last_reaching(Index i) const { return ceil_div((i + 1) * outputs, size); }
   Index span(Index some) const { return std::min(size, ceil_div(some * size, outputs) + 1); }
   Index reaching(Index some) const { return std::min(outputs, ceil_div((some + 1) * outputs, size) + 1); }
-};
-
-// The `scale` pixels that repeat one, whose sum is its gradient.
-struct RepeatedPixels {
-  Index scale, outputs;
-
-  Index begin(Index o) const { return o * scale; }
-  Index end(Index o) const { return (o + 1) * scale; }
-  Index averaged(Index) const { return 1; }
-  Index span(Index some) const { return some * scale; }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -8,8 +8,8 @@
 namespace cnnlib::CNNLIB_ISA {
 
 inline PoolBands depthwise_plane_bands(const ConvShape& s) {
-  return s.stride_h == 2 ? PoolBands(windows_of(s), PoolBands::Of::outputs)
-                         : PoolBands(transposed_windows_of(s), PoolBands::Of::inputs);
+  return s.stride_h == 2 ? PoolBands(windows_of(s), RowsOf::outputs)
+                         : PoolBands(transposed_windows_of(s), RowsOf::inputs);
 }
 
 template <class T>
@@ -124,10 +124,10 @@ class DepthwisePlaneGradients {
     const PlaneFilter<T> filter(o.w + 9 * c, false);
     for (Index first = 0; first < s.H; first += dx_band) {
       const Index last = std::min(s.H, first + dx_band);
-      const AxisBand rows = band_of_inputs(first, last, s.stride_h, 3, s.OH, s.pad_top);
-      T* dx = o.dx + (plane * s.H + first) * s.W;
-      gather(band_of_rows(rows), o.dout + (plane * s.OH + rows.first) * s.OW, filter,
-             o.bias != nullptr ? o.bias[c] : T(0), {}, dx, dx + rows.size * s.W);
+      const PoolBand band = band_of_rows(windows, RowsOf::inputs, {first, last});
+      T* dx = o.dx + plane * s.H * s.W + band.in;
+      gather(band.shape, o.dout + plane * s.OH * s.OW + band.out, filter,
+             o.bias != nullptr ? o.bias[c] : T(0), {}, dx, dx + band.shape.H * s.W);
     }
   }
 
@@ -135,18 +135,9 @@ class DepthwisePlaneGradients {
     const auto add = s.stride_h == 1 ? &add_plane_products<T, 1> : &add_plane_products<T, 2>;
     for (Index first = 0; first < s.OH; first += out_band) {
       const Index last = std::min(s.OH, first + out_band);
-      const AxisBand rows = band_of_outputs(first, last, s.stride_h, 3, s.H, s.pad_top);
-      add(band_of_rows(rows), o.x + (plane * s.H + rows.from) * s.W, o.dout + (plane * s.OH + first) * s.OW,
-          sums);
+      const PoolBand band = band_of_rows(windows, RowsOf::outputs, {first, last});
+      add(band.shape, o.x + plane * s.H * s.W + band.in, o.dout + plane * s.OH * s.OW + band.out, sums);
     }
-  }
-
-  PoolShape band_of_rows(const AxisBand& rows) const {
-    PoolShape band = windows;
-    band.H = rows.size;
-    band.OH = rows.outputs;
-    band.pad_top = rows.pad;
-    return band;
   }
 
   // Adds the lanes of the sums to the totals, and clears them.
