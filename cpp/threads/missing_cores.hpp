@@ -14,7 +14,7 @@ class MissingCores {
   using Clock = std::chrono::steady_clock;
   using Time = Clock::time_point;
 
-  // So many of `threads` had better work now.
+  // How many of `threads` to use now.
   int left(int threads) {
     return few_.load(std::memory_order_relaxed) == 0 ? threads : left(threads, Clock::now());
   }

@@ -5,7 +5,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -46,25 +45,17 @@ thread_local int team_size = 1;
 
 // Tries to start so many threads at a time, and ends them.
 bool can_start(int threads) {
-  std::mutex mutex;
-  std::condition_variable end;
-  bool ended = false, started = true;
+  std::mutex end;
+  std::unique_lock<std::mutex> not_yet(end);
+  bool started = true;
   std::vector<std::thread> all;
   try {
     all.reserve(static_cast<std::size_t>(threads));
-    for (int i = 0; i < threads; ++i)
-      all.emplace_back([&] {
-        std::unique_lock<std::mutex> lock(mutex);
-        end.wait(lock, [&] { return ended; });
-      });
+    for (int i = 0; i < threads; ++i) all.emplace_back([&] { const std::lock_guard<std::mutex> lock(end); });
   } catch (const std::exception&) {  // no thread, or no memory for what starts it
     started = false;
   }
-  {
-    const std::lock_guard<std::mutex> lock(mutex);
-    ended = true;
-  }
-  end.notify_all();
+  not_yet.unlock();
   for (std::thread& thread : all) thread.join();
   return started;
 }

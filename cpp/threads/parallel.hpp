@@ -40,8 +40,8 @@ class SingleThread {
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).
 int threads_for(double work);
 
-// Whether fewer threads work while other processes keep cores busy (missing_cores.hpp); at first they do.
-// Tests of what threads do together want them all.
+// Whether loops use fewer threads while other processes keep cores busy (missing_cores.hpp); they do unless
+// this is switched off, by tests of what threads do together.
 void notice_missing_cores(bool notice);
 
 // Registers the fork handler; called once when the module is loaded.

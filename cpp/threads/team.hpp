@@ -1,5 +1,5 @@
-// Teams of threads. Two engines run them: OpenMP, and a pool of our own (thread_pool.hpp) where OpenMP is not
-// built in, in a forked child, and where the system refuses to start as many threads as OpenMP would.
+// Teams of threads. Two engines run them: OpenMP, and a pool of our own where OpenMP is not built in, in a
+// forked child, and where the system refuses to start as many threads as OpenMP would.
 #pragma once
 
 #include <thread>
@@ -39,6 +39,5 @@ inline void spin(int spins) {
 
 // How many threads a team got when the system first refused more: once after that, otherwise 0.
 int take_thread_shortage();
-void note_thread_shortage(int threads);
 
 }  // namespace cnnlib
