@@ -1,5 +1,5 @@
-// What the operating system is asked for. One file for each answers: system_posix.cpp, system_windows.cpp,
-// and for the processor processor_linux.cpp, processor_macos.cpp, processor_windows.cpp.
+// What the operating system is asked for. Each answers in its own file: system_windows.cpp; system_posix.cpp
+// with, for the processor, processor_linux.cpp or processor_macos.cpp.
 #pragma once
 
 #include <cstddef>

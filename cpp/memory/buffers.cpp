@@ -54,17 +54,11 @@ std::size_t size_class(std::size_t bytes) {
 
 // A buffer of the system's, or null.
 Header* fresh_buffer(std::size_t capacity) {
-  const bool large = capacity >= least_huge_buffer;
-  const std::size_t alignment = large ? huge_page : page;
+  const bool mapped = capacity >= least_mapping;
+  const std::size_t alignment = capacity >= least_huge_buffer ? huge_page : page;
   const std::size_t total = (capacity + buffer_alignment + alignment - 1) / alignment * alignment;
-  Header* header;
-  if (capacity >= least_mapping) {
-    header = static_cast<Header*>(map_pages(total, alignment));
-  } else {
-    header = static_cast<Header*>(allocate_aligned(alignment, total));
-  }
-  if (header != nullptr) *header = {capacity, capacity >= least_mapping ? total : 0};
-  return header;
+  void* const memory = mapped ? map_pages(total, alignment) : allocate_aligned(alignment, total);
+  return memory == nullptr ? nullptr : new (memory) Header{capacity, mapped ? total : 0};
 }
 
 void destroy(Header* header) noexcept {
