@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kernels/dense/softmax_rows.hpp"
-#include "kernels/gemm/kernels_by_rows.hpp"
 #include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
 
@@ -109,12 +108,10 @@ struct SoftmaxPixelsGradient {
 
   // sum = sum over channels [begin, end) of dout * y
   void find_sum(const T* dout, const T* y, T* sum, Index begin, Index end) const {
-    static constexpr auto kernels =
-        kernels_by_rows<channels>([](auto n) { return &SoftmaxPixelsGradient::add_products<n()>; });
-    for (Index c = begin; c < end; c += channels) {
-      const auto add = kernels[std::min(channels, end - c) - 1];
-      (this->*add)(dout + c * inner, y + c * inner, sum, c > begin);
-    }
+    Index c = begin;
+    for (; c + channels <= end; c += channels)
+      add_products<channels>(dout + c * inner, y + c * inner, sum, c > begin);
+    for (; c < end; ++c) add_products<1>(dout + c * inner, y + c * inner, sum, c > begin);
   }
 
   void find_mean(const T* dout, const T* y, T* mean) const {

@@ -1,7 +1,6 @@
 // The table's entries for activations, sums and products of arrays, and updates.
 #include "kernels.hpp"
 #include "kernels/elementwise/activations.hpp"
-#include "kernels/elementwise/activations_by_name.hpp"
 #include "kernels/elementwise/broadcast.hpp"
 #include "kernels/elementwise/update.hpp"
 #include "kernels/families.hpp"

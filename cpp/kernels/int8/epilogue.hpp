@@ -48,8 +48,8 @@ void begin_packing(const FilterNumbers& from, void* packed, const Panels& p) {
   }
 }
 
-// Whose channel a lane is, where `vectors` vectors take turns by fours of them: what packing their bytes
-// undoes.
+// The channel of a lane where `vectors` vectors take four channels each in turn: the order that packing their
+// bytes undoes.
 inline Index by_fours(Index vectors, Index vector, Index lane) {
   return vector / vectors * vectors * Lanes::size + (lane / 4 * vectors + vector % vectors) * 4 + lane % 4;
 }
@@ -62,26 +62,26 @@ class Epilogue {
         zero_(Lanes::fill(e.zero)),
         shift_(e.shift) {}
 
-  // What is rounded, of a vector of filters; ...
+  // The values to be rounded.
   static Lanes::Scales value(Lanes::Sums sums, const FilterVector& n) {
     return Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier);
   }
-  // ... with the other term.
+  // The same with the other term.
   Lanes::Scales value(Lanes::Sums sums, const FilterVector& n, Lanes::Sums other) const {
     return value(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(other, n.factor)), n);
   }
 
-  // The first `count` of a vector of filters to the bytes at y; ...
+  // Rounds and stores the first `count` lanes as bytes at y.
   [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, std::uint8_t* y,
                                     Index count) const {
     store(value(sums, n), y, count);
   }
-  // ... with the bytes of the other term; ...
+  // The same with the other term, bytes at `other`.
   [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, const std::uint8_t* other,
                                     std::uint8_t* y, Index count) const {
     store(value(sums, n, Lanes::bytes(other)), y, count);
   }
-  // ... as scores.
+  // Stores the first `count` lanes as scores.
   static void store_scores(Lanes::Sums sums, const FilterVector& n, float* y, Index count) {
     float scores[Lanes::size];
     Lanes::store_floats(scores, value(sums, n));

@@ -135,6 +135,14 @@ struct PairLanes : Lane {
   }
 };
 
+#if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
+template <class Lane>
+using ProductLanes = ByteLanes<Lane>;
+#else
+template <class Lane>
+using ProductLanes = PairLanes<Lane>;
+#endif
+
 }  // namespace cnnlib::CNNLIB_ISA
 
 #if defined(__AVX512BW__)

@@ -21,15 +21,12 @@ struct Avx2Lanes : GenericLanes<__m256i, __m256> {
 #ifdef __AVXVNNI__
   static constexpr int tile_rows = 6;  // x 2 vectors of sums, 2 of weights, 1 of values
   static Sums dot(Sums sums, Sums x, Sums w) { return _mm256_dpbusd_avx_epi32(sums, x, w); }
-};
-using Avx2Products = ByteLanes<Avx2Lanes>;
 #else
   static constexpr int tile_rows = 4;  // x 2 vectors of sums, 4 of weights, 2 of values, 1 of products
-};
-using Avx2Products = PairLanes<Avx2Lanes>;
 #endif
+};
 
-struct Lanes : Avx2Products {
+struct Lanes : ProductLanes<Avx2Lanes> {
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {
     const __m128i ab = _mm_unpacklo_epi8(eight(a), eight(b)), cd = _mm_unpacklo_epi8(eight(c), eight(d));

@@ -20,14 +20,10 @@ struct Avx512Lanes : GenericLanes<__m512i, __m512> {
   static Sums dot_pairs(Sums sums, Sums x, Sums w) { return _mm512_add_epi32(sums, _mm512_madd_epi16(x, w)); }
 #ifdef __AVX512VNNI__
   static Sums dot(Sums sums, Sums x, Sums w) { return _mm512_dpbusd_epi32(sums, x, w); }
-};
-using Avx512Products = ByteLanes<Avx512Lanes>;
-#else
-};
-using Avx512Products = PairLanes<Avx512Lanes>;
 #endif
+};
 
-struct Lanes : Avx512Products {
+struct Lanes : ProductLanes<Avx512Lanes> {
   // A 16x4 transpose: of 4x4 blocks of channels by a permutation, then inside of each by a shuffle.
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {
