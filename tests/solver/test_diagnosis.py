@@ -35,6 +35,23 @@ class TestNotFinite:
         with pytest.raises(FloatingPointError, match=r"y_train\[37\] holds NaN or infinity"):
             solver(data, loss="mse").train()
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_in_the_validation_samples_the_image_is_named(self, value):
+        data = digits_like()
+        data["X_val"] = data["X_val"].copy()
+        data["X_val"][5, 0, 2, 3] = value
+        with pytest.raises(FloatingPointError) as caught:
+            solver(data).train()
+        reason = "X_val[5] holds NaN or infinity: the data are at fault, not the learning rate"
+        assert str(caught.value) == f"the validation loss is nan; {reason}"
+
+    def test_in_the_validation_targets_the_sample_is_named(self):
+        data = digits_like()
+        data |= {name: np.zeros((len(data[name]), 4)) for name in ("y_train", "y_val")}
+        data["y_val"][5, 2] = np.nan
+        with pytest.raises(FloatingPointError, match=r"y_val\[5\] holds NaN or infinity"):
+            solver(data, loss="mse").train()
+
     def test_once_the_data_are_mended_the_run_is_that_of_whole_ones(self):
         """Running statistics stay out of it, and what dropout and shuffling draw."""
 

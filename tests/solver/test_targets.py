@@ -269,6 +269,22 @@ class TestLosses:
         with pytest.raises(ValueError, match=r"y_val must have shape \(20, ...\)"):
             quiet_solver(net(), data, **SETTINGS)
 
+    @pytest.mark.parametrize("name", ["X_train", "y_train", "X_val", "y_val"])
+    def test_what_a_mask_hides_does_not_count(self, name):
+        data = numbers()
+        masked = np.ma.masked_greater(data[name], 0)
+        with pytest.raises(ValueError, match=f"^Solver: {name} has masked values"):
+            quiet_solver(net(), data | {name: masked}, **SETTINGS)
+
+    def test_numbers_that_a_model_is_given_itself(self):
+        model = ConvNet([{"conv": 2}, {"values": 3}], (1, 6, 6), seed=0)
+        X, y = numbers()["X_val"], numbers()["y_val"]
+        with pytest.raises(ValueError, match=r"^ConvNet: y has masked values"):
+            model.loss(X, np.ma.masked_greater(y, 0))
+        for wrong in (y + 1j, y.astype(str)):
+            with pytest.raises(TypeError, match=r"^mse_loss: y has dtype"):
+                model.loss(X, wrong)
+
 
 class TestImages:
     """Targets that are images move along."""

@@ -206,8 +206,10 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -
                 "network with losses={...}, or say loss={...} to the Solver"
             )
         if getattr(model, "head", "classes") != "classes":
-            if np.asarray(y).dtype.kind not in "iu" or np.shape(y) == scores.shape:
-                return mse_loss(scores, np.asarray(y, scores.dtype))
+            targets = as_array(type(model).__name__, "y", y)
+            if targets.dtype.kind not in "iu" or targets.shape == scores.shape:
+                real = targets.dtype.kind in "fiub"  # else it is refused as it is
+                return mse_loss(scores, targets.astype(scores.dtype, copy=False) if real else targets)
         return smoothed_softmax_loss(scores, y, model.label_smoothing)
     if model.outputs and isinstance(y, tuple):  # in the order of the outputs, whatever that of the losses
         y = Targets.of(type(model).__name__, y, list(model.outputs))

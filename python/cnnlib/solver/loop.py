@@ -28,7 +28,13 @@ from cnnlib.solver.minibatches import subsample
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.resuming import ResumableRun
 from cnnlib.solver.run_file import save_run
-from cnnlib.solver.update import checked_gradients, fault_of_data, fault_of_params, holding_averages
+from cnnlib.solver.update import (
+    checked_gradients,
+    fault_of_data,
+    fault_of_params,
+    fault_of_rows,
+    holding_averages,
+)
 from cnnlib.solver.worker import DataParallel, Worker
 
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")
@@ -218,6 +224,7 @@ class TrainingLoop(ResumableRun):
             train = measured(self._metrics, self.X_train, self.y_train, self.num_train_samples)
             values = {f"train_{name}": value for name, value in train.items()}
             values |= measured(self._val_metrics, self.X_val, self.y_val, self.num_val_samples)
+            self._refuse_faulty_samples(values["val_loss"])
             better = self.keep == "last" or record.is_better(values)
             best = snapshot(self.model) if better else None
         if self._pending is not None:
@@ -236,6 +243,14 @@ class TrainingLoop(ResumableRun):
         size = check_batch_size(X, self.batch_size)
         batches = batches_of(X, subsample(X, num_samples, self._random), size)
         return self._worker.measure(metrics, X, y, batches, scored, len(self.loss_history))
+
+    def _refuse_faulty_samples(self, val_loss: float) -> None:
+        """FloatingPointError where NaN among the validation samples is why their loss is NaN."""
+        if math.isnan(val_loss) and self._loss_is_known:
+            arrays = [("X_val", self.X_val), *named_arrays("y_val", self.y_val)]
+            fault = fault_of_rows(arrays, range(len(self.X_val)))
+            if fault is not None:
+                raise on_all_ranks(FloatingPointError(f"the validation loss is {val_loss}; {fault}"))
 
     def _stops_early(self, progress: Progress) -> bool:
         """Whether `early_stopping` ends the training here, which `progress` then tells."""

@@ -38,8 +38,9 @@ def checked_data(data, labels=True, outputs=()):
 
 def checked_split(where, X, y, X_name="X", y_name="y", labels=True):
     """X and y as arrays with a target for each sample; arrays, memory maps and shards stay what they are."""
+    kept = (np.ndarray, ShardedArray)
     X, y = (
-        part if isinstance(part, (np.ndarray, ShardedArray)) else as_array(where, name, part)
+        part if isinstance(part, kept) and not np.ma.isMaskedArray(part) else as_array(where, name, part)
         for name, part in ((X_name, X), (y_name, y))
     )
     if X.ndim == 0 or len(X) == 0:

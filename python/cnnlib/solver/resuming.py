@@ -52,6 +52,7 @@ class ResumableRun(Options):
         if hasattr(model, "initialize"):
             model.initialize(sample_images(self.X_train, self.preprocess))
         loss = chosen_loss(model, self.loss, self.y_train)
+        self._loss_is_known = loss is not None
         set_label_smoothing(model, self.label_smoothing, loss)
         self._frozen = checked_frozen("Solver: model", getattr(model, "frozen", ()), model.params)
         of_updates = {name: settings[name] for name in _UPDATE}

@@ -73,7 +73,8 @@ class Solver(TrainingLoop):
         says whether more or less of it is better; for a function of your own say ``{'name': 'mine',
         'direction': 'min'}``. None: the first of the metrics; of several outputs 'val_loss'.
     label_smoothing : float or None
-        Sets the model's ``label_smoothing``, in [0, 1); None leaves it alone.
+        Sets the model's ``label_smoothing``, in [0, 1), which counts where no `loss` is named; None leaves it
+        alone.
     ema_decay : float or None
         Keep an exponential moving average of parameters and batch-norm statistics, ``average =
         d * average + (1 - d) * new`` after each iteration t = 1, 2, ... with ``d = min(ema_decay,
@@ -256,7 +257,8 @@ class Solver(TrainingLoop):
         ------
         FloatingPointError
             If a loss is NaN or infinite; the message names the iteration. The model stays as it was before
-            it. With several ranks all raise it.
+            it. If the validation loss is NaN because of NaN or infinity among its samples, which are named.
+            With several ranks all raise it.
         OSError
             If a checkpoint cannot be written; on all ranks. (What one rank alone raises ends the whole job.)
         OutOfStepError

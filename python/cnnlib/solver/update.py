@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -218,13 +218,19 @@ def fault_of_data(
     They were made of these rows of `arrays`, the images first.
     """
     finite = _finite(X)
-    for name, array in arrays[1:] if finite else arrays:
+    fault = fault_of_rows(arrays[1:] if finite else arrays, rows)
+    if fault is None and not finite:
+        return "the images of X_train are finite, but preprocess or augment made NaN or infinity of them"
+    return fault
+
+
+def fault_of_rows(arrays: Sequence[tuple[str, np.ndarray | ShardedArray]], rows: Iterable[int]) -> str | None:
+    """Which of these rows of `arrays` is not finite; None if all are."""
+    for name, array in arrays:
         for row in rows:
             if not _finite(array[row]):
                 return f"{name}[{row}] holds NaN or infinity: the data are at fault, not the learning rate"
-    if finite:
-        return None
-    return "the images of X_train are finite, but preprocess or augment made NaN or infinity of them"
+    return None
 
 
 def fault_of_params(params: Mapping[str, np.ndarray]) -> str | None:
