@@ -120,7 +120,12 @@ class TestRegression:
     @pytest.mark.parametrize(
         ("settings", "error", "text"),
         [
-            ({"loss": "hinge"}, ValueError, "unknown loss 'hinge'"),
+            ({"loss": "hinge"}, ValueError, "ConvNetRegressor: unknown loss 'hinge'"),
+            (
+                {"loss": "bce"},
+                ValueError,
+                "^ConvNetRegressor: loss must be one of mse, l1, huber where y is standardized, got 'bce'$",
+            ),
             (
                 {"early_stopping": True, "validation_fraction": 1.0},
                 ValueError,

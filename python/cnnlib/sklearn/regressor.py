@@ -11,7 +11,9 @@ from sklearn.base import RegressorMixin
 
 from cnnlib._params import flag
 from cnnlib.data.normalization import ROUNDING
+from cnnlib.models.losses import build_loss
 from cnnlib.sklearn.estimator import Estimator
+from cnnlib.solver.evaluation import OF_NUMBERS
 from cnnlib.typing import Augment, Schedule
 
 
@@ -108,6 +110,7 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         self.n_outputs_ = values.shape[1]
         mean, scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
         if flag(self._where, "standardize", self.standardize):
+            self._check_loss()
             mean, scale = values.mean(axis=0), values.std(axis=0)
             scale[scale <= ROUNDING * np.abs(mean)] = 1
         self._start(images, self.n_outputs_)
@@ -121,6 +124,15 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         # In float64: a float32 cannot hold numbers that differ by less than 1e-7 of their mean.
         values = self._scores(X).astype(np.float64) * self._scale + self._mean
         return values[:, 0] if self._is_flat else values
+
+    def _check_loss(self):
+        """Refuse a loss of labels or probabilities, which standardized numbers are none of."""
+        loss = build_loss("loss", self.loss, self._where)
+        if loss.name not in (None, *OF_NUMBERS):
+            raise ValueError(
+                f"{self._where}: loss must be one of {', '.join(OF_NUMBERS)} where y is standardized, got "
+                f"{self.loss!r}"
+            )
 
     def _put_back(self, mean, scale):
         """Let the last layer of `model_` give y's own numbers; the predictor gives the standardized ones."""

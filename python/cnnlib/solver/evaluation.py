@@ -18,7 +18,7 @@ from cnnlib.models.graph_model import Model
 from cnnlib.models.losses import Loss, WeightedLosses, build_loss
 from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfLabels, OfLikeliest, OfOutput
 
-_OF_CLASSES, _OF_NUMBERS = ("softmax", "svm", "cross_entropy"), ("mse", "l1", "huber")  # losses
+_OF_CLASSES, OF_NUMBERS = ("softmax", "svm", "cross_entropy"), ("mse", "l1", "huber")  # losses
 _BATCH_VALUES = 2**20  # of images that are looked at together
 _SAMPLE_VALUES = 2**24
 
@@ -125,7 +125,7 @@ def learns_numbers(model: Any, loss: Loss | None, y: Any) -> bool:
     if not isinstance(model, Model) or model.head == "classes":
         return False
     chosen = chosen_loss(model, loss, y)
-    return isinstance(chosen, Loss) and chosen.name in _OF_NUMBERS
+    return isinstance(chosen, Loss) and chosen.name in OF_NUMBERS
 
 
 def chosen_metrics(
@@ -147,7 +147,7 @@ def chosen_metrics(
     name = None if loss is None else loss.name
     if name in ("bce", "dice"):
         return (F1(),)
-    numbers = name in _OF_NUMBERS or (name not in _OF_CLASSES and not are_labels(y))
+    numbers = name in OF_NUMBERS or (name not in _OF_CLASSES and not are_labels(y))
     return (RMSE(),) if numbers else (_fitting(Accuracy(), loss),)
 
 
