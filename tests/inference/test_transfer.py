@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cnnlib
@@ -12,7 +13,7 @@ from cnnlib.cli.main import main
 from cnnlib.data import Normalization
 from cnnlib.data.normalization import NORMALIZATIONS
 from cnnlib.inference.predictor import Predictor
-from cnnlib.models import ConvNet
+from cnnlib.models import ConvNet, Graph, GraphNet
 from cnnlib.pretrained.head import (
     by_count,
     doubtful_labels,
@@ -207,6 +208,17 @@ def test_what_is_behind_a_block_completes_it(make):
     for start in starts[1:]:
         rest = rest_behind(net, start)
         np.testing.assert_allclose(rest.loss(trunk.cut(start).loss(X)), net.loss(X), rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_norm_whose_name_is_a_pattern_rests_alone():
+    """As ``block[1].gamma``, which stands for ``block1.gamma`` among patterns."""
+    names = {"W1": "w", "gamma1": "block[1]", "beta1": "beta", "W2": "block1", "b2": "c"}
+    net = ConvNet([{"conv": 2}, "batchnorm", "relu"], (1, 4, 4), 2, seed=0)
+    graph = net.graph()
+    nodes = [replace(node, params=tuple(name and names[name] for name in node.params)) for node in graph]
+    renamed = {names[name]: value for name, value in net.params.items()}
+    rest = rest_behind(GraphNet(Graph(nodes, graph.input, graph.output), renamed, (1, 4, 4)), graph.input)
+    assert rest.frozen == ("block[1]", "beta")
 
 
 def labelled(count, seed):

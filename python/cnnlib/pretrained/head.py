@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,7 @@ def rest_behind(model: GraphNet, start: str) -> GraphNet:
     shape = shapes(model.graph(), model.params, model.input_dim)[start]
     rest = model._with_graph(graph, {}, shape)
     norms = [name for node in rest.graph() if node.layer in BATCH_NORMS for name in node.params]
-    rest.freeze(*map(str, norms))
+    rest.freeze(*(glob.escape(str(name)) for name in norms))
     return rest
 
 
