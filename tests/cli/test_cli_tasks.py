@@ -313,32 +313,46 @@ def test_masks_of_a_network_in_a_file(folders, masks_run, tmp_path, capsys):
                 assert np.mean(np.asarray(want) == np.asarray(found)) > 0.99
 
 
-def test_images_of_arrays(tmp_path, capsys):
+def write_images(folder, channels):
+    """Images with brighter ones."""
     rng = np.random.default_rng(0)
     for part, n in (("train", 16), ("val", 4), ("test", 4)):
-        y = rng.random((n, 1, 8, 8), dtype=np.float32)
-        np.save(tmp_path / f"X_{part}.npy", y + np.float32(0.1))
-        np.save(tmp_path / f"y_{part}.npy", y)
-    train = [
-        "train",
-        "--task",
-        "pixels",
-        "--data",
-        f"npy:{tmp_path}",
-        "--model",
-        "autoencoder",
-        "--threads",
-        "1",
-    ]
-    assert main([*train, "--num-epochs", "2", "--out", str(tmp_path / "run")]) == 0
-    assert metrics(capsys.readouterr().out).keys() == {"test psnr", "test rmse"}
+        y = rng.random((n, channels, 8, 8), dtype=np.float32)
+        np.save(folder / f"X_{part}.npy", y + np.float32(0.1))
+        np.save(folder / f"y_{part}.npy", y)
+
+
+def train_images(folder):
+    settings = ("--model", "autoencoder", "--threads", "1", "--num-epochs", "2")
+    return "train", "--task", "pixels", "--data", f"npy:{folder}", *settings, "--out", folder / "run"
+
+
+def test_images_of_arrays(tmp_path, capsys):
+    write_images(tmp_path, 1)
+    assert metrics("\n".join(lines(capsys, *train_images(tmp_path)))).keys() == {"test psnr", "test rmse"}
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
-    assert (
-        main(["predict", str(tmp_path / "run"), str(tmp_path / "black.png"), "--out", str(tmp_path / "o")])
-        == 0
-    )
+    lines(capsys, "predict", tmp_path / "run", tmp_path / "black.png", "--out", tmp_path / "o")
     with Image.open(tmp_path / "o/black.png") as image:
         assert image.size == (8, 8)
+
+
+def test_images_in_colour_of_a_network_in_a_file(tmp_path, capsys):
+    """They are no masks of three labels, in whatever file the network lies."""
+    write_images(tmp_path, 3)
+    lines(capsys, *train_images(tmp_path))
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)).save(photo)
+    run, out = tmp_path / "run", tmp_path / "out"
+    lines(capsys, "predict", run, photo, "--out", out)
+    lines(capsys, "export", run, tmp_path / "exported.onnx")
+    scores = lines(capsys, "eval", run)
+    for file in (*in_files(cnnlib.load(run), tmp_path), tmp_path / "exported.onnx"):
+        written = tmp_path / f"by {file.name}"
+        lines(capsys, "predict", file, photo, "--out", written)
+        assert [path.name for path in written.iterdir()] == ["photo.png"]
+        with Image.open(out / "photo.png") as want, Image.open(written / "photo.png") as found:
+            np.testing.assert_allclose(np.asarray(found, int), np.asarray(want, int), atol=1)
+        assert lines(capsys, "eval", file, "--data", f"npy:{tmp_path}") == scores
 
 
 def test_targets_of_arrays(tmp_path):
@@ -353,6 +367,17 @@ def test_targets_of_arrays(tmp_path):
     np.save(tmp_path / "y_train.npy", np.zeros((4, 5, 5), np.uint8))
     with pytest.raises(ValueError, match=r"y_train must be integer labels \(N, 6, 5\) or floats"):
         load_array_folder(tmp_path, task="pixels")
+
+
+def test_numbers_of_arrays_that_float32_hardly_tells_apart(tmp_path):
+    """Those of a constant need not be told apart."""
+    for split in ("train", "val"):
+        np.save(tmp_path / f"X_{split}.npy", np.zeros((4, 1, 6, 5), np.float32))
+        np.save(tmp_path / f"y_{split}.npy", np.array([[0.1, 2**40 + k] for k in range(4)]))
+    with pytest.raises(ValueError, match=r"y_train: column '1' spreads by 1.12 around 1.09951162\de\+12, "):
+        load_array_folder(tmp_path, task="values")
+    np.save(tmp_path / "y_train.npy", np.array([[0.1, 2**40 + 2**20 * k] for k in range(4)]))
+    assert load_array_folder(tmp_path, task="values")["y_train"].dtype == np.float32
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e39])
@@ -470,6 +495,14 @@ class TestFiles:
                 "values",
                 ValueError,
                 "no line in .*1.png",
+            ),
+            (  # seconds since 1970
+                lambda root: (root / "v.csv").write_text(
+                    "file,a,time,one\n" + "".join(f"{k}.png,{k},{17e8 + 60 * k},0.1\n" for k in range(5))
+                ),
+                "values",
+                ValueError,
+                "column 'time' spreads by 84.9 around 1700000120, but float32, .* off by up to 60 there:",
             ),
             (lambda root: (root / "v.csv").write_text("file\n"), "values", ValueError, "expected a heading"),
             (

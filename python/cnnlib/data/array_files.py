@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import numpy as np
 
 from cnnlib._files.npy import mapped_array
 from cnnlib._params import choice, path_text
+from cnnlib.data.normalization import ROUNDING
 from cnnlib.data.shards import ShardedArray
 
 _WHERE = "load_array_folder"
 CLASSES = "classes.txt"
 LARGEST = np.float64(np.finfo(np.float32).max)  # of numbers that are learned
+_LOST = 0.01  # of the spread of numbers: what float32 may take from them
 _MOST_CLASSES = 2**20  # without names: a label beyond it is none, and so many would fill the memory
 
 
@@ -51,7 +54,7 @@ def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict
     ValueError
         A file is damaged, or no array of numbers; a number is missing among the files of an array; images
         and labels differ in number, or the splits in shape or dtype; a label is below 0, or has no class; a
-        number is NaN, or none that float32 holds.
+        number is NaN, or none that float32 holds, or float32 hardly tells those of a column apart.
 
     Examples
     --------
@@ -110,7 +113,22 @@ def _targets(root, part, X, y, task):
     if len(wrong):
         reason = f"expected numbers of at most {LARGEST:.3g}"
         raise ValueError(f"{root}: y_{part}[{wrong[0]}] is {numbers[wrong[0]].tolist()}, {reason}")
+    if part == "train":  # by whose spread all are standardized
+        refuse_alike(f"{root}: y_train", map(str, range(numbers.shape[1])), numbers)
     return numbers.astype(np.float32)
+
+
+def refuse_alike(where: str, names: Iterable[str], numbers: np.ndarray) -> None:
+    """Refuse numbers (N, M) of a column that differ, but hardly in float32, in which they are learned."""
+    values = np.asarray(numbers, np.float64)
+    lost, spread = np.abs(values.astype(np.float32) - values).max(axis=0), values.std(axis=0)
+    mean = values.mean(axis=0)
+    for k, name in enumerate(names):
+        if lost[k] > _LOST * spread[k] > _LOST * ROUNDING * abs(mean[k]):
+            raise ValueError(
+                f"{where}: column {name!r} spreads by {spread[k]:.3g} around {mean[k]:.10g}, but float32, in "
+                f"which it is learned, is off by up to {lost[k]:.3g} there: subtract a number from all of it"
+            )
 
 
 def _names(root, data, task):

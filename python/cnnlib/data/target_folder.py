@@ -15,7 +15,7 @@ import numpy as np
 from cnnlib._params import choice, path_text
 from cnnlib._params.random import random_stream
 from cnnlib._system.packages import required
-from cnnlib.data.array_files import CLASSES, LARGEST, class_names, read_text
+from cnnlib.data.array_files import CLASSES, LARGEST, class_names, read_text, refuse_alike
 from cnnlib.data.image_cache import Source, cached_images
 from cnnlib.data.image_files import find_images, upright_size
 from cnnlib.data.image_folder import checked_options, places, splits
@@ -70,7 +70,7 @@ def load_target_folder(
         There is no folder of images or masks, or no CSV file.
     ValueError
         Images without masks or numbers (they are named), masks of other proportions than their images',
-        files that cannot be read, settings out of range.
+        numbers that float32 hardly tells apart, files that cannot be read, settings out of range.
 
     Examples
     --------
@@ -173,7 +173,9 @@ def _numbers(root, folder, files):
         numbers[folder / row[0]] = values
     _refuse_lacking(f"line in {tables[0]}", [str(path) for path in files if path not in numbers])
     _tell_stray(f"lines in {tables[0]}", [str(path) for path in numbers.keys() - set(files)])
-    return np.array([numbers[path] for path in files], np.float32), tuple(heading[1:])
+    found = np.array([numbers[path] for path in files])
+    refuse_alike(str(tables[0]), heading[1:], found)
+    return found.astype(np.float32), tuple(heading[1:])
 
 
 def _lines(table):

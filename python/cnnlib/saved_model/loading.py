@@ -139,5 +139,5 @@ def _model_of_run(path):
 
     run = Run.open(path)
     model = run.load_model(path, "best")
-    model.preprocess, model.classes = run.normalization, tuple(run.data_set.classes)
+    model.preprocess, model.classes = run.normalization, run.classes
     return model

@@ -15,7 +15,7 @@ import cnnlib
 from cnnlib._files import written
 from cnnlib._system.config import current_config
 from cnnlib.cli.options.arguments import OLD_NAMES
-from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
+from cnnlib.cli.options.datasets import COLOURS, DATA_SETS, OF_FILES, DataSet
 from cnnlib.cli.options.settings import build_network, parse_data
 from cnnlib.cli.run.checks import check_config
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
@@ -127,6 +127,13 @@ class Run:
         white = self.config["preprocessing"].get("white", 255.0)
         task = data.get("task", "classes")
         return DataSet(data["name"], tuple(self.config["classes"]), shape, white, shares, task)
+
+    @property
+    def classes(self):
+        """What a file of the model says they are."""
+        known = self.data_set.classes
+        images = self.config["data"].get("labels") is False
+        return COLOURS if images and len(known) == len(COLOURS) else known
 
     @property
     def normalization(self):

@@ -12,7 +12,7 @@ import numpy as np
 
 import cnnlib
 from cnnlib import inference
-from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, PARTS, DataSet
+from cnnlib.cli.options.datasets import COLOURS, DATA_SETS, OF_FILES, PARTS, DataSet
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
@@ -161,7 +161,7 @@ def _of_run(path, which):
         return _pairs(lambda parts: run.load_data(data, parts, any_images), split), found.white
 
     model, labels = run.load_model(path, which), run.config["data"].get("labels", True)
-    return Trained(model, run.normalization, found.classes, found.shape, run.tta, load, found.task, labels)
+    return Trained(model, run.normalization, run.classes, found.shape, run.tta, load, found.task, labels)
 
 
 def _of_file(path, which, kind, read, normalization, classes, advice):
@@ -206,7 +206,8 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
                 )
         return _pairs(lambda parts: data_set.load(folder, parts), split), data_set.white
 
-    return Trained(model, normalization, classes, shape, None, load, model.head, gives_labels=count > 1)
+    labels = count > 1 and classes != COLOURS
+    return Trained(model, normalization, classes, shape, None, load, model.head, labels)
 
 
 def _num_classes(path, model):
