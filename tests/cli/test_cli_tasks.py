@@ -293,6 +293,16 @@ def test_numbers_of_a_network_in_a_file(tmp_path, capsys):
         save_model(net, tmp_path / "net.npz", classes="abc")
 
 
+def test_numbers_of_one_name(tmp_path, capsys):
+    """In JSON the second would replace the first."""
+    net = ConvNet([{"conv": 2}, "relu", {"values": 2}], (1, 8, 8), seed=0)
+    save_model(net, tmp_path / "net.npz", preprocess=Normalization(0, 255), classes=["x", "x"])
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    asked = "predict", tmp_path / "net.npz", tmp_path / "black.png"
+    assert lines(capsys, *asked)[0] == "file,x,x"
+    assert "--json: two numbers have one name: 'x', 'x'" in refused(capsys, *asked, "--json")
+
+
 def test_a_network_for_numbers_trains_on_behind_onnx(tmp_path, rng):
     """By the mean squared error, as the network that was written."""
     net = ConvNet([{"conv": 2}, "relu", {"values": 3}], (1, 4, 4), seed=0)

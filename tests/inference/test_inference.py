@@ -315,6 +315,22 @@ def test_uint8_images_go_through_the_model_s_normalization(net, rng):
         np.testing.assert_array_equal(predictor(floats), plain(floats))
 
 
+@pytest.mark.parametrize("white", [1.0, 65535.0])
+def test_a_normalization_of_another_white_takes_bytes(net, white, rng):
+    """The white of bytes is 255, whatever that of the images in training was; in calibration too."""
+    images = rng.integers(0, 256, (5, 3, 32, 32), np.uint8)
+    net.preprocess = normalize = Normalization(0.4 * white, 0.3 * white, white=white)
+    try:
+        predictor = prepare(net)
+        eight_bits = prepare(net, precision="int8", calibration=images)
+    finally:
+        del net.preprocess
+    floats = normalize(images * (white / 255))
+    want = prepare(net)(floats)
+    np.testing.assert_allclose(predictor(images), want, rtol=0, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_allclose(eight_bits(images), want, rtol=0, atol=0.2 * np.abs(want).max())
+
+
 class TestBytesWithoutPreprocess:
     """They are hardly ever meant as values of 0 to 255."""
 

@@ -85,6 +85,8 @@ def _predict_classes(trained, batches, options):
 
 def _predict_numbers(trained, batches, options):
     """Print the numbers of each image."""
+    if options.json and len(set(trained.classes)) < len(trained.classes):  # one would replace the other
+        raise ValueError(f"--json: two numbers have one name: {', '.join(map(repr, trained.classes))}")
     rows = [
         (name, row)
         for names, images in batches

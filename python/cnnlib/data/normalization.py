@@ -34,7 +34,8 @@ class Normalization:
     ink : bool
         Whether the images are bright writing on a dark ground. Files are then read as scans: turned so that
         the ground is dark, and cropped to the ink. (`white` and `ink` have no part in the formula; who reads
-        images from files for the model has to know them, as ``cnnlib predict`` does.)
+        images from files for the model has to know them, as ``cnnlib predict`` does, and a Predictor that is
+        given bytes.)
 
     Raises
     ------
@@ -65,6 +66,8 @@ class Normalization:
         if len(means) != len(stds):
             raise ValueError(f"Normalization: mean has {len(means)} channels, std {len(stds)}")
         white = number("Normalization", "white", white, 0)
+        if white == 0:
+            raise ValueError("Normalization: white must be above 0")
         ink = flag("Normalization", "ink", ink)
         for name, value in (("mean", means), ("std", stds), ("white", white), ("ink", ink)):
             object.__setattr__(self, name, value)
@@ -106,6 +109,15 @@ class Normalization:
         out -= np.array(self.mean, dtype=out.dtype)[:, None, None]
         out /= np.array(self.std, dtype=out.dtype)[:, None, None]
         return out.astype(dtype, copy=False)
+
+
+def of_bytes(normalization: Normalization) -> Normalization:
+    """The same of bytes, whose white is 255."""
+    if normalization.white == 255:
+        return normalization
+    by = 255 / normalization.white
+    mean, std = ([by * number for number in each] for each in (normalization.mean, normalization.std))
+    return Normalization(mean, std, ink=normalization.ink)
 
 
 def preprocessed(preprocess: Callable[..., Any], X: np.ndarray) -> Any:

@@ -14,7 +14,7 @@ from cnnlib._params import choice
 from cnnlib._params.arrays import as_array, check_numbers
 from cnnlib._system.text import size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
-from cnnlib.data.normalization import PREPROCESSING, Normalization, preprocessed
+from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import check_samples, refuse_channels_last
 from cnnlib.inference.compile import Compiled
@@ -95,9 +95,9 @@ class Predictor:
         Parameters
         ----------
         X : array, (N, *input_dim), or images (N, C, H, W) of another size where the network allows it
-            uint8 images go through `preprocess` first; anything else is converted to `dtype` and taken as
-            it is, as in the model's `loss`. Without `preprocess` uint8 images count as values of 0 to 255,
-            which a UserWarning says once.
+            uint8 images go through `preprocess` first, by a Normalization of floats in [0, 1] too; anything
+            else is converted to `dtype` and taken as it is, as in the model's `loss`. Without `preprocess`
+            uint8 images count as values of 0 to 255, which a UserWarning says once.
 
         Returns
         -------
@@ -117,7 +117,7 @@ class Predictor:
         samples: np.ndarray = as_array("Predictor", "X", X)
         if self.preprocess is not None and samples.dtype == _BYTE:
             if isinstance(self.preprocess, Normalization):
-                return self._of_bytes(samples, self.preprocess)
+                return self._of_bytes(samples, of_bytes(self.preprocess))
             samples = preprocessed(self.preprocess, samples)
         x = self._values("Predictor", samples)
         network = self._network(x.shape[1:])
@@ -314,7 +314,8 @@ class Predictor:
     def _calibration(self, samples: np.ndarray) -> Array:
         """Samples as the network takes them, as in a call."""
         if self.preprocess is not None and samples.dtype == np.uint8:
-            samples = preprocessed(self.preprocess, samples)
+            known = self.preprocess
+            samples = preprocessed(of_bytes(known) if isinstance(known, Normalization) else known, samples)
         return self._values("prepare", samples)
 
     def _network(self, shape: tuple[int, ...]) -> Compiled:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.data.normalization import Normalization
+from cnnlib.data.normalization import Normalization, of_bytes
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.predictor import Predictor
@@ -74,9 +74,7 @@ def open_trunk(
             "torchvision (networks of torchvision, and most of timm), half (pixels from -1 to 1), unit (from "
             "0 to 1), or numbers with --mean and --std, of pixels 0 to 255"
         )
-    if known.white != 255:  # pixels of files are bytes
-        by = 255 / known.white
-        known = Normalization([m * by for m in known.mean], [s * by for s in known.std], ink=known.ink)
+    known = of_bytes(known)  # as the pixels of files are
     try:
         graph = net.graph().cut(cut)
     except ValueError as error:
