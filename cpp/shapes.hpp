@@ -47,6 +47,7 @@ enum class Method {
   filter_lanes,
   position_panels,
   gathered,
+  single_row,
   col2im,
   dot_products,
   shared_panels,
@@ -55,8 +56,8 @@ enum class Method {
 constexpr const char* method_names[] = {
     "auto",           "direct",          "winograd",           "winograd-rows",
     "matrix-product", "depthwise-rows",  "depthwise-channels", "pixel-lanes",
-    "filter-lanes",   "position-panels", "gathered",           "col2im",
-    "dot-products",   "shared-panels"};
+    "filter-lanes",   "position-panels", "gathered",           "single-row",
+    "col2im",         "dot-products",    "shared-panels"};
 static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
 // Functions of one element that one kernel serves.

@@ -34,6 +34,12 @@ CASES = {
     "3x5": ((2, 9, 13, 12), (17, 9, 3, 5), {"pad": (1, 3), "dilation": (2, 1)}),
     "1x16": ((3, 12, 2, 45), (34, 6, 1, 16), {"pad": (0, 9), "groups": 2}),
     "9x1": ((2, 5, 31, 3), (18, 5, 9, 1), {"pad": (4, 0), "dilation": (2, 1)}),
+    # A single row of more channels: of all rows as they lie, or of all columns, turned.
+    "as high": ((3, 5, 7, 20), (18, 5, 7, 3), {"pad": (0, 1), "stride": (2, 1)}),
+    "as high, a filter for each": ((2, 6, 9, 21), (12, 1, 9, 1), {"groups": 6}),
+    "as wide": ((2, 4, 19, 6), (18, 2, 3, 6), {"pad": (2, 0), "groups": 2, "dilation": (2, 1)}),
+    "as wide, strided": ((3, 1, 37, 33), (9, 1, 4, 33), {"stride": (3, 2)}),
+    "as the image, grouped": ((3, 6, 4, 5), (8, 3, 4, 5), {"groups": 2}),
     "1x1": ((2, 34, 23, 24), (21, 34, 1, 1), {}),
     # Several chunks of channels; panels of positions that images share, single positions of the last panel.
     "1x1 many channels": ((5, 530, 5, 7), (37, 530, 1, 1), {}),

@@ -20,6 +20,8 @@ SHAPES = {
     "first layer": ((2, 3, 33, 31), (16, 3, 7, 7), {"pad": 3, "stride": 2}),
     "depthwise": ((3, 33, 12, 11), (33, 1, 3, 3), {"pad": 1, "groups": 33}),
     "groups": ((2, 32, 9, 9), (48, 8, 3, 3), {"pad": 1, "groups": 4}),
+    "as high": ((2, 5, 7, 30), (20, 5, 7, 3), {}),
+    "as wide": ((3, 2, 21, 9), (20, 2, 3, 9), {"pad": (1, 0), "stride": (2, 1)}),
     "whole image": ((5, 30, 4, 4), (70, 30, 4, 4), {}),
 }
 
@@ -38,7 +40,15 @@ def methods(name, dtype):
 
 
 # Methods that pack weights.
-PACKED = ("winograd", "winograd-rows", "pixel-lanes", "filter-lanes", "position-panels", "gathered")
+PACKED = (
+    "winograd",
+    "winograd-rows",
+    "pixel-lanes",
+    "filter-lanes",
+    "position-panels",
+    "gathered",
+    "single-row",
+)
 
 
 @pytest.mark.parametrize("name", SHAPES)

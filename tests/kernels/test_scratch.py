@@ -23,6 +23,7 @@ SHAPES = {
     "dilated": ((4, 64, 28, 28), (64, 64, 3, 3), {"pad": 2, "dilation": 2}),
     "small, at a stride": ((17, 62, 6, 8), (41, 62, 3, 3), {"stride": 2, "pad": ((1, 0), (0, 0))}),
     "points at a stride": ((2, 62, 30, 30), (41, 62, 1, 1), {"stride": 2, "algorithm": "gathered"}),
+    "as wide as the image": ((32, 2, 40, 128), (100, 2, 3, 128), {}),
     "covers the image": ((64, 256, 7, 7), (512, 256, 7, 7), {}),
     "covers the image, few images": ((3, 512, 4, 4), (700, 512, 4, 4), {}),
     "covers the image, small result": ((600, 40, 3, 3), (30, 40, 3, 3), {}),

@@ -4,6 +4,7 @@
 #include "kernels.hpp"
 #include "kernels/conv/gathered.hpp"
 #include "kernels/conv/plan.hpp"
+#include "kernels/conv/single_row.hpp"
 #include "kernels/families.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

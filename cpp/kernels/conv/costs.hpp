@@ -97,13 +97,21 @@ double cost_position_panels(const ConvShape& s, Pass pass) {
          ((Rates::pointwise_product.panels * double(c.out) + copy) * c.products() * vectors + c.packing());
 }
 
-// The kernel covers the whole image, once: the convolution is an affine layer.
+// The kernel covers an axis of the image, once.
+inline bool covers(Index out, Index size, Index K, Index pad, Index dilation) {
+  return out == 1 && size == K && pad == 0 && (K == 1 || dilation == 1);
+}
+inline bool covers_rows(const ConvShape& s) { return covers(s.OH, s.H, s.KH, s.pad_top, s.dilation_h); }
+inline bool covers_columns(const ConvShape& s) { return covers(s.OW, s.W, s.KW, s.pad_left, s.dilation_w); }
+
+// It covers the image: the convolution is an affine layer.
 inline bool fits_matrix_product(const ConvShape& s, Pass) {
-  const auto whole = [](Index out, Index size, Index K, Index pad, Index dilation) {
-    return out == 1 && size == K && pad == 0 && (K == 1 || dilation == 1);
-  };
-  return s.groups == 1 && whole(s.OH, s.H, s.KH, s.pad_top, s.dilation_h) &&
-         whole(s.OW, s.W, s.KW, s.pad_left, s.dilation_w);
+  return s.groups == 1 && covers_rows(s) && covers_columns(s);
+}
+// It covers an axis of more than one position.
+inline bool fits_single_row(const ConvShape& s, Pass pass) {
+  return s.N > 0 && ((covers_rows(s) && s.KH > 1) || (covers_columns(s) && s.KW > 1)) &&
+         !fits_matrix_product(s, pass);
 }
 template <class T>
 double cost_matrix_product(const ConvShape& s, Pass) {
@@ -137,7 +145,10 @@ double cost_depthwise_channels(const ConvShape& s, Pass pass) {
   const GroupSizes<T> g(s);
   const double in = double(g.vectors(s.C) * s.H * s.W),
                out = double(g.vectors(s.C) * (s.F / s.C) * g.positions);
-  return double(g.taps) * out + Rates::channel_transpose<T>(pass) * (in + out);
+  // The gradients' stencil walks over x, the forward pass's over out.
+  const double walked =
+      pass == Pass::forward ? out : std::max(out, in * double(s.F / s.C) / double(s.stride_h * s.stride_w));
+  return double(g.taps) * walked + Rates::channel_transpose<T>(pass) * (in + out);
 }
 
 // 1x1 at a stride, as a convolution at stride 1 of the points that it reads.

@@ -69,4 +69,12 @@ CorrelationSteps<T> gathered();
 template <class T>
 double cost_gathered(const ConvShape&, Pass);
 
+// single_row.hpp: a kernel as high or as wide as the image, as a convolution of one row.
+template <class T>
+CorrelationSteps<T> single_row();
+template <class T>
+WeightGradientSteps<T> single_row_gradient();
+template <class T>
+double cost_single_row(const ConvShape&, Pass);
+
 }  // namespace cnnlib::CNNLIB_ISA
