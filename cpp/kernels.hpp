@@ -225,15 +225,4 @@ const Isa& active_isa();
 // processor has it and CNNLIB_INT8 allows it. They differ in speed alone.
 const ByteProducts& active_products();
 
-template <class T>
-const Kernels<T>& kernels();
-template <>
-inline const Kernels<float>& kernels<float>() {
-  return active_isa().f32;
-}
-template <>
-inline const Kernels<double>& kernels<double>() {
-  return active_isa().f64;
-}
-
 }  // namespace cnnlib

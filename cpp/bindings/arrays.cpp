@@ -8,6 +8,16 @@
 #include "../threads/parallel.hpp"
 #include "../threads/team.hpp"
 
+void pybind11::detail::process_attribute<cnnlib::Arguments>::init(const cnnlib::Arguments& arguments,
+                                                                  function_record* record) {
+  for (const cnnlib::Argument& a : arguments) {
+    if (a.with_value != nullptr)
+      process_attribute<arg_v>::init(*a.with_value, record);
+    else
+      process_attribute<arg>::init(*a.name, record);
+  }
+}
+
 namespace cnnlib {
 namespace {
 
@@ -58,13 +68,13 @@ void append(std::string& message, const ShapeView& shape) {
   message += shape.size() == 1 ? ",)" : ")";
 }
 
-void require_shape(const char* function, const char* argument, const py::array& a, const ShapeView& shape) {
+void require_shape(Text function, const char* argument, const py::array& a, const ShapeView& shape) {
   const ShapeView own = a;
   require(std::equal(own.begin(), own.end(), shape.begin(), shape.end()), function, ": ", argument,
           " must have shape ", shape, ", got ", a);
 }
 
-ScoresShape scores_shape(const char* function, const char* argument, const char* wanted, const py::array& x) {
+ScoresShape scores_shape(Text function, const char* argument, const char* wanted, const py::array& x) {
   const bool filled =
       x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
   require(filled, function, ": ", argument, " must be ", wanted, ", got shape ", x);
@@ -73,11 +83,11 @@ ScoresShape scores_shape(const char* function, const char* argument, const char*
   return s;
 }
 
-void require_channels(const char* function, Index C, std::initializer_list<NamedArray> arrays) {
-  for (const NamedArray& a : arrays) require_shape(function, a.name, a.array, {C});
+void require_shapes(Text function, const ShapeView& shape, std::initializer_list<NamedArray> arrays) {
+  for (const NamedArray& a : arrays) require_shape(function, a.name, a.array, shape);
 }
 
-Index result_bytes(const char* function, const ShapeView& shape, Index item) {
+Index result_bytes(Text function, const ShapeView& shape, Index item) {
   constexpr Index most = PTRDIFF_MAX / 16;
   Index bytes = item;
   bool fits = true;
@@ -86,7 +96,7 @@ Index result_bytes(const char* function, const ShapeView& shape, Index item) {
   return bytes;
 }
 
-py::array new_array(const char* function, const ShapeView& shape, const py::dtype& dtype) {
+py::array new_array(Text function, const ShapeView& shape, const py::dtype& dtype) {
   constexpr Index recycled_bytes = 1 << 16;
   const Index bytes = result_bytes(function, shape, dtype.itemsize());
   if (bytes < recycled_bytes) return numpys_array(shape, dtype);
@@ -100,6 +110,27 @@ py::array new_array(const char* function, const ShapeView& shape, const py::dtyp
   }
   const py::capsule owner(buffer, [](void* p) { release_buffer(p); });
   return {dtype, py::array::ShapeContainer(shape.begin(), shape.end()), buffer, owner};
+}
+
+py::dtype dtype_of(bool single) { return single ? py::dtype::of<float>() : py::dtype::of<double>(); }
+
+bool is_single(Text function, const py::dtype& dtype) {
+  const bool single = dtype.equal(dtype_of(true));
+  if (!single && !dtype.equal(dtype_of(false)))
+    throw py::type_error(message_of(function, ": dtype must be float32 or float64"));
+  return single;
+}
+
+Floats new_array(Text function, const ShapeView& shape, bool single) {
+  return py::reinterpret_steal<Floats>(new_array(function, shape, dtype_of(single)).release());
+}
+
+FloatsResult::FloatsResult(Text function, const ShapeView& shape, const Floats& like,
+                           const MaybeFloats& out) {
+  if (out) require_shape(function, "out", *out, shape);
+  Floats array = out ? *out : new_array(function, shape, like.single());
+  static_cast<Out&>(*this) = array.mutable_data();
+  static_cast<py::object&>(*this) = std::move(array);
 }
 
 void unlocked(void (*kernel)(const void* data), const void* data, double products) {

@@ -10,9 +10,10 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "../kernels.hpp"
+#include "../numbers.hpp"
 
 namespace cnnlib {
 
@@ -24,18 +25,89 @@ template <class T>
 class Array : public py::array_t<T, py::array::c_style> {
  public:
   using py::array_t<T, py::array::c_style>::array_t;
+  operator const T*() const { return this->data(); }
 };
+template <class T>
+using MaybeArray = std::optional<Array<T>>;
+
+// An array of float32 or of float64, otherwise as Array: a function is bound once for both (`def`), and all
+// such arguments of a call have one dtype.
+class Floats : public py::array {
+ public:
+  Floats(py::handle array, borrowed_t) : py::array(array, borrowed_t{}) {}
+  Floats(py::handle array, stolen_t) : py::array(array, stolen_t{}) {}
+  static bool check_(py::handle h) {
+    return py::isinstance<Array<float>>(h) || py::isinstance<Array<double>>(h);
+  }
+
+  bool single() const { return itemsize() == sizeof(float); }
+  operator In() const { return data(); }
+  template <class T, class = std::enable_if_t<std::is_floating_point_v<T>>>
+  operator const T*() const {
+    return In(*this);
+  }
+  Out mutable_data() { return py::array::mutable_data(); }
+};
+
+// None is null for a kernel.
+struct MaybeFloats : std::optional<Floats> {
+  using std::optional<Floats>::optional;
+  operator In() const { return *this ? In(**this) : In(); }
+  template <class T>
+  operator const T*() const {
+    return In(*this);
+  }
+};
+
+// A string, as long as the caller holds it. A class of its own, because pybind11 notes down what a
+// string_view is of, which in a small call shows.
+struct Text : std::string_view {
+  using std::string_view::string_view;
+};
+
+// The names of a function's arguments, with what else py::arg says of them, as one of pybind11's attributes:
+// of several it would compile the reading anew for each function.
+struct Argument {
+  const py::arg* name;
+  const py::arg_v* with_value = nullptr;
+  Argument(const py::arg& a) : name(&a) {}
+  Argument(const py::arg_v& a) : name(&a), with_value(&a) {}
+};
+using Arguments = std::initializer_list<Argument>;
 
 }  // namespace cnnlib
 
+namespace pybind11::detail {
+
 template <class T>
-struct pybind11::detail::handle_type_name<cnnlib::Array<T>>
-    : pybind11::detail::handle_type_name<pybind11::array_t<T, pybind11::array::c_style>> {};
+struct handle_type_name<cnnlib::Array<T>> : handle_type_name<array_t<T, array::c_style>> {};
+template <>
+struct handle_type_name<cnnlib::Floats> {
+  static constexpr auto name = const_name("numpy.typing.NDArray[float32 | float64]");
+};
+template <>
+struct type_caster<cnnlib::Text> {
+  PYBIND11_TYPE_CASTER(cnnlib::Text, const_name("str"));
+  bool load(handle source, bool) {
+    Py_ssize_t size = 0;
+    const char* text = PyUnicode_Check(source.ptr()) ? PyUnicode_AsUTF8AndSize(source.ptr(), &size) : nullptr;
+    if (text != nullptr)
+      value = {text, static_cast<std::size_t>(size)};
+    else
+      PyErr_Clear();
+    return text != nullptr;
+  }
+};
+template <>
+struct type_caster<cnnlib::MaybeFloats> : optional_caster<cnnlib::MaybeFloats> {};
+template <>
+struct process_attribute<cnnlib::Arguments> : process_attribute_default<cnnlib::Arguments> {
+  static void init(const cnnlib::Arguments& arguments, function_record* record);
+};
+
+}  // namespace pybind11::detail
 
 namespace cnnlib {
-
-template <class T>
-using MaybeArray = std::optional<Array<T>>;
 
 // A shape that stands elsewhere: in a list, a vector or an array.
 class ShapeView {
@@ -53,8 +125,7 @@ class ShapeView {
 };
 
 // What messages are made of: texts, numbers and shapes.
-inline void append(std::string& message, const char* text) { message += text; }
-inline void append(std::string& message, const std::string& text) { message += text; }
+inline void append(std::string& message, std::string_view text) { message += text; }
 inline void append(std::string& message, Index number) { message += std::to_string(number); }
 void append(std::string& message, const ShapeView& shape);
 
@@ -72,75 +143,62 @@ template <class... Parts>  // the text is made on failure only
 void require(bool condition, const Parts&... parts) {
   if (!condition) refuse(parts...);
 }
-void require_shape(const char* function, const char* argument, const py::array& a, const ShapeView& shape);
+void require_shape(Text function, const char* argument, const py::array& a, const ShapeView& shape);
 // x (N, C, ...) as (N, C, inner), none of them but N empty: what is `wanted` of an argument.
 struct ScoresShape {
   Index N, C, inner;
 };
-ScoresShape scores_shape(const char* function, const char* argument, const char* wanted, const py::array& x);
+ScoresShape scores_shape(Text function, const char* argument, const char* wanted, const py::array& x);
 
 struct NamedArray {
   const char* name;
   const py::array& array;
 };
-// Of a value for each of C channels.
-void require_channels(const char* function, Index C, std::initializer_list<NamedArray> arrays);
+void require_shapes(Text function, const ShapeView& shape, std::initializer_list<NamedArray> arrays);
 
 // An unknown name is an error that names `function`.
-Activation activation_named(const char* function, const std::string& name);
+Activation activation_named(Text function, Text name);
 
 // The bytes of a result; a size that no array could hold is refused.
-Index result_bytes(const char* function, const ShapeView& shape, Index item);
+Index result_bytes(Text function, const ShapeView& shape, Index item);
+
+py::dtype dtype_of(bool single);
+// Whether it is float32; TypeError unless it is that or float64.
+bool is_single(Text function, const py::dtype& dtype);
 
 // A new array; from a few pages on its memory is recycled when it dies.
-py::array new_array(const char* function, const ShapeView& shape, const py::dtype& dtype);
-template <class T>
-Array<T> new_array(const char* function, const ShapeView& shape) {
-  return py::reinterpret_steal<Array<T>>(new_array(function, shape, py::dtype::of<T>()).release());
-}
+py::array new_array(Text function, const ShapeView& shape, const py::dtype& dtype);
+Floats new_array(Text function, const ShapeView& shape, bool single);
 
-// The caller's buffer when it fits, else a new array, and its memory.
+// A new array, and its memory.
 template <class T>
-struct Result {
-  Array<T> array;
-  T* data;
-
-  Result(const char* function, const ShapeView& shape, const MaybeArray<T>& out = std::nullopt)
-      : array(out ? (require_shape(function, "out", *out, shape), *out) : new_array<T>(function, shape)),
-        data(array.mutable_data()) {}
+struct Result : Array<T> {
+  Result(Text function, const ShapeView& shape)
+      : Array<T>(new_array(function, shape, py::dtype::of<T>()).release(), py::object::stolen_t{}),
+        memory(this->mutable_data()) {}
+  operator T*() const { return memory; }
+  T* memory;
 };
 
-template <class T>
-const T* data_or_null(const MaybeArray<T>& a) {
-  return a ? a->data() : nullptr;
-}
-
-template <class T>
-T* mutable_or_null(MaybeArray<T>& a) {
-  return a ? a->mutable_data() : nullptr;
-}
-
-// A new array where it is needed.
-template <class T>
-MaybeArray<T> array_if(bool needed, const char* function, const ShapeView& shape) {
-  return needed ? MaybeArray<T>(new_array<T>(function, shape)) : std::nullopt;
-}
+// The caller's buffer when it fits, else a new array of the dtype of `like`, and its memory; None, and null,
+// unless it is needed.
+struct FloatsResult : py::object, Out {
+  FloatsResult(Text function, const ShapeView& shape, const Floats& like, const MaybeFloats& out = {});
+  FloatsResult(Text function, const ShapeView& shape, const Floats& like, bool needed)
+      : py::object(py::none()) {
+    if (needed) *this = FloatsResult(function, shape, like);
+  }
+};
 
 using Needs = std::array<bool, 3>;  // whether dx, dw and db are wanted
 
 // The gradients of a layer's x, w and b, each none unless it is wanted.
-template <class T>
 struct Gradients {
-  MaybeArray<T> dx, dw, db;
-  T *dx_data, *dw_data, *db_data;
+  FloatsResult dx, dw, db;
 
-  Gradients(const char* function, const ShapeView& x, const ShapeView& w, Index b, const Needs& needs)
-      : dx(array_if<T>(needs[0], function, x)),
-        dw(array_if<T>(needs[1], function, w)),
-        db(array_if<T>(needs[2], function, {b})),
-        dx_data(mutable_or_null(dx)),
-        dw_data(mutable_or_null(dw)),
-        db_data(mutable_or_null(db)) {}
+  Gradients(Text function, const Floats& like, const ShapeView& x, const ShapeView& w, Index b,
+            const Needs& needs)
+      : dx(function, x, like, needs[0]), dw(function, w, like, needs[1]), db(function, {b}, like, needs[2]) {}
 };
 
 // Runs a kernel of so many products without the interpreter's lock, unless it ends before another thread
@@ -152,18 +210,23 @@ void unlocked(const F& kernel, double products = HUGE_VAL) {
   unlocked([](const void* f) { (*static_cast<const F*>(f))(); }, &kernel, products);
 }
 
-// A new array, or the caller's buffer, that kernel(its memory) fills.
-template <class T, class Kernel>
-py::array computed(const char* function, const ShapeView& shape, const MaybeArray<T>& buffer,
-                   const Kernel& kernel, double products = HUGE_VAL) {
-  const Result<T> out(function, shape, buffer);
-  unlocked([&] { kernel(out.data); }, products);
-  return out.array;
+// body(k) alike, with the kernels for the dtype of `like`.
+template <class Body>
+void unlocked(const Floats& like, const Body& body, double products = HUGE_VAL) {
+  unlocked([&body, kernels = AnyKernels(like.single())] { kernels(body); }, products);
 }
-template <class T, class Kernel>
-py::array computed(const char* function, const ShapeView& shape, const Kernel& kernel,
-                   double products = HUGE_VAL) {
-  return computed<T>(function, shape, MaybeArray<T>(), kernel, products);
+
+// A new array of the dtype of `like`, or the caller's buffer, that kernel(k, its memory) fills.
+template <class Kernel>
+py::object computed(Text function, const ShapeView& shape, const Floats& like, const MaybeFloats& buffer,
+                    const Kernel& kernel, double products = HUGE_VAL) {
+  const FloatsResult out(function, shape, like, buffer);
+  unlocked(like, [&](const auto& k) { kernel(k, out); }, products);
+  return out;
+}
+template <class Kernel>
+py::object computed(Text function, const Floats& like, const Kernel& kernel) {
+  return computed(function, like, like, {}, kernel);
 }
 
 // The one dtype, float32 or float64, of `count` arrays that the kernels can take as they are; null where any
@@ -173,31 +236,47 @@ PyObject* ready_dtype(const py::handle* arrays, Index count);
 // An array that is taken as it is.
 inline py::arg fixed(const char* name) { return py::arg(name).noconvert(); }
 
+// The size of the numbers of what has a dtype; 0 of anything else.
+template <class A>
+Index float_size(const A&) {
+  return 0;
+}
+inline Index float_size(const Floats& a) { return a.itemsize(); }
+inline Index float_size(const MaybeFloats& a) { return a ? a->itemsize() : 0; }
+
+// Refuses arguments of two dtypes in the way of those that no overload fits.
+template <class... Args>
+void require_one_dtype(const Args&... args) {
+  constexpr Index both = sizeof(float) | sizeof(double);
+  if ((Index{0} | ... | float_size(args)) == both) throw py::reference_cast_error();
+}
+
+// Adds a function to a module or a class, where what has a dtype among its arguments has to be of one.
+template <class To, class R, class... Args, class... Names>
+void def(To& to, const char* name, R (*function)(Args...), const Names&... names) {
+  constexpr int self = std::is_same_v<To, py::module_> ? 0 : 1;
+  static_assert(sizeof...(Names) + self == sizeof...(Args));
+  const auto of_one_dtype = [function](Args... args) {
+    require_one_dtype(args...);
+    return function(std::forward<Args>(args)...);
+  };
+  to.def(name, of_one_dtype, Arguments{names...});
+}
+
 [[gnu::cold]] void bind_inputs(py::module_& m);
 [[gnu::cold]] void bind_threads(py::module_& m);
 
-// One family of layers each: adds the overloads for T to the module. What runs once is compiled for size.
-template <class T>
+// One family of layers each. What runs once is compiled for size.
 [[gnu::cold]] void bind_conv(py::module_& m);
 [[gnu::cold]] void bind_conv_algorithm(py::module_& m);
-[[gnu::cold]] void bind_ready_conv(py::module_& m);
-template <class T>
-[[gnu::cold]] void bind_prepared_conv(py::module_& m, const char* name);
-template <class T>
-[[gnu::cold]] void bind_program(py::module_& m, const char* name);
-template <class T>
-[[gnu::cold]] void bind_training(py::module_& m, const char* name, const char* batch_name);
-template <class T>
+[[gnu::cold]] void bind_prepared_conv(py::module_& m);
+[[gnu::cold]] void bind_program(py::module_& m);
+[[gnu::cold]] void bind_training(py::module_& m);
 [[gnu::cold]] void bind_pool(py::module_& m);
-template <class T>
 [[gnu::cold]] void bind_norm(py::module_& m);
-template <class T>
 [[gnu::cold]] void bind_dense(py::module_& m);
-template <class T>
 [[gnu::cold]] void bind_losses(py::module_& m);
-template <class T>
 [[gnu::cold]] void bind_activations(py::module_& m);
-template <class T>
 [[gnu::cold]] void bind_update(py::module_& m);
 
 }  // namespace cnnlib

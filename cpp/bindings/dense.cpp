@@ -6,8 +6,7 @@ namespace cnnlib {
 namespace {
 
 // x (N, D), w (D, M), or (M, D) where it lies transposed.
-template <class T>
-DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& w, bool transposed) {
+DenseShape dense_shape(Text function, const Floats& x, const Floats& w, bool transposed) {
   std::vector<Index> shape(w.shape(), w.shape() + w.ndim());
   if (transposed) std::reverse(shape.begin(), shape.end());
   require(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == shape[0], function,
@@ -15,100 +14,94 @@ DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& 
   return {x.shape(0), x.shape(1), shape[1], transposed};
 }
 
-template <class T>
-py::array affine_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
-                         bool relu, bool transposed) {
+py::object affine_forward(Text function, const Floats& x, const Floats& w, const MaybeFloats& b, bool relu,
+                          bool transposed) {
   const DenseShape s = dense_shape(function, x, w, transposed);
   if (b) require_shape(function, "b", *b, {s.M});
-  return computed<T>(function, {s.N, s.M}, [&](T* y) {
-    kernels<T>().affine_forward(x.data(), w.data(), data_or_null(b), y, s, relu);
-  });
+  return computed(function, {s.N, s.M}, x, {},
+                  [&](const auto& k, Out y) { k.affine_forward(x, w, b, y, s, relu); });
 }
 
 // (dx (N, D), dw, db), each None unless wanted.
-template <class T>
-py::tuple affine_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
+py::tuple affine_backward(Text function, const Floats& dout, const Floats& x, const Floats& w,
                           const Needs& needs, bool transposed) {
   const DenseShape s = dense_shape(function, x, w, transposed);
   require_shape(function, "dout", dout, {s.N, s.M});
-  const Gradients<T> g(function, {s.N, s.D}, {s.D, s.M}, s.M, needs);
-  unlocked([&] {
-    kernels<T>().affine_backward(dout.data(), x.data(), w.data(), g.dx_data, g.dw_data, g.db_data, s);
-  });
+  const Gradients g(function, x, {s.N, s.D}, {s.D, s.M}, s.M, needs);
+  unlocked(x, [&](const auto& k) { k.affine_backward(dout, x, w, g.dx, g.dw, g.db, s); });
   return py::make_tuple(g.dx, g.dw, g.db);
 }
 
-template <class T>
-py::array relu_forward(const Array<T>& x) {
+py::object relu_forward(const Floats& x) {
   const Index n = x.size();
-  return computed<T>("relu_forward", x, [&](T* y) { kernels<T>().relu_forward(x.data(), y, n); });
+  return computed("relu_forward", x, [&](const auto& k, Out y) { k.relu_forward(x, y, n); });
 }
 
-template <class T>
-py::array relu_backward(const char* function, const Array<T>& dout, const Array<T>& x) {
+py::object relu_backward(Text function, const Floats& dout, const Floats& x) {
   require_shape(function, "dout", dout, x);
   const Index n = x.size();
-  return computed<T>(function, x, [&](T* to) { kernels<T>().relu_backward(dout.data(), x.data(), to, n); });
+  return computed(function, x, [&](const auto& k, Out dx) { k.relu_backward(dout, x, dx, n); });
 }
 
 // The mask of a ReLU from its result x: a bit for each element, set where the gradient passes.
-template <class T>
-py::array relu_mask(const char* function, const Array<T>& x) {
+py::object relu_mask(Text function, const Floats& x) {
   const Index n = x.size();
-  return computed<std::uint8_t>(function, {ceil_div(n, 8)},
-                                [&](std::uint8_t* bits) { kernels<T>().relu_mask(x.data(), bits, n); });
+  const Result<std::uint8_t> bits(function, {ceil_div(n, 8)});
+  unlocked(x, [&](const auto& k) { k.relu_mask(x, bits, n); });
+  return bits;
 }
 
 // The gradient of a ReLU whose result had the shape of dout and this mask.
-template <class T>
-py::array relu_backward_by_mask(const char* function, const Array<T>& dout, const Array<std::uint8_t>& mask) {
+py::object relu_backward_by_mask(Text function, const Floats& dout, const Array<std::uint8_t>& mask) {
   const Index n = dout.size();
   require_shape(function, "ReLU's mask in cache", mask, {ceil_div(n, 8)});
-  return computed<T>(function, dout,
-                     [&](T* to) { kernels<T>().relu_backward_by_mask(dout.data(), mask.data(), to, n); });
+  return computed(function, dout, [&](const auto& k, Out dx) { k.relu_backward_by_mask(dout, mask, dx, n); });
 }
 
-// out = kernel(a, b), a member of the table.
-template <class T, void (*ElementwiseKernels<T>::*kernel)(const T*, const T*, T*, Index)>
-py::array combined(const char* function, const Array<T>& a, const Array<T>& b) {
+// out = kernel_of(k)(a, b)
+template <class KernelOf>
+py::object combined(Text function, const Floats& a, const Floats& b, const KernelOf& kernel_of) {
   require_shape(function, "b", b, a);
   const Index n = a.size();
-  return computed<T>(function, a, [&](T* to) { (kernels<T>().*kernel)(a.data(), b.data(), to, n); });
+  return computed(function, a, [&](const auto& k, Out out) { kernel_of(k)(a, b, out, n); });
+}
+py::object add(Text function, const Floats& a, const Floats& b) {
+  return combined(function, a, b, [](const auto& k) { return k.add; });
+}
+py::object add_relu(Text function, const Floats& a, const Floats& b) {
+  return combined(function, a, b, [](const auto& k) { return k.add_relu; });
+}
+py::object multiply(Text function, const Floats& a, const Floats& b) {
+  return combined(function, a, b, [](const auto& k) { return k.multiply; });
 }
 
 // a += b
-template <class T>
-void add_to(const char* function, Array<T>& a, const Array<T>& b) {
+void add_to(Text function, Floats& a, const Floats& b) {
   require_shape(function, "b", b, a);
-  T* to = a.mutable_data();
+  const Out to = a.mutable_data();
   const Index n = a.size();
-  unlocked([&] { kernels<T>().add(to, b.data(), to, n); });
+  unlocked(a, [&](const auto& k) { k.add(to, b, to, n); });
 }
 
 }  // namespace
 
-template <class T>
 void bind_dense(py::module_& m) {
   const auto x = fixed("x"), w = fixed("w"), dout = fixed("dout");
   const auto b = fixed("b").none(true);
   const auto function = py::arg("function");
-  m.def("affine_forward", &affine_forward<T>, function, x, w, b, py::arg("relu") = false,
-        py::arg("transposed") = false);
-  m.def("affine_backward", &affine_backward<T>, function, dout, x, w, py::arg("needs"),
-        py::arg("transposed") = false);
-  m.def("relu_forward", &relu_forward<T>, x);
-  m.def("relu_backward", &relu_backward<T>, function, dout, x);
-  m.def("relu_mask", &relu_mask<T>, function, x);
-  m.def("relu_backward_by_mask", &relu_backward_by_mask<T>, function, dout, fixed("mask"));
+  def(m, "affine_forward", &affine_forward, function, x, w, b, py::arg("relu") = false,
+      py::arg("transposed") = false);
+  def(m, "affine_backward", &affine_backward, function, dout, x, w, py::arg("needs"),
+      py::arg("transposed") = false);
+  def(m, "relu_forward", &relu_forward, x);
+  def(m, "relu_backward", &relu_backward, function, dout, x);
+  def(m, "relu_mask", &relu_mask, function, x);
+  def(m, "relu_backward_by_mask", &relu_backward_by_mask, function, dout, fixed("mask"));
   const auto a = fixed("a"), other = fixed("b");
-  using K = ElementwiseKernels<T>;
-  m.def("add", &combined<T, &K::add>, function, a, other);
-  m.def("add_relu", &combined<T, &K::add_relu>, function, a, other);
-  m.def("multiply", &combined<T, &K::multiply>, function, a, other);
-  m.def("add_to", &add_to<T>, function, a, other);
+  def(m, "add", &add, function, a, other);
+  def(m, "add_relu", &add_relu, function, a, other);
+  def(m, "multiply", &multiply, function, a, other);
+  def(m, "add_to", &add_to, function, a, other);
 }
-
-template void bind_dense<float>(py::module_&);
-template void bind_dense<double>(py::module_&);
 
 }  // namespace cnnlib

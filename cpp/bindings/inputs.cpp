@@ -46,7 +46,7 @@ void bind_inputs(py::module_& m) {
   m.def("ready_dtype", &named_ready_dtype, py::arg("names"), py::arg("arrays"));
   m.def(
       "new_array",
-      [](const char* function, const std::vector<Index>& shape, const py::dtype& dtype) {
+      [](Text function, const std::vector<Index>& shape, const py::dtype& dtype) {
         if (std::strchr("fiub", dtype.kind()) == nullptr)  // what is not written would be no object
           throw py::type_error(message_of(function, ": expected a dtype of numbers"));
         return new_array(function, shape, dtype);

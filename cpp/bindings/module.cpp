@@ -9,17 +9,6 @@
 namespace cnnlib {
 namespace {
 
-template <class T>
-void bind(py::module_& m) {
-  bind_conv<T>(m);
-  bind_pool<T>(m);
-  bind_norm<T>(m);
-  bind_dense<T>(m);
-  bind_losses<T>(m);
-  bind_activations<T>(m);
-  bind_update<T>(m);
-}
-
 void bind_instruction_sets(py::module_& m) {
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
@@ -70,16 +59,17 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   int8_limit();
   caches();
   bind_inputs(m);
-  bind<float>(m);
-  bind<double>(m);
+  bind_conv(m);
   bind_conv_algorithm(m);
-  bind_ready_conv(m);
-  bind_prepared_conv<float>(m, "PreparedConvFloat");
-  bind_prepared_conv<double>(m, "PreparedConvDouble");
-  bind_program<float>(m, "ProgramFloat");
-  bind_program<double>(m, "ProgramDouble");
-  bind_training<float>(m, "TrainingFloat", "BatchFloat");
-  bind_training<double>(m, "TrainingDouble", "BatchDouble");
+  bind_prepared_conv(m);
+  bind_pool(m);
+  bind_norm(m);
+  bind_dense(m);
+  bind_losses(m);
+  bind_activations(m);
+  bind_update(m);
+  bind_program(m);
+  bind_training(m);
   bind_instruction_sets(m);
   bind_threads(m);
   bind_machine(m);

@@ -10,7 +10,7 @@ namespace cnnlib {
 // PH, PW, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w
 using PoolGeometry = std::array<Index, 10>;
 
-PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometry& g, bool ceil_mode,
+PoolShape pool_shape(Text function, const py::array& x, const PoolGeometry& g, bool ceil_mode,
                      bool count_include_pad);
 
 }  // namespace cnnlib

@@ -6,13 +6,15 @@
 namespace cnnlib {
 
 // momentum * running + (1 - momentum) * statistic, each (C,).
-template <class T>
-Array<T> moved_statistic(const Array<T>& running, const double* statistic, double momentum) {
-  Array<T> moved = new_array<T>("moved_statistic", running);
-  const T* old = running.data();
-  T* to = moved.mutable_data();
-  for (Index c = 0; c < running.size(); ++c)
-    to[c] = T(momentum * double(old[c]) + (1 - momentum) * statistic[c]);
+inline py::object moved_statistic(const Floats& running, const double* statistic, double momentum) {
+  const FloatsResult moved("moved_statistic", running, running);
+  by_type(running.single(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* old = running;
+    T* to = moved;
+    for (Index c = 0; c < running.size(); ++c)
+      to[c] = T(momentum * double(old[c]) + (1 - momentum) * statistic[c]);
+  });
   return moved;
 }
 

@@ -12,46 +12,42 @@ namespace cnnlib {
 namespace {
 
 // Room for the values of some images: each call and each thread has its own.
-template <class T>
-Scratch new_arena(Index elements, Index images) {
-  const std::size_t image = checked_product(static_cast<std::size_t>(elements), sizeof(T));
+Scratch new_arena(Index item, Index elements, Index images) {
+  const auto image = checked_product(static_cast<std::size_t>(elements), static_cast<std::size_t>(item));
   return Scratch(checked_product(image, static_cast<std::size_t>(images)));
 }
 
 }  // namespace
 
-template <class T>
-void Program<T>::add(Step<T> step) {
+void Program::add(Step step) {
   work_ += step.work;
   weight_bytes_ += step.weight_bytes;
   steps_.push_back(std::move(step));
 }
 
 // Images [first, first + images) through all steps.
-template <class T>
-void Program<T>::run_images(const Samples<T>& input, T* output, Index first, Index images) const {
-  const Scratch memory = new_arena<T>(arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
-  T *const arena = static_cast<T*>(memory.data()), *const converted = arena + arena_ * images;
+void Program::run_images(const Samples& input, Out output, Index first, Index images) const {
+  const Index item = kernels_.item();
+  const Scratch memory = new_arena(item, arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
+  const Out arena = memory.data(), converted = arena + arena_ * images * item;
   if (input.bytes != nullptr)
-    kernels_.normalize_bytes(input.bytes + first * input_size_, input.mean, input.std, converted,
-                             input.C * images, input.C, input.S);
-  const T* const values = input.bytes != nullptr ? converted : input.values + first * input_size_;
-  const Frame<T> frame{values_.data(), values, output + first * output_size_, arena, images};
-  for (const Step<T>& step : steps_) step.run(frame);
+    kernels_([&](const auto& k) {
+      k.normalize_bytes(input.bytes + first * input_size_, input.mean, input.std, converted, input.C * images,
+                        input.C, input.S);
+    });
+  const In values = input.bytes != nullptr ? In(converted) : input.values + first * input_size_ * item;
+  const Frame frame{values_.data(), values, output + first * output_size_ * item, arena, images, item};
+  for (const Step& step : steps_) step.run(frame);
 }
 
 // Whether the values of one image stay in a thread's second-level cache.
-template <class T>
-bool Program<T>::small_images() const {
-  return double(arena_) * sizeof(T) <= double(l2_for_blocks());
-}
+bool Program::small_images() const { return arena_bytes() <= double(l2_for_blocks()); }
 
 // As many as leave their values in a thread's second-level cache, or in as much memory as half of the
 // weights, which every group of images reads anew.
-template <class T>
-Index Program<T>::images_at_a_time(Index N, int threads) const {
+Index Program::images_at_a_time(Index N, int threads) const {
   constexpr double least_large = 8;  // then reading the weights costs little
-  const double image = std::max<double>(1, double(arena_) * sizeof(T)), share = double(ceil_div(N, threads));
+  const double image = std::max(1.0, arena_bytes()), share = double(ceil_div(N, threads));
   const double room = std::max<double>(double(l2_for_blocks()), double(weight_bytes_) / 2);
   const double images = std::max(room / image, small_images() ? 1 : least_large);
   return even_part(ceil_div(N, threads), static_cast<Index>(std::min(images, share)));
@@ -59,8 +55,7 @@ Index Program<T>::images_at_a_time(Index N, int threads) const {
 
 // Threads take small images for themselves. Large ones go from layer to layer together, with all threads on
 // each layer: the weights, for which a cache may have no room, are read once for all of them.
-template <class T>
-void Program<T>::run(const Samples<T>& input, T* output, Index N) const {
+void Program::run(const Samples& input, Out output, Index N) const {
   const int threads = static_cast<int>(std::min<Index>(N, threads_for(work_ * double(N))));
   const Index apart = threads > 1 && small_images() ? N / threads * threads : 0;
   if (apart > 0) {
@@ -77,11 +72,10 @@ void Program<T>::run(const Samples<T>& input, T* output, Index N) const {
     });
 }
 
-template <class T>
-std::vector<double> Program<T>::profile(const T* input, T* output, Index N, int repeats) const {
+std::vector<double> Program::profile(In input, Out output, Index N, int repeats) const {
   using Clock = std::chrono::steady_clock;
-  const Scratch memory = new_arena<T>(arena_, N);
-  const Frame<T> all{values_.data(), input, output, static_cast<T*>(memory.data()), N};
+  const Scratch memory = new_arena(kernels_.item(), arena_, N);
+  const Frame all{values_.data(), input, output, memory.data(), N, kernels_.item()};
   if (N == 0) return std::vector<double>(steps_.size());  // steps expect images
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
   with_standing_team(threads_for(work_ * double(N)), [&] {
@@ -94,8 +88,5 @@ std::vector<double> Program<T>::profile(const T* input, T* output, Index N, int 
   });
   return least;
 }
-
-template class Program<float>;
-template class Program<double>;
 
 }  // namespace cnnlib

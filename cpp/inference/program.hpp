@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "../kernels.hpp"
+#include "../numbers.hpp"
 
 namespace cnnlib {
 
@@ -18,49 +18,41 @@ struct Value {
 };
 
 // The values while some images go through the network together.
-template <class T>
 struct Frame {
   const Value* values;
-  const T* input;
-  T* output;
-  T* arena;
-  Index images;
+  In input;
+  Out output, arena;
+  Index images, item;  // item: the bytes of a number
 
-  const T* read(int value) const {
+  In read(int value) const { return values[value].place == Value::Place::input ? input : In(write(value)); }
+  Out write(int value) const {
     const Value& v = values[value];
-    return v.place == Value::Place::input ? input : write(value);
-  }
-  T* write(int value) const {
-    const Value& v = values[value];
-    return v.place == Value::Place::output ? output : arena + v.offset * images;
+    return v.place == Value::Place::output ? output : arena + v.offset * images * item;
   }
 };
 
 // The caller's samples: values as the network takes them, or the bytes of images (C, S), which
 // (byte - mean[c]) / std[c] turns into them.
-template <class T>
 struct Samples {
-  const T* values;
+  In values;
   const std::uint8_t* bytes;
-  const T *mean, *std;
+  In mean, std;
   Index C, S;
 };
 
-template <class T>
 struct Step {
   std::string name;
   double work;               // scalar operations of an image, as threads_for counts them
   std::size_t weight_bytes;  // that each run reads
-  std::function<void(const Frame<T>&)> run;
+  std::function<void(const Frame&)> run;
 };
 
 // Runs the steps: a few images at a time on each thread where there are many small ones, all threads on some
 // images otherwise. No result depends on which. May be called from many threads at once.
-template <class T>
 class Program {
  public:
   // Sizes in elements of an image.
-  Program(const Kernels<T>& kernels, std::vector<Value> values, Index input_size, Index output_size,
+  Program(const AnyKernels& kernels, std::vector<Value> values, Index input_size, Index output_size,
           Index arena)
       : kernels_(kernels),
         values_(std::move(values)),
@@ -68,24 +60,25 @@ class Program {
         output_size_(output_size),
         arena_(arena) {}
 
-  void add(Step<T> step);
-  const std::vector<Step<T>>& steps() const { return steps_; }
+  void add(Step step);
+  const std::vector<Step>& steps() const { return steps_; }
 
   // input (N, input_size), output (N, output_size).
-  void run(const Samples<T>& input, T* output, Index N) const;
+  void run(const Samples& input, Out output, Index N) const;
   // The seconds of each step while all N images go through it, all threads on them: the least of the repeats,
   // of which there is at least one.
-  std::vector<double> profile(const T* input, T* output, Index N, int repeats) const;
+  std::vector<double> profile(In input, Out output, Index N, int repeats) const;
 
  private:
-  void run_images(const Samples<T>& input, T* output, Index first, Index images) const;
+  void run_images(const Samples& input, Out output, Index first, Index images) const;
+  double arena_bytes() const { return double(arena_) * double(kernels_.item()); }  // of an image
   bool small_images() const;
   Index images_at_a_time(Index N, int threads) const;
 
-  const Kernels<T>& kernels_;
+  AnyKernels kernels_;
   std::vector<Value> values_;
   Index input_size_, output_size_, arena_;
-  std::vector<Step<T>> steps_;
+  std::vector<Step> steps_;
   double work_ = 0;
   std::size_t weight_bytes_ = 0;
 };

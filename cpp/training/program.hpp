@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "../kernels.hpp"
 #include "../memory/buffers.hpp"
+#include "../numbers.hpp"
 
 namespace cnnlib {
 
@@ -25,75 +25,77 @@ Memory<T> new_memory(Index elements) {
 }
 
 // The caller's memory: it has no owner (use_count() is 0), and is never released or written to.
-template <class T>
-Memory<T> lent_memory(const T* memory) {
-  return Memory<T>(Memory<T>(), const_cast<T*>(memory));
+inline Memory<void> lent_memory(In memory) {
+  return Memory<void>(Memory<void>(), const_cast<void*>(static_cast<const void*>(memory)));
 }
 
 // A batch on its way through the network and back.
-template <class T>
 struct Batch {
   using Backward = std::function<void(Batch&)>;
 
-  Batch(Index images, std::vector<Index> sizes_of_values)
-      : N(images), sizes(std::move(sizes_of_values)), values(sizes.size()), gradients(sizes.size()) {}
+  Batch(bool single, Index images, std::vector<Index> sizes_of_values)
+      : kernels(single),
+        N(images),
+        sizes(std::move(sizes_of_values)),
+        values(sizes.size()),
+        gradients(sizes.size()) {}
 
+  AnyKernels kernels;
   Index N;
   std::vector<Index> sizes;  // of the values, in elements of an image
-  std::vector<const T*> params;
-  std::vector<T*> param_gradients;
-  std::vector<const T*> masks;               // of dropout layers
-  std::vector<double> eps;                   // of batch norms
-  std::vector<Memory<double>> mean, var;     // of batch norms, in this batch
-  std::vector<Memory<T>> values, gradients;  // of the live values
-  std::vector<Backward> backward;            // of the layers so far
+  std::vector<In> params;
+  std::vector<Out> param_gradients;
+  std::vector<In> masks;                        // of dropout layers
+  std::vector<double> eps;                      // of batch norms
+  std::vector<Memory<double>> mean, var;        // of batch norms, in this batch
+  std::vector<Memory<void>> values, gradients;  // of the live values
+  std::vector<Backward> backward;               // of the layers so far
 
   Index elements(int value) const { return N * sizes[static_cast<std::size_t>(value)]; }
-  Memory<T>& value(int i) { return values[static_cast<std::size_t>(i)]; }
-  const T* param(int i) const { return i < 0 ? nullptr : params[static_cast<std::size_t>(i)]; }
-  T* param_gradient(int i) const { return i < 0 ? nullptr : param_gradients[static_cast<std::size_t>(i)]; }
+  Memory<void>& value(int i) { return values[static_cast<std::size_t>(i)]; }
+  In param(int i) const { return i < 0 ? In() : params[static_cast<std::size_t>(i)]; }
+  Out param_gradient(int i) const { return i < 0 ? Out() : param_gradients[static_cast<std::size_t>(i)]; }
 
   // Memory for a value that a layer is about to compute, or for the gradient of one.
-  T* make(int i) { return (value(i) = new_memory<T>(elements(i))).get(); }
-  Memory<T> like(int i) const { return new_memory<T>(elements(i)); }
+  Out make(int i) { return value(i) = like(i); }
+  Memory<void> like(int i) const { return new_memory<char>(elements(i) * kernels.item()); }
 
   // The gradient of a layer's output, for the layer to use up.
-  Memory<T> take_gradient(int i) {
-    Memory<T> gradient = std::move(gradients[static_cast<std::size_t>(i)]);
+  Memory<void> take_gradient(int i) {
+    Memory<void> gradient = std::move(gradients[static_cast<std::size_t>(i)]);
     if (gradient == nullptr) throw std::invalid_argument("loss: a layer without a gradient of its output");
     return gradient;
   }
   // The gradient of a layer's input x, where it is needed: gradient(dx), of null where it is not.
   template <class F>
   void pass_to(int x, bool needed, const F& gradient) {
-    Memory<T> dx = needed ? like(x) : Memory<T>();
-    gradient(dx.get());
+    Memory<void> dx = needed ? like(x) : Memory<void>();
+    gradient(Out(dx));
     if (needed) add_gradient(x, std::move(dx));
   }
   // The same, from that of the layer's output: gradient(dout, dx).
   template <class F>
   void pass_back(int x, int out, const F& gradient) {
-    const Memory<T> dout = take_gradient(out);
-    pass_to(x, true, [&](T* dx) { gradient(dout.get(), dx); });
+    const Memory<void> dout = take_gradient(out);
+    pass_to(x, true, [&](Out dx) { gradient(In(dout), dx); });
   }
   // Adds to the gradient of a layer's input what came through the layer.
-  void add_gradient(int i, Memory<T> gradient) {
-    Memory<T>& total = gradients[static_cast<std::size_t>(i)];
+  void add_gradient(int i, Memory<void> gradient) {
+    Memory<void>& total = gradients[static_cast<std::size_t>(i)];
     if (total == nullptr) {
       total = std::move(gradient);
       return;
     }
     // Into that of the two that nobody else holds: a sum hands one gradient to both of its terms.
-    Memory<T> sum = total.use_count() == 1 ? total : gradient.use_count() == 1 ? gradient : like(i);
-    kernels<T>().add(total.get(), gradient.get(), sum.get(), elements(i));
+    Memory<void> sum = total.use_count() == 1 ? total : gradient.use_count() == 1 ? gradient : like(i);
+    kernels([&](const auto& k) { k.add(In(total), In(gradient), Out(sum), elements(i)); });
     total = std::move(sum);
   }
 };
 
-template <class T>
 class TrainingProgram {
  public:
-  using Layer = std::function<typename Batch<T>::Backward(Batch<T>&)>;
+  using Layer = std::function<Batch::Backward(Batch&)>;
 
   // `done` are the values that no later layer reads. A layer without a gradient is not active and keeps
   // nothing.
@@ -102,7 +104,7 @@ class TrainingProgram {
   }
   std::size_t layers() const { return layers_.size(); }
 
-  void forward(Batch<T>& batch) const {
+  void forward(Batch& batch) const {
     for (const auto& [layer, done, active] : layers_) {
       auto backward = layer(batch);
       batch.backward.push_back(active ? std::move(backward) : nullptr);
@@ -111,7 +113,7 @@ class TrainingProgram {
   }
 
   // Releases what each layer kept as soon as its gradients are there.
-  void backward(Batch<T>& batch) const {
+  void backward(Batch& batch) const {
     while (!batch.backward.empty()) {
       const auto layer = std::move(batch.backward.back());
       batch.backward.pop_back();

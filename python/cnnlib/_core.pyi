@@ -1,4 +1,4 @@
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,25 +65,26 @@ def ready_dtype(
 # The class of pybind11's classes.
 class _Bound(type): ...
 
-class PreparedConvFloat(metaclass=_Bound):
-    def __init__(self, w: NDArray[np.float32], b: NDArray[np.float32] | None, conv_param: object) -> None: ...
+class PreparedConv(metaclass=_Bound):
+    def __init__(self, w: NDArray[_T], b: NDArray[_T] | None, conv_param: object) -> None: ...
     def forward(
-        self, function: str, x: NDArray[np.float32], relu: bool, out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]: ...
+        self, function: str, x: NDArray[_T], relu: bool, out: NDArray[_T] | None = None
+    ) -> NDArray[_T]: ...
     def packed(self) -> list[tuple[str, int]]: ...
 
-class PreparedConvDouble(metaclass=_Bound):
-    def __init__(self, w: NDArray[np.float64], b: NDArray[np.float64] | None, conv_param: object) -> None: ...
-    def forward(
-        self, function: str, x: NDArray[np.float64], relu: bool, out: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]: ...
-    def packed(self) -> list[tuple[str, int]]: ...
+_ByteImage = tuple[int, int, int, int, int, int, int]
+_Bytes = NDArray[np.uint8]
 
-class _Program(Generic[_T]):
+class Program(metaclass=_Bound):
     """values: the place (0 the input, 1 the output, 2 the arena), size and offset of each, for one sample."""
 
     def __init__(
-        self, values: list[tuple[int, int, int]], input_size: int, output_size: int, arena: int
+        self,
+        dtype: np.dtype[_T],
+        values: list[tuple[int, int, int]],
+        input_size: int,
+        output_size: int,
+        arena: int,
     ) -> None: ...
     def conv(
         self,
@@ -174,14 +175,83 @@ class _Program(Generic[_T]):
     @property
     def packed_bytes(self) -> int: ...
 
-class _Batch(Generic[_T]):
+    # Of eight-bit networks, programs in float32.
+    def quantize(
+        self, name: str, input: int, output: int, y: _ByteImage, scale: float, zero: int
+    ) -> None: ...
+    def dequantize(
+        self, name: str, input: int, output: int, x: _ByteImage, scale: float, zero: int
+    ) -> None: ...
+    def byte_conv(
+        self,
+        name: str,
+        input: int,
+        other: int,
+        output: int,
+        x: _ByteImage,
+        other_image: _ByteImage,
+        y: _ByteImage | None,
+        w: NDArray[np.int8],
+        bias: NDArray[np.int32],
+        multiplier: NDArray[np.float32],
+        factor: NDArray[np.int32] | None,
+        numbers: tuple[int, int, int, int],
+        conv_param: object,
+    ) -> None: ...
+    def byte_max_pool(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        x: _ByteImage,
+        y: _ByteImage,
+        zero: int,
+        geometry: _PoolGeometry,
+        ceil_mode: bool,
+    ) -> None: ...
+    def byte_avg_pool(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        x: _ByteImage,
+        y: _ByteImage,
+        x_zero: int,
+        ratio: float,
+        zero: int,
+        geometry: _PoolGeometry,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> None: ...
+    def byte_add(
+        self,
+        name: str,
+        a: int,
+        b: int,
+        output: int,
+        a_image: _ByteImage,
+        b_image: _ByteImage,
+        y: _ByteImage,
+        factors: tuple[int, int, int],
+        multiplier: float,
+        numbers: tuple[int, int, int],
+    ) -> None: ...
+    def byte_table(
+        self, name: str, input: int, output: int, x: _ByteImage, y: _ByteImage, table: _Bytes, zero: int
+    ) -> None: ...
+    def byte_concat(
+        self, name: str, inputs: list[int], output: int, images: list[_ByteImage], y: _ByteImage, zero: int
+    ) -> None: ...
+
+class Batch(metaclass=_Bound):
     def __init__(self, *args: object, **kwargs: object) -> None: ...
     @property
     def N(self) -> int: ...
 
-class _Training(Generic[_T]):
+class Training(metaclass=_Bound):
     def __init__(
         self,
+        dtype: np.dtype[_T],
         sizes: list[int],
         params: list[tuple[int, ...]],
         trained: list[bool],
@@ -261,86 +331,8 @@ class _Training(Generic[_T]):
         norms: list[tuple[float, float, NDArray[_T], NDArray[_T]]],
         masks: list[NDArray[_T]],
         outputs: list[tuple[int, list[int]]],
-    ) -> tuple[_Batch[_T], list[NDArray[_T]], list[tuple[NDArray[_T], NDArray[_T]]]]: ...
-    def backward(self, batch: _Batch[_T], douts: list[tuple[int, NDArray[_T]]]) -> list[NDArray[_T]]: ...
-
-class BatchFloat(_Batch[np.float32], metaclass=_Bound): ...
-class BatchDouble(_Batch[np.float64], metaclass=_Bound): ...
-class TrainingFloat(_Training[np.float32], metaclass=_Bound): ...
-class TrainingDouble(_Training[np.float64], metaclass=_Bound): ...
-
-_ByteImage = tuple[int, int, int, int, int, int, int]
-_Bytes = NDArray[np.uint8]
-
-class ProgramFloat(_Program[np.float32], metaclass=_Bound):
-    def quantize(
-        self, name: str, input: int, output: int, y: _ByteImage, scale: float, zero: int
-    ) -> None: ...
-    def dequantize(
-        self, name: str, input: int, output: int, x: _ByteImage, scale: float, zero: int
-    ) -> None: ...
-    def byte_conv(
-        self,
-        name: str,
-        input: int,
-        other: int,
-        output: int,
-        x: _ByteImage,
-        other_image: _ByteImage,
-        y: _ByteImage | None,
-        w: NDArray[np.int8],
-        bias: NDArray[np.int32],
-        multiplier: NDArray[np.float32],
-        factor: NDArray[np.int32] | None,
-        numbers: tuple[int, int, int, int],
-        conv_param: object,
-    ) -> None: ...
-    def byte_max_pool(
-        self,
-        name: str,
-        input: int,
-        output: int,
-        x: _ByteImage,
-        y: _ByteImage,
-        zero: int,
-        geometry: _PoolGeometry,
-        ceil_mode: bool,
-    ) -> None: ...
-    def byte_avg_pool(
-        self,
-        name: str,
-        input: int,
-        output: int,
-        x: _ByteImage,
-        y: _ByteImage,
-        x_zero: int,
-        ratio: float,
-        zero: int,
-        geometry: _PoolGeometry,
-        ceil_mode: bool,
-        count_include_pad: bool,
-    ) -> None: ...
-    def byte_add(
-        self,
-        name: str,
-        a: int,
-        b: int,
-        output: int,
-        a_image: _ByteImage,
-        b_image: _ByteImage,
-        y: _ByteImage,
-        factors: tuple[int, int, int],
-        multiplier: float,
-        numbers: tuple[int, int, int],
-    ) -> None: ...
-    def byte_table(
-        self, name: str, input: int, output: int, x: _ByteImage, y: _ByteImage, table: _Bytes, zero: int
-    ) -> None: ...
-    def byte_concat(
-        self, name: str, inputs: list[int], output: int, images: list[_ByteImage], y: _ByteImage, zero: int
-    ) -> None: ...
-
-class ProgramDouble(_Program[np.float64], metaclass=_Bound): ...
+    ) -> tuple[Batch, list[NDArray[_T]], list[tuple[NDArray[_T], NDArray[_T]]]]: ...
+    def backward(self, batch: Batch, douts: list[tuple[int, NDArray[_T]]]) -> list[NDArray[_T]]: ...
 
 def conv_adds(like: NDArray[_T], w: NDArray[_T], conv_param: object) -> bool: ...
 def ready_conv_forward(

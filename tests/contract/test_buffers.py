@@ -194,3 +194,18 @@ def test_recycled_memory_holds_numbers_alone():
     for dtype in ("O", "U3", "M8[s]"):
         with pytest.raises(TypeError, match=r"^f: expected a dtype of numbers$"):
             _core.new_array("f", (2, 3), np.dtype(dtype))
+
+
+def test_the_core_takes_arrays_of_one_dtype_alone():
+    single, double = np.ones((1, 4), np.float32), np.ones((1, 4))
+    program = _core.Program(np.dtype("f4"), [(0, 4, 0), (1, 4, 0)], 4, 4, 0)
+    filters = _core.PreparedConv(double.reshape(4, 1, 1, 1), None, {})
+    for call in (
+        lambda: _core.add("f", single, double),
+        lambda: _core.affine_forward("f", single, single.T, double[0]),
+        lambda: program.run(double, [1, 4]),
+        lambda: program.affine("", 0, 1, double.T @ double, None, False),
+        lambda: filters.forward("f", np.ones((1, 1, 2, 2), np.float32), False),
+    ):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            call()

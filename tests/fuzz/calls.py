@@ -361,14 +361,10 @@ SETTERS = {
     "system_caches",
     "physical_cores",
     "system_cores",
-    "PreparedConvFloat",  # tests/kernels/test_prepared_conv.py
-    "PreparedConvDouble",
-    "ProgramFloat",  # programs.py
-    "ProgramDouble",
-    "TrainingFloat",  # tests/models/test_training_program.py
-    "TrainingDouble",
-    "BatchFloat",
-    "BatchDouble",
+    "PreparedConv",  # tests/kernels/test_prepared_conv.py
+    "Program",  # programs.py
+    "Training",  # tests/models/test_training_program.py
+    "Batch",
 }
 BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)
 

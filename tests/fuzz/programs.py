@@ -77,7 +77,7 @@ def program(data):
         numbers[source.byte() % 3] = other(size)
     _core.use_isa(source.choice(_core.available_isas()))
     try:
-        made = (_core.ProgramFloat if dtype == "f4" else _core.ProgramDouble)(values, *numbers)
+        made = _core.Program(np.dtype(dtype), values, *numbers)
         for _ in range(source.choice([1, 2, 3, 5])):
             place = (
                 [source.byte() % 3, 1 + source.byte() % 3] if source.byte() % 8 else [source.byte() - 9, 3]

@@ -214,13 +214,13 @@ VALUES = [(0, SIZE, 0), (2, SIZE, 0), (1, SIZE, 0)]
 )
 def test_values_lie_inside_of_their_place(values):
     with pytest.raises(ValueError, match="prepare: value 0 does not lie inside of its place"):
-        _core.ProgramFloat(values, SIZE, SIZE, SIZE)
+        _core.Program(np.dtype("f4"), values, SIZE, SIZE, SIZE)
 
 
 @pytest.mark.parametrize("numbers", [(-1, SIZE, SIZE), (SIZE, 2**62, SIZE), (SIZE, SIZE, -SIZE)], ids=str)
 def test_sizes_that_no_memory_holds(numbers):
     with pytest.raises(ValueError, match=r"prepare: values of -?[0-9]+ elements"):
-        _core.ProgramFloat([], *numbers)
+        _core.Program(np.dtype("f4"), [], *numbers)
 
 
 C = np.ones(3, np.float32)
@@ -244,7 +244,7 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_fit_their_values(name):
     """Each of these would write more than its value has room for, or less."""
-    program = _core.ProgramFloat(VALUES, SIZE, SIZE, SIZE)
+    program = _core.Program(np.dtype("f4"), VALUES, SIZE, SIZE, SIZE)
     with pytest.raises(ValueError, match="prepare: a step takes a value of 48 elements for one of shape"):
         getattr(program, name.split()[0])("", 0, 2, *STEPS[name])
 
@@ -257,7 +257,7 @@ def test_steps_fit_their_values(name):
 )
 def test_steps_read_and_write_what_is_there(name, rest, source, target, why):
     with pytest.raises(ValueError, match=f"prepare: value -?[0-9] .*{why}"):
-        getattr(_core.ProgramFloat(VALUES, SIZE, SIZE, SIZE), name)("", source, target, *rest)
+        getattr(_core.Program(np.dtype("f4"), VALUES, SIZE, SIZE, SIZE), name)("", source, target, *rest)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_steps_read_and_write_what_is_there(name, rest, source, target, why):
     ids=str,
 )
 def test_samples_have_the_program_s_size(x, shape):
-    program = _core.ProgramFloat(VALUES, SIZE, SIZE, SIZE)
+    program = _core.Program(np.dtype("f4"), VALUES, SIZE, SIZE, SIZE)
     program.relu("", 0, 2)
     for call in (lambda *a: program.run(*a), lambda *a: program.profile(*a, 1)):
         with pytest.raises(ValueError, match="Predictor: "):

@@ -128,3 +128,10 @@ def test_labels_are_read_once(loss, monkeypatch, rng):
     value, dx = loss(x, y)
     assert value == want
     np.testing.assert_array_equal(dx, want_dx)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.3, 0.7])
+def test_weights_are_summed_in_double(weight, dtype):
+    """Equal scores of two classes lose log 2 a sample, whatever the weight of the one class there is."""
+    loss, _ = softmax_loss(np.zeros((11, 2), dtype), np.zeros(11, int), weights=[weight, 1.0])
+    assert loss == pytest.approx(np.log(2), rel=1e-12)

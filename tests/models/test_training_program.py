@@ -445,7 +445,7 @@ def test_outputs_outlive_the_batch_and_are_nobody_elses(rng):
 
 
 def test_results_beyond_any_array_are_refused():
-    core = _core.TrainingDouble([4, 2**54], [], [], [()], [True])
+    core = _core.Training(np.dtype("f8"), [4, 2**54], [], [], [()], [True])
     core.adaptive_pool(0, 1, (1, 2, 2, 2**27, 2**27), False)
     with pytest.raises(ValueError, match="loss: a result that is too large"):
         core.forward(np.ones((512, 4)), [], [], [], [])
@@ -480,7 +480,7 @@ NORM = 1e-5, 0.9, np.zeros(4), np.ones(4)
 def program(
     sizes=(4, 4, 4), params=((4, 4), (4,)), done=((0,), ()), trained=(True, True), active=(True, True)
 ):
-    return _core.TrainingDouble(sizes, params, trained, done, active)
+    return _core.Training(np.dtype("f8"), sizes, params, trained, done, active)
 
 
 def run(core, x=X, params=PARAMS, norms=(), masks=(), outputs=((2, [4]),)):

@@ -36,7 +36,7 @@ bool is_bool(py::handle value) {
 }
 
 // An int, or what counts as one, as NumPy's integers do; no bool.
-Index read_integer(const char* function, const char* key, py::handle value) {
+Index read_integer(Text function, const char* key, py::handle value) {
   int overflow = 0;
   const auto wrong_type = [&] {
     return py::type_error(message_of(function, ": ", key, " must be an integer, got ", shown(value)));
@@ -64,8 +64,7 @@ bool is_sequence(py::handle value) {
 
 // The two items of a sequence, held while they are read: a list may change meanwhile. `key` must be
 // what is `expected`.
-std::array<py::object, 2> two_items(const char* function, const char* key, const char* expected,
-                                    py::handle value) {
+std::array<py::object, 2> two_items(Text function, const char* key, const char* expected, py::handle value) {
   const auto items = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
   if (!items) throw py::error_already_set();
   if (PyTuple_GET_SIZE(items.ptr()) != 2)
@@ -75,7 +74,7 @@ std::array<py::object, 2> two_items(const char* function, const char* key, const
 }
 
 // An int for both axes, or (vertical, horizontal).
-std::array<Index, 2> read_pair(const char* function, const char* key, py::handle value) {
+std::array<Index, 2> read_pair(Text function, const char* key, py::handle value) {
   if (!is_sequence(value)) {
     const Index both = read_integer(function, key, value);
     return {both, both};
@@ -84,7 +83,7 @@ std::array<Index, 2> read_pair(const char* function, const char* key, py::handle
   return {read_integer(function, key, items[0]), read_integer(function, key, items[1])};
 }
 
-void read_pad(const char* function, py::handle value, Direction direction, ConvParam& to) {
+void read_pad(Text function, py::handle value, Direction direction, ConvParam& to) {
   if (PyUnicode_Check(value.ptr())) {
     const auto is = [&](const char* name) {
       return PyUnicode_CompareWithASCIIString(value.ptr(), name) == 0;
@@ -107,7 +106,7 @@ void read_pad(const char* function, py::handle value, Direction direction, ConvP
 }
 
 // Refuses all but mappings with known keys, in the words that every layer uses.
-void check_keys(const char* function, py::handle param, int known_count) {
+void check_keys(std::string_view function, py::handle param, int known_count) {
   py::tuple known(known_count);
   for (int i = 0; i < known_count; ++i) known[i] = py::reinterpret_borrow<py::object>(key_string(i));
   py::module_::import("cnnlib._params").attr("check_keys")(function, "conv_param", param, known);
@@ -183,7 +182,7 @@ class ParsedLately {
 
 }  // namespace
 
-ConvParam parse_conv_param(const char* function, py::handle param, Direction direction) {
+ConvParam parse_conv_param(Text function, py::handle param, Direction direction) {
   const int known_count = direction == Direction::transposed ? key_count : key_count - 1;
   const bool plain = PyDict_CheckExact(param.ptr());
   if (!plain) check_keys(function, param, known_count);
@@ -208,7 +207,7 @@ ConvParam parse_conv_param(const char* function, py::handle param, Direction dir
   return read;
 }
 
-void settle_steps(const char* function, ConvParam& param, const std::array<Index, 2>& size,
+void settle_steps(Text function, ConvParam& param, const std::array<Index, 2>& size,
                   const std::array<Index, 2>& kernel) {
   const auto at_least = [&](const char* key, Index value, Index least) {
     require(value >= least, function, ": ", key, " must be between ", least, " and 2**31 - 1, got ", value);
@@ -231,7 +230,7 @@ Index window_size(Index kernel, Index dilation) {
   return __builtin_mul_overflow(dilation, kernel - 1, &reach) || reach > largest ? PTRDIFF_MAX : reach + 1;
 }
 
-Method algorithm_named(const char* function, const char* key, py::handle name) {
+Method algorithm_named(Text function, const char* key, py::handle name) {
   if (!PyUnicode_Check(name.ptr()))
     throw py::type_error(message_of(function, ": ", key, " must be a string, got ", shown(name)));
   std::string known;

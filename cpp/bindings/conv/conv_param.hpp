@@ -1,11 +1,7 @@
 // The one parser of conv_param, the dictionary that every convolution takes.
 #pragma once
 
-#include <pybind11/pybind11.h>
-
-#include <array>
-
-#include "../../shapes.hpp"
+#include "../arrays.hpp"
 
 namespace cnnlib {
 
@@ -24,19 +20,18 @@ enum class Direction { forward, transposed };
 
 // TypeError or ValueError, which name `function`, for unknown keys and for values of a wrong type. Only a
 // transposed convolution has output_pad, and only the other one 'same'.
-ConvParam parse_conv_param(const char* function, pybind11::handle param,
-                           Direction direction = Direction::forward);
+ConvParam parse_conv_param(Text function, py::handle param, Direction direction = Direction::forward);
 
 // Numbers that no convolution has are refused, and the pads of 'same' follow from the sizes: ceil(size /
 // stride) outputs, the odd pixel below and right.
-void settle_steps(const char* function, ConvParam& param, const std::array<Index, 2>& size,
+void settle_steps(Text function, ConvParam& param, const std::array<Index, 2>& size,
                   const std::array<Index, 2>& kernel);
 
 // What a dilated kernel covers of an axis; PTRDIFF_MAX where that is more than any axis has.
 Index window_size(Index kernel, Index dilation);
 
 // Algorithms go by their names: the only place that knows them. `key` says in a message what was named.
-Method algorithm_named(const char* function, const char* key, pybind11::handle name);
+Method algorithm_named(Text function, const char* key, py::handle name);
 const char* name_of(Method algorithm);
 
 }  // namespace cnnlib

@@ -9,9 +9,8 @@ namespace {
 std::atomic<Method> process_algorithm{Method::automatic};
 
 // Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
-template <class T>
-ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, ConvParam& param) {
-  const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
+ConvShape common_shape(Text function, const Floats& x, const Floats& w, ConvParam& param) {
+  const auto four = [&](const Floats& a, const char* name, const char* axes) {
     require(a.ndim() == 4, function, ": ", name, " must have 4 dimensions ", axes, ", got shape ", a);
     for (int i = name[0] == 'x' ? 1 : 0; i < 4; ++i)
       require(a.shape(i) >= 1, function, ": ", name, " has an empty dimension: its shape is ", a);
@@ -34,29 +33,27 @@ ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& 
   return s;
 }
 
-void check_groups(const char* function, const char* what, Index channels, Index groups) {
+void check_groups(Text function, const char* what, Index channels, Index groups) {
   require(channels % groups == 0, function, ": groups must divide the number of ", what, ": ", channels,
           " by ", groups);
 }
 
 // Whether a method computes any pass of a convolution.
-template <class T>
-bool fits_any_pass(const ConvShape& s, Method method) {
-  const auto fits = kernels<T>().conv_fits;
+bool fits_any_pass(bool single, const ConvShape& s, Method method) {
+  const auto fits = AnyKernels(single)([](const auto& k) { return k.conv_fits; });
   return fits(s, Pass::forward, method) || fits(s, Pass::input_gradient, method) ||
          fits(s, Pass::weight_gradient, method);
 }
 
 // A method that the caller names has to fit; the process's own wish holds where it fits. Of an empty batch
 // there is nothing to compute.
-template <class T>
-void settle_algorithm(const char* function, ConvShape& s) {
+void settle_algorithm(Text function, bool single, ConvShape& s) {
   const bool named = s.algorithm != Method::automatic;
   if (!named) s.algorithm = process_algorithm;
   if (s.algorithm == Method::automatic || s.algorithm == Method::direct) return;
   ConvShape one = s;
   one.N = std::max<Index>(one.N, 1);
-  if (fits_any_pass<T>(one, s.algorithm)) return;
+  if (fits_any_pass(single, one, s.algorithm)) return;
   require(
       !named, function, ": algorithm '", name_of(s.algorithm), "' ",
       s.algorithm == Method::winograd
@@ -67,7 +64,7 @@ void settle_algorithm(const char* function, ConvShape& s) {
 }
 
 // The output size of one axis.
-Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads,
+Index windows(Text function, const char* axis, Index size, Index K, Index stride, Index pads,
               Index dilation) {
   const Index window = window_size(K, dilation);
   require(window <= size + pads, function, ": the window of w is larger than the padded input along ", axis,
@@ -93,9 +90,7 @@ void draw_taps_near(ConvShape& s) {
 
 }  // namespace
 
-template <class T>
-ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
-                     const py::object& conv_param) {
+ConvShape conv_shape(Text function, const Floats& x, const Floats& w, const py::object& conv_param) {
   ConvParam param = parse_conv_param(function, conv_param);
   ConvShape s = common_shape(function, x, w, param);
   s.C = x.shape(1);
@@ -108,14 +103,13 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
           w, ", groups is ", s.groups, " (w needs C / groups = ", s.C / s.groups, ")");
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
-  result_bytes(function, {std::max<Index>(s.N, 1), s.F, s.OH, s.OW}, sizeof(T));
+  result_bytes(function, {std::max<Index>(s.N, 1), s.F, s.OH, s.OW}, x.itemsize());
   draw_taps_near(s);
-  settle_algorithm<T>(function, s);
+  settle_algorithm(function, x.single(), s);
   return s;
 }
 
-template <class T>
-ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Array<T>& w,
+ConvShape conv_transpose_shape(Text function, const Floats& x, const Floats& w,
                                const py::object& conv_param) {
   ConvParam param = parse_conv_param(function, conv_param, Direction::transposed);
   ConvShape s = common_shape(function, x, w, param);
@@ -139,9 +133,9 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   };
   s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w, param.output_pad[1]);
-  result_bytes(function, {std::max<Index>(s.N, 1), s.C, s.H, s.W}, sizeof(T));
+  result_bytes(function, {std::max<Index>(s.N, 1), s.C, s.H, s.W}, x.itemsize());
   draw_taps_near(s);
-  settle_algorithm<T>(function, s);
+  settle_algorithm(function, x.single(), s);
   return s;
 }
 
@@ -155,12 +149,5 @@ void bind_conv_algorithm(py::module_& m) {
       [](const py::object& name) { process_algorithm = algorithm_named("set_conv_algorithm", "name", name); },
       py::arg("name"));
 }
-
-#define INSTANTIATE(T)                                                                             \
-  template ConvShape conv_shape(const char*, const Array<T>&, const Array<T>&, const py::object&); \
-  template ConvShape conv_transpose_shape(const char*, const Array<T>&, const Array<T>&, const py::object&);
-INSTANTIATE(float)
-INSTANTIATE(double)
-#undef INSTANTIATE
 
 }  // namespace cnnlib

@@ -9,7 +9,6 @@
 namespace cnnlib {
 
 // From values of the shape x of an image to values of the shape out.
-template <class T>
 struct ImageLayer {
   enum class Keeps { nothing, x, out };
 
@@ -17,16 +16,15 @@ struct ImageLayer {
   double work;  // scalar operations of an image, as threads_for counts them
   // Of N images. Where a backward pass follows, `places` gets what it needs beside `keeps`, so many bytes an
   // image; else it is null.
-  std::function<void(const Kernels<T>&, const T* x, T* out, void* places, Index N)> forward;
+  std::function<void(const AnyKernels&, In x, Out out, void* places, Index N)> forward;
   // `kept` is what the layer `keeps`, x or out.
-  std::function<void(const Kernels<T>&, const T* dout, const T* kept, const void* places, T* dx, Index N)>
-      backward;
+  std::function<void(const AnyKernels&, In dout, In kept, const void* places, Out dx, Index N)> backward;
   Keeps keeps = Keeps::nothing;
   Index place_bytes = 0;
 };
 
 // Adds a method to the program, for prediction or for training, for each layer of images.
-template <class T, class Program>
+template <class Program>
 [[gnu::cold]] void bind_image_layers(py::class_<Program>& program);
 
 }  // namespace cnnlib

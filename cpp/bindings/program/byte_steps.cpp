@@ -10,8 +10,8 @@
 namespace cnnlib {
 namespace {
 
-using P = BoundProgram<float>;
-using F = Frame<float>;
+using P = BoundProgram;
+using F = Frame;
 using Bytes = std::array<Index, 7>;  // C, H, W; top, bottom, left, right
 
 void require_that(bool condition, const char* what) { require(condition, "prepare: ", what); }
@@ -31,11 +31,6 @@ std::vector<Index> floats_of(const ByteImage& s) { return {s.bytes() / 4}; }
 std::vector<Index> shape_of(const ByteImage& s) { return {s.C, s.H, s.W}; }
 bool same_size(const ByteImage& a, const ByteImage& b) { return shape_of(a) == shape_of(b); }
 
-const std::uint8_t* bytes_at(const F& f, int value) {
-  return reinterpret_cast<const std::uint8_t*>(f.read(value));
-}
-std::uint8_t* bytes_to(const F& f, int value) { return reinterpret_cast<std::uint8_t*>(f.write(value)); }
-
 ByteEpilogue epilogue_of(int zero, int low, int high) {
   require_that(0 <= low && low <= high && high <= 255 && 0 <= zero && zero <= 255,
                "zero points and bounds must be bytes");
@@ -44,6 +39,12 @@ ByteEpilogue epilogue_of(int zero, int low, int high) {
 
 double elements(const ByteImage& s) { return double(s.bytes()); }
 
+template <class Run>
+void add_step(P& p, const std::string& name, double work, const Run& run, std::size_t weight_bytes = 0) {
+  require_that(p.kernels.single(), "eight-bit networks are programs in float32");
+  p.add_step(name, work, run, weight_bytes);
+}
+
 void quantize_step(P& p, const std::string& name, int input, int output, const Bytes& y, float scale,
                    int zero) {
   const ByteImage s = image_of(y);
@@ -51,8 +52,8 @@ void quantize_step(P& p, const std::string& name, int input, int output, const B
   epilogue_of(zero, 0, 255);
   p.reads_and_writes(input, shape_of(s), output, floats_of(s));
   const auto kernel = active_isa().bytes.quantize;
-  p.add_step(name, elements(s),
-             [=](const F& f) { kernel(f.read(input), s, scale, zero, bytes_to(f, output), f.images); });
+  add_step(p, name, elements(s),
+           [=](const F& f) { kernel(f.read(input), s, scale, zero, f.write(output), f.images); });
 }
 
 void dequantize_step(P& p, const std::string& name, int input, int output, const Bytes& x, float scale,
@@ -60,8 +61,8 @@ void dequantize_step(P& p, const std::string& name, int input, int output, const
   const ByteImage s = image_of(x);
   p.reads_and_writes(input, floats_of(s), output, shape_of(s));
   const auto kernel = active_isa().bytes.dequantize;
-  p.add_step(name, elements(s),
-             [=](const F& f) { kernel(bytes_at(f, input), s, scale, zero, f.write(output), f.images); });
+  add_step(p, name, elements(s),
+           [=](const F& f) { kernel(f.read(input), s, scale, zero, f.write(output), f.images); });
 }
 
 // numbers: zero, low, high, shift. `other` is a value to add, or -1; y is bytes, or empty where scores are
@@ -72,9 +73,9 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
                     const MaybeArray<std::int32_t>& factor, const std::array<int, 4>& numbers,
                     const py::object& conv_param) {
   const ByteImage in = image_of(x);
-  const Array<float> like = new_array<float>("prepare", {0, in.C, in.H, in.W});
+  const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
   require_that(w.ndim() == 4, "w must have four axes");
-  const Array<float> w_like = new_array<float>("prepare", w);
+  const Floats w_like = new_array("prepare", w, true);
   ConvShape s = conv_shape("prepare", like, w_like, conv_param);
   s.N = 1;
   require_shape("prepare", "b", bias, {s.F});
@@ -109,13 +110,13 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
   const ByteMethod method = active_products().method(c);
   require_that(method.run != nullptr, "groups of channels must be of fours");
   const auto size = static_cast<std::size_t>(method.packed_bytes(c));
-  float* const packed = p.new_weights(size);
-  method.pack(c, w.data(), {bias.data(), multiplier.data(), data_or_null(factor)}, packed);
-  p.add_step(
-      name + " [" + method.name + "]", products(s) / 32,
+  void* const packed = p.new_weights(size);
+  method.pack(c, w, {bias, multiplier, factor ? factor->data() : nullptr}, packed);
+  add_step(
+      p, name + " [" + method.name + "]", products(s) / 32,
       [=](const F& f) {
-        method.run(c, bytes_at(f, input), c.epilogue.adds ? bytes_at(f, other) : nullptr, packed,
-                   f.write(output), f.images);
+        method.run(c, f.read(input), c.epilogue.adds ? f.read(other) : In(), packed, f.write(output),
+                   f.images);
       },
       size);
 }
@@ -123,7 +124,7 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
 BytePool byte_pool(P& p, int input, int output, const Bytes& x, const Bytes& y, const PoolGeometry& geometry,
                    bool ceil_mode, bool count_include_pad) {
   const ByteImage in = image_of(x), out = image_of(y);
-  const Array<float> like = new_array<float>("prepare", {0, in.C, in.H, in.W});
+  const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
   PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
   s.planes = 1;
   require_that(same_size(out, {in.C, s.OH, s.OW, 0, 0, 0, 0}), "a pool's output has another shape");
@@ -136,8 +137,8 @@ void byte_max_pool_step(P& p, const std::string& name, int input, int output, co
   const BytePool s = byte_pool(p, input, output, x, y, geometry, ceil_mode, false);
   epilogue_of(zero, 0, 255);
   const auto kernel = active_isa().bytes.max_pool;
-  p.add_step(name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 16,
-             [=](const F& f) { kernel(s, zero, bytes_at(f, input), bytes_to(f, output), f.images); });
+  add_step(p, name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 16,
+           [=](const F& f) { kernel(s, zero, f.read(input), f.write(output), f.images); });
 }
 
 void byte_avg_pool_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
@@ -149,9 +150,8 @@ void byte_avg_pool_step(P& p, const std::string& name, int input, int output, co
   const ByteEpilogue e = epilogue_of(zero, 0, 255);
   epilogue_of(x_zero, 0, 255);
   const auto kernel = active_isa().bytes.avg_pool;
-  p.add_step(name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 4, [=](const F& f) {
-    kernel(s, x_zero, ratio, e, bytes_at(f, input), bytes_to(f, output), f.images);
-  });
+  add_step(p, name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 4,
+           [=](const F& f) { kernel(s, x_zero, ratio, e, f.read(input), f.write(output), f.images); });
 }
 
 void byte_add_step(P& p, const std::string& name, int a, int b, int output, const Bytes& a_image,
@@ -168,8 +168,8 @@ void byte_add_step(P& p, const std::string& name, int a, int b, int output, cons
   p.reads(b, floats_of(s.b));
   p.reads_and_writes(a, floats_of(s.a), output, floats_of(s.y));
   const auto kernel = active_isa().bytes.add;
-  p.add_step(name + " [int8]", elements(s.y) / 8,
-             [=](const F& f) { kernel(s, bytes_at(f, a), bytes_at(f, b), bytes_to(f, output), f.images); });
+  add_step(p, name + " [int8]", elements(s.y) / 8,
+           [=](const F& f) { kernel(s, f.read(a), f.read(b), f.write(output), f.images); });
 }
 
 void byte_table_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
@@ -180,9 +180,8 @@ void byte_table_step(P& p, const std::string& name, int input, int output, const
   p.reads_and_writes(input, floats_of(in), output, floats_of(out));
   const std::uint8_t* const entries = p.keep(table);
   const auto kernel = active_isa().bytes.look_up;
-  p.add_step(name + " [int8]", elements(out) / 4, [=](const F& f) {
-    kernel(in, out, entries, zero, bytes_at(f, input), bytes_to(f, output), f.images);
-  });
+  add_step(p, name + " [int8]", elements(out) / 4,
+           [=](const F& f) { kernel(in, out, entries, zero, f.read(input), f.write(output), f.images); });
 }
 
 void byte_concat_step(P& p, const std::string& name, const std::vector<int>& inputs, int output,
@@ -200,31 +199,31 @@ void byte_concat_step(P& p, const std::string& name, const std::vector<int>& inp
   require_that(channels == out.C, "joined values have another number of channels");
   p.writes(output, floats_of(out));
   const auto kernel = active_isa().bytes.copy_channels;
-  p.add_step(name + " [int8]", elements(out) / 8, [=](const F& f) {
+  add_step(p, name + " [int8]", elements(out) / 8, [=](const F& f) {
     Index first = 0;
     for (std::size_t i = 0; i < in.size(); first += in[i++].C)
-      kernel(in[i], out, first, zero, bytes_at(f, inputs[i]), bytes_to(f, output), f.images);
+      kernel(in[i], out, first, zero, f.read(inputs[i]), f.write(output), f.images);
   });
 }
 
 }  // namespace
 
-void bind_byte_steps(py::class_<BoundProgram<float>>& program) {
+void bind_byte_steps(py::class_<BoundProgram>& program) {
   const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
   const auto x = py::arg("x"), y = py::arg("y"), zero = py::arg("zero"), scale = py::arg("scale");
   const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode");
-  program.def("quantize", &quantize_step, name, input, output, y, scale, zero)
-      .def("dequantize", &dequantize_step, name, input, output, x, scale, zero)
-      .def("byte_conv", &byte_conv_step, name, input, py::arg("other"), output, x, py::arg("other_image"),
-           py::arg("y").none(true), fixed("w"), fixed("bias"), fixed("multiplier"),
-           fixed("factor").none(true), py::arg("numbers"), py::arg("conv_param"))
-      .def("byte_max_pool", &byte_max_pool_step, name, input, output, x, y, zero, geometry, ceil_mode)
-      .def("byte_avg_pool", &byte_avg_pool_step, name, input, output, x, y, py::arg("x_zero"),
-           py::arg("ratio"), zero, geometry, ceil_mode, py::arg("count_include_pad"))
-      .def("byte_add", &byte_add_step, name, py::arg("a"), py::arg("b"), output, py::arg("a_image"),
-           py::arg("b_image"), y, py::arg("factors"), py::arg("multiplier"), py::arg("numbers"))
-      .def("byte_table", &byte_table_step, name, input, output, x, y, fixed("table"), zero)
-      .def("byte_concat", &byte_concat_step, name, py::arg("inputs"), output, py::arg("images"), y, zero);
+  def(program, "quantize", &quantize_step, name, input, output, y, scale, zero);
+  def(program, "dequantize", &dequantize_step, name, input, output, x, scale, zero);
+  def(program, "byte_conv", &byte_conv_step, name, input, py::arg("other"), output, x, py::arg("other_image"),
+      py::arg("y").none(true), fixed("w"), fixed("bias"), fixed("multiplier"), fixed("factor").none(true),
+      py::arg("numbers"), py::arg("conv_param"));
+  def(program, "byte_max_pool", &byte_max_pool_step, name, input, output, x, y, zero, geometry, ceil_mode);
+  def(program, "byte_avg_pool", &byte_avg_pool_step, name, input, output, x, y, py::arg("x_zero"),
+      py::arg("ratio"), zero, geometry, ceil_mode, py::arg("count_include_pad"));
+  def(program, "byte_add", &byte_add_step, name, py::arg("a"), py::arg("b"), output, py::arg("a_image"),
+      py::arg("b_image"), y, py::arg("factors"), py::arg("multiplier"), py::arg("numbers"));
+  def(program, "byte_table", &byte_table_step, name, input, output, x, y, fixed("table"), zero);
+  def(program, "byte_concat", &byte_concat_step, name, py::arg("inputs"), output, py::arg("images"), y, zero);
 }
 
 }  // namespace cnnlib

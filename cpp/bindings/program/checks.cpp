@@ -18,7 +18,7 @@ Index elements_of(const ShapeView& shape, Index least) {
   return size;
 }
 
-RowNormShape row_norm_shape(const char* function, const std::array<Index, 5>& shape) {
+RowNormShape row_norm_shape(Text function, const std::array<Index, 5>& shape) {
   const auto [rows, channels, S, C, pixels] = shape;
   const RowNormShape s{rows, channels, S, C, pixels};
   const bool right = elements_of({s.rows, s.channels, s.S}) > 0 && s.C > 0 && s.C % s.channels == 0 &&

@@ -14,7 +14,7 @@ namespace cnnlib {
 Index elements_of(const ShapeView& shape, Index least = 1);
 
 // Of an image: rows, their channels, values of a channel, C and pixels, as RowNormShape has them.
-RowNormShape row_norm_shape(const char* function, const std::array<Index, 5>& shape);
+RowNormShape row_norm_shape(Text function, const std::array<Index, 5>& shape);
 inline RowNormShape of_images(RowNormShape s, Index N) {
   s.rows *= N;
   return s;

@@ -6,34 +6,32 @@ namespace cnnlib {
 namespace {
 
 // Whether the method that a prepared convolution takes can add its result to what lies in the output.
-template <class T>
-bool conv_adds(const Array<T>& like, const Array<T>& w, const py::object& conv_param) {
-  return kernels<T>().prepare_network_conv(conv_shape("prepare", like, w, conv_param), Pass::forward).adds;
+bool conv_adds(const Floats& like, const Floats& w, const py::object& conv_param) {
+  const ConvShape s = conv_shape("prepare", like, w, conv_param);
+  return AnyKernels(w.single())([&](const auto& k) { return k.prepare_network_conv(s, Pass::forward).adds; });
 }
 
 }  // namespace
 
-template <class T>
-void bind_program(py::module_& m, const char* name) {
-  using P = BoundProgram<T>;
+void bind_program(py::module_& m) {
+  using P = BoundProgram;
   const auto x = fixed("x"), shape = py::arg("shape");
-  m.def("conv_adds", &conv_adds<T>, fixed("like"), fixed("w"), py::arg("conv_param"));
-  py::class_<P> program(m, name);
+  def(m, "conv_adds", &conv_adds, fixed("like"), fixed("w"), py::arg("conv_param"));
+  py::class_<P> program(m, "Program");
   program
-      .def(py::init<const std::vector<std::tuple<int, Index, Index>>&, Index, Index, Index>(),
-           py::arg("values"), py::arg("input_size"), py::arg("output_size"), py::arg("arena"))
+      .def(py::init<const py::dtype&, const std::vector<std::tuple<int, Index, Index>>&, Index, Index,
+                    Index>(),
+           py::arg("dtype"), py::arg("values"), py::arg("input_size"), py::arg("output_size"),
+           py::arg("arena"))
       .def("run", &P::run, x, shape)
       .def("run_bytes", &P::run_bytes, x, fixed("mean"), fixed("std"), shape)
       .def("profile", &P::profile, x, shape, py::arg("repeats"))
       .def_property_readonly("packed_bytes", &P::packed_bytes);
-  bind_weighted_steps<T>(program);
-  bind_norm_steps<T>(program);
-  bind_image_layers<T>(program);
-  bind_elementwise_steps<T>(program);
-  if constexpr (std::is_same_v<T, float>) bind_byte_steps(program);
+  bind_weighted_steps(program);
+  bind_norm_steps(program);
+  bind_image_layers(program);
+  bind_elementwise_steps(program);
+  bind_byte_steps(program);
 }
-
-template void bind_program<float>(py::module_&, const char*);
-template void bind_program<double>(py::module_&, const char*);
 
 }  // namespace cnnlib

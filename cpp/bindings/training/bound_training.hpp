@@ -10,17 +10,15 @@
 namespace cnnlib {
 
 // What Python hands from a forward pass to its backward pass.
-template <class T>
 struct BoundBatch {
   const void* program;
-  Batch<T> batch;
-  std::vector<Array<T>> kept;  // the arrays that the batch points into
-  std::atomic<bool> used_up;   // by a backward pass, of which there may be several at once without a GIL
+  Batch batch;
+  std::vector<Floats> kept;   // the arrays that the batch points into
+  std::atomic<bool> used_up;  // by a backward pass, of which there may be several at once without a GIL
 };
 
 // eps, and what a batch norm's statistics are to be mixed into: momentum, running mean and variance.
-template <class T>
-using NormState = std::tuple<double, double, Array<T>, Array<T>>;
+using NormState = std::tuple<double, double, Floats, Floats>;
 
 // The values of a network as layers are added to it: each is made once, read only after that and before it is
 // released, and has as many elements as the layer takes it to have.
@@ -46,14 +44,16 @@ class TrainingValues {
   std::size_t layers_ = 0;
 };
 
-template <class T>
 class BoundTraining : public TrainingValues {
  public:
+  friend Index float_size(const BoundTraining& p) { return AnyKernels(p.single_).item(); }
+
   // Sizes in elements of an image; of the parameters their shapes, and which are trained; what no layer after
   // each one reads, and which layers have a gradient.
-  BoundTraining(std::vector<Index> sizes, std::vector<std::vector<Index>> params, std::vector<bool> trained,
-                std::vector<std::vector<int>> done, std::vector<bool> active)
+  BoundTraining(const py::dtype& dtype, std::vector<Index> sizes, std::vector<std::vector<Index>> params,
+                std::vector<bool> trained, std::vector<std::vector<int>> done, std::vector<bool> active)
       : TrainingValues(std::move(sizes), std::move(done), active.size()),
+        single_(is_single("loss", dtype)),
         params_(std::move(params)),
         trained_(std::move(trained)),
         active_(std::move(active)) {
@@ -71,18 +71,19 @@ class BoundTraining : public TrainingValues {
     require(mask == masks_.size(), "loss: masks are numbered in order");
     masks_.push_back(elements);
   }
-  void add(typename TrainingProgram<T>::Layer layer) {
+  void add(TrainingProgram::Layer layer) {
     const bool active = !all_layers() && active_[program_.layers()];
     program_.add(std::move(layer), end_layer(), active);
   }
-  void add_layer(int x, int out, const ImageLayer<T>& layer);
+  void add_layer(int x, int out, const ImageLayer& layer);
 
   // Whether these are the arrays that the program is for.
   bool fits(const std::vector<py::object>& params) const {
     if (params.size() != params_.size()) return false;
     for (std::size_t i = 0; i < params.size(); ++i) {
-      if (!py::isinstance<Array<T>>(params[i])) return false;
-      const auto array = py::reinterpret_borrow<Array<T>>(params[i]);
+      if (!py::isinstance<Floats>(params[i])) return false;
+      const auto array = py::reinterpret_borrow<Floats>(params[i]);
+      if (array.single() != single_) return false;
       const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
       const ShapeView shape = array;
       if (!aligned || !std::equal(params_[i].begin(), params_[i].end(), shape.begin(), shape.end()))
@@ -92,53 +93,54 @@ class BoundTraining : public TrainingValues {
   }
 
   // (batch, outputs, running statistics). `outputs` are numbers of values with the shapes of an image's.
-  py::tuple forward(const Array<T>& x, const std::vector<py::object>& params,
-                    const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
+  py::tuple forward(const Floats& x, const std::vector<py::object>& params,
+                    const std::vector<NormState>& norms, const std::vector<Floats>& masks,
                     const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
     check_call(x, params, norms, masks, outputs);
-    std::unique_ptr<BoundBatch<T>> bound(new BoundBatch<T>{this, {x.shape(0), sizes()}, {x}, {false}});
-    Batch<T>& batch = bound->batch;
+    std::unique_ptr<BoundBatch> bound(new BoundBatch{this, {single_, x.shape(0), sizes()}, {x}, {false}});
+    Batch& batch = bound->batch;
     for (const py::object& array : params) {
-      bound->kept.push_back(py::reinterpret_borrow<Array<T>>(array));
-      batch.params.push_back(bound->kept.back().data());
+      bound->kept.push_back(py::reinterpret_borrow<Floats>(array));
+      batch.params.push_back(bound->kept.back());
     }
-    for (const Array<T>& mask : masks) {
+    for (const Floats& mask : masks) {
       bound->kept.push_back(mask);
-      batch.masks.push_back(mask.data());
+      batch.masks.push_back(mask);
     }
-    for (const NormState<T>& norm : norms) batch.eps.push_back(std::get<0>(norm));
+    for (const NormState& norm : norms) batch.eps.push_back(std::get<0>(norm));
     batch.mean.resize(norms.size());
     batch.var.resize(norms.size());
-    batch.values[0] = lent_memory(x.data());
+    batch.values[0] = lent_memory(x);
     run_unlocked(batch.N, [&] { program_.forward(batch); });
     py::list results, statistics;
     for (const auto& [value, shape] : outputs) results.append(array_of(batch, value, shape));
     for (std::size_t i = 0; i < norms.size(); ++i) {
       const auto& [eps, momentum, mean, var] = norms[i];
-      statistics.append(py::make_tuple(moved_statistic<T>(mean, batch.mean[i].get(), momentum),
-                                       moved_statistic<T>(var, batch.var[i].get(), momentum)));
+      statistics.append(py::make_tuple(moved_statistic(mean, batch.mean[i].get(), momentum),
+                                       moved_statistic(var, batch.var[i].get(), momentum)));
     }
     batch.values.clear();
     return py::make_tuple(std::move(bound), results, statistics);
   }
 
   // The gradients of the parameters that are trained. `batch` is used up.
-  py::list backward(BoundBatch<T>& bound, const std::vector<std::pair<int, Array<T>>>& douts) const {
+  py::list backward(BoundBatch& bound, const std::vector<std::pair<int, Floats>>& douts) const {
     require(bound.program == this, "loss: a batch of another network");
+    for (const auto& [value, dout] : douts) require_one_dtype(*this, dout);
     for (const auto& [value, dout] : douts)
       require(dout.size() == bound.batch.N * size_of(value), "loss: the gradient of the output has shape ",
               dout);
     require(!bound.used_up.exchange(true), "loss: the batch was taken back before");
-    Batch<T> batch = std::move(bound.batch);
+    Batch batch = std::move(bound.batch);
     py::list gradients;
     batch.param_gradients.resize(params_.size());
     for (std::size_t i = 0; i < params_.size(); ++i) {
       if (!trained_[i]) continue;
-      Array<T> gradient = new_array<T>("loss", params_[i]);
+      Floats gradient = new_array("loss", params_[i], single_);
       batch.param_gradients[i] = gradient.mutable_data();
       gradients.append(std::move(gradient));
     }
-    for (const auto& [value, dout] : douts) batch.add_gradient(value, lent_memory(dout.data()));
+    for (const auto& [value, dout] : douts) batch.add_gradient(value, lent_memory(dout));
     run_unlocked(batch.N, [&] { program_.backward(batch); });
     return gradients;
   }
@@ -154,39 +156,67 @@ class BoundTraining : public TrainingValues {
     }
   }
 
-  void check_call(const Array<T>& x, const std::vector<py::object>& params,
-                  const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
+  void check_call(const Floats& x, const std::vector<py::object>& params, const std::vector<NormState>& norms,
+                  const std::vector<Floats>& masks,
                   const std::vector<std::pair<int, std::vector<Index>>>& outputs) const;
 
   // A copy where the memory is the caller's, another output's, or a layer's that kept it, since who gets the
   // array may write to it.
-  static py::array array_of(Batch<T>& batch, int value, std::vector<Index> shape) {
-    Memory<T>& memory = batch.value(value);
+  static py::array array_of(Batch& batch, int value, std::vector<Index> shape) {
+    Memory<void>& memory = batch.value(value);
     shape.insert(shape.begin(), batch.N);
     if (memory.use_count() != 1) {
-      Array<T> copy = new_array<T>("loss", shape);
-      std::copy_n(memory.get(), batch.elements(value), copy.mutable_data());
-      return copy;
+      Floats copy = new_array("loss", shape, batch.kernels.single());
+      std::memcpy(copy.mutable_data(), memory.get(), static_cast<std::size_t>(copy.nbytes()));
+      return std::move(copy);
     }
-    auto owner = std::make_unique<Memory<T>>(memory);
-    T* data = owner->get();
-    py::capsule capsule(owner.release(), [](void* p) { delete static_cast<Memory<T>*>(p); });
-    return Array<T>(shape, data, capsule);
+    auto owner = std::make_unique<Memory<void>>(memory);
+    void* data = owner->get();
+    py::capsule capsule(owner.release(), [](void* p) { delete static_cast<Memory<void>*>(p); });
+    return {dtype_of(batch.kernels.single()), py::array::ShapeContainer(shape.begin(), shape.end()), data,
+            capsule};
   }
 
+  bool single_;
   std::vector<std::vector<Index>> params_;
   std::vector<bool> trained_, active_;  // of the parameters; of the layers
   std::vector<Index> norms_, masks_;    // channels, and elements of an image
-  TrainingProgram<T> program_;
+  TrainingProgram program_;
 };
 
-template <class T>
-using BatchBackward = typename Batch<T>::Backward;
+// Whether a ReLU follows a layer, and what the layer keeps of its result for it: the bits where the gradient
+// passes or, where another layer keeps the result anyway, the result.
+enum class Relu { none, by_mask, by_result };
+
+struct KeptRelu {
+  Memory<std::uint8_t> mask;
+  Memory<void> y;
+
+  KeptRelu(Batch& batch, int out, Relu relu) {
+    const Index n = batch.elements(out);
+    if (relu == Relu::by_result) y = batch.value(out);
+    if (relu != Relu::by_mask) return;
+    mask = new_memory<std::uint8_t>(ceil_div(n, 8));
+    batch.kernels([&](const auto& k) { k.relu_mask(In(batch.value(out)), mask.get(), n); });
+  }
+
+  // The gradient before the ReLU, or the output's, dout, where there is none.
+  Memory<void> before(Batch& batch, int out, const Memory<void>& dout) const {
+    if (mask == nullptr && y == nullptr) return dout;
+    const Memory<void> result = batch.like(out);
+    const Index n = batch.elements(out);
+    batch.kernels([&](const auto& k) {
+      if (mask != nullptr)
+        k.relu_backward_by_mask(In(dout), mask.get(), Out(result), n);
+      else
+        k.relu_backward(In(dout), In(y), Out(result), n);
+    });
+    return result;
+  }
+};
 
 // The layers by family.
-template <class T>
-[[gnu::cold]] void bind_weighted_layers(py::class_<BoundTraining<T>>& program);
-template <class T>
-[[gnu::cold]] void bind_elementwise_layers(py::class_<BoundTraining<T>>& program);
+[[gnu::cold]] void bind_weighted_layers(py::class_<BoundTraining>& program);
+[[gnu::cold]] void bind_elementwise_layers(py::class_<BoundTraining>& program);
 
 }  // namespace cnnlib

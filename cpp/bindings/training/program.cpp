@@ -38,18 +38,19 @@ const std::vector<int>& TrainingValues::end_layer() {
   return done_[layers_++];
 }
 
-template <class T>
-void BoundTraining<T>::takes(int param, Index elements, bool optional) const {
+void BoundTraining::takes(int param, Index elements, bool optional) const {
   if (optional && param == -1) return;
   const bool right = param >= 0 && static_cast<std::size_t>(param) < params_.size() &&
                      elements_of(params_[static_cast<std::size_t>(param)]) == elements;
   require(right, "loss: parameter ", param, " has not ", elements, " elements");
 }
 
-template <class T>
-void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::object>& params,
-                                  const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
-                                  const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
+void BoundTraining::check_call(const Floats& x, const std::vector<py::object>& params,
+                               const std::vector<NormState>& norms, const std::vector<Floats>& masks,
+                               const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
+  require_one_dtype(*this, x);
+  for (const NormState& norm : norms) require_one_dtype(*this, std::get<2>(norm), std::get<3>(norm));
+  for (const Floats& mask : masks) require_one_dtype(*this, mask);
   require(fits(params), "loss: parameters of other shapes or dtypes");
   require(all_layers(), "loss: layers are missing");
   const Index N = x.ndim() > 0 ? x.shape(0) : 0;
@@ -65,46 +66,42 @@ void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::objec
   for (const auto& [value, shape] : outputs) reads(value, shape);
 }
 
-template <class T>
-void BoundTraining<T>::add_layer(int x, int out, const ImageLayer<T>& layer) {
-  using Keeps = typename ImageLayer<T>::Keeps;
+void BoundTraining::add_layer(int x, int out, const ImageLayer& layer) {
+  using Keeps = ImageLayer::Keeps;
   reads(x, layer.x);
   makes(out, layer.out);
-  add([=, layer = std::make_shared<const ImageLayer<T>>(layer)](Batch<T>& batch) -> BatchBackward<T> {
+  add([=, layer = std::make_shared<const ImageLayer>(layer)](Batch& batch) -> Batch::Backward {
     Memory<std::uint8_t> places;
     if (layer->place_bytes > 0) places = new_memory<std::uint8_t>(batch.N * layer->place_bytes);
-    layer->forward(cnnlib::kernels<T>(), batch.value(x).get(), batch.make(out), places.get(), batch.N);
-    Memory<T> kept;
+    layer->forward(batch.kernels, batch.value(x), batch.make(out), places.get(), batch.N);
+    Memory<void> kept;
     if (layer->keeps != Keeps::nothing) kept = batch.value(layer->keeps == Keeps::x ? x : out);
-    return [=](Batch<T>& taken) {
-      taken.pass_back(x, out, [&](const T* dout, T* dx) {
-        layer->backward(cnnlib::kernels<T>(), dout, kept.get(), places.get(), dx, taken.N);
+    return [=](Batch& taken) {
+      taken.pass_back(x, out, [&](In dout, Out dx) {
+        layer->backward(taken.kernels, dout, kept, places.get(), dx, taken.N);
       });
     };
   });
 }
 
-template <class T>
-void bind_training(py::module_& m, const char* name, const char* batch_name) {
-  using P = BoundTraining<T>;
-  py::class_<BoundBatch<T>>(m, batch_name).def_property_readonly("N", [](const BoundBatch<T>& bound) {
+void bind_training(py::module_& m) {
+  using P = BoundTraining;
+  py::class_<BoundBatch>(m, "Batch").def_property_readonly("N", [](const BoundBatch& bound) {
     return bound.batch.N;
   });
-  py::class_<P> program(m, name);
+  py::class_<P> program(m, "Training");
   program
-      .def(py::init<std::vector<Index>, std::vector<std::vector<Index>>, std::vector<bool>,
+      .def(py::init<const py::dtype&, std::vector<Index>, std::vector<std::vector<Index>>, std::vector<bool>,
                     std::vector<std::vector<int>>, std::vector<bool>>(),
-           py::arg("sizes"), py::arg("params"), py::arg("trained"), py::arg("done"), py::arg("active"))
+           py::arg("dtype"), py::arg("sizes"), py::arg("params"), py::arg("trained"), py::arg("done"),
+           py::arg("active"))
       .def("fits", &P::fits, py::arg("params"))
       .def("forward", &P::forward, fixed("x"), py::arg("params"), py::arg("norms"), py::arg("masks"),
            py::arg("outputs"))
       .def("backward", &P::backward, py::arg("batch"), py::arg("douts"));
-  bind_weighted_layers<T>(program);
-  bind_image_layers<T>(program);
-  bind_elementwise_layers<T>(program);
+  bind_weighted_layers(program);
+  bind_image_layers(program);
+  bind_elementwise_layers(program);
 }
-
-template void bind_training<float>(py::module_&, const char*, const char*);
-template void bind_training<double>(py::module_&, const char*, const char*);
 
 }  // namespace cnnlib

@@ -51,9 +51,8 @@ class Compiled(ByteSteps):
         room = {name: math.prod(shape) for name, shape in self.shapes.items()}
         room |= {name: floats_of(image) for name, image in self._images.items()}
         layout = Layout(nodes, room, graph.input, nodes[-1].output)
-        make = _core.ProgramFloat if dtype == np.float32 else _core.ProgramDouble
         read, written = math.prod(input_shape), math.prod(self.output_shape)
-        self._core: Any = make(layout.values, read, written, layout.arena)
+        self._core: Any = _core.Program(dtype, layout.values, read, written, layout.arena)
         for node in nodes:
             layer, bound = rectified(node)
             ids, out = [layout.id(name) for name in node.inputs], layout.id(node.output)

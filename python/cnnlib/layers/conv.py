@@ -58,8 +58,7 @@ class PreparedConv:
         groups = positive_int("prepare_conv", "groups", self.conv_param.get("groups", 1))
         none = np.empty((0, groups * (self.w.shape[1] if self.w.ndim == 4 else 1), *_LARGE), own)
         _core.conv_forward("prepare_conv", none, self.w, self.b, {**self.conv_param, "algorithm": "auto"})
-        make = _core.PreparedConvFloat if own == np.float32 else _core.PreparedConvDouble
-        self._packed = make(self.w, self.b, self.conv_param)
+        self._packed = _core.PreparedConv(self.w, self.b, self.conv_param)
 
     def forward(
         self,

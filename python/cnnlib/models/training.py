@@ -61,8 +61,8 @@ class CompiledTraining:
         self._norms: list[tuple[str, Any, int]] = []
         self._dropouts: list[tuple[Any, tuple[int, ...]]] = []
         self.outputs = [(self._values[name], list(self._shapes[name])) for name in graph.results()]
-        make = _core.TrainingFloat if dtype == np.float32 else _core.TrainingDouble
-        self._core: Any = make(
+        self._core: Any = _core.Training(
+            dtype,
             [math.prod(self._shapes[name]) for name in self._values],
             [params[name].shape for name in self._names],
             [name not in frozen for name in self._names],
