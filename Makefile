@@ -195,7 +195,6 @@ asan-%: build/asan-%/.installed $(VENV)/.installed $(VENV)/.test
 
 # With the one set whose kernels compile fastest of those with intrinsics; without checks of a pointer's alignment and
 # for null, a third of the compilation: the processor itself stops at vectors that do not lie right, and at address 0.
-# The others are calls, not code at each place, and no lines are told but those of undefined behaviour: half of the rest.
 SMOKE := asan-smoke-$(or $(filter avx2,$(ISAS)),base)
 asan-smoke: ASAN_TESTS := $(SMOKE_TESTS)
 asan-smoke: $(SMOKE)

@@ -159,15 +159,21 @@ inline bool fits_gathered(const ConvShape& s, Pass) {
 // Few channels, and enough taps and columns, to share the work of an image's rows.
 template <class T>
 bool few_channels(const ConvShape& s, Pass) {
-  constexpr Index few = 6, longest_reach = 64;
+  constexpr Index few = 6;
+  // Images are staged with margins as wide as the kernel.
+  const auto short_beside = [](Index reach, Index size) { return reach < std::max<Index>(64, size); };
   const Index C = s.C / s.groups;
   return s.N > 0 && C <= few && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size &&
-         s.OH * s.OW >= tile_lanes<T> && s.dilation_h * s.KH < longest_reach &&
-         s.dilation_w * s.KW < longest_reach;
+         s.OH * s.OW >= tile_lanes<T> && short_beside(s.dilation_h * s.KH, s.H) &&
+         short_beside(s.dilation_w * s.KW, s.W);
 }
 template <class T>
 bool fits_col2im(const ConvShape& s, Pass pass) {
-  return pass == Pass::input_gradient && few_channels<T>(s, pass);
+  constexpr Index most_bytes =
+      16 << 20;  // of the products that a thread holds: the rows that reach one of dx
+  if (pass != Pass::input_gradient || !few_channels<T>(s, pass)) return false;
+  const Index rows = std::min(s.OH, (s.KH - 1) * s.dilation_h / s.stride_h + 2);
+  return s.C / s.groups * s.KH * s.KW <= most_bytes / Index(sizeof(T)) / (rows * s.OW);
 }
 template <class T>
 double cost_col2im(const ConvShape& s, Pass) {
