@@ -1,8 +1,9 @@
-// A kernel as high or as wide as the image, as a convolution of a single row with more channels:
+// A kernel as high or as wide as the image, as a convolution of a single row with more channels.
 //
-//   as high  x (N, C, H, W) and w (F, C / groups, H, KW) are, as they lie, x (N, C H, 1, W) and w (F, C H /
-//   groups, 1, KW) as wide  x (N, C, H, W) and w (F, C / groups, KH, W), transposed, are x (N, C W, 1, H) and
-//   w (F, C W / groups, 1, KH)
+//   as high, as they lie   x (N, C, H, W) is (N, C * H, 1, W)
+//                          w (F, C, H, KW) is (F, C * H, 1, KW)
+//   as wide, transposed    x (N, C, H, W) becomes (N, C * W, 1, H)
+//                          w (F, C, KH, W) becomes (F, C * W, 1, KH)
 #pragma once
 
 #include "kernels/conv/plan.hpp"
@@ -66,7 +67,7 @@ class SingleRow {
 
   void describe(ConvPlan& to) const {
     const ConvPlan row = describe_conv<T>(row_plan);
-    const Index copies = turned ? image_size + (plan.prepacked ? 0 : filter_size) : 0;
+    const Index copies = turned ? image_size + filter_size : 0;
     fill_in(to, {row.tile_rows, row.tile_columns}, row.threads, {{"channels of a row", row.shape.C}});
     to.packed_bytes = row.packed_bytes;
     to.scratch_bytes = row.scratch_bytes + static_cast<std::size_t>(copies) * sizeof(T);
