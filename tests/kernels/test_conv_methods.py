@@ -32,6 +32,7 @@ CASES = {
     # Winograd's tiles take parts of these kernels, whose last ones lack taps.
     "7x7": ((2, 20, 11, 14), (19, 20, 7, 7), {"pad": 3}),
     "3x5": ((2, 9, 13, 12), (17, 9, 3, 5), {"pad": (1, 3), "dilation": (2, 1)}),
+    "2x8": ((2, 5, 9, 21), (19, 5, 2, 8), {"pad": (1, 4)}),
     "1x16": ((3, 12, 2, 45), (34, 6, 1, 16), {"pad": (0, 9), "groups": 2}),
     "9x1": ((2, 5, 31, 3), (18, 5, 9, 1), {"pad": (4, 0), "dilation": (2, 1)}),
     # A single row of more channels: of all rows as they lie, or of all columns, turned.

@@ -103,7 +103,9 @@ struct TileShape {
   // Blocks of `lanes` channels, of all parts.
   Index channel_blocks(const TileSizes& tile, Index lanes) const { return parts(tile) * ceil_div(C, lanes); }
   ChannelBlock channel_block(const TileSizes& tile, Index lanes, Index q) const {
-    const Index blocks = ceil_div(C, lanes), part = q / blocks, across = ceil_div(KW, tile.KW);
+    const Index blocks = ceil_div(C, lanes);
+    if (q < blocks) return {q * lanes, 0, 0};  // small layers would notice the divisions
+    const Index part = q / blocks, across = ceil_div(KW, tile.KW);
     return {q % blocks * lanes, part / across * tile.KH, part % across * tile.KW};
   }
   // Those of the correlation of dout with the flipped filters, which is dx.

@@ -252,10 +252,16 @@ void write_taps(const T* sums, Index filter_step, Index parts, Index part_step, 
         return sum;
       },
       [&](int i, int j, auto v) { S::store(taps + (i * K::sizes.KW + j) * S::size, v); });
-  for (Index c = 0; c < channels; ++c)
-    for (Index i = 0; i < places.rows; ++i)
-      for (Index j = 0; j < places.columns; ++j)
-        dw[c * places.channel + i * places.row + j] = taps[(i * K::sizes.KW + j) * S::size + c];
+  const auto copy = [&](Index rows, Index columns, Index row, Index channel) {
+    for (Index c = 0; c < channels; ++c)
+      for (Index i = 0; i < rows; ++i)
+        for (Index j = 0; j < columns; ++j)
+          dw[c * channel + i * row + j] = taps[(i * K::sizes.KW + j) * S::size + c];
+  };
+  if (places.row == K::sizes.KW && places.channel == K::sizes.taps())  // one part: loops of known length
+    copy(K::sizes.KH, K::sizes.KW, K::sizes.KW, K::sizes.taps());
+  else
+    copy(places.rows, places.columns, places.row, places.channel);
 }
 
 // The tiles of a method with their transforms, for the loops around them, which are the same for all.
