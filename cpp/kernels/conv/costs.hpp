@@ -159,9 +159,9 @@ inline bool fits_gathered(const ConvShape& s, Pass) {
 // Few channels, and enough taps and columns, to share the work of an image's rows.
 template <class T>
 bool few_channels(const ConvShape& s, Pass) {
-  constexpr Index few = 6;
+  constexpr Index few = 6, short_reach = 64;
   // Images are staged with margins as wide as the kernel.
-  const auto short_beside = [](Index reach, Index size) { return reach < std::max<Index>(64, size); };
+  const auto short_beside = [&](Index reach, Index size) { return reach < std::max(short_reach, size); };
   const Index C = s.C / s.groups;
   return s.N > 0 && C <= few && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size &&
          s.OH * s.OW >= tile_lanes<T> && short_beside(s.dilation_h * s.KH, s.H) &&
@@ -169,8 +169,8 @@ bool few_channels(const ConvShape& s, Pass) {
 }
 template <class T>
 bool fits_col2im(const ConvShape& s, Pass pass) {
-  constexpr Index most_bytes =
-      16 << 20;  // of the products that a thread holds: the rows that reach one of dx
+  // Of the products that a thread holds, of the output rows that one row of dx needs.
+  constexpr Index most_bytes = 16 << 20;
   if (pass != Pass::input_gradient || !few_channels<T>(s, pass)) return false;
   const Index rows = std::min(s.OH, (s.KH - 1) * s.dilation_h / s.stride_h + 2);
   return s.C / s.groups * s.KH * s.KW <= most_bytes / Index(sizeof(T)) / (rows * s.OW);
@@ -209,7 +209,7 @@ double cost_shared_panels(const ConvShape& s, Pass) {
 
 inline bool fits_winograd(const ConvShape& s, Pass) {
   const Index K = std::max(s.KH, s.KW);
-  const bool line = s.KH == 1 || s.KW == 1, square = s.KH == s.KW && K <= 5;
+  const bool line = is_line(s.KH, s.KW), square = s.KH == s.KW && K <= 5;
   const Index margin_h = s.dilation_h * (s.KH - 1), margin_w = s.dilation_w * (s.KW - 1);
   const bool fits_stride = s.stride_h == 2 ? square && s.KH > 2 && s.dilation_h == 1 && s.dilation_w == 1
                                            : s.stride_h == 1 && K > (line ? 2 : 1);
@@ -233,7 +233,7 @@ double cost_winograd(const ConvShape& s, Pass pass) {
   const double pairs = double(round_up(narrow, lanes)) * filter_vectors;
   const double tiles = double(shape.grid(tile).per_image), points = double(tile.points()),
                filters = double(tile.filters());
-  const bool line = s.KH == 1 || s.KW == 1, in_parts = !line && (s.KH != tile.KH || s.KW != tile.KW);
+  const bool line = is_line(s.KH, s.KW), in_parts = !line && (s.KH != tile.KH || s.KW != tile.KW);
   const double point = line                       ? Rates::line_point
                        : in_parts || tile.KH == 2 ? Rates::part_point
                        : dw                       ? Rates::gradient_point

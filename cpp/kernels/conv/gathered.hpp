@@ -8,11 +8,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-template <class T>
-void pack_conv(const ConvPlan&, const T* w, T* packed);
-template <class T>
-void run_conv(const ConvPlan&, const ConvOperands<T>&);
-
 // The convolution of the points. Throws std::bad_alloc where no memory holds an image's points: the costs
 // count them.
 inline ConvShape shape_of_points(ConvShape s) {
@@ -121,9 +116,7 @@ class Gathered {
   ConvPlan plan_of_points(Index N) const {
     ConvShape points = shape_of_points(s);
     points.N = N;
-    ConvPlan inner = plan_conv<T>(points, plan.pass);
-    inner.prepacked = plan.prepacked;
-    return inner;
+    return plan_inner<T>(plan, points);
   }
 
   static constexpr Index most_bytes = 16 << 20;  // of points, which stay in the third-level cache

@@ -114,6 +114,21 @@ ConvPlan plan_conv(const ConvShape& s, Pass pass) {
   return plan;
 }
 
+// That of another convolution, which a method makes of its own.
+template <class T>
+ConvPlan plan_inner(const ConvPlan& outer, const ConvShape& s) {
+  ConvPlan plan = plan_conv<T>(s, outer.pass);
+  plan.prepacked = outer.prepacked;
+  return plan;
+}
+// What such a method runs (conv.cpp).
+template <class T>
+void pack_conv(const ConvPlan&, const T* w, T* packed);
+template <class T>
+void run_conv(const ConvPlan&, const ConvOperands<T>&);
+template <class T>
+void run_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
+
 // A plan with tile, blocks, threads and bytes.
 template <class T>
 ConvPlan describe_conv(ConvPlan plan) {

@@ -12,13 +12,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-template <class T>
-void pack_conv(const ConvPlan&, const T* w, T* packed);
-template <class T>
-void run_conv(const ConvPlan&, const ConvOperands<T>&);
-template <class T>
-void run_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
-
 // Whether images and filters have to be transposed.
 inline bool is_turned(const ConvShape& s) { return !covers_rows(s); }
 
@@ -116,15 +109,9 @@ class SingleRow {
     transpose_planes(w, s.F * channels, s.KH, s.W, to);
     return to;
   }
-  ConvPlan plan_of_row() const {
-    ConvPlan row = plan_conv<T>(shape_of_row(s), plan.pass);
-    row.prepacked = plan.prepacked;
-    return row;
-  }
-
   const ConvPlan& plan;
   const ConvShape& s;
-  ConvPlan row_plan = plan_of_row();
+  ConvPlan row_plan = plan_inner<T>(plan, shape_of_row(s));
   bool turned = is_turned(s);
   Index channels = s.C / s.groups, image_size = checked_product(s.N * s.C, s.H* s.W),
         filter_size = checked_product(s.F * channels, s.KH* s.KW);

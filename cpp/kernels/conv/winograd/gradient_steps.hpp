@@ -125,8 +125,7 @@ struct GradientSizes {
   // dw of filter f and block q of channels from its sums, `filter_step` apart, of parts `part_step` apart.
   void write(Index f, Index q, const T* sums, Index filter_step, Index parts, Index part_step) const {
     const ChannelBlock block = s.channel_block(tile, lanes, q);
-    const TapPlaces places{std::min(tile.KH, s.KH - block.tap_h), std::min(tile.KW, s.KW - block.tap_w), s.KW,
-                           s.taps()};
+    const TapPlaces places{block.rows, block.columns, s.KW, s.taps()};
     tile.write_taps(sums, filter_step, parts, part_step, std::min(lanes, s.C - block.c0), places,
                     s.dw + (f * s.C + block.c0) * s.taps() + block.tap_h * s.KW + block.tap_w);
   }

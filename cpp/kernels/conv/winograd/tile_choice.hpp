@@ -15,10 +15,12 @@ inline TileShape tile_shape(const ConvShape& s, bool dx) {
   return s.stride_h == 1 ? shape.transposed() : shape.transposed_strided();
 }
 
+inline bool is_line(Index KH, Index KW) { return KH == 1 || KW == 1; }
+
 // The taps along a side of the tile for a kernel at stride 1: a tile of 4 outputs a side whose parts of the
 // kernel take the fewest products.
 inline Index tile_taps(Index KH, Index KW) {
-  const bool line = KH == 1 || KW == 1;
+  const bool line = is_line(KH, KW);
   const auto products = [&](Index taps) {
     const Index points = 4 + taps - 1;
     return ceil_div(KH, taps) * ceil_div(KW, taps) * points * (line ? 1 : points);

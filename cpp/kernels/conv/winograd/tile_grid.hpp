@@ -70,9 +70,10 @@ class TileColumn {
   Index neighbours_, skip_, phase_, at_ = 0;
 };
 
-// A vector of channels from c0 on, for the part of the kernel whose taps begin with (tap_h, tap_w).
+// A vector of channels from c0 on, for the part of the kernel with `rows` x `columns` taps from (tap_h,
+// tap_w) on.
 struct ChannelBlock {
-  Index c0, tap_h, tap_w;
+  Index c0, tap_h, tap_w, rows, columns;
 };
 
 // The sizes of a convolution at stride 1 or 2, of one group. Tiles cover the output from origin_top and
@@ -103,10 +104,13 @@ struct TileShape {
   // Blocks of `lanes` channels, of all parts.
   Index channel_blocks(const TileSizes& tile, Index lanes) const { return parts(tile) * ceil_div(C, lanes); }
   ChannelBlock channel_block(const TileSizes& tile, Index lanes, Index q) const {
+    const auto block = [&](Index c0, Index tap_h, Index tap_w) -> ChannelBlock {
+      return {c0, tap_h, tap_w, std::min(tile.KH, KH - tap_h), std::min(tile.KW, KW - tap_w)};
+    };
     const Index blocks = ceil_div(C, lanes);
-    if (q < blocks) return {q * lanes, 0, 0};  // small layers would notice the divisions
+    if (q < blocks) return block(q * lanes, 0, 0);  // small layers would notice the divisions
     const Index part = q / blocks, across = ceil_div(KW, tile.KW);
-    return {q % blocks * lanes, part / across * tile.KH, part % across * tile.KW};
+    return block(q % blocks * lanes, part / across * tile.KH, part % across * tile.KW);
   }
   // Those of the correlation of dout with the flipped filters, which is dx.
   TileShape transposed() const {

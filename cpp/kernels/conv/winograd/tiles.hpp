@@ -118,16 +118,15 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index q, T* taps, T* p
   const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
               channels = std::clamp<Index>(p.C - block.c0, 0, lanes);
   // What lies between the first and the last tap of a part, and a vector of zeros for taps that it lacks.
-  const Index rows = std::min(K::sizes.KH, p.KH - block.tap_h),
-              columns = std::min(K::sizes.KW, p.KW - block.tap_w), span = (rows - 1) * p.KW + columns,
-              first = block.tap_h * p.KW + block.tap_w;
-  const bool whole = rows == K::sizes.KH && p.KW == K::sizes.KW;
+  const Index span = (block.rows - 1) * p.KW + block.columns, first = block.tap_h * p.KW + block.tap_w;
+  const bool whole = block.rows == K::sizes.KH && p.KW == K::sizes.KW;
   const Index step = (whole ? span : span + 1) * lanes;  // between channels
   Index at[K::sizes.taps()];
   for (Index i = 0; i < K::sizes.KH; ++i)
     for (Index j = 0; j < K::sizes.KW; ++j) {
       const Index tap = i * p.KW + j;
-      at[i * K::sizes.KW + j] = (i >= rows || j >= columns ? span : p.flipped ? span - 1 - tap : tap) * lanes;
+      const bool lacks = i >= block.rows || j >= block.columns;
+      at[i * K::sizes.KW + j] = (lacks ? span : p.flipped ? span - 1 - tap : tap) * lanes;
     }
   const T* w = p.w + f0 * p.w_filter + block.c0 * p.w_channel + (p.flipped ? p.taps() - first - span : first);
   if (filters == 0) std::fill_n(taps, filter_taps<T>(span), T(0));
