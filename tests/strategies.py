@@ -72,7 +72,9 @@ def convolutions(draw, transposed=False):
     groups = draw(st.integers(1, 3))
     C, F = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
     N, H, W = draw(st.integers(0, 2)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    KH, KW = draw(st.sampled_from([(1, 1), (3, 3), (3, 3), (5, 5), (2, 2), (4, 4), (1, 3), (2, 4), (6, 1)]))
+    KH, KW = draw(
+        st.sampled_from([(1, 1), (3, 3), (3, 3), (5, 5), (2, 2), (4, 4), (1, 3), (2, 4), (4, 1), (6, 1)])
+    )
     stride, dilation = draw(pairs(st.integers(1, 3))), draw(pairs(st.integers(1, 2)))
     param = {"stride": stride, "dilation": dilation, "groups": groups}
     if transposed:

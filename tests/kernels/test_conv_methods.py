@@ -35,9 +35,10 @@ CASES = {
     "2x8": ((2, 5, 9, 21), (19, 5, 2, 8), {"pad": (1, 4)}),
     "1x16": ((3, 12, 2, 45), (34, 6, 1, 16), {"pad": (0, 9), "groups": 2}),
     "9x1": ((2, 5, 31, 3), (18, 5, 9, 1), {"pad": (4, 0), "dilation": (2, 1)}),
-    # A single row of more channels: of all rows as they lie, or of all columns, turned.
+    # Few channels, and kernels that reach over more than 64 positions of a longer image.
     "long row": ((3, 2, 1, 500), (11, 2, 1, 90), {"stride": (1, 7), "pad": (0, 40)}),
     "long column": ((2, 1, 210, 17), (9, 1, 100, 1), {"dilation": (2, 1)}),
+    # A single row of more channels: of all rows as they lie, or of all columns, turned.
     "as high": ((3, 5, 7, 20), (18, 5, 7, 3), {"pad": (0, 1), "stride": (2, 1)}),
     "as high, a filter for each": ((2, 6, 9, 21), (12, 1, 9, 1), {"groups": 6}),
     "as wide": ((2, 4, 19, 6), (18, 2, 3, 6), {"pad": (2, 0), "groups": 2, "dilation": (2, 1)}),
