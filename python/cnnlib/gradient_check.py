@@ -5,7 +5,9 @@ shrinks with the square of ``h``. Below about ``h = 1e-6`` the rounding of float
 
 All three functions change ``x`` in place while they work, so ``f`` may ignore its argument and read the
 array it knows (a model's parameter, say). They put every value back, also if ``f`` raises. ``x`` has to be
-float64: beside the rounding of float32 nothing would be left of a difference this small.
+float64: beside the rounding of float32 nothing would be left of a difference this small. Anything else is a
+TypeError; a ValueError refuses an x that is read-only, an ``h`` that is not positive or too small to change
+x, and shapes that do not fit each other.
 """
 
 from __future__ import annotations
@@ -38,13 +40,6 @@ def eval_numerical_gradient(
     Returns
     -------
     ndarray in the shape of x
-
-    Raises
-    ------
-    TypeError
-        x is not a float64 array.
-    ValueError
-        x is read-only, h is not positive or too small to change x, or f does not return a number.
 
     Examples
     --------
@@ -81,13 +76,6 @@ def eval_numerical_gradient_array(
     Returns
     -------
     ndarray in the shape of x
-
-    Raises
-    ------
-    TypeError
-        x is not a float64 array.
-    ValueError
-        x is read-only, h is not positive or too small to change x, or df has another shape than f(x).
 
     Examples
     --------
@@ -147,14 +135,6 @@ def grad_check_sparse(
     -------
     ndarray (num_checks,)
         The relative errors (:func:`rel_error`) that were printed.
-
-    Raises
-    ------
-    TypeError
-        x is not a float64 array.
-    ValueError
-        x is read-only or empty, h is not positive or too small to change x, f does not return a number, or
-        analytic_grad has another shape than x.
 
     Examples
     --------

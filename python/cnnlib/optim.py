@@ -5,6 +5,7 @@ First-order update rules: `rule(w, dw, config=None, *, scale=1.0) -> (next_w, co
 `w` is updated in place where its memory allows (float32 or float64, contiguous, writable, none of `dw`'s), so
 go on with the returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in
 w's dtype (that of 16-bit floats, and their state, in float32), in one pass over memory.
+Shapes that differ, values out of range or of the wrong type, and unknown keys raise ValueError or TypeError.
 """
 
 from __future__ import annotations
@@ -125,11 +126,6 @@ def sgd(
     next_w : array
     config : dict
 
-    Raises
-    ------
-    ValueError, TypeError
-        Shapes that differ, values out of range or of the wrong type, unknown keys.
-
     Examples
     --------
     >>> sgd(np.array([1.0, -1.0]), np.array([0.5, 0.5]), {"learning_rate": 0.1})
@@ -163,11 +159,6 @@ def sgd_momentum(
     next_w : array
     config : dict
 
-    Raises
-    ------
-    ValueError, TypeError
-        Shapes that differ, values out of range or of the wrong type, unknown keys.
-
     Examples
     --------
     The second step of the same gradient is 1.9 times as long:
@@ -199,11 +190,6 @@ def sgd_nesterov_momentum(
     -------
     next_w : array
     config : dict
-
-    Raises
-    ------
-    ValueError, TypeError
-        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     References
     ----------
@@ -241,11 +227,6 @@ def rmsprop(
     -------
     next_w : array
     config : dict
-
-    Raises
-    ------
-    ValueError, TypeError
-        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     References
     ----------
@@ -292,11 +273,6 @@ def adam(
     next_w : array
     config : dict
 
-    Raises
-    ------
-    ValueError, TypeError
-        Shapes that differ, values out of range or of the wrong type, unknown keys.
-
     References
     ----------
     .. [1] D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2014.
@@ -330,11 +306,6 @@ def adamw(
     -------
     next_w : array
     config : dict
-
-    Raises
-    ------
-    ValueError, TypeError
-        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     References
     ----------

@@ -56,11 +56,6 @@ def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         x, for `relu6_backward`.
 
-    Raises
-    ------
-    TypeError
-        An array of an unsupported type.
-
     References
     ----------
     .. [1] A. Krizhevsky, "Convolutional Deep Belief Networks on CIFAR-10", 2010.
@@ -87,11 +82,6 @@ def relu6_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     return _backward("relu6_backward", "relu6", dout, cache)
 
@@ -109,11 +99,6 @@ def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     out : array of the shape of x
     cache : array
         A copy of out, for `sigmoid_backward`.
-
-    Raises
-    ------
-    TypeError
-        An array of an unsupported type.
 
     Examples
     --------
@@ -137,11 +122,6 @@ def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     return _backward_from_result("sigmoid_backward", "sigmoid", dout, cache)
 
@@ -159,11 +139,6 @@ def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     out : array of the shape of x
     cache : array
         A copy of out, for `tanh_backward`.
-
-    Raises
-    ------
-    TypeError
-        An array of an unsupported type.
 
     Examples
     --------
@@ -187,11 +162,6 @@ def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     return _backward_from_result("tanh_backward", "tanh", dout, cache)
 
@@ -209,11 +179,6 @@ def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     out : array of the shape of x
     cache : array
         x, for `silu_backward`.
-
-    Raises
-    ------
-    TypeError
-        An array of an unsupported type.
 
     References
     ----------
@@ -242,11 +207,6 @@ def silu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     return _backward("silu_backward", "silu", dout, cache)
 
@@ -264,11 +224,6 @@ def hard_sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     out : array of the shape of x
     cache : array
         x, for `hard_sigmoid_backward`.
-
-    Raises
-    ------
-    TypeError
-        An array of an unsupported type.
 
     References
     ----------
@@ -296,11 +251,6 @@ def hard_sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     return _backward("hard_sigmoid_backward", "hard_sigmoid", dout, cache)
 
@@ -318,11 +268,6 @@ def hard_swish_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     out : array of the shape of x
     cache : array
         x, for `hard_swish_backward`.
-
-    Raises
-    ------
-    TypeError
-        An array of an unsupported type.
 
     References
     ----------
@@ -350,11 +295,6 @@ def hard_swish_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     return _backward("hard_swish_backward", "hard_swish", dout, cache)
 
@@ -376,11 +316,6 @@ def gelu_forward(x: ArrayLike, approximate: str = "none") -> tuple[Array, Cache]
     out : array of the shape of x
     cache : tuple
         (x, approximate), for `gelu_backward`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        An array of an unsupported type, an unknown approximation.
 
     References
     ----------
@@ -410,11 +345,6 @@ def gelu_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     function = "gelu_backward"
     x, approximate = unpack(function, cache, "x", "approximate")
@@ -440,8 +370,8 @@ def elu_forward(x: ArrayLike, alpha: float = 1.0) -> tuple[Array, Cache]:
 
     Raises
     ------
-    ValueError, TypeError
-        An array or alpha of an unsupported type, an alpha that is not finite.
+    ValueError
+        An alpha that is not finite.
 
     References
     ----------
@@ -471,11 +401,6 @@ def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     function = "elu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
@@ -508,8 +433,6 @@ def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     ------
     ValueError
         x of one axis, or empty along another than the first.
-    TypeError
-        An array of an unsupported type.
 
     Examples
     --------
@@ -537,11 +460,6 @@ def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     (dy, out), dtype = prepare_backward("softmax_backward", dout, ("out",), cache)
     return result(_core.softmax_backward("softmax_backward", dy, out), dtype)

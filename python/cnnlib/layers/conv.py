@@ -116,11 +116,6 @@ def prepare_conv(
     -------
     PreparedConv
 
-    Raises
-    ------
-    ValueError, TypeError
-        As in `conv_forward`, or another dtype.
-
     Examples
     --------
     >>> import numpy as np
@@ -183,9 +178,7 @@ def conv_forward(
     Raises
     ------
     ValueError
-        Shapes that do not fit, a window larger than the padded image, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
+        A window larger than the padded image.
 
     Examples
     --------
@@ -226,7 +219,6 @@ def conv_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tupl
     Parameters
     ----------
     dout : array, (N, F, OH, OW)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, w, b, conv_param).
     needs : tuple of 'dx', 'dw', 'db', optional
@@ -236,11 +228,6 @@ def conv_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tupl
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `conv_forward`, or `dout` of another shape than the output.
     """
     return _conv_backward("conv_backward", dout, cache, needs)
 
@@ -297,9 +284,7 @@ def conv_transpose_forward(
     Raises
     ------
     ValueError
-        Shapes that do not fit, padding that leaves no output, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
+        Padding that leaves no output.
 
     Examples
     --------
@@ -329,7 +314,6 @@ def conv_transpose_backward(
     Parameters
     ----------
     dout : array, (N, F, OH, OW)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, w, b, conv_param).
     needs : tuple of 'dx', 'dw', 'db', optional
@@ -339,11 +323,6 @@ def conv_transpose_backward(
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `conv_transpose_forward`, or `dout` of another shape than the output.
     """
     function = "conv_transpose_backward"
     (dy, x, w, _), conv_param, need, dtype = _unpacked(function, dout, cache, needs)

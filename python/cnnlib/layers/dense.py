@@ -46,13 +46,6 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Arr
     cache : tuple
         (x, w, b), for `affine_backward`.
 
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit.
-    TypeError
-        Arrays of an unsupported type.
-
     Examples
     --------
     >>> x, w = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 3.0], [0.0, 1.0, 4.0]])
@@ -87,7 +80,6 @@ def affine_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     Parameters
     ----------
     dout : array, (N, M)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, w, b).
     needs : tuple of 'dx', 'dw', 'db', optional
@@ -97,11 +89,6 @@ def affine_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `affine_forward`, or `dout` of another shape than the output.
     """
     return _affine_backward("affine_backward", dout, cache, needs)
 
@@ -131,11 +118,6 @@ def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         x, for `relu_backward`.
 
-    Raises
-    ------
-    TypeError
-        An array of an unsupported type.
-
     Examples
     --------
     >>> out, cache = relu_forward(np.array([-1.0, 0.0, 2.0]))
@@ -159,11 +141,6 @@ def relu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     return _relu_backward("relu_backward", dout, cache)
 
@@ -211,8 +188,8 @@ def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]
 
     Raises
     ------
-    ValueError, TypeError
-        An array or slope of an unsupported type, a slope that is not finite.
+    ValueError
+        A slope that is not finite.
 
     Examples
     --------
@@ -237,11 +214,6 @@ def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     function = "leaky_relu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
@@ -265,15 +237,6 @@ def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, C
     out : array of the shape of x
     cache : tuple
         (dropout_param, mask), the mask already divided by 1 - p, or None in 'test' mode.
-
-    Raises
-    ------
-    KeyError
-        No `p` or `mode`.
-    ValueError
-        Values out of range, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
 
     References
     ----------
@@ -324,11 +287,6 @@ def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
     """
     function = "dropout_backward"
     dropout_param, mask = unpack(function, cache, "dropout_param", "mask")

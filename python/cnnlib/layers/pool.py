@@ -72,12 +72,8 @@ def max_pool_forward(
 
     Raises
     ------
-    KeyError
-        No `pool_height` or `pool_width`.
     ValueError
-        A window larger than the padded image, padding as large as the window, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
+        A window larger than the padded image, padding as large as the window.
 
     Examples
     --------
@@ -111,18 +107,12 @@ def max_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Parameters
     ----------
     dout : array, (N, C, OH, OW)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, pool_param).
 
     Returns
     -------
     dx : array, (N, C, H, W)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `max_pool_forward`, or `dout` of another shape than the output.
     """
     return _max_pool_backward("max_pool_backward", dout, cache)
 
@@ -177,11 +167,6 @@ def avg_pool_forward(
     cache : tuple
         (x, pool_param), for `avg_pool_backward`.
 
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        As in `max_pool_forward`.
-
     Examples
     --------
     >>> x = np.array([[[[1.0, 2.0, 5.0, 3.0], [5.0, 0.0, 1.0, 3.0]]]])
@@ -207,18 +192,12 @@ def avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Parameters
     ----------
     dout : array, (N, C, OH, OW)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, pool_param).
 
     Returns
     -------
     dx : array, (N, C, H, W)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `avg_pool_forward`, or `dout` of another shape than the output.
     """
     function = "avg_pool_backward"
     x, pool_param = unpack(function, cache, *_CACHE)
@@ -242,13 +221,6 @@ def global_avg_pool_forward(x: ArrayLike, *, out: Array | None = None) -> tuple[
     out : array, (N, C)
     cache : tuple
         (shape of x, dtype of the result), for `global_avg_pool_backward`.
-
-    Raises
-    ------
-    ValueError
-        x not (N, C, H, W), or empty images.
-    TypeError
-        An array of an unsupported type.
 
     Examples
     --------
@@ -274,18 +246,12 @@ def global_avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Parameters
     ----------
     dout : array, (N, C)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (shape of x, dtype of dx).
 
     Returns
     -------
     dx : array, (N, C, H, W)
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than the output, or of an unsupported type.
     """
     function = "global_avg_pool_backward"
     shape, dtype = unpack(function, cache, "shape", "dtype")

@@ -107,12 +107,8 @@ def max_pool1d_forward(x: ArrayLike, pool_param: MaxPool1dParam) -> tuple[Array,
 
     Raises
     ------
-    KeyError
-        No `pool_width`.
     ValueError
-        A window larger than the padded sequence, padding as large as the window, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
+        A window larger than the padded sequence, padding as large as the window.
 
     Examples
     --------
@@ -133,18 +129,12 @@ def max_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Parameters
     ----------
     dout : array, (N, C, OL)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, pool_param).
 
     Returns
     -------
     dx : array, (N, C, L)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `max_pool1d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("max_pool1d_backward", dout, cache, 1, "max")
 
@@ -168,11 +158,6 @@ def avg_pool1d_forward(x: ArrayLike, pool_param: AvgPool1dParam) -> tuple[Array,
     cache : tuple
         (x, pool_param), for `avg_pool1d_backward`.
 
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        As in `max_pool1d_forward`.
-
     Examples
     --------
     >>> out, cache = avg_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"pool_width": 2, "stride": 2})
@@ -189,18 +174,12 @@ def avg_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Parameters
     ----------
     dout : array, (N, C, OL)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, pool_param).
 
     Returns
     -------
     dx : array, (N, C, L)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `avg_pool1d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("avg_pool1d_backward", dout, cache, 1, "avg")
 
@@ -230,12 +209,8 @@ def max_pool3d_forward(x: ArrayLike, pool_param: MaxPool3dParam) -> tuple[Array,
 
     Raises
     ------
-    KeyError
-        No `pool_depth`, `pool_height` or `pool_width`.
     ValueError
-        A window larger than the padded volume, padding as large as the window, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
+        A window larger than the padded volume, padding as large as the window.
 
     Examples
     --------
@@ -263,18 +238,12 @@ def max_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Parameters
     ----------
     dout : array, (N, C, OD, OH, OW)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, pool_param).
 
     Returns
     -------
     dx : array, (N, C, D, H, W)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `max_pool3d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("max_pool3d_backward", dout, cache, 3, "max")
 
@@ -298,11 +267,6 @@ def avg_pool3d_forward(x: ArrayLike, pool_param: AvgPool3dParam) -> tuple[Array,
     cache : tuple
         (x, pool_param), for `avg_pool3d_backward`.
 
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        As in `max_pool3d_forward`.
-
     Examples
     --------
     >>> x = np.arange(64.0).reshape(1, 1, 4, 4, 4)
@@ -323,17 +287,11 @@ def avg_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Parameters
     ----------
     dout : array, (N, C, OD, OH, OW)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, pool_param).
 
     Returns
     -------
     dx : array, (N, C, D, H, W)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `avg_pool3d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("avg_pool3d_backward", dout, cache, 3, "avg")

@@ -52,9 +52,7 @@ def conv1d_forward(
     Raises
     ------
     ValueError
-        Shapes that do not fit, a window larger than the padded sequence, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
+        A window larger than the padded sequence.
 
     Examples
     --------
@@ -83,7 +81,6 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     Parameters
     ----------
     dout : array, (N, F, OL)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, w, b, conv_param).
     needs : tuple of 'dx', 'dw', 'db', optional
@@ -93,11 +90,6 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `conv1d_forward`, or `dout` of another shape than the output.
     """
     function = "conv1d_backward"
     (dy, x, w, b), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
@@ -202,9 +194,7 @@ def conv3d_forward(
     Raises
     ------
     ValueError
-        Shapes that do not fit, a window larger than the padded volume, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
+        A window larger than the padded volume.
 
     Examples
     --------
@@ -239,7 +229,6 @@ def conv3d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     Parameters
     ----------
     dout : array, (N, F, OD, OH, OW)
-        Gradient of the loss with respect to the output.
     cache : tuple
         (x, w, b, conv_param).
     needs : tuple of 'dx', 'dw', 'db', optional
@@ -249,11 +238,6 @@ def conv3d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `conv3d_forward`, or `dout` of another shape than the output.
     """
     function = "conv3d_backward"
     (dy, x, w, b), conv_param, need, dtype = _unpacked(function, dout, cache, needs)

@@ -10,7 +10,7 @@ convolution and pooling stand. ``quantized.py`` defines eight-bit networks.
 
 Letters: ``N`` images, ``C`` channels, ``H, W`` height and width, ``F`` filters, ``KH, KW`` the window's
 size, ``OH, OW`` the output's. ``dout`` is the gradient of the loss with respect to ``out``, and likewise
-``dx``, ``dw``, ``db``.
+``dx``, ``dw``, ``db``, each in the shape of what it is the gradient of.
 """
 
 from typing import TYPE_CHECKING

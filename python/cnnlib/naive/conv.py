@@ -58,21 +58,10 @@ def _forward(function, x, w, b, conv_param):
 
 
 def conv_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
-    """Gradients of :func:`conv_forward_naive`.
+    """Gradients dx, dw, db of :func:`conv_forward_naive`; db is None without a bias.
 
     Each output was a window times a filter, so each ``dout[n, f, i, j]`` sends ``dout * w[f]`` back to
     its window and ``dout * window`` to its filter; all that arrives at a place adds up.
-
-    Parameters
-    ----------
-    dout : ndarray (N, F, OH, OW)
-    cache : tuple
-        ``(x, w, b, conv_param)``
-
-    Returns
-    -------
-    dx, dw, db : ndarray
-        In the shapes of x, w and b; ``db`` is None without a bias.
     """
     return _backward("conv_backward_naive", dout, *cache)
 
@@ -151,21 +140,10 @@ def conv_transpose_forward_naive(
 
 
 def conv_transpose_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
-    """Gradients of :func:`conv_transpose_forward_naive`.
+    """Gradients dx, dw, db of :func:`conv_transpose_forward_naive`; db is None without a bias.
 
     Pixel ``x[n, c, i, j]`` painted a window of the output with ``w[c]``; so its gradient is that window of
     dout times ``w[c]``, and that of ``w[c]`` the window of dout times the pixel.
-
-    Parameters
-    ----------
-    dout : ndarray (N, F, OH, OW)
-    cache : tuple
-        ``(x, w, b, conv_param)``
-
-    Returns
-    -------
-    dx, dw, db : ndarray
-        In the shapes of x, w and b; ``db`` is None without a bias.
     """
     x, w, b, conv_param = cache
     N, C, H, W = x.shape

@@ -42,21 +42,10 @@ def affine_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Ca
 
 
 def affine_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
-    """Gradients of :func:`affine_forward_naive`.
+    """Gradients dx, dw, db of :func:`affine_forward_naive`; db is None without a bias.
 
     ``dx[n, d] = sum over m of dout[n, m] * w[d, m]``, ``dw[d, m] = sum over n of x[n, d] * dout[n, m]``,
     ``db[m] = sum over n of dout[n, m]``.
-
-    Parameters
-    ----------
-    dout : ndarray (N, M)
-    cache : tuple
-        ``(x, w, b)``
-
-    Returns
-    -------
-    dx, dw, db : ndarray
-        In the shapes of x, w and b; ``db`` is None without a bias.
     """
     x, w, b = cache
     D, M = w.shape

@@ -1,4 +1,7 @@
-"""Plain-loop losses."""
+"""Plain-loop losses: each returns its value, a float, and the gradient dx in the shape of x.
+
+Targets y have the shape of x, unless they are labels.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,6 @@ def softmax_loss_naive(
         The right classes, integers in 0 .. C - 1, or `ignore`.
     weights : ndarray (C,), optional
     ignore : int, optional
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray, shape of x
     """
     _refuse_empty("softmax_loss_naive", "x", x)
     C = x.shape[1]
@@ -59,11 +57,6 @@ def cross_entropy_naive(x: Array, y: Array, *, weights: Array | None = None) -> 
     y : ndarray, shape of x
         A probability for each class.
     weights : ndarray (C,), optional
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray, shape of x
     """
     _refuse_empty("cross_entropy_naive", "x", x)
     x, y = _alike(x, y)
@@ -99,32 +92,12 @@ def _softmax_of_rows(x, targets, divisor):
 
 
 def mse_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
-    """Mean squared error: ``loss = mean of (x - y)**2``, ``dx = 2 * (x - y) / size of x``.
-
-    Parameters
-    ----------
-    x, y : ndarray, of one shape
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray, shape of x
-    """
+    """Mean squared error: ``loss = mean of (x - y)**2``, ``dx = 2 * (x - y) / size of x``."""
     return _mean_of_values(x, y, lambda d: d**2, lambda d: 2 * d)
 
 
 def l1_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
-    """Mean absolute error: ``loss = mean of |x - y|``, ``dx = sign(x - y) / size of x``.
-
-    Parameters
-    ----------
-    x, y : ndarray, of one shape
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray, shape of x
-    """
+    """Mean absolute error: ``loss = mean of |x - y|``, ``dx = sign(x - y) / size of x``."""
     return _mean_of_values(x, y, abs, np.sign)
 
 
@@ -133,16 +106,6 @@ def huber_loss_naive(x: Array, y: Array, delta: float = 1.0) -> tuple[float, Arr
 
     ``delta * (|d| - delta / 2)`` goes on where the square stops, with its slope: ``dx = d / size of x``, cut
     to ``-delta .. delta``.
-
-    Parameters
-    ----------
-    x, y : ndarray, of one shape
-    delta : float
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray, shape of x
     """
 
     def value(d):
@@ -155,16 +118,7 @@ def bce_loss_naive(x: Array, y: Array, *, pos_weight: Any = None) -> tuple[float
     """Mean binary cross-entropy of ``p = sigmoid(x)``: ``-pos_weight * y * log p - (1 - y) * log(1 - p)``.
 
     ``-log p = log(1 + exp(-x))`` and ``-log(1 - p) = log(1 + exp(x))``; their slopes are ``p - 1`` and ``p``.
-
-    Parameters
-    ----------
-    x, y : ndarray, of one shape
-    pos_weight : float or ndarray (C,), optional
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray, shape of x
+    ``pos_weight`` is a number, or one for each channel (C,).
     """
     factor = np.ones(x.shape[1:2] or 1) if pos_weight is None else np.asarray(pos_weight)
     if factor.ndim:
@@ -182,17 +136,9 @@ def bce_loss_naive(x: Array, y: Array, *, pos_weight: Any = None) -> tuple[float
 def dice_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
     """Mean Dice loss of maps: ``1 - overlap``, ``overlap = (2 * sum(p * y) + 1) / (sum(p) + sum(y) + 1)``.
 
-    ``p = sigmoid(x)``. A map is a channel of a sample (or a row). The derivative of the overlap by ``p`` is
-    ``(2 * y - overlap) / (sum(p) + sum(y) + 1)``, and that of ``p`` by ``x`` is ``p * (1 - p)``.
-
-    Parameters
-    ----------
-    x, y : ndarray (N, C, ...) or (N, D)
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray, shape of x
+    ``p = sigmoid(x)``. A map is a channel of a sample (N, C, ...), or a row (N, D). The derivative of the
+    overlap by ``p`` is ``(2 * y - overlap) / (sum(p) + sum(y) + 1)``, and that of ``p`` by ``x`` is
+    ``p * (1 - p)``.
     """
     x, y = _alike(x, y)
     loss, dx = 0.0, np.zeros(x.shape, x.dtype)
@@ -229,11 +175,6 @@ def svm_loss_naive(x: Array, y: NDArray[np.integer[Any]]) -> tuple[float, Array]
         A score for each image and class.
     y : ndarray (N,)
         The right classes, integers in 0 .. C - 1.
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray (N, C)
     """
     _refuse_empty("svm_loss_naive", "x", x)
     N, C = x.shape

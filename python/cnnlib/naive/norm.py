@@ -4,7 +4,9 @@ All do the same to a set of values v: ``x_hat = (v - mean(v)) / sqrt(var(v) + ep
 ``out = gamma * x_hat + beta``. They differ in which values make up a set: a feature over the batch
 (batchnorm), a channel over batch and pixels (spatial_batchnorm), a sample (layernorm), a pixel
 (spatial_layernorm), or a group of an image's channels (spatial_groupnorm). A cache holds the arrays, and a
-mean and an ``inv_std = 1 / sqrt(var + eps)`` in float64 for each set.
+mean and an ``inv_std = 1 / sqrt(var + eps)`` in float64 for each set. ``eps`` is 1e-5 unless the parameter
+dict has another. gamma and beta have an entry for each feature or channel (C,); (1, C, 1, 1) is as good in
+the layer, group and instance norms of images.
 """
 
 from __future__ import annotations
@@ -90,21 +92,10 @@ def batchnorm_output(cache):
 
 
 def batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`batchnorm_forward_naive`, in either mode.
+    """Gradients dx, dgamma, dbeta of :func:`batchnorm_forward_naive`, in either mode.
 
     ``dbeta = sum of dout``, ``dgamma = sum of dout * x_hat`` over the batch. After a 'test' forward mean and
     deviation are constants and ``dx = gamma * dout * inv_std``.
-
-    Parameters
-    ----------
-    dout : ndarray (N, D)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, from_batch)``
-
-    Returns
-    -------
-    dx : ndarray (N, D)
-    dgamma, dbeta : ndarray (D,)
     """
     (x, gamma, beta), mean, inv_std, from_batch = cache
     N, D = x.shape
@@ -136,20 +127,9 @@ def _images(samples, shape):
 def spatial_batchnorm_forward_naive(
     x: Array, gamma: Array, beta: Array, bn_param: BatchNormParam
 ) -> tuple[Array, Cache]:
-    """Batch normalisation of each channel: every pixel of every image is a sample of its channel.
+    """Normalise each channel of images (N, C, H, W): every pixel of every image is a sample of its channel.
 
-    Parameters
-    ----------
-    x : ndarray (N, C, H, W)
-    gamma, beta : ndarray (C,)
-    bn_param : dict
-        As in :func:`batchnorm_forward_naive`, running statistics (C,).
-
-    Returns
-    -------
-    out : ndarray (N, C, H, W)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, from_batch)``
+    ``bn_param`` and the cache are those of :func:`batchnorm_forward_naive`, the statistics (C,).
     """
     _refuse_empty("spatial_batchnorm_forward_naive", "x", x)
     out, (_, *statistics) = batchnorm_forward_naive(_samples(x), gamma, beta, bn_param)
@@ -171,20 +151,10 @@ def spatial_batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
 
 
 def layernorm_forward_naive(x: Array, gamma: Array, beta: Array, ln_param: NormParam) -> tuple[Array, Cache]:
-    """Normalise each sample over its features (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
+    """Normalise each sample (N, D) over its features (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
 
-    Parameters
-    ----------
-    x : ndarray (N, D)
-    gamma, beta : ndarray (D,)
-    ln_param : dict
-        ``eps`` (1e-5). Samples do not mix, so training and test are the same.
-
-    Returns
-    -------
-    out : ndarray (N, D)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a sample.
+    Samples do not mix, so training and test are the same. The cache is
+    ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a sample.
     """
     _refuse_empty("layernorm_forward_naive", "x", x)
     out, (_, *statistics) = spatial_groupnorm_forward_naive(_pixels(x), gamma, beta, 1, ln_param)
@@ -197,19 +167,7 @@ def _pixels(x):
 
 
 def layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`layernorm_forward_naive`.
-
-    Parameters
-    ----------
-    dout : ndarray (N, D)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, 1)``
-
-    Returns
-    -------
-    dx : ndarray (N, D)
-    dgamma, dbeta : ndarray (D,)
-    """
+    """Gradients dx (N, D), dgamma and dbeta (D,) of :func:`layernorm_forward_naive`."""
     (x, gamma, beta), *statistics = cache
     cache = (_pixels(x), gamma, beta), *statistics
     dx, dgamma, dbeta = spatial_groupnorm_backward_naive(_pixels(dout), cache)
@@ -219,20 +177,9 @@ def layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
 def spatial_layernorm_forward_naive(
     x: Array, gamma: Array, beta: Array, ln_param: NormParam
 ) -> tuple[Array, Cache]:
-    """Normalise each pixel over its channels (Liu et al. 2022, arXiv:2201.03545).
+    """Normalise each pixel of images (N, C, H, W) over its channels (Liu et al. 2022, arXiv:2201.03545).
 
-    Parameters
-    ----------
-    x : ndarray (N, C, H, W)
-    gamma, beta : ndarray (C,) or (1, C, 1, 1)
-    ln_param : dict
-        ``eps`` (1e-5)
-
-    Returns
-    -------
-    out : ndarray (N, C, H, W)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a pixel.
+    The cache is ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a pixel.
     """
     _refuse_empty("spatial_layernorm_forward_naive", "x", x)
     out, (_, *statistics) = layernorm_forward_naive(_samples(x), gamma.ravel(), beta.ravel(), ln_param)
@@ -240,19 +187,7 @@ def spatial_layernorm_forward_naive(
 
 
 def spatial_layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`spatial_layernorm_forward_naive`.
-
-    Parameters
-    ----------
-    dout : ndarray (N, C, H, W)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, 1)``
-
-    Returns
-    -------
-    dx : ndarray (N, C, H, W)
-    dgamma, dbeta : ndarray, of the shape of gamma and beta
-    """
+    """Gradients dx, dgamma, dbeta of :func:`spatial_layernorm_forward_naive`."""
     (x, gamma, beta), *statistics = cache
     cache = (_samples(x), gamma.ravel(), beta.ravel()), *statistics
     dx, dgamma, dbeta = layernorm_backward_naive(_samples(dout), cache)
@@ -262,22 +197,10 @@ def spatial_layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
 def spatial_groupnorm_forward_naive(
     x: Array, gamma: Array, beta: Array, G: int, gn_param: NormParam
 ) -> tuple[Array, Cache]:
-    """Normalise each group of channels of each image (Wu and He 2018, arXiv:1803.08494).
+    """Normalise each group of channels of images (N, C, H, W) (Wu and He 2018, arXiv:1803.08494).
 
-    Parameters
-    ----------
-    x : ndarray (N, C, H, W)
-    gamma, beta : ndarray (C,) or (1, C, 1, 1)
-    G : int
-        Number of groups; C is a multiple of it. The first C / G channels make the first group.
-    gn_param : dict
-        ``eps`` (1e-5)
-
-    Returns
-    -------
-    out : ndarray (N, C, H, W)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, G)``, the statistics (N * G,).
+    C is a multiple of G, the number of groups; the first C / G channels make the first one. The cache is
+    ``((x, gamma, beta), mean, inv_std, G)``, the statistics (N * G,).
     """
     _refuse_empty("spatial_groupnorm_forward_naive", "x", x)
     N, C, _, _ = x.shape
@@ -298,20 +221,7 @@ def _groups(x, G):
 
 
 def spatial_groupnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`spatial_groupnorm_forward_naive`.
-
-    Parameters
-    ----------
-    dout : ndarray (N, C, H, W)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, G)``
-
-    Returns
-    -------
-    dx : ndarray (N, C, H, W)
-    dgamma, dbeta : ndarray
-        In the shapes of gamma and beta.
-    """
+    """Gradients dx, dgamma, dbeta of :func:`spatial_groupnorm_forward_naive`."""
     (x, gamma, beta), mean, inv_std, G = cache
     dtype = _float_dtype(x, gamma, beta)
     dout = dout.astype(dtype)
@@ -329,21 +239,7 @@ def spatial_groupnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
 def spatial_instancenorm_forward_naive(
     x: Array, gamma: Array, beta: Array, in_param: NormParam
 ) -> tuple[Array, Cache]:
-    """Normalise each channel of each image (Ulyanov et al. 2016, arXiv:1607.08022): groups of one channel.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, H, W)
-    gamma, beta : ndarray (C,) or (1, C, 1, 1)
-    in_param : dict
-        ``eps`` (1e-5)
-
-    Returns
-    -------
-    out : ndarray (N, C, H, W)
-    cache : tuple
-        ``((x, gamma, beta), mean, inv_std, C)``, the statistics (N * C,).
-    """
+    """Normalise each channel of each image (Ulyanov et al. 2016, arXiv:1607.08022): groups of one channel."""
     _refuse_empty("spatial_instancenorm_forward_naive", "x", x)
     return spatial_groupnorm_forward_naive(x, gamma, beta, x.shape[1], in_param)
 

@@ -51,16 +51,6 @@ def max_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     The maximum alone mattered, so it gets the whole of ``dout[n, c, i, j]``: of equal maxima the first in
     row-major order, of several NaN the first. What overlapping windows send to a pixel adds up; padding
     gets nothing.
-
-    Parameters
-    ----------
-    dout : ndarray (N, C, OH, OW)
-    cache : tuple
-        ``(x, pool_param)``
-
-    Returns
-    -------
-    dx : ndarray (N, C, H, W)
     """
     return _max_backward("max_pool_backward_naive", dout, *cache)
 
@@ -108,18 +98,7 @@ def _avg_forward(function, x, pool_param):
 
 
 def avg_pool_backward_naive(dout: Array, cache: Cache) -> Array:
-    """Gradient of :func:`avg_pool_forward_naive`: every pixel of a window gets dout / count.
-
-    Parameters
-    ----------
-    dout : ndarray (N, C, OH, OW)
-    cache : tuple
-        ``(x, pool_param)``
-
-    Returns
-    -------
-    dx : ndarray (N, C, H, W)
-    """
+    """Gradient of :func:`avg_pool_forward_naive`: every pixel of a window gets dout / count."""
     return _avg_backward("avg_pool_backward_naive", dout, *cache)
 
 

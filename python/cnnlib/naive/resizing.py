@@ -26,19 +26,7 @@ def _adaptive_windows(x, size):
 
 
 def adaptive_avg_pool_forward_naive(x: Array, size: int | tuple[int, int]) -> tuple[Array, Cache]:
-    """The mean of each of (OH, OW) windows that cover a plane evenly.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, H, W)
-    size : int or (OH, OW)
-
-    Returns
-    -------
-    out : ndarray (N, C, OH, OW)
-    cache : tuple
-        ``(x, size)``
-    """
+    """The mean of each of (OH, OW) windows that cover a plane evenly. The cache is ``(x, size)``."""
     _refuse_empty("adaptive_avg_pool_forward_naive", "x", x)
     out = np.zeros((*x.shape[:2], *_pair(size)), dtype=_float_dtype(x))
     for n, c, i, j, rows, cols in _adaptive_windows(x, size):
@@ -57,19 +45,7 @@ def adaptive_avg_pool_backward_naive(dout: Array, cache: Cache) -> Array:
 
 
 def adaptive_max_pool_forward_naive(x: Array, size: int | tuple[int, int]) -> tuple[Array, Cache]:
-    """The maximum of each of (OH, OW) windows that cover a plane evenly. A NaN wins its window.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, H, W)
-    size : int or (OH, OW)
-
-    Returns
-    -------
-    out : ndarray (N, C, OH, OW)
-    cache : tuple
-        ``(x, size)``
-    """
+    """The maximum of each of (OH, OW) windows that cover a plane evenly; a NaN wins its window."""
     _refuse_empty("adaptive_max_pool_forward_naive", "x", x)
     out = np.zeros((*x.shape[:2], *_pair(size)), dtype=_float_dtype(x))
     for n, c, i, j, rows, cols in _adaptive_windows(x, size):

@@ -1,4 +1,9 @@
-"""Plain-loop convolution and pooling of sequences (N, C, L) and volumes (N, C, D, H, W)."""
+"""Plain-loop convolution and pooling of sequences (N, C, L) and volumes (N, C, D, H, W).
+
+Each function does along one axis, or three, what its namesake for images does along two: formulas, output
+sizes, options and caches are the same. A pool's window is ``pool_width``, or ``pool_depth``, ``pool_height``
+and ``pool_width``.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +18,7 @@ __all__ += ["conv3d_forward_naive", "max_pool3d_backward_naive", "max_pool3d_for
 
 
 def conv1d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
-    """Convolve sequences: each output is the sum of a window of x times a filter, and a bias.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, L)
-    w : ndarray (F, C / groups, K)
-    b : ndarray (F,) or None
-    conv_param : dict
-        ``stride`` (1), ``pad`` (0), ``dilation`` (1), ``groups`` (1)
-
-    Returns
-    -------
-    out : ndarray (N, F, OL)
-        ``OL = 1 + (L + before + after - dilation * (K - 1) - 1) // stride``.
-    cache : tuple
-        ``(x, w, b, conv_param)``
-    """
+    """Convolve x (N, C, L) with w (F, C / groups, K), as :func:`conv_forward_naive` images."""
     return conv._forward("conv1d_forward_naive", x, w, b, conv_param)
 
 
@@ -39,23 +28,7 @@ def conv1d_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Want
 
 
 def max_pool1d_forward_naive(x: Array, pool_param: MaxPool1dParam) -> tuple[Array, Cache]:
-    """The largest value of each window; a NaN wins its window.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, L)
-    pool_param : dict
-        ``pool_width``, ``stride`` (the pool's size), ``pad`` (0), ``dilation`` (1),
-        ``ceil_mode`` (False)
-
-    Returns
-    -------
-    out : ndarray (N, C, OL)
-        ``OL = 1 + (L + pads - dilation * (pool_width - 1) - 1) // stride``;
-        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
-    cache : tuple
-        ``(x, pool_param)``
-    """
+    """The largest value of each window of x (N, C, L), as :func:`max_pool_forward_naive` of images."""
     return pool._max_forward("max_pool1d_forward_naive", x, pool_param)
 
 
@@ -65,23 +38,7 @@ def max_pool1d_backward_naive(dout: Array, cache: Cache) -> Array:
 
 
 def avg_pool1d_forward_naive(x: Array, pool_param: AvgPool1dParam) -> tuple[Array, Cache]:
-    """The mean of each window.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, L)
-    pool_param : dict
-        ``pool_width``, ``stride`` (the pool's size), ``pad`` (0), ``count_include_pad`` (True),
-        ``ceil_mode`` (False)
-
-    Returns
-    -------
-    out : ndarray (N, C, OL)
-        ``OL = 1 + (L + pads - pool_width) // stride``;
-        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
-    cache : tuple
-        ``(x, pool_param)``
-    """
+    """The mean of each window of x (N, C, L), as :func:`avg_pool_forward_naive` of images."""
     return pool._avg_forward("avg_pool1d_forward_naive", x, pool_param)
 
 
@@ -91,23 +48,7 @@ def avg_pool1d_backward_naive(dout: Array, cache: Cache) -> Array:
 
 
 def conv3d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
-    """Convolve volumes: each output is the sum of a window of x times a filter, and a bias.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, D, H, W)
-    w : ndarray (F, C / groups, KD, KH, KW)
-    b : ndarray (F,) or None
-    conv_param : dict
-        ``stride`` (1), ``pad`` (0), ``dilation`` (1), ``groups`` (1)
-
-    Returns
-    -------
-    out : ndarray (N, F, OD, OH, OW)
-        ``OD = 1 + (D + before + after - dilation * (KD - 1) - 1) // stride``, OH and OW alike.
-    cache : tuple
-        ``(x, w, b, conv_param)``
-    """
+    """Convolve x (N, C, D, H, W) with w (F, C / groups, KD, KH, KW), as :func:`conv_forward_naive` images."""
     return conv._forward("conv3d_forward_naive", x, w, b, conv_param)
 
 
@@ -117,23 +58,7 @@ def conv3d_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Want
 
 
 def max_pool3d_forward_naive(x: Array, pool_param: MaxPool3dParam) -> tuple[Array, Cache]:
-    """The largest value of each window; a NaN wins its window.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, D, H, W)
-    pool_param : dict
-        ``pool_depth``, ``pool_height``, ``pool_width``, ``stride`` (the pool's size),
-        ``pad`` (0), ``dilation`` (1), ``ceil_mode`` (False)
-
-    Returns
-    -------
-    out : ndarray (N, C, OD, OH, OW)
-        ``OD = 1 + (D + pads - dilation * (pool_depth - 1) - 1) // stride``, OH and OW alike;
-        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
-    cache : tuple
-        ``(x, pool_param)``
-    """
+    """The largest value of each window of x (N, C, D, H, W), as :func:`max_pool_forward_naive` of images."""
     return pool._max_forward("max_pool3d_forward_naive", x, pool_param)
 
 
@@ -143,23 +68,7 @@ def max_pool3d_backward_naive(dout: Array, cache: Cache) -> Array:
 
 
 def avg_pool3d_forward_naive(x: Array, pool_param: AvgPool3dParam) -> tuple[Array, Cache]:
-    """The mean of each window.
-
-    Parameters
-    ----------
-    x : ndarray (N, C, D, H, W)
-    pool_param : dict
-        ``pool_depth``, ``pool_height``, ``pool_width``, ``stride`` (the pool's size),
-        ``pad`` (0), ``count_include_pad`` (True), ``ceil_mode`` (False)
-
-    Returns
-    -------
-    out : ndarray (N, C, OD, OH, OW)
-        ``OD = 1 + (D + pads - pool_depth) // stride``, OH and OW alike;
-        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
-    cache : tuple
-        ``(x, pool_param)``
-    """
+    """The mean of each window of x (N, C, D, H, W), as :func:`avg_pool_forward_naive` of images."""
     return pool._avg_forward("avg_pool3d_forward_naive", x, pool_param)
 
 

@@ -131,15 +131,6 @@ def batchnorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, from_batch), for `batchnorm_backward`.
 
-    Raises
-    ------
-    KeyError
-        No `mode`.
-    ValueError
-        Shapes that do not fit, values out of range, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
-
     References
     ----------
     .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
@@ -169,7 +160,6 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     Parameters
     ----------
     dout : array, (N, D)
-        Gradient of the loss with respect to the output.
     cache : tuple
         ((x, gamma, beta), mean, inv_std, from_batch), the statistics (D,) in float64.
 
@@ -177,11 +167,6 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     -------
     dx : array, (N, D)
     dgamma, dbeta : array, (D,)
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than the output, or of an unsupported type.
     """
     return _batchnorm_backward("batchnorm_backward", 2, dout, cache)
 
@@ -197,7 +182,6 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
     Parameters
     ----------
     dout : array, (N, D)
-        Gradient of the loss with respect to the output.
     cache : tuple
         That of `batchnorm_forward`.
 
@@ -205,11 +189,6 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
     -------
     dx : array, (N, D)
     dgamma, dbeta : array, (D,)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `batchnorm_backward`.
 
     Examples
     --------
@@ -244,11 +223,6 @@ def spatial_batchnorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, from_batch), for `spatial_batchnorm_backward`.
 
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        As in `batchnorm_forward`.
-
     Examples
     --------
     Channel 0 has mean 2 and variance 1, channel 1 mean 15 and variance 25:
@@ -272,7 +246,6 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     Parameters
     ----------
     dout : array, (N, C, H, W)
-        Gradient of the loss with respect to the output.
     cache : tuple
         ((x, gamma, beta), mean, inv_std, from_batch), the statistics (C,) in float64.
 
@@ -280,10 +253,5 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : array, (C,)
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than the output, or of an unsupported type.
     """
     return _batchnorm_backward("spatial_batchnorm_backward", 4, dout, cache)

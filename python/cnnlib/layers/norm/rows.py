@@ -88,13 +88,6 @@ def layernorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, 1), for `layernorm_backward`.
 
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, values out of range, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
-
     References
     ----------
     .. [1] J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016.
@@ -120,7 +113,6 @@ def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     Parameters
     ----------
     dout : array, (N, D)
-        Gradient of the loss with respect to the output.
     cache : tuple
         ((x, gamma, beta), mean, inv_std, 1), the statistics (N,) in float64.
 
@@ -128,11 +120,6 @@ def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     -------
     dx : array, (N, D)
     dgamma, dbeta : array, (D,)
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("layernorm_backward", 2, dout, cache)
 
@@ -162,13 +149,6 @@ def spatial_groupnorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, G), for `spatial_groupnorm_backward`.
 
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, G that does not divide C, values out of range, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
-
     References
     ----------
     .. [1] Y. Wu, K. He, "Group Normalization", 2018.
@@ -195,7 +175,6 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     Parameters
     ----------
     dout : array, (N, C, H, W)
-        Gradient of the loss with respect to the output.
     cache : tuple
         ((x, gamma, beta), mean, inv_std, G), the statistics (N * G,) in float64.
 
@@ -203,11 +182,6 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : arrays of the shape of gamma
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_groupnorm_backward", 4, dout, cache)
 
@@ -235,13 +209,6 @@ def spatial_instancenorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, C), for `spatial_instancenorm_backward`.
 
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, values out of range, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
-
     References
     ----------
     .. [1] D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
@@ -267,7 +234,6 @@ def spatial_instancenorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array,
     Parameters
     ----------
     dout : array, (N, C, H, W)
-        Gradient of the loss with respect to the output.
     cache : tuple
         ((x, gamma, beta), mean, inv_std, C), the statistics (N * C,) in float64.
 
@@ -275,11 +241,6 @@ def spatial_instancenorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array,
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : arrays of the shape of gamma
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_instancenorm_backward", 4, dout, cache)
 
@@ -306,13 +267,6 @@ def spatial_layernorm_forward(
     out : array, (N, C, H, W)
     cache : tuple
         ((x, gamma, beta), mean, inv_std, 1), for `spatial_layernorm_backward`.
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, values out of range, unknown keys.
-    TypeError
-        Arrays or parameters of an unsupported type.
 
     References
     ----------
@@ -341,7 +295,6 @@ def spatial_layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     Parameters
     ----------
     dout : array, (N, C, H, W)
-        Gradient of the loss with respect to the output.
     cache : tuple
         ((x, gamma, beta), mean, inv_std, 1), the statistics (N * H * W,) in float64.
 
@@ -349,10 +302,5 @@ def spatial_layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : arrays of the shape of gamma and beta
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_layernorm_backward", 4, dout, cache, by_pixel=True)
