@@ -61,7 +61,8 @@ class Cosine:
     final : float
         Factor at the end, in [0, 1].
     warmup : float
-        Epochs of a linear rise from 0 before that; the first step has rate 0, as in Keras.
+        Epochs of a linear rise from 0 before that; the first step has rate 0, as in Keras. A Solver refuses
+        a rise that is longer than its `num_epochs`.
 
     Examples
     --------

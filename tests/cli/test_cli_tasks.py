@@ -487,6 +487,15 @@ class TestFiles:
                 ValueError,
                 "3.png and .*3.tif are masks of one image",
             ),
+            (  # nearly black and nearly white, but two labels no more
+                lambda root: (
+                    (root / "masks/3.png").unlink(),
+                    Image.linear_gradient("L").resize((8, 8)).save(root / "masks/3.jpg"),
+                ),
+                "pixels",
+                ValueError,
+                "3.jpg cannot be read as a mask: a JPEG does not keep labels",
+            ),
             (lambda root: None, "values", FileNotFoundError, "one CSV file, got 0"),
             (
                 lambda root: (root / "v.csv").write_text("file,a\n0.png,x\n"),

@@ -70,6 +70,14 @@ class TestLabels:
         assert measured("top5", scores, y) == 1.0
         assert measured("top5", np.full((2, 7), np.nan), np.array([0, 1])) == 0.0
 
+    @pytest.mark.parametrize("shape", [(2, 7), (2, 7, 3)])
+    def test_scores_that_are_nan_are_of_no_class(self, shape):
+        """Else a network that has diverged is right wherever the label is the first class."""
+        scores, y = np.zeros(shape), np.zeros((2, *shape[2:]), int)
+        scores[0, 3] = np.nan
+        for name, want in (("accuracy", 0.5), ("iou", 0.5), ("f1", 2 / 3)):
+            assert measured(name, scores, y) == pytest.approx(want), name
+
     def test_classes_that_never_occur_do_not_count(self):
         scores, y = np.eye(9)[[0, 1, 1]], np.array([0, 1, 0])
         assert measured("iou", scores, y) == 0.5
@@ -98,6 +106,7 @@ class TestBits:
         assert measured("f1", scores, y) == pytest.approx(1 / 2)
         assert measured("accuracy", scores, y) == 0.5
         assert np.isnan(measured("iou", -np.ones((2, 1, 3, 3)), np.zeros((2, 1, 3, 3))))
+        assert measured("accuracy", np.full((2, 1, 3, 3), np.nan), np.zeros((2, 1, 3, 3))) == 0
 
 
 class TestNumbers:

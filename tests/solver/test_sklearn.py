@@ -471,6 +471,24 @@ class TestPartialFit:
         assert not hasattr(small(schedule="cosine"), "partial_fit")
 
 
+@pytest.mark.parametrize("kind", [ConvNetClassifier, ConvNetRegressor])
+def test_what_a_mask_hides_is_refused(kind, digits):
+    """scikit-learn takes it as if there were no mask."""
+    X, y, *_ = digits
+    net = kind(SPEC, (1, 8, 8), max_epochs=1)
+    hidden = np.ma.masked_greater(X, 8)
+    images = hidden.reshape(-1, 1, 8, 8)
+    for name, call in (
+        ("X", lambda: net.fit(hidden, y)),
+        ("X", lambda: net.fit(images, y)),
+        ("y", lambda: net.fit(X, np.ma.masked_greater(y, 8))),
+        ("X", lambda: net.fit(X, y).predict(images)),
+    ):
+        with pytest.raises(ValueError, match=f"^{kind.__name__}: {name} has masked values"):
+            call()
+    assert len(net.predict(np.ma.array(X[:3]))) == 3
+
+
 class TestAmongOthers:
     def test_grid_search_in_two_processes(self, digits):
         X, y, X_test, y_test = digits

@@ -338,6 +338,23 @@ def test_keep_last():
     assert kept == {"best": (1, True, -2.0), "last": (3, False, -10.0)}
 
 
+def test_a_network_that_has_diverged_is_not_the_best():
+    """Though all of its answers are the first class, and right."""
+    model, data = FixedGradients(), digits_like()
+    data["y_val"][:] = 0
+    first = {True: np.eye(4)[1], False: np.array([np.inf, 0, 0, 0])}
+    model.loss = lambda X, y=None: (
+        np.tile(first[model.params["b"][0] == 2], (len(X), 1)) if y is None else (1.0, gradients)
+    )
+    gradients = FixedGradients().loss(data["X_val"], data["y_val"])[1]
+    solver = quiet_solver(model, data, num_epochs=1, batch_size=100)
+    solver.train()
+    assert solver.val_acc_history == [0, 1]
+    assert np.isnan(solver.val_loss_history).tolist() == [False, True]
+    assert solver.best_epoch == 0
+    assert model.params["b"] == 2
+
+
 # Augmentation and prefetching ---------------------------------------------------------------------------
 
 
@@ -519,6 +536,11 @@ def test_functions_of_ones_own_are_handed_over_again(tmp_path):
     [
         ({"weight_decay": -1}, "weight_decay must be"),
         ({"clip_norm": -1}, "clip_norm must be"),
+        ({"clip_norm": 0}, "clip_norm must be above 0, got 0"),
+        (
+            {"schedule": {"name": "cosine", "warmup": 9}, "num_epochs": 8},
+            "a warmup of 9 epochs, num_epochs is 8",
+        ),
         ({"ema_decay": 1}, "ema_decay must be below 1"),
         ({"label_smoothing": 1}, "label_smoothing must be below 1"),
         ({"prefetch": -1}, "prefetch must be at least 0"),

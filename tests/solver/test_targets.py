@@ -542,6 +542,30 @@ def test_whole_numbers_are_numbers(head, loss):
     assert solver.val_loss_history[solver.best_epoch] == pytest.approx(expected, rel=1e-5)
 
 
+def test_labels_are_no_numbers():
+    """A head of numbers wants them in the scores' shape; of labels it learned a softmax."""
+    model, data = ConvNet([{"conv": 2}, "relu", {"values": 4}], (1, 6, 6), seed=0), digits_like(20, 10)
+    with pytest.raises(
+        ValueError, match=r"rmse: targets must be of the scores' shape \(20, 4\), got \(20,\)"
+    ):
+        quiet_solver(model, data).train()
+    with pytest.raises(ValueError, match=r"mse_loss: y must have the shape of x, \(20, 4\), got \(20,\)"):
+        model.loss(data["X_train"], data["y_train"])
+
+
+@pytest.mark.parametrize("loss", ["bce", "dice"])
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1)])
+def test_masks_of_other_numbers_are_refused(loss, low, high):
+    """A loss below 0 was all that one saw of it."""
+    data = digits_like(20, 10)
+    for part in ("train", "val"):
+        data[f"y_{part}"] = np.where(data[f"X_{part}"] > 0, high, low)
+    model = ConvNet([{"conv": 2}, "relu", {"pixels": 1}], (1, 6, 6), seed=0)
+    message = rf"^Solver: loss: targets of {loss} lie in \[0, 1\], got {low} to {high}$"
+    with pytest.raises(ValueError, match=message):
+        quiet_solver(model, data, loss=loss).train()
+
+
 @pytest.mark.parametrize("head", [object(), "linear"], ids=["object", "text"])
 def test_a_users_model_may_have_a_head_of_its_own(head):
     plain, own = LinearModel(36, 4), LinearModel(36, 4)

@@ -45,10 +45,10 @@ def load_target_folder(
     root : path
         With `task` 'pixels' ``root/masks`` has a file for each image, of its name but for the suffix and of
         its proportions, best a PNG: grey, or with a palette. A pixel's value is its label, 255 that it has
-        none; masks in black and white alone (0 and 255) have the labels 0 and 1. ``root/classes.txt`` may
-        name the labels, a line each. With 'values' ``root`` has one CSV file: a column of file names below
-        ``root/images``, then columns of numbers, with a heading. Masks and lines without an image are told in
-        a warning.
+        none; masks in black and white alone (0 and 255) have the labels 0 and 1, and a JPEG must be one.
+        ``root/classes.txt`` may name the labels, a line each. With 'values' ``root`` has one CSV file: a
+        column of file names below ``root/images``, then columns of numbers, with a heading. Masks and lines
+        without an image are told in a warning.
     size : int or (int, int)
         Height and width that all images get; masks follow, each pixel from the nearest one.
     task : 'pixels' or 'values'
@@ -142,6 +142,8 @@ def _mask(path, photo, size):
             if abs(file.width * H / (file.height * W) - 1) > _TOLERANCE:  # each is cropped to one shape
                 raise ValueError(f"it has {file.width}x{file.height} pixels, its image {W}x{H}")
             pixels = np.asarray(file, np.uint8)
+            if opened.format == "JPEG" and not np.isin(pixels, (0, IGNORED)).all():
+                raise ValueError("a JPEG does not keep labels; a PNG does")
             image = Image.fromarray(255 * pixels if file.mode == "1" else pixels)
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{path} cannot be read as a mask: {error}") from error

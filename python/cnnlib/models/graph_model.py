@@ -207,7 +207,7 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -
             )
         if getattr(model, "head", "classes") != "classes":
             targets = as_array(type(model).__name__, "y", y)
-            if targets.dtype.kind not in "iu" or targets.shape == scores.shape:
+            if model.head == "values" or targets.dtype.kind not in "iu" or targets.shape == scores.shape:
                 real = targets.dtype.kind in "fiub"  # else it is refused as it is
                 return mse_loss(scores, targets.astype(scores.dtype, copy=False) if real else targets)
         return smoothed_softmax_loss(scores, y, model.label_smoothing)

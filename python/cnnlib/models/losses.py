@@ -25,6 +25,9 @@ LOSSES: dict[str, Callable[..., Any]] = {
 }
 
 
+_OF_SHARES = ("bce", "dice")  # whose functions do not look
+
+
 class Loss:
     """A loss ``(scores, y) -> (value, dscores)`` of a batch, which checks what a user's function returns.
 
@@ -47,6 +50,10 @@ class Loss:
             raise ValueError(
                 f"{self.title}: the network has several outputs ({', '.join(scores)}); give each a loss by "
                 f"its name: {{{next(iter(scores))!r}: ..., ...}}"
+            )
+        if self.name in _OF_SHARES and np.size(y) and (np.min(y) < 0 or np.max(y) > 1):
+            raise ValueError(
+                f"{self.title}: targets of {self.name} lie in [0, 1], got {np.min(y)} to {np.max(y)}"
             )
         if self.name is not None:
             return self.function(scores, y, **self.settings)

@@ -14,6 +14,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cnnlib._params import flag, integer, is_flag, number, positive_int
+from cnnlib._params.arrays import as_array
 from cnnlib.data import Normalization
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
@@ -132,6 +133,9 @@ class Estimator(BaseEstimator):
         came = None
         if first:
             self.__dict__.pop("_predictor", None)
+        for name, value in (("X", X), ("y", y)):
+            if np.ma.isMaskedArray(value):  # of which scikit-learn takes what is masked, too
+                as_array(self._where, name, value)
         if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
             X = check_array(X, allow_nd=True, input_name="X")
             if X.ndim != 4:

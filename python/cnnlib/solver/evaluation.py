@@ -113,10 +113,10 @@ def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss 
     if chosen is not None:
         return chosen
     head = getattr(model, "head", "classes")
-    ndim = {"values": 2, "pixels": 4}.get(head) if isinstance(head, str) else None  # of scores
-    if ndim is None:  # classes, or a model of the user's own, whose `head` may be a layer
+    if not (isinstance(head, str) and head in ("values", "pixels")):
+        # Classes, or a model of the user's own, whose `head` may be a layer.
         return build_loss("loss", "softmax") if are_labels(y) and y.ndim == 1 else None
-    numbers = not are_labels(y) or y.ndim == ndim  # counts, images of bytes
+    numbers = head == "values" or not are_labels(y) or y.ndim == 4  # images of bytes
     return build_loss("loss", "mse" if numbers else "softmax")
 
 

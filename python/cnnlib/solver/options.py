@@ -20,7 +20,7 @@ from cnnlib.augment import build_augmentation, describe_augmentation
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.models.losses import build_loss, describe_loss
-from cnnlib.schedules import SCHEDULES
+from cnnlib.schedules import SCHEDULES, Cosine
 from cnnlib.solver.metrics import build_metrics, describe_metrics
 from cnnlib.solver.record import build_early_stopping, checked_monitor, describe_early_stopping
 
@@ -76,6 +76,11 @@ def check_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("Solver: micro_batches and batchnorm_statistics='global' exclude each other")
     if settings["schedule"] is not None and settings["lr_decay"] != 1:
         raise ValueError("Solver: lr_decay and schedule exclude each other")
+    schedule, epochs = settings["schedule"], settings["num_epochs"]
+    if isinstance(schedule, Cosine) and schedule.warmup > epochs > 0:
+        raise ValueError(
+            f"Solver: schedule has a warmup of {schedule.warmup:g} epochs, num_epochs is {epochs}"
+        )
     return settings
 
 
@@ -115,6 +120,13 @@ def _by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
 _at_least_0 = functools.partial(number, "Solver", low=0)
 _share = functools.partial(probability, "Solver")  # in [0, 1)
 _count, _count_or_0 = (functools.partial(at_least, least, "Solver") for least in (1, 0))
+
+
+def _above_0(name: str, value: Any) -> float:
+    value = _at_least_0(name, value)
+    if value == 0:
+        raise ValueError(f"Solver: {name} must be above 0, got 0")
+    return value
 
 
 def _one_of(*allowed: str) -> Callable[[str, Any], str]:
@@ -186,7 +198,7 @@ class Options:
         "factors on the learning rate of some parameters, say beta=64,W1=0.1; or none",
     )
     weight_decay = Option(_or_none(_at_least_0), "number", "decoupled: w -= learning rate * X * w")
-    clip_norm = Option(_or_none(_at_least_0), "positive number", "largest norm of all gradients")
+    clip_norm = Option(_or_none(_above_0), "positive number", "largest norm of all gradients")
     loss = Option(_or_none(build_loss), saved=describe_loss)
     metrics = Option(_or_none(build_metrics), saved=describe_metrics)
     monitor = Option(_or_none(checked_monitor))

@@ -48,9 +48,13 @@ class Record:
         return history[self.best_epoch] if history else None
 
     def is_better(self, values: Mapping[str, float]) -> bool:
-        """Whether a model with these values is better than the best: of equals, the earlier one."""
+        """Whether a model with these values is better than the best: of equals, the earlier one; never one
+        whose loss alone is NaN, as that of a network that has diverged.
+        """
         if self.best is None:
             return True
+        if math.isnan(values["val_loss"]) and not math.isnan(self.histories["val_loss"][self.best_epoch]):
+            return False
         value = self.monitor.rank(values[self.monitor.name])
         best = self.monitor.rank(self.histories[self.monitor.name][self.best_epoch])
         return value > best or (self.best_epoch == 0 and value == best)
