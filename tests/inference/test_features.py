@@ -152,6 +152,17 @@ def test_features_of_another_network_are_refused(tmp_path):
         cnnlib.features(other, X[:5], cache=tmp_path)
 
 
+def test_normalizations_that_do_the_same_to_bytes_share_a_cache(tmp_path, computed):
+    """Whatever `white` is. What was kept before a white other than 255 counted has another digest."""
+    predictor = trunk()
+    for normalization in (Normalization(127.5, 63.75), Normalization(0.5, 0.25, white=1)):
+        predictor.preprocess = normalization
+        kept = cnnlib.features(predictor, X[:5], cache=tmp_path)
+        np.testing.assert_array_equal(kept, predictor(X[:5]))
+        assert predictor.preprocess is normalization
+    assert sum(computed) == 15
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 5000, b"\xff" * 5000])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "features.bin").write_bytes(content)

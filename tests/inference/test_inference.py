@@ -331,6 +331,19 @@ def test_a_normalization_of_another_white_takes_bytes(net, white, rng):
     np.testing.assert_allclose(eight_bits(images), want, rtol=0, atol=0.2 * np.abs(want).max())
 
 
+def test_bytes_for_a_network_of_rows(rng):
+    """They are images until they are normalised; rows of numbers serve in eight bits, too."""
+    images = rng.integers(0, 256, (50, 3, 4, 4), np.uint8)
+    net = FullyConnectedNet([5], input_dim=48, num_classes=3, weight_scale=0.3, seed=0)
+    net.preprocess = Normalization([120, 110, 100], [60, 50, 70])
+    want = net.loss(net.preprocess(images))
+    np.testing.assert_allclose(prepare(net)(images), want, rtol=0, atol=1e-5)
+    eight_bits = prepare(net, precision="int8", calibration=images)
+    np.testing.assert_allclose(eight_bits(images), want, rtol=0, atol=0.1 * np.abs(want).max())
+    with pytest.raises(ValueError, match="Normalization: X must be images"):
+        prepare(net)(images.reshape(50, 48))
+
+
 class TestBytesWithoutPreprocess:
     """They are hardly ever meant as values of 0 to 255."""
 

@@ -111,13 +111,13 @@ class Normalization:
         return out.astype(dtype, copy=False)
 
 
-def of_bytes(normalization: Normalization) -> Normalization:
-    """The same of bytes, whose white is 255."""
-    if normalization.white == 255:
-        return normalization
-    by = 255 / normalization.white
-    mean, std = ([by * number for number in each] for each in (normalization.mean, normalization.std))
-    return Normalization(mean, std, ink=normalization.ink)
+def of_bytes(preprocess: Any) -> Any:
+    """What bytes, whose white is 255, go through: of a Normalization of another white the same of bytes."""
+    if not isinstance(preprocess, Normalization) or preprocess.white == 255:
+        return preprocess
+    by = 255 / preprocess.white
+    mean, std = ([by * number for number in each] for each in (preprocess.mean, preprocess.std))
+    return Normalization(mean, std, ink=preprocess.ink)
 
 
 def preprocessed(preprocess: Callable[..., Any], X: np.ndarray) -> Any:

@@ -84,8 +84,18 @@ class Predictor:
         self._graph, self._params, self.outputs = graph, params, tuple(graph.outputs)
         self._check_weights = check or (lambda: None)  # to call before weights are read that lie in a file
         self._why_fixed = graph.why_fixed()
-        readers = graph.readers()[graph.input]
-        self._flattens = bool(readers) and all(node.layer in ("affine", "flatten") for node in readers)
+        readers = graph.readers()
+        first = readers[graph.input]
+        first = [
+            other
+            for node in first
+            for other in (readers[node.output] if node.layer == "quantize" else [node])
+        ]
+        self._flattens = bool(first) and {node.layer for node in first} <= {
+            "affine",
+            "byte_affine",
+            "flatten",
+        }
         self._compiled: dict[tuple[Any, ...], Compiled] = {}
 
     def __call__(self, X: ArrayLike) -> Outputs:
@@ -116,9 +126,10 @@ class Predictor:
         """
         samples: np.ndarray = as_array("Predictor", "X", X)
         if self.preprocess is not None and samples.dtype == _BYTE:
-            if isinstance(self.preprocess, Normalization):
-                return self._of_bytes(samples, of_bytes(self.preprocess))
-            samples = preprocessed(self.preprocess, samples)
+            known = of_bytes(self.preprocess)
+            if isinstance(known, Normalization) and len(self.input_dim) == 3:
+                return self._of_bytes(samples, known)
+            samples = preprocessed(known, samples)
         x = self._values("Predictor", samples)
         network = self._network(x.shape[1:])
         if samples.dtype == _BYTE:
@@ -314,8 +325,7 @@ class Predictor:
     def _calibration(self, samples: np.ndarray) -> Array:
         """Samples as the network takes them, as in a call."""
         if self.preprocess is not None and samples.dtype == np.uint8:
-            known = self.preprocess
-            samples = preprocessed(of_bytes(known) if isinstance(known, Normalization) else known, samples)
+            samples = preprocessed(of_bytes(self.preprocess), samples)
         return self._values("prepare", samples)
 
     def _network(self, shape: tuple[int, ...]) -> Compiled:

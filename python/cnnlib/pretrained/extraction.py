@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import tempfile
@@ -20,6 +21,7 @@ from cnnlib._system.config import get_num_threads
 from cnnlib._typing import Array
 from cnnlib.augment import HorizontalFlip, RandomCrop
 from cnnlib.data.image_files import photo
+from cnnlib.data.normalization import of_bytes
 from cnnlib.data.shards import ShardedArray
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.preparation import prepare
@@ -119,10 +121,12 @@ def features(
 
 
 def network_digest(predictor: Predictor) -> str:
-    """A text that is the same for predictors of the same weights, layers and preprocessing."""
+    """A text that is the same for predictors of the same weights, layers and preprocessing of bytes."""
+    of_files = copy.copy(predictor)
+    of_files.preprocess = of_bytes(predictor.preprocess)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network"
-        predictor.save(path)
+        of_files.save(path)
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
