@@ -250,6 +250,18 @@ def test_a_convolution_of_one_pixel_has_more_at_another_size():
         assert np.abs(predictor(x) - want).max() < 0.3 * np.abs(want).max()
 
 
+def test_each_channel_by_itself_gives_scores():
+    graph = Graph()
+    graph.chain("adaptive_avg_pool", (), (1,))
+    graph.chain("conv", ("W", "b"), ({"groups": 3},))
+    net = GraphNet(graph, {"W": np.full((3, 1, 1, 1), 2.0), "b": np.array([0.0, 1.0, -1.0])}, (3, 4, 4))
+    x = images(50, shape=(3, 4, 4))
+    predictor = cnnlib.prepare(net, precision="int8", calibration=x)
+    assert [row.precision for row in predictor.quantization()] == ["int8"]
+    want = net.loss(x)
+    assert np.abs(predictor(x) - want).max() < 0.02 * np.abs(want).max()
+
+
 def test_networks_have_the_reference_s_bits_everywhere(net):
     predictor = cnnlib.prepare(net, precision="int8", calibration=images(20))
     assert all(row.precision == "int8" for row in predictor.quantization())

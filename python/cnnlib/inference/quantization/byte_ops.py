@@ -52,12 +52,17 @@ def bytes_serve(node: Node, shapes: Shapes) -> bool:
 def gives_scores(node: Node, graph: Graph, output: str, shapes: Shapes, readers: Counter[str]) -> bool:
     """Whether an operation with weights may write the network's output in float32: numbers, of one pixel.
 
-    Images of another size may give a convolution's output more pixels.
+    Images of another size may give a convolution's output more pixels. One of each channel by itself writes
+    bytes alone.
     """
     alone = node.output == output and readers[output] == 1 and rectified(node)[1] is None
     if not alone or int(np.prod(shapes[output][1:])) != 1:
         return False
-    return weighted_layer(node) == "affine" or bool(graph.why_fixed()) or output not in graph.following()
+    if weighted_layer(node) == "affine":
+        return True
+    if node.args[0].get("groups", 1) == shapes[node.inputs[0]][0] > 1:
+        return False
+    return bool(graph.why_fixed()) or output not in graph.following()
 
 
 class ByteGraph:
