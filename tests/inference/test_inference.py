@@ -430,6 +430,19 @@ def test_the_softmax_at_a_networks_end_is_not_taken_twice(rng):
     np.testing.assert_allclose(prepare(GraphNet(graph, plain.params, 5)).predict_proba(x), want, rtol=1e-5)
 
 
+def test_a_softmax_before_a_flat_layer_ends_a_network_too(rng):
+    """So do networks of convolutions alone; a file may have its dropout behind it."""
+    graph = Graph()
+    graph.chain("conv", ("W1", None), ({},))
+    graph.chain("softmax")
+    graph.chain("dropout", (), ({"p": 0.5, "mode": "test"},))
+    graph.chain("flatten")
+    net = GraphNet(graph, {"W1": rng.standard_normal((3, 2, 4, 4))}, (2, 4, 4))
+    assert net.graph().gives_probabilities()
+    x = rng.standard_normal((6, 2, 4, 4))
+    np.testing.assert_array_equal(prepare(net).predict_proba(x), prepare(net)(x))
+
+
 def test_many_threads_at_once_give_the_same_bits(net, rng):
     x = rng.standard_normal((24, 3, 32, 32)).astype(np.float32)
     want = prepare(net)(x)

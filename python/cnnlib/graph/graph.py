@@ -138,6 +138,13 @@ class Graph:
         """Return the names of the values that leave the network."""
         return tuple(self.outputs) or (self.output,)
 
+    def gives_probabilities(self) -> bool:
+        """Whether a softmax ends it; what comes behind may put the same numbers in a row."""
+        made, makers = self.output, {node.output: node for node in self.nodes}
+        while made in makers and makers[made].layer in ("flatten", "dropout"):
+            (made,) = makers[made].inputs
+        return not self.outputs and made in makers and makers[made].layer == "softmax"
+
     def refuse_several(self, where: str) -> None:
         """Raise a ValueError that begins with `where` if the outputs have names of their own."""
         if self.outputs:

@@ -205,8 +205,7 @@ class Predictor:
     @property
     def gives_probabilities(self) -> bool:
         """Whether a softmax ends the network, as networks from other programs may have one."""
-        results = self._graph.results()
-        return any(node.layer == "softmax" and (node.output,) == results for node in self._graph)
+        return self._graph.gives_probabilities()
 
     def quantization(self) -> Quantization:
         """

@@ -74,10 +74,7 @@ class Trained:
         """Whether a softmax ends the network, as networks from other programs may have one."""
         if isinstance(self.model, inference.Predictor):
             return self.model.gives_probabilities
-        if not hasattr(self.model, "graph"):
-            return False
-        graph = self.model.graph()
-        return any(node.output == graph.output and node.layer == "softmax" for node in graph)
+        return hasattr(self.model, "graph") and self.model.graph().gives_probabilities()
 
     def scores(self, X, white, tta):
         """Scores (N, K) of images as they come, whose white pixels have that value."""
