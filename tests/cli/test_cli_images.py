@@ -248,6 +248,9 @@ class TestEval:
         flat = tmp_path / "flat.npz"
         cnnlib.save_model(FullyConnectedNet([4], 48, 3), flat, preprocess=Normalization(0, 255))
         assert "takes arrays of shape (48,)" in refused(capsys, "predict", flat, photos)
+        one = tmp_path / "one.npz"  # a number, and no second class
+        cnnlib.save_model(ConvNet(["global_avg_pool"], (3, 4, 4), 1), one, preprocess=Normalization(0, 1))
+        assert "does not give an image a score for each class" in refused(capsys, "predict", one, photos)
 
     def test_a_saved_model_of_the_digits(self, tmp_path, capsys):
         """Their white is 1, that of image files 255."""

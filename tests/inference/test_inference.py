@@ -16,7 +16,7 @@ from cnnlib.inference import load, prepare
 from cnnlib.inference.compile import Block, place
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.models.spec.reading import NAMED_SPECS
+from cnnlib.models.spec.reading import COLOURS, NAMED_SPECS
 from cnnlib.solver import Solver
 from hypothesis import given
 from hypothesis import strategies as st
@@ -418,6 +418,19 @@ def test_labels_and_probabilities(net, rng):
     want = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(predictor.predict_proba(x), want, rtol=1e-5)
     np.testing.assert_array_equal(predictor.predict(x), scores.argmax(axis=1))
+
+
+@pytest.mark.parametrize(("outputs", "classes"), [(1, None), (3, COLOURS), (3, list(COLOURS))])
+def test_numbers_are_no_classes(outputs, classes):
+    """One number has no second class to be compared with; neither have the colours of an image."""
+    spec = [{"conv": outputs}, "pixels"] if classes else ["global_avg_pool"]
+    net = ConvNet(spec, (3, 4, 4), outputs, seed=0)
+    predictor = prepare(net)
+    predictor.classes = classes
+    for compute in (predictor.predict, predictor.predict_proba):
+        with pytest.raises(ValueError, match="gives numbers, no classes"):
+            compute(np.zeros((2, 3, 4, 4)))
+    assert predictor(np.zeros((2, 3, 4, 4))).shape[1] == outputs
 
 
 def test_the_softmax_at_a_networks_end_is_not_taken_twice(rng):

@@ -23,7 +23,7 @@ from cnnlib.inference.fusion import operations
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.activations import _softmax
 from cnnlib.models.graph_model import checked_classes, warn_of_bytes
-from cnnlib.models.spec.reading import HEADS
+from cnnlib.models.spec.reading import COLOURS, HEADS
 from cnnlib.models.summary import aligned
 
 _BYTE = np.dtype(np.uint8)
@@ -142,11 +142,10 @@ class Predictor:
         Raises
         ------
         ValueError
-            For samples that the network does not take; for a network of several outputs, of numbers, or of
-            one number a pixel, which has no classes.
+            For samples that the network does not take; for a network of several outputs, of numbers, of
+            colours, or of one number a sample or pixel, which has no classes.
         """
-        self._refuse_numbers("Predictor.predict")
-        return np.argmax(self(X), axis=1)
+        return np.argmax(self._scores_of_classes("Predictor.predict", X), axis=1)
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the softmax of the scores, or what a softmax at the network's end gives: (N, classes).
@@ -156,15 +155,17 @@ class Predictor:
         ValueError
             As :meth:`predict`.
         """
-        self._refuse_numbers("Predictor.predict_proba")
-        scores = self(X)
+        scores = self._scores_of_classes("Predictor.predict_proba", X)
         return scores if self.gives_probabilities else _softmax(scores)
 
-    def _refuse_numbers(self, where: str) -> None:
-        """ValueError for what has no score for each class."""
+    def _scores_of_classes(self, where: str, X: ArrayLike) -> Array:
+        """The scores of samples; ValueError for what has no score for each of several classes."""
         self._graph.refuse_several(where)
-        if self.head == "values" or (self.head == "pixels" and self.output_shape[0] == 1):
+        scores: Array = self(X)
+        colours = self.head == "pixels" and tuple(self.classes or ()) == COLOURS
+        if self.head == "values" or colours or scores.shape[1] == 1:
             raise ValueError(f"{where}: the network gives numbers, no classes: call the predictor itself")
+        return scores
 
     def summary(self) -> str:
         """Return a table of the operations, and their memory for samples of `input_dim`."""

@@ -11,11 +11,10 @@ from cnnlib import data
 from cnnlib.cli.output import say
 from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
+from cnnlib.models.spec.reading import COLOURS
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
 PARTS = ("train", "val", "test")
-# The classes in the file of a network that gives images of three colours, and no labels.
-COLOURS = ("red channel", "green channel", "blue channel")
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ import cnnlib
 from cnnlib._files import written
 from cnnlib._system.config import current_config
 from cnnlib.cli.options.arguments import OLD_NAMES
-from cnnlib.cli.options.datasets import COLOURS, DATA_SETS, OF_FILES, DataSet
+from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
 from cnnlib.cli.options.settings import build_network, parse_data
 from cnnlib.cli.run.checks import check_config
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
 from cnnlib.cli.run.tasks import put_back
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
+from cnnlib.models.spec.reading import COLOURS
 from cnnlib.saved_model import load_model
 from cnnlib.solver import load_weights
 from cnnlib.solver.run_file import interrupted_path

@@ -12,13 +12,14 @@ import numpy as np
 
 import cnnlib
 from cnnlib import inference
-from cnnlib.cli.options.datasets import COLOURS, DATA_SETS, OF_FILES, PARTS, DataSet
+from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, PARTS, DataSet
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.models.graph_model import input_dim_of
+from cnnlib.models.spec.reading import COLOURS
 from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
@@ -214,7 +215,7 @@ def _num_classes(path, model):
             f"{path}: the model has several outputs ({', '.join(model.outputs)}), not one of scores"
         )
     count, *pixels = model.output_shape
-    if pixels and model.head != "pixels":
+    if (pixels and model.head != "pixels") or (count == 1 and model.head == "classes"):
         raise ValueError(f"{path}: the model does not give an image a score for each class")
     return count
 

@@ -118,6 +118,8 @@ OF_IMAGES = ("groupnorm", "instancenorm", "max_pool", "avg_pool", *_GLOBAL_POOLS
 BRANCHING = ("residual", "concat", "add", "multiply")
 WITH_BIAS = ("conv", "conv_transpose", "depthwise", "affine")
 HEADS = ("classes", "values", "pixels")  # what a network ends in
+# The classes in the file of a network that gives images of three colours, and no labels.
+COLOURS = ("red channel", "green channel", "blue channel")
 _EVERYWHERE = ("name", "from")  # what a stage's value is called, and which one it reads
 _WITHOUT_VALUE = (*ACTIVATIONS, *_GLOBAL_POOLS, "batchnorm", "instancenorm", "layernorm")
 
