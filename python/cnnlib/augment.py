@@ -265,7 +265,12 @@ def averaged_scores(
         return scores_of(X)
     if choice("averaged_scores", "tta", tta, TTA) == "mirror":
         _images("averaged_scores", X)
-        return (scores_of(X) + scores_of(np.ascontiguousarray(X[:, :, :, ::-1]))) / 2
+        scores = scores_of(X)
+        if max(scores.shape[2:], default=1) > 1:
+            raise ValueError(
+                f"averaged_scores: tta wants scores (N, K), got {scores.shape}: maps would not be turned back"
+            )
+        return (scores + scores_of(np.ascontiguousarray(X[:, :, :, ::-1]))) / 2
     _, _, H, W = _images("averaged_scores", X)
     padded = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
     shifted = (np.ascontiguousarray(padded[:, :, i : i + H, i : i + W]) for i in (0, 2))

@@ -106,6 +106,11 @@ def test_averaged_scores(X):
         averaged_scores(scores_of, X, "mirrors")
     with pytest.raises(ValueError, match="X must be images"):
         averaged_scores(scores_of, X[0], "mirror")
+    for tta in ("mirror", "mirror-shift"):  # of which one would lie on the other's mirror image
+        with pytest.raises(
+            ValueError, match=r"tta wants scores \(N, K\), got .*maps would not be turned back"
+        ):
+            averaged_scores(lambda images: images, X, tta)
 
 
 def test_the_solver_averages_scores():

@@ -319,6 +319,10 @@ class TestArrayFolder:
         np.save(folder / "y_val.npy", np.full((10, 8, 8), -1))
         with pytest.raises(ValueError, match="a label is -1, expected 0 or above"):
             load_array_folder(folder, task="pixels")
+        for part, count in (("train", 40), ("val", 10), ("test", 8)):  # white would be left out of all
+            np.save(folder / f"y_{part}.npy", np.tile(np.uint8([0, 255]), (count, 8, 4)))
+        with pytest.raises(ValueError, match=r"all labels are 0, or 255, .* black and white have 0 and 1"):
+            load_array_folder(folder, task="pixels")
 
     @pytest.mark.parametrize("names", ["width", "width\nheight\ndepth"])
     def test_numbers_have_a_name_each(self, tmp_path, names):

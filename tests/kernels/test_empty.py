@@ -53,6 +53,20 @@ def test_an_empty_batch_has_empty_results(layer, rng):
         np.testing.assert_array_equal(want_grad, np.zeros(array.shape))
 
 
+@pytest.mark.parametrize("layer", ["conv_bn_relu", "conv_bn_relu_pool"])
+def test_nothing_is_left_of_the_batch_before(layer, rng):
+    """Of images of one pixel, which the norm takes as rows."""
+    w, gamma = rng.standard_normal((3, 2, 1, 1)), rng.standard_normal(3)
+    rest = [{"pool_height": 1, "pool_width": 1}] if layer.endswith("pool") else []
+    forward, backward = (getattr(cnnlib, f"{layer}_{way}") for way in ("forward", "backward"))
+    for N in (4, 0):
+        x = rng.standard_normal((N, 2, 1, 1))
+        out, cache = forward(x, w, np.zeros(3), gamma, gamma, {}, {"mode": "train"}, *rest)
+        grads = backward(np.ones_like(out), cache)
+    for grad, array in zip(grads, (x, w, gamma, gamma, gamma), strict=True):
+        np.testing.assert_array_equal(grad, np.zeros(array.shape))
+
+
 @pytest.mark.parametrize("mode", ["train", "test"])
 @pytest.mark.parametrize("shape", [(2, 3, 0, 5), (2, 3, 4, 0), (2, 0, 4, 5), (0, 3, 0, 5)], ids=str)
 @pytest.mark.parametrize("name", IMAGE_LAYERS)

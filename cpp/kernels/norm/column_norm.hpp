@@ -8,10 +8,11 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index column_run = 64;  // rows whose values are added up in T
 
-// How many parts the runs of N rows are cut into, whose sums are added up in their order. N alone decides.
+// How many parts the runs of N rows are cut into, whose sums are added up in their order; one where there are
+// none. N alone decides.
 inline Index column_parts(Index N) {
   constexpr Index most_parts = 64;
-  return std::min(ceil_div(N, column_run), most_parts);
+  return std::clamp<Index>(ceil_div(N, column_run), 1, most_parts);
 }
 
 // Two sums down each column: row(first position of the column in a run of rows, position, lanes, column, a,

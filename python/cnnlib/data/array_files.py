@@ -143,6 +143,9 @@ def _names(root, data, task):
         low = min(int(part.min(initial=0)) for part in parts)
         if low < 0:
             raise ValueError(f"{root}: a label is {low}, expected 0 or above")
+        if count == 1:
+            reason = "masks in black and white have 0 and 1 here"
+            raise ValueError(f"{root}: all labels are 0, or 255, which stands for none; {reason}")
     names = class_names(root, count)
     if len(names) < count or (columns and len(names) > count):
         raise ValueError(f"{root}: {CLASSES} has {len(names)} names, y needs {count}")
