@@ -22,7 +22,7 @@ def as_array(function, name, value):
 
 
 def check_numbers(where, X):
-    """TypeError for samples that are complex, text or objects, of which a conversion would make something."""
+    """Refuse complex, text and object samples, which NumPy would convert to numbers without a word."""
     if X.dtype.kind not in "fiub" and X.dtype.name != "bfloat16":
         raise TypeError(f"{where}: X must be numbers, got dtype {X.dtype}")
 
@@ -84,7 +84,7 @@ def _ready(function, name, array, dtype):
 
 
 def prepare_backward(function, dout, names, *values):
-    """As `prepare` for what the forward pass took, and `dout` in the same dtype: it decides nothing."""
+    """`prepare` what the forward pass took, and convert `dout` to the dtype of that."""
     dtype = _core.ready_dtype(names, (dout, *values))
     if dtype is not None:
         return (dout, *values), dtype
@@ -93,7 +93,7 @@ def prepare_backward(function, dout, names, *values):
 
 
 def prepare_sandwich_backward(function, dout, between, names, *values):
-    """As `prepare_backward`; `between`, a result inside of the sandwich, decides nothing either."""
+    """Like `prepare_backward`; `between`, an intermediate result of the sandwich, is converted as dout is."""
     dtype = _core.ready_dtype(names, (dout, between, *values))
     if dtype is not None:
         return (dout, between, *values), dtype
@@ -104,14 +104,14 @@ def prepare_sandwich_backward(function, dout, between, names, *values):
 
 
 def prepare_gradient(function, dout, dtype):
-    """`dout` in the dtype to compute in where the cache says that the result has this one."""
+    """Convert `dout` to the dtype that results of `dtype`, as the cache has it, are computed in."""
     if dtype.name not in (*_HALVES, "float32", "float64"):
         raise TypeError(f"{function}: dtype in cache must be that of a result, got {dtype}")
     return in_dtype(function, "dout", dout, np.dtype(np.float32) if dtype.name in _HALVES else dtype)
 
 
 def in_dtype(function, name, value, dtype):
-    """`value`, contiguous, in a dtype that others decide."""
+    """`value` as a contiguous array of the given dtype."""
     (array,), _ = prepare(function, (name,), value)
     return _ready(function, name, array, dtype)
 

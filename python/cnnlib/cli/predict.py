@@ -42,19 +42,13 @@ def add_to(commands):
 def run(options):
     trained = open_model(options)
     required("PIL", "cnnlib predict", "Pillow", "images")
-    given = {
-        "--top": options.top != 1,
-        "--out": options.out is not None,
-        "--json": options.json,
-        "--ink": options.ink is not None,
-    }
-    meaningless = {
-        "classes": ["--out"],
-        "values": ["--top", "--out", "--ink"],
-        "pixels": ["--top", "--json", "--ink"],
-    }
-    for name in meaningless[trained.task]:
-        if given[name]:
+    for name, given, tasks in (
+        ("--top", options.top != 1, ("classes",)),
+        ("--out", options.out is not None, ("pixels",)),
+        ("--json", options.json, ("classes", "values")),
+        ("--ink", options.ink is not None, ("classes",)),
+    ):
+        if given and trained.task not in tasks:
             raise ValueError(f"{name} means nothing to a model of {trained.task}")
     paths = _files(options.images)
     faults: list[str] | None = [] if options.skip_unreadable else None

@@ -12,7 +12,7 @@ from cnnlib.typing import BatchNormParam
 
 
 def describe(graph: Graph, bn_params: Sequence[BatchNormParam]) -> dict[str, Any]:
-    """All of a graph but the arrays: those of the batch norms' dicts are in a model's snapshot."""
+    """Describe a graph without its arrays; a model's snapshot holds those of the batch norms' dicts."""
     places = {id(bn_param): place for place, bn_param in enumerate(bn_params)}
     nodes = []
     for node in graph:

@@ -100,7 +100,7 @@ def fuse_sums(
 
 
 def readers_of(nodes: Sequence[Node]) -> Counter[str]:
-    """How often each value is read; leaving the network counts."""
+    """Count the readers of each value; the network's output counts as one more."""
     return Counter([name for node in nodes for name in node.inputs] + [nodes[-1].output])
 
 
@@ -140,7 +140,7 @@ def fuse_inverted_residuals(nodes: Sequence[Node], arrays: Mapping[str, Array]) 
 
 
 def _filters(node: Node, arrays: Mapping[str, Array]) -> Array | None:
-    """Those of a convolution by whatever method is best."""
+    """The filters of a convolution whose method is free to choose, else None."""
     plain = rectified(node)[0] == "conv" and node.args[0].get("algorithm", "auto") == "auto"
     return arrays[str(node.params[0])] if plain else None
 
@@ -154,7 +154,7 @@ def _pointwise(node: Node, w: Array) -> bool:
 
 
 def _written(between: Sequence[Node], expand: Node) -> bool:
-    """Whether a convolution in between adds its result to what `expand` reads, in its place."""
+    """Whether a convolution in `between` overwrites the input of `expand` with a sum."""
     return any(node.layer.startswith("conv") and node.inputs[1:] == expand.inputs for node in between)
 
 

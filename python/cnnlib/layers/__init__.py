@@ -2,10 +2,11 @@
 Convolutional-network layers on NumPy arrays, compiled.
 
 Each `*_forward` returns `(out, cache)`, each `*_backward(dout, cache)` the gradients in the order of the
-forward's arrays; `dout` is the gradient of the loss with respect to `out`. Images are (N, C, H, W). float32
-and float64 stay what they are, mixed inputs promote as `np.result_type` has it, integers and booleans become
-float64, and float16 and bfloat16 are computed in float32. Any strides, byte order and read-only memory are
-accepted; inputs are never written to. The loop versions of all of them, to read, are in `cnnlib.naive`.
+forward's arrays, each in the shape of its array; `dout` is the gradient of the loss with respect to `out`, in
+the shape of `out`. Images are (N, C, H, W). float32 and float64 stay what they are, mixed inputs promote as
+`np.result_type` has it, integers and booleans become float64, and float16 and bfloat16 are computed in
+float32. Any strides, byte order and read-only memory are accepted; inputs are never written to. The loop
+versions of all of them, to read, are in `cnnlib.naive`.
 
 A malformed call raises an error whose message begins with the function and names the argument, what came and
 what was expected: ValueError for shapes that do not fit, values out of range and unknown keys, TypeError for

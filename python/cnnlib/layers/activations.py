@@ -26,20 +26,16 @@ def _forward(function, name, x, alpha=0.0):
     return result(_core.activation_forward(function, name, x, alpha)[0], dtype)
 
 
-def _backward(function, name, dout, x, alpha=0.0):
-    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
-    return result(_core.activation_backward(function, name, dout, x, alpha), dtype)
+def _backward(function, name, dout, kept, alpha=0.0, called="x"):
+    """The gradient by what the forward pass kept: x, or `called` "out" the result."""
+    (dout, kept), dtype = prepare_backward(function, dout, (called,), kept)
+    return result(_core.activation_backward(function, name, dout, kept, alpha), dtype)
 
 
 def _forward_with_copy(function, name, x):
     (x,), dtype = prepare(function, ("x",), x)
     out, copy = _core.activation_forward(function, name, x, 0.0, True)
     return result(out, dtype), result(copy, dtype)
-
-
-def _backward_from_result(function, name, dout, out):
-    (dout, out), dtype = prepare_backward(function, dout, ("out",), out)
-    return result(_core.activation_backward(function, name, dout, out, 0.0), dtype)
 
 
 def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -70,19 +66,7 @@ def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def relu6_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `relu6_forward`: 0 where x <= 0 or x >= 6, else dout.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        x.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `relu6_forward`: 0 where x <= 0 or x >= 6, else dout."""
     return _backward("relu6_backward", "relu6", dout, cache)
 
 
@@ -110,20 +94,8 @@ def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `sigmoid_forward`: dout * out * (1 - out).
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        The copy of out.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
-    return _backward_from_result("sigmoid_backward", "sigmoid", dout, cache)
+    """Gradient of `sigmoid_forward`: dout * out * (1 - out)."""
+    return _backward("sigmoid_backward", "sigmoid", dout, cache, called="out")
 
 
 def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -150,20 +122,8 @@ def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `tanh_forward`: dout * (1 - out**2).
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        The copy of out.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
-    return _backward_from_result("tanh_backward", "tanh", dout, cache)
+    """Gradient of `tanh_forward`: dout * (1 - out**2)."""
+    return _backward("tanh_backward", "tanh", dout, cache, called="out")
 
 
 def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -195,19 +155,7 @@ def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def silu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `silu_forward`: dout * s * (1 + x * (1 - s)) with s = sigmoid(x).
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        x.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `silu_forward`: dout * s * (1 + x * (1 - s)) with s = sigmoid(x)."""
     return _backward("silu_backward", "silu", dout, cache)
 
 
@@ -239,19 +187,7 @@ def hard_sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def hard_sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `hard_sigmoid_forward`: dout / 6 where -3 < x < 3, else 0.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        x.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `hard_sigmoid_forward`: dout / 6 where -3 < x < 3, else 0."""
     return _backward("hard_sigmoid_backward", "hard_sigmoid", dout, cache)
 
 
@@ -283,19 +219,7 @@ def hard_swish_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def hard_swish_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `hard_swish_forward`: 0 where x <= -3, dout where x >= 3, else dout * (2 * x + 3) / 6.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        x.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `hard_swish_forward`: 0 where x <= -3, dout where x >= 3, else dout * (2 * x + 3) / 6."""
     return _backward("hard_swish_backward", "hard_swish", dout, cache)
 
 
@@ -333,19 +257,7 @@ def gelu_forward(x: ArrayLike, approximate: str = "none") -> tuple[Array, Cache]
 
 
 def gelu_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """
-    Gradient of `gelu_forward`: dout * (P(x) + x * P'(x)).
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : tuple
-        (x, approximate).
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `gelu_forward`: dout * (P(x) + x * P'(x))."""
     function = "gelu_backward"
     x, approximate = unpack(function, cache, "x", "approximate")
     name = _GELUS[choice(function, "approximate in cache", approximate, _GELUS)]
@@ -389,19 +301,7 @@ def elu_forward(x: ArrayLike, alpha: float = 1.0) -> tuple[Array, Cache]:
 
 
 def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """
-    Gradient of `elu_forward`: dout where x > 0, else dout * alpha * exp(x).
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : tuple
-        (x, alpha).
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `elu_forward`: dout where x > 0, else dout * alpha * exp(x)."""
     function = "elu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
     return _backward(function, "elu", dout, x, number(function, "alpha in cache", alpha))
@@ -448,18 +348,6 @@ def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `softmax_forward`: out * (dout - s), s the sum of dout * out over axis 1.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        The copy of out.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `softmax_forward`: out * (dout - s), s the sum of dout * out over axis 1."""
     (dy, out), dtype = prepare_backward("softmax_backward", dout, ("out",), cache)
     return result(_core.softmax_backward("softmax_backward", dy, out), dtype)

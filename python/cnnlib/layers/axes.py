@@ -34,7 +34,7 @@ class Axis:
 
     @property
     def span(self) -> int:
-        """From the first tap of a window to the last."""
+        """Pixels from the first tap of a window to the last, inclusive."""
         return self.dilation * (self.taps - 1) + 1
 
     @property
@@ -183,7 +183,7 @@ def pool_axes(function, pool_param, x, count, kind):
 
 
 def row_axis() -> Axis:
-    """Of the axis that a sequence lacks to be an image, or columns of planes."""
+    """The axis of length 1 that makes an image of a sequence, or of a volume's columns."""
     return Axis(1, 1, 1, 1, 0, 0, 1)
 
 

@@ -60,7 +60,7 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Arr
 
 
 def _as_it_lies(w):
-    """w, or its transpose where that is contiguous and w is not; and which."""
+    """Avoid a copy of a Fortran-ordered w: (w.T, True); else (w, False)."""
     transposed = (
         isinstance(w, np.ndarray) and w.ndim == 2 and w.flags.f_contiguous and not w.flags.c_contiguous
     )
@@ -129,19 +129,7 @@ def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def relu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `relu_forward`: 0 where x <= 0, else dout.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        x.
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `relu_forward`: 0 where x <= 0, else dout."""
     return _relu_backward("relu_backward", dout, cache)
 
 
@@ -202,19 +190,7 @@ def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]
 
 
 def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """
-    Gradient of `leaky_relu_forward`: dout where x > 0, else alpha * dout.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : tuple
-        (x, alpha).
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `leaky_relu_forward`: dout where x > 0, else alpha * dout."""
     function = "leaky_relu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
     return activations._backward(function, "leaky_relu", dout, x, number(function, "alpha in cache", alpha))
@@ -275,19 +251,7 @@ def dropout_mask(dropout_param, shape, dtype):
 
 
 def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """
-    Gradient of `dropout_forward`: dout times the mask.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : tuple
-        (dropout_param, mask).
-
-    Returns
-    -------
-    dx : array of the shape of x
-    """
+    """Gradient of `dropout_forward`: dout times the mask."""
     function = "dropout_backward"
     dropout_param, mask = unpack(function, cache, "dropout_param", "mask")
     if not isinstance(dropout_param, Mapping):

@@ -1,6 +1,6 @@
-"""Layers of which nothing is kept for a backward pass: no mask, no copy, and batch norm in its input's place.
+"""Forward passes that keep nothing for a backward pass: no mask, no copy; batch norm writes to its input.
 
-They give the bits of the public ones in 'test' mode, with one array of the output's size, not two.
+They give the bits of the public layers in 'test' mode with one array of the output's size instead of two.
 """
 
 from __future__ import annotations

@@ -21,10 +21,9 @@ __all__ += ["max_pool1d_backward", "max_pool1d_forward", "max_pool3d_backward", 
 
 class _Pool:
     """
-    What a pool of sequences or volumes consists of, as pools of images: of rows, or of planes and then along
-    the depth.
+    A pool of sequences or volumes as pools of images: one of rows, or one of planes and one along the depth.
 
-    `passes` has of each the shape of the images, the kernel's arguments, and the shape of the result.
+    `passes` lists for each the shape of its images, the kernel's arguments, and the shape of its result.
     """
 
     def __init__(self, function, pool_param, x, count, kind):

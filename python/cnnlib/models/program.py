@@ -187,7 +187,7 @@ class Program:
         return compiled if compiled is None or compiled.fits(params) else None
 
     def _of(self, values: dict[str, Array]) -> Outputs:
-        """What leaves the network."""
+        """Pick the outputs: one array, or a dict of the named ones."""
         return {name: values[name] for name in self.outputs} if self._named else values[self.outputs[0]]
 
 

@@ -25,7 +25,7 @@ class Metric:
         raise NotImplementedError
 
     def merge(self, first: Any, second: Any) -> Any:
-        """What is kept of two runs of batches, the second behind the first."""
+        """Join what two consecutive runs of batches kept."""
         return first + second
 
     def value(self, kept: Any) -> float:
@@ -38,11 +38,7 @@ class _Mean(Metric):
 
     def value(self, kept: Any) -> float:
         total, amount = kept.tolist()
-        return self._of(amount / total) if total else math.nan
-
-    def _of(self, mean: float) -> float:
-        """The metric, of the mean."""
-        return mean
+        return amount / total if total else math.nan
 
 
 @dataclass(frozen=True)
@@ -218,8 +214,8 @@ class RMSE(_Mean):
         errors = _errors(self.name, scores, y)
         return np.array([errors.size, np.vdot(errors, errors)])
 
-    def _of(self, mean: float) -> float:
-        return math.sqrt(mean)
+    def value(self, kept: Any) -> float:
+        return math.sqrt(super().value(kept))
 
 
 @dataclass(frozen=True)

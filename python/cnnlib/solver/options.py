@@ -95,7 +95,7 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
 
 
 def is_own(saved: Any) -> bool:
-    """Whether a checkpoint's value stands for a function of the user's own."""
+    """Whether a checkpoint has only a placeholder for the value, a function of the user's own."""
     return any(type(item) is str and item == OWN for item in (saved if isinstance(saved, list) else [saved]))
 
 
@@ -113,7 +113,7 @@ def _or_none(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
 
 
 def _by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
-    """What needs no name for its messages."""
+    """A check by a builder that takes the value alone."""
     return lambda name, value: build(value)
 
 
@@ -151,7 +151,7 @@ def _update_rule(name: str, value: Any) -> Callable[..., Any]:
 
 
 def _rate_factors(name: str, value: Any) -> dict[str, float] | None:
-    """The names are the model's affair, see cnnlib.solver.update."""
+    """Check the factors; cnnlib.solver.update checks the names against the model's parameters."""
     factors = _config(name, value).items()
     return {key: number("Solver", f"{name}[{key!r}]", factor, 0) for key, factor in factors} or None
 

@@ -155,10 +155,6 @@ def _pairs(pairs, expected, text):
     return settings
 
 
-def _named_list(text):
-    return [] if text == "none" else [_named(part) for part in text.split(",")]
-
-
 FORMS: dict[str, dict[str, Any]] = {  # of an option's text, as argparse takes it
     "count": {"type": positive_int, "metavar": "N"},
     "counts": {"type": lambda text: list(map(positive_int, text.split(","))), "metavar": "N[,N...]"},
@@ -176,6 +172,9 @@ FORMS: dict[str, dict[str, Any]] = {  # of an option's text, as argparse takes i
     "factors": {"type": _pairs_or_none(",", "NAME=NUMBER"), "metavar": "NAME=X[,...]"},
     "pairs": {"type": _pairs_or_none(":", "KEY=VALUE"), "metavar": "K=X[:K=X...]"},
     "named": {"type": _named, "metavar": "NAME[:K=X...]"},
-    "list of named": {"type": _named_list, "metavar": "NAME[:K=X...][,...]"},
+    "list of named": {
+        "type": lambda text: [] if text == "none" else list(map(_named, text.split(","))),
+        "metavar": "NAME[:K=X...][,...]",
+    },
     "flag": {"action": argparse.BooleanOptionalAction},
 }

@@ -143,7 +143,7 @@ def given(options):
 
 
 def excluded(name, values):
-    """Whether the `values` that options have, None or "none" for none, leave no place for that of `name`."""
+    """Whether an option in `values` rules out option `name`; None and "none" count as not given."""
     if name == "momentum":
         return values["update_rule"] not in (None, *MOMENTUM_RULES)
     return values.get(_EXCLUSIVE.get(name)) not in (None, "none")

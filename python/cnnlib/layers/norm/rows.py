@@ -18,7 +18,7 @@ KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
 
 
 def check_rank(function, x, ndim):
-    """Before the running statistics are made to measure; the kernels' border checks all shapes again."""
+    """Check the rank of x before statistics of its size are made; the bindings check all shapes again."""
     if x.ndim != ndim:
         axes = "2 dimensions (N, D)" if ndim == 2 else "4 dimensions (N, C, H, W)"
         raise ValueError(f"{function}: x must have {axes}, got shape {x.shape}")

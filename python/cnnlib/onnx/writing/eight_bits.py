@@ -28,12 +28,9 @@ def scales_of(where: str, graph: Graph) -> dict[str, Scale]:
             options = node.args[0]
             if "scale" not in options:
                 raise ValueError(f"{where}: {node.title}: its file is of a version that did not keep scales")
-            scales[node.output] = Scale(options["scale"], _zero(options))
+            zero = options["zero"] if "zero" in options else options["numbers"][0]
+            scales[node.output] = Scale(options["scale"], zero)
     return scales
-
-
-def _zero(options: Any) -> int:
-    return options["zero"] if "zero" in options else options["numbers"][0]
 
 
 class EightBits:
