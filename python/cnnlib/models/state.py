@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnlib._params import type_name
+from cnnlib._params.random import random_state, set_random_states
 from cnnlib.checkpoint.npz import check_name
 from cnnlib.models.graph_model import Model
 
@@ -67,6 +69,18 @@ def restore_statistics(model: Any, saved: Any) -> None:
         bn_param.update({name: value.copy() for name, value in saved[key].items()})
 
 
+@contextlib.contextmanager
+def undone_on_error(model: Any, streams: Sequence[Any]) -> Iterator[None]:
+    """Restore the running statistics and the random streams after an exception in the block."""
+    running, states = statistics(model), list(map(random_state, streams))
+    try:
+        yield
+    except BaseException:
+        restore_statistics(model, running)
+        set_random_states(streams, states)
+        raise
+
+
 def average_into(state: dict[str, Any], model: Any, share: float) -> None:
     """Move a snapshot's arrays towards the model's: ``value += share * (model's value - value)``."""
     for name, value in model.params.items():
@@ -107,7 +121,7 @@ def check_state_fits(where: str, model: Any, state: Any) -> None:
 
 
 def set_label_smoothing(model: Any, label_smoothing: float | None, loss: Any) -> None:
-    """Give it to the model, unless it is None; ValueError where the model knows of none, or its loss does."""
+    """Set the model's label smoothing unless it is None; ValueError if the model or its loss takes none."""
     if label_smoothing is None:
         return
     if not hasattr(model, "label_smoothing") or getattr(model, "criterion", None) is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import is_flag
+from cnnlib._params.random import put_back, set_random_state
 from cnnlib._system.ahead import in_order
 from cnnlib._typing import Trainable
 from cnnlib.augment import Samples, augmented
@@ -21,9 +22,9 @@ from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.models.graph_model import GraphModel
-from cnnlib.models.state import restore, snapshot
+from cnnlib.models.state import restore, snapshot, undone_on_error
 from cnnlib.solver.evaluation import batches_of, check_batch_size, takes_loss
-from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone_on_error
+from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.minibatches import subsample
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.resuming import ResumableRun

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from cnnlib._params import path_text
-from cnnlib._params.random import random_stream
+from cnnlib._params.random import random_state, random_stream, set_random_state
 from cnnlib._typing import Params, Trainable
 from cnnlib.data.normalization import Normalization
 from cnnlib.distributed.communicator import as_communicator
@@ -21,7 +21,6 @@ from cnnlib.models.state import (
     snapshot,
 )
 from cnnlib.solver.evaluation import ValidationLoss, chosen_loss, chosen_metrics, outputs_of, sample_images
-from cnnlib.solver.interrupts import random_state, set_random_state
 from cnnlib.solver.minibatches import checked_data
 from cnnlib.solver.options import OPTIONS, Options, is_own
 from cnnlib.solver.record import Record, build_early_stopping

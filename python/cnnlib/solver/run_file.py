@@ -12,10 +12,10 @@ import re
 import numpy as np
 
 from cnnlib._params import path_text, type_name
+from cnnlib._params.random import set_random_state
 from cnnlib._typing import Trainable
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models.state import check_model, check_state_fits, restore
-from cnnlib.solver.interrupts import set_random_state
 from cnnlib.solver.options import OPTIONS, is_own
 
 COUNTERS = ("epoch", "best_val_acc", "best_epoch")
@@ -49,7 +49,7 @@ def histories_of(state, names):
 
 
 def check_state(where, state, model, goes_on=True):
-    """Refuse a state that no Solver of such a model had; ValueError, whose message begins with `where`.
+    """Validate a state against a model; the ValueError's message begins with `where`.
 
     If the training `goes_on` from it, the model must train the same parameters, and have a stream if it had.
     """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import type_name
+from cnnlib._params.random import drawing_from
 from cnnlib.distributed import sharding
 from cnnlib.distributed.batchnorm import synchronized
 from cnnlib.distributed.communicator import MPIComm, SerialComm
@@ -19,7 +20,7 @@ from cnnlib.distributed.start_checks import checksum, model_facts, refuse_differ
 from cnnlib.models.losses import Loss, PartOfLoss, WeightedLosses
 from cnnlib.models.state import restore_statistics, statistics
 from cnnlib.solver.evaluation import look_at, takes_loss, values_of
-from cnnlib.solver.interrupts import Interrupts, drawing_from
+from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.metrics import Metric
 from cnnlib.solver.update import checked_gradients
 
@@ -94,7 +95,7 @@ class Worker:
     def measure_alone(
         self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, tta: str | None = None
     ) -> dict[str, float]:
-        """The same, in which no other rank takes part."""
+        """Like `measure`, on this rank alone."""
         scores = scorer(tta, self._scoring)
         return values_of(metrics, (look_at(scores, metrics, X[batch], y[batch]) for batch in batches))
 
