@@ -1,11 +1,12 @@
 """
 First-order update rules: `rule(w, dw, config=None, *, scale=1.0) -> (next_w, config)`.
 
-`config` holds hyper-parameters and state, is updated in place and returned; pass it to the next call.
-`w` is updated in place where its memory allows (float32 or float64, contiguous, writable, none of `dw`'s), so
-go on with the returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in
-w's dtype (that of 16-bit floats, and their state, in float32), in one pass over memory.
-Shapes that differ, values out of range or of the wrong type, and unknown keys raise ValueError or TypeError.
+`w` are weights, `dw` is their gradient, of the same shape, and `scale` a factor on it. `config` holds
+hyper-parameters and state, is updated in place and returned; pass it to the next call. `w` is updated in
+place where its memory allows (float32 or float64, contiguous, writable, none of `dw`'s), so go on with the
+returned `next_w`; `dw` is never written. All arithmetic is in w's dtype (that of 16-bit floats, and their
+state, in float32), in one pass over memory. Shapes that differ, values out of range or of the wrong type, and
+unknown keys raise ValueError or TypeError.
 """
 
 from __future__ import annotations
@@ -114,17 +115,8 @@ def sgd(
 
     Parameters
     ----------
-    w, dw : arrays of one shape
-        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2).
-    scale : float, optional
-        Factor on `dw`.
-
-    Returns
-    -------
-    next_w : array
-    config : dict
 
     Examples
     --------
@@ -147,17 +139,8 @@ def sgd_momentum(
 
     Parameters
     ----------
-    w, dw : arrays of one shape
-        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
-    scale : float, optional
-        Factor on `dw`.
-
-    Returns
-    -------
-    next_w : array
-    config : dict
 
     Examples
     --------
@@ -179,17 +162,8 @@ def sgd_nesterov_momentum(
 
     Parameters
     ----------
-    w, dw : arrays of one shape
-        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
-    scale : float, optional
-        Factor on `dw`.
-
-    Returns
-    -------
-    next_w : array
-    config : dict
 
     References
     ----------
@@ -215,18 +189,9 @@ def rmsprop(
 
     Parameters
     ----------
-    w, dw : arrays of one shape
-        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`, which a config
         that has it as `cache` keeps under that name.
-    scale : float, optional
-        Factor on `dw`.
-
-    Returns
-    -------
-    next_w : array
-    config : dict
 
     References
     ----------
@@ -260,18 +225,9 @@ def adam(
 
     Parameters
     ----------
-    w, dw : arrays of one shape
-        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-3), `beta1` (0.9), `beta2` (0.999), both in [0, 1), `epsilon` (1e-8); state
         `v`, `a`, `t`. Where the config has an `m`, that is the first moment, and `v` the second.
-    scale : float, optional
-        Factor on `dw`.
-
-    Returns
-    -------
-    next_w : array
-    config : dict
 
     References
     ----------
@@ -295,17 +251,8 @@ def adamw(
 
     Parameters
     ----------
-    w, dw : arrays of one shape
-        Weights and their gradient.
     config : dict, optional
         As in `adam`, and `weight_decay` (1e-2).
-    scale : float, optional
-        Factor on `dw`.
-
-    Returns
-    -------
-    next_w : array
-    config : dict
 
     References
     ----------

@@ -43,7 +43,7 @@ def json_text(value: Any) -> str:
 
 @contextlib.contextmanager
 def at_its_cost(what: str, note: Callable[[str], Any] = lambda fault: None) -> Iterator[None]:
-    """Let whatever goes wrong in the block cost `what` and no more: a line says so, and `note` is told."""
+    """Turn an error in the block into a line that `what` is left out; `note` is called with the fault."""
     try:
         yield
     except Exception as error:

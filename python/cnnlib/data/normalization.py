@@ -112,7 +112,7 @@ class Normalization:
 
 
 def of_bytes(preprocess: Any) -> Any:
-    """What bytes, whose white is 255, go through: of a Normalization of another white the same of bytes."""
+    """What bytes go through: a Normalization of another white is scaled to theirs, 255."""
     if not isinstance(preprocess, Normalization) or preprocess.white == 255:
         return preprocess
     by = 255 / preprocess.white
@@ -121,7 +121,7 @@ def of_bytes(preprocess: Any) -> Any:
 
 
 def preprocessed(preprocess: Callable[..., Any], X: np.ndarray) -> Any:
-    """What it makes of images: of a copy, where a function of the user's own may change them in place."""
+    """Preprocess images; a function of the user's own gets a copy, since it may change them in place."""
     return preprocess(X if isinstance(preprocess, Normalization) else np.array(X))
 
 

@@ -357,12 +357,6 @@ def _check_layer(where: str, node: Node) -> None:
         raise ValueError(f"{where}: {error}") from None
 
 
-def activation_of(node: Node) -> tuple[str, float]:
-    """What the core calls the function of a node of ACTIVATIONS, and its alpha."""
-    kind = "gelu_tanh" if node.args[:1] == ("tanh",) else node.layer
-    return kind, float(node.args[0]) if kind == "elu" and node.args else 1.0
-
-
 def fresh(name: str, taken: Container[str], mark: str = "'") -> str:
     """The name, made longer while it is taken."""
     while name in taken:

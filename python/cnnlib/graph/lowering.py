@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, activation_of
+from cnnlib.graph.graph import ACTIVATIONS, Graph, Node
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 Table: TypeAlias = Mapping[tuple[str, ...], str]  # chains of layers, and what each becomes
@@ -69,7 +69,8 @@ def core_call(
     """
     layer, (C, *plane) = node.layer, before
     if layer in ACTIVATIONS:
-        return "activation", activation_of(node)
+        kind = "gelu_tanh" if node.args[:1] == ("tanh",) else layer
+        return "activation", (kind, float(node.args[0]) if layer == "elu" and node.args else 1.0)
     if layer == "leaky_relu":
         return "activation", (layer, node.arguments()["alpha"])
     if layer in ("max_pool", "avg_pool"):

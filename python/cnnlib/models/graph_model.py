@@ -256,7 +256,7 @@ class GraphModel(Model):
     _first_mask = 0  # of the numbers by which dropout layers draw different masks
 
     def _build(self, graph: Graph, frozen: Collection[str] = ()) -> None:
-        """Take the graph, whose steps train what is not frozen."""
+        """Set the graph, whose steps train what is not frozen."""
         graph.check(type(self).__name__)
         self._graph, self._frozen = graph, frozenset(frozen)
         self.__dict__.pop("_program", None)
@@ -266,7 +266,7 @@ class GraphModel(Model):
         self._resting = [node.args[0] for node in norms if frozen and set(node.params) <= set(frozen)]
 
     def _take(self, builder: Builder) -> None:
-        """Take what a spec's builder made."""
+        """Set graph and arrays that a spec's builder made."""
         self.params, self.bn_params = builder.params, builder.bn_params
         self._build(builder.graph)
         self._begin_statistics()

@@ -70,17 +70,7 @@ class CompiledTraining:
             [self._trained[node.output] for node in nodes],
         )
         for node in nodes:
-            x, out = self._values[node.inputs[0]], self._values[node.output]
-            before, after = self._shapes[node.inputs[0]], self._shapes[node.output]
-            call = core_call(_WHERE, node, before, after, dtype)
-            emit = getattr(self, _EMITTED_BY.get(node.layer, f"_{node.layer}"), None)
-            if call is not None:
-                method, arguments = call
-                getattr(self._core, method)(x, out, *arguments)
-            elif emit is not None:
-                emit(node, x, out)
-            else:
-                raise LookupError(f"{node.layer} runs in Python alone")
+            self._emit(node)
         del self._params
         # As they were when the layers were made, lists and arrays in them too; what norms and dropout hold is
         # read at each step.
@@ -140,6 +130,20 @@ class CompiledTraining:
             given.append((value, np.require(dout, self.dtype, ["C", "A"])))
         values = dict(zip(self._trained_names, self._core.backward(batch, given), strict=True))
         grads.update({name: values[name] for name in self._backward_names})
+
+    def _emit(self, node: Node) -> None:
+        """Tell the core of a layer."""
+        x, out = self._values[node.inputs[0]], self._values[node.output]
+        before, after = self._shapes[node.inputs[0]], self._shapes[node.output]
+        call = core_call(_WHERE, node, before, after, self.dtype)
+        emit = getattr(self, _EMITTED_BY.get(node.layer, f"_{node.layer}"), None)
+        if call is not None:
+            method, arguments = call
+            getattr(self._core, method)(x, out, *arguments)
+        elif emit is not None:
+            emit(node, x, out)
+        else:
+            raise LookupError(f"{node.layer} runs in Python alone")
 
     # A method for each layer. It takes the node and the numbers of its first input and of its output.
 

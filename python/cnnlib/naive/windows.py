@@ -51,13 +51,13 @@ def _geometry(param, sizes, taps, default_stride=1):
 
 
 def _refuse_empty(function, name, x):
-    """N = 0 is an empty batch; images, samples and filters without values make no sense."""
+    """Refuse samples and filters without values; N = 0 is an empty batch."""
     if 0 in x.shape[1:]:
         raise ValueError(f"{function}: {name} has an empty dimension: its shape is {x.shape}")
 
 
 def _check_rank(function, x):
-    """A sample without its batch would count as a batch of samples of one axis less."""
+    """Refuse a sample without its batch, which would count as a batch of samples of one axis less."""
     axes = "N, C, L" if "1d" in function else "N, C, D, H, W" if "3d" in function else "N, C, H, W"
     if x.ndim != 1 + axes.count(","):
         raise ValueError(f"{function}: x must be ({axes}), got shape {x.shape}")

@@ -1,4 +1,4 @@
-"""Which losses and metrics suit the targets, and their values in test mode."""
+"""Choose the loss and the metrics that fit the targets, and measure them in test mode."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def are_labels(y: Any) -> bool:
 
 
 def takes_loss(model: Any) -> bool:
-    """Whether the model can be told a loss, as ``model.loss(X, y, loss=...)``; else it has its own."""
+    """Whether ``model.loss`` takes a `loss`; else the model has its own."""
     try:
         return "loss" in inspect.signature(model.loss).parameters
     except (TypeError, ValueError):  # a callable that does not tell

@@ -66,7 +66,7 @@ class TrainingLoop(ResumableRun):
         return DataParallel(*shared, self._random, self.comm, self.micro_batches, norms, sizes)
 
     def _facts(self) -> dict[str, Any]:
-        """What has to be the same on all ranks beside the model."""
+        """Collect what has to be the same on all ranks beside the model."""
         if self.comm.size == 1:
             return {}
         settings = self._settings().items()
@@ -271,7 +271,7 @@ class TrainingLoop(ResumableRun):
             save_run(self.checkpoint_name, self._settings(), self.state(), interrupted=True)
 
     def _start(self) -> None:
-        """Let all ranks stand where rank 0 stands: parameters, optimizer state, random streams, histories."""
+        """Give all ranks the state of rank 0: parameters, optimizer state, random streams, histories."""
         if self.comm.size == 1:
             return
         self._worker.refuse_different(self._facts())

@@ -21,7 +21,7 @@ class Metric:
     more_is_better: bool | None = True
 
     def look(self, scores: Any, y: Any) -> Any:
-        """What is kept of a batch: numbers or an array that :meth:`merge` adds, unless it does otherwise."""
+        """Reduce a batch to what :meth:`merge` joins: by default numbers or an array, which it adds."""
         raise NotImplementedError
 
     def merge(self, first: Any, second: Any) -> Any:

@@ -43,7 +43,7 @@ class Record:
         return bool(self.histories["val_loss"])
 
     def at_best(self, name: str) -> float | None:
-        """What a history says of the best epoch; None if nothing."""
+        """The value of a history at the best epoch; None if there is none."""
         history = self.histories.get(name)
         return history[self.best_epoch] if history else None
 

@@ -247,9 +247,3 @@ def build_network(description):
         spec = description["name"] if head is None else [*resolve(description["name"]), head]
         return ConvNet(spec, **arguments)
     return _CLASSES[description["name"]](**arguments)
-
-
-def first_layer_images(model, shape):
-    """The first layer's weights as images (count, C, KH, KW): filters, or what each hidden unit looks for."""
-    weights = model.params["W1"]
-    return weights if weights.ndim == 4 else weights.T.reshape(-1, *shape)

@@ -24,7 +24,7 @@ _PHONE = 46  # characters of a line that a phone shows
 
 
 def parts_of(makers, *about):
-    """The parts of a page that functions make, without empty ones; one that fails costs its part alone."""
+    """Call the `makers`, by what they make; return the parts that are not empty. An error costs one part."""
     parts = []
     for what, make in makers.items():
         with at_its_cost(f"{what} in the report"):

@@ -12,7 +12,6 @@ import numpy as np
 
 from cnnlib import plots
 from cnnlib._files.written import written_whole
-from cnnlib.cli.options.settings import first_layer_images
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
 from cnnlib.cli.run.folder import PICTURES_OF
@@ -117,7 +116,9 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
         metric(right)
 
     def filters(figure):
-        first = first_layer_images(solver.model, run.data_set.shape)
+        first = solver.model.params["W1"]
+        if first.ndim != 4:  # of an affine layer: what each hidden unit looks for
+            first = first.T.reshape(-1, *run.data_set.shape)
         plots.plot_filters(first, ax=figure.subplots())
 
     def confusion(figure):

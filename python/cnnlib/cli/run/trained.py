@@ -185,27 +185,28 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
     classes = tuple(map(str, range(count))) if classes is None else tuple(classes)
     if len(classes) != count:
         raise ValueError(f"--classes: {len(classes)} names for the {count} classes of {path}")
-
-    def load(data, split):
-        if data is None:
-            raise ValueError(f"{path} is {kind}, which belongs to no data set: name one with --data")
-        name, folder = parse_data(data)
-        if name in OF_FILES:
-            white = _WHITE.get(name, normalization.white)
-            data_set = DataSet(name, classes, shape, white, _SHARES, model.head)
-            if name == "folder" and split != "all":
-                print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
-        else:
-            data_set = DATA_SETS[name]
-            if data_set.shape != shape or len(data_set.classes) != len(classes):
-                raise ValueError(
-                    f"{path}: the model takes images {shape} of {len(classes)} classes; "
-                    f"those of {name} are {data_set.shape} of {len(data_set.classes)}"
-                )
-        return _pairs(lambda parts: data_set.load(folder, parts), split), data_set.white
-
-    labels = count > 1 and classes != COLOURS
+    own = DataSet("", classes, shape, normalization.white, _SHARES, model.head)
+    load, labels = functools.partial(_load_named, path, kind, own), count > 1 and classes != COLOURS
     return Trained(model, normalization, classes, shape, None, load, model.head, labels)
+
+
+def _load_named(path, kind, own, data, split):
+    """What `Trained.load` returns of the data set that --data names; `own` is what the model is made for."""
+    if data is None:
+        raise ValueError(f"{path} is {kind}, which belongs to no data set: name one with --data")
+    name, folder = parse_data(data)
+    if name in OF_FILES:
+        found = replace(own, name=name, white=_WHITE.get(name, own.white))
+        if name == "folder" and split != "all":
+            print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
+    else:
+        found = DATA_SETS[name]
+        if found.shape != own.shape or len(found.classes) != len(own.classes):
+            raise ValueError(
+                f"{path}: the model takes images {own.shape} of {len(own.classes)} classes; "
+                f"those of {name} are {found.shape} of {len(found.classes)}"
+            )
+    return _pairs(lambda parts: found.load(folder, parts), split), found.white
 
 
 def _num_classes(path, model):

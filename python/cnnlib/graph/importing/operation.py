@@ -45,7 +45,7 @@ class Operation(ABC):
         return self.arguments.get(name, self.defaults.get(name))
 
     def ignore(self, *names: str) -> None:
-        """These arguments, or all, say nothing that is not seen otherwise."""
+        """Count these arguments, or all, as read: they say nothing that is not known otherwise."""
         self._unread -= set(names or self._unread)
 
     def expect(self, name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Calibration: some images go through the float network, and each value's range is noted."""
+"""Calibration: run some images through the float network and record the range of each value."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -69,28 +69,40 @@ def quantized(
     noise = _noise(values_of(nodes, params, graph.input, sample), params, chosen, scales)
     chosen -= {name for name, decibels in noise.items() if decibels < _LEAST_SNR}
     made, scales = _scales(nodes, chosen, shapes, seen, method)
-    rows, guessed = [], []
+    _warn_of_doubts([node for node in weighted if node.output in made], seen)
+    table = Quantization([*_rows(nodes, made, scales, seen, noise)])
+    if not made:
+        return graph, params, table
+    return *with_roundings(graph, nodes, params, shapes, made, scales).run(), table
+
+
+def _rows(
+    nodes: Sequence[Node],
+    made: set[str],
+    scales: Mapping[str, Scale],
+    seen: Mapping[str, Observed],
+    noise: Mapping[str, float],
+) -> Iterator[Row]:
+    """What became of each layer with weights, and of what else is `made` of bytes."""
     for node in nodes:
-        if node.layer == "flatten" or (not weighted_layer(node) and node.output not in made):
-            continue
-        low, high = seen[node.output].low, seen[node.output].high
-        if node.output in made and weighted_layer(node):
-            guessed += _doubts(node.label, seen[node.output])
-        precision = "int8" if node.output in made else "float32"
-        covered = scales[node.output].range if node.output in scales else None
-        rows.append(Row(node.label, precision, (low, high), covered, noise.get(node.output)))
-    if guessed:
-        more = f"; and {len(guessed) - _MOST_TOLD} layers more" if len(guessed) > _MOST_TOLD else ""
+        name = node.output
+        if node.layer != "flatten" and (weighted_layer(node) or name in made):
+            precision = "int8" if name in made else "float32"
+            covered = scales[name].range if name in scales else None
+            yield Row(node.label, precision, (seen[name].low, seen[name].high), covered, noise.get(name))
+
+
+def _warn_of_doubts(nodes: Sequence[Node], seen: Mapping[str, Observed]) -> None:
+    """Warn of layers whose ranges may not hold for other images, behind whoever called `prepare`."""
+    doubts = [doubt for node in nodes for doubt in _doubts(node.label, seen[node.output])]
+    if doubts:
+        more = f"; and {len(doubts) - _MOST_TOLD} layers more" if len(doubts) > _MOST_TOLD else ""
         warnings.warn(
             "prepare: calibration says little of the ranges of some layers, more images like those to come "
-            f"would: {'; '.join(guessed[:_MOST_TOLD])}{more}",
+            f"would: {'; '.join(doubts[:_MOST_TOLD])}{more}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    if not made:
-        return graph, params, Quantization(rows)
-    joiner = with_roundings(graph, nodes, params, shapes, made, scales)
-    return *joiner.run(), Quantization(rows)
 
 
 def _doubts(label: str, seen: Observed) -> list[str]:

@@ -50,7 +50,7 @@ class Observed:
     highs: list[float] = field(default_factory=list)
 
     def add(self, x: Array) -> None:
-        """Take note of an array: its bounds, and every so many of its elements."""
+        """Record an array: its bounds, and a sample of its elements."""
         flat, images = x.reshape(-1), x.reshape(len(x), -1)
         self.lows = sorted([*self.lows, *images.min(axis=1).tolist()])[:2]
         self.highs = sorted([*self.highs, *images.max(axis=1).tolist()])[-2:]

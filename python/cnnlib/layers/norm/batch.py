@@ -21,7 +21,7 @@ _BATCH_CACHE = ("(x, gamma, beta)", "mean", "inv_std", "from_batch")
 
 
 def _refuse_empty(function, x):
-    """N = 0 has empty results; samples without values have no statistics."""
+    """Refuse samples without values, which have no statistics; N = 0 has empty results."""
     if 0 in x.shape[1:]:
         raise ValueError(f"{function}: x has an empty dimension: its shape is {x.shape}")
 

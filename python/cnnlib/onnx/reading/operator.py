@@ -87,7 +87,7 @@ class Operator(Operation):
         raise Refused(self.net.source.title, self, text)
 
     def once(self, function: Callable[..., Constant], *arrays: Constant | None) -> Constant:
-        """function(*arrays); at other sizes of images that of before, if it is of the very same arrays."""
+        """Compute function(*arrays) once; other sizes of images reuse it for the very same arrays."""
         made = self.record.made
         if made is None or any(a is not b for a, b in zip(made[0], arrays, strict=True)):
             made = self.record.made = arrays, function(*arrays)
