@@ -18,7 +18,7 @@ import numbers
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import check_keys, integer, number
+from cnnlib._params import at_least, check_keys, number
 from cnnlib._params.arrays import as_array, in_dtype, prepare, result
 from cnnlib._typing import Array, ArrayLike
 from cnnlib.typing import OptimConfig
@@ -78,9 +78,7 @@ def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=F
         arrays.append(_state(rule, config, key, *arrays))
     factor, number_of = _factor(rule, scale), {}
     if counts:
-        steps = 0 if config.get("t") is None else integer(rule, "t", config["t"])
-        if steps < 0:
-            raise ValueError(f"{rule}: t must be at least 0, got {steps}")
+        steps = 0 if config.get("t") is None else at_least(0, rule, "t", config["t"])
         config["t"] = number_of["t"] = steps + 1
     step(next_w, gradient, factor, *arrays[2:], *settings, **number_of)
     return result(next_w, dtype), config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cnnlib._params import check_keys, flag, integer, is_sequence, same_sides
+from cnnlib._params import at_least, check_keys, flag, integer, is_sequence, same_sides
 from cnnlib.typing import ConvParam
 
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -45,16 +45,11 @@ class Axis:
 
 def _numbers(function, key, value, count, least):
     """A number for each axis."""
-    if is_sequence(value):
-        if len(value) != count:
-            raise ValueError(f"{function}: {key} must be {_NUMBERS[count]}, got {value!r}")
-        numbers = [integer(function, key, v) for v in value]
-    else:
-        numbers = [integer(function, key, value)] * count
-    for number in numbers:
-        if number < least:
-            raise ValueError(f"{function}: {key} must be at least {least}, got {number}")
-    return numbers
+    if not is_sequence(value):
+        return [at_least(least, function, key, value)] * count
+    if len(value) != count:
+        raise ValueError(f"{function}: {key} must be {_NUMBERS[count]}, got {value!r}")
+    return [at_least(least, function, key, v) for v in value]
 
 
 def _sides(function, value):
