@@ -151,6 +151,14 @@ def number(function: str, key: str, value: Any, low: float = -math.inf, high: fl
     return value
 
 
+def above_0(where: str, name: str, value: Any) -> float:
+    """`value` as a finite float above 0."""
+    value = number(where, name, value, 0)
+    if value == 0:
+        raise ValueError(f"{where}: {name} must be above 0, got {value:g}")
+    return value
+
+
 def probability(where: str, name: str, value: Any) -> float:
     """`value` as a float in [0, 1)."""
     value = number(where, name, value, 0, 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import flag, number
+from cnnlib._params import above_0, flag, number
 from cnnlib._params.registry import Registry
 from cnnlib.data.shards import ShardedArray
 
@@ -65,9 +65,7 @@ class Normalization:
             raise ValueError(f"Normalization: std must be above 0, got {std!r}")
         if len(means) != len(stds):
             raise ValueError(f"Normalization: mean has {len(means)} channels, std {len(stds)}")
-        white = number("Normalization", "white", white, 0)
-        if white == 0:
-            raise ValueError("Normalization: white must be above 0")
+        white = above_0("Normalization", "white", white)
         ink = flag("Normalization", "ink", ink)
         for name, value in (("mean", means), ("std", stds), ("white", white), ("ink", ink)):
             object.__setattr__(self, name, value)

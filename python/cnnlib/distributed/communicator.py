@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import cnnlib
-from cnnlib._params import number
+from cnnlib._params import above_0
 from cnnlib.distributed.failures import Watchdog, abort_on_uncaught, guarded, on_all_ranks
 
 
@@ -131,8 +131,7 @@ class MPIComm:
 
         if not isinstance(comm, MPI.Intracomm):
             raise TypeError(f"MPIComm: comm must be an mpi4py intracommunicator, got {comm!r}")
-        if number("MPIComm", "timeout", timeout, 0) == 0:
-            raise ValueError("MPIComm: timeout must be above 0")
+        above_0("MPIComm", "timeout", timeout)
         self._mpi, self._comm = MPI, comm
         self.rank, self.size = comm.rank, comm.size
         self._waiting: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import integer, number
+from cnnlib._params import above_0, integer, number
 from cnnlib._params.arrays import as_array, labels, prepare, result
 from cnnlib._typing import Array, ArrayLike
 
@@ -183,9 +183,7 @@ def huber_loss(x: ArrayLike, y: ArrayLike, delta: float = 1.0) -> tuple[float, A
     >>> huber_loss(np.array([1.0, 2.0]), np.array([0.5, 5.0]))
     (1.3125, array([ 0.25, -0.5 ]))
     """
-    if number("huber_loss", "delta", delta, 0) == 0:
-        raise ValueError(f"huber_loss: delta must be above 0, got {delta!r}")
-    return _pointwise("huber_loss", x, y, float(delta))
+    return _pointwise("huber_loss", x, y, above_0("huber_loss", "delta", delta))
 
 
 def bce_loss(x: ArrayLike, y: ArrayLike, *, pos_weight: ArrayLike | None = None) -> tuple[float, Array]:

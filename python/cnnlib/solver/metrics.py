@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import integer, number
+from cnnlib._params import above_0, integer
 from cnnlib._params.registry import OWN, Registry
 from cnnlib.data.normalization import ROUNDING
 
@@ -289,8 +289,7 @@ class PSNR(_Mean):
     name = "psnr"
 
     def __post_init__(self) -> None:
-        if number("psnr", "range", self.range, 0) == 0:
-            raise ValueError("psnr: range must be above 0")
+        above_0("psnr", "range", self.range)
 
     def look(self, scores: Any, y: Any) -> Any:
         squares = (_errors(self.name, scores, y) ** 2).mean(axis=1)

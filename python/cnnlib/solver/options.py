@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cnnlib import optim
-from cnnlib._params import at_least, check_keys, choice, hint, number, path_text, positive_int, probability
+from cnnlib._params import (
+    above_0,
+    at_least,
+    check_keys,
+    choice,
+    hint,
+    number,
+    path_text,
+    positive_int,
+    probability,
+)
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
@@ -118,15 +128,9 @@ def _by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
 
 
 _at_least_0 = functools.partial(number, "Solver", low=0)
+_above_0 = functools.partial(above_0, "Solver")
 _share = functools.partial(probability, "Solver")  # in [0, 1)
 _count, _count_or_0 = (functools.partial(at_least, least, "Solver") for least in (1, 0))
-
-
-def _above_0(name: str, value: Any) -> float:
-    value = _at_least_0(name, value)
-    if value == 0:
-        raise ValueError(f"Solver: {name} must be above 0, got 0")
-    return value
 
 
 def _one_of(*allowed: str) -> Callable[[str, Any], str]:
