@@ -85,6 +85,11 @@ def _columns(character):
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+def shape_text(shape: object) -> str:
+    """A shape, or a number for both axes, as in '16x8x8'."""
+    return "x".join(map(str, shape)) if isinstance(shape, (tuple, list)) else str(shape)
+
+
 def size_text(number: int) -> str:
     """A number of bytes as text, in the unit that suits it."""
     if number >= 2**20:

@@ -13,6 +13,7 @@ import numpy as np
 import cnnlib
 from cnnlib import layers, naive, optim
 from cnnlib._system.config import current_config
+from cnnlib._system.text import shape_text
 from cnnlib.cli.options.arguments import add, add_setting, add_threads
 from cnnlib.cli.options.settings import SPECS
 from cnnlib.cli.report.step_profile import profile_step, table
@@ -81,7 +82,7 @@ def _profiled(options):
     steps = _QUICK_STEPS if options.quick else _STEPS
     profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, 0, 1), steps)
     print(
-        f"{network}, {images} images of {'x'.join(map(str, model.input_dim))}, {dtype}, adam, "
+        f"{network}, {images} images of {shape_text(model.input_dim)}, {dtype}, adam, "
         f"{cnnlib.get_num_threads()} threads: {1e3 * profile.total:.3g} ms a step (mean of {steps})"
     )
     print(table(profile))

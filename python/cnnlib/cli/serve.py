@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from cnnlib._system.packages import required
+from cnnlib._system.text import shape_text
 from cnnlib.cli.options.arguments import FORMS, add, add_model, add_setting, add_threads, port
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_model
@@ -74,8 +75,8 @@ def run(options):
     with bound_socket(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        shape = "x".join(map(str, trained.shape))
-        say(f"serving {options.run}: {len(trained.classes)} classes, images of {shape}", fold=False)
+        about = f"{len(trained.classes)} classes, images of {shape_text(trained.shape)}"
+        say(f"serving {options.run}: {about}", fold=False)
         say(f"http://{address}/ (Ctrl-C stops)", fold=False)
         listen(uvicorn_server(server.app(), limits, options.log_requests), listener)
     say(f"stopped; requests answered: {server.answered}")

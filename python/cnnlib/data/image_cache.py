@@ -22,6 +22,7 @@ import numpy as np
 from cnnlib._files.npy import mapped_array
 from cnnlib._files.written import locked, sync_folder, written_whole
 from cnnlib._system.ahead import in_order
+from cnnlib._system.text import shape_text
 from cnnlib.data.image_files import is_grey, photo
 
 CACHE_SUFFIX = ".cnnlib-cache"
@@ -212,7 +213,7 @@ def _remove_superseded(cache):
 def _check_room(folder, shape, verbose):
     """Refuse a cache that the disk has no room for; say how large a large one becomes."""
     size, free = math.prod(shape), shutil.disk_usage(folder).free
-    about = f"{shape[0]} images of {'x'.join(map(str, shape[1:]))} take {_size_text(size)} on the disk"
+    about = f"{shape[0]} images of {shape_text(shape[1:])} take {_size_text(size)} on the disk"
     if size > free:
         raise OSError(f"load_image_folder: {about}, and that of {folder.parent} has {_size_text(free)} free")
     if verbose and size > _LARGE:

@@ -12,7 +12,7 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._params import choice
 from cnnlib._params.arrays import as_array, check_numbers
-from cnnlib._system.text import size_text
+from cnnlib._system.text import shape_text, size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
@@ -172,10 +172,9 @@ class Predictor:
         network = self._network(self.input_dim)
         rows = [("operation", "output", "parameters")]
         for node in operations(self._graph):
-            shape = "x".join(map(str, network.shapes[node.output]))
             arrays = [self._params[name] for name in node.params if name is not None]
             count = sum(array.size for array in (*arrays, *_statistics(node)))
-            rows.append((node.label, shape, f"{count:,}"))
+            rows.append((node.label, shape_text(network.shapes[node.output]), f"{count:,}"))
         lines = aligned(rows, "<<>")
         arena, packed = size_text(network.arena_bytes), size_text(network.packed_bytes)
         return "\n".join([*lines, f"arena: {arena} a sample; packed weights: {packed}"])
@@ -286,7 +285,7 @@ class Predictor:
         return Predictor, (self._graph, params, *described, self.head)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.input_dim))
+        shape = shape_text(self.input_dim)
         statistics = [array for node in self._graph for array in _statistics(node)]
         count = sum(array.size for array in (*self._params.values(), *statistics))
         steps = len(operations(self._graph))

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
+from cnnlib._system.text import shape_text
 from cnnlib._typing import Array
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_model import described, keeps_arguments
@@ -195,11 +196,10 @@ class ConvNet(GraphNet):
 
     def __repr__(self) -> str:
         depth = sum(name.startswith("W") for name in self.params)
-        shape = "x".join(map(str, self.input_dim))
         return described(
             self,
             repr(self._name) if self._name else None,
-            f"{shape} -> {self._size}{' a pixel' if self.head == 'pixels' else ''}",
+            f"{shape_text(self.input_dim)} -> {self._size}{' a pixel' if self.head == 'pixels' else ''}",
             f"{depth} layers with weights" if depth > 1 else "1 layer with weights",
         )
 

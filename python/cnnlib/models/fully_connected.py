@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import choice, number, positive_int, probability, real_dtype, type_name
 from cnnlib._params.random import random_stream
+from cnnlib._system.text import shape_text
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.shapes import checked_dim, refuse_channels_last
 from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
@@ -135,7 +136,7 @@ class FullyConnectedNet(GraphModel):
         refuse_channels_last(where, shape, self._input_dim, name)
         D = math.prod(self._input_dim)
         if len(shape) < 1 or math.prod(shape[1:]) != D:
-            wanted = f" of {'x'.join(map(str, self._input_dim))}" if len(self._input_dim) > 1 else ""
+            wanted = f" of {shape_text(self._input_dim)}" if len(self._input_dim) > 1 else ""
             raise ValueError(f"{where}: {name} must have {D} values{wanted} a sample, got shape {shape}")
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from cnnlib._params import check_keys, hint, number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
+from cnnlib._system.text import shape_text
 from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import batch_of, check_samples, checked_dim, shapes
@@ -156,7 +157,7 @@ class GraphNet(GraphModel):
         count = len(self._graph.nodes)
         return described(
             self,
-            f"{'x'.join(map(str, self.input_dim))} -> {', '.join(self.outputs) or self.num_classes or '...'}",
+            f"{shape_text(self.input_dim)} -> {', '.join(self.outputs) or self.num_classes or '...'}",
             "1 node" if count == 1 else f"{count} nodes",
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnlib._system.text import shape_text
 from cnnlib._typing import Params
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
@@ -25,11 +26,6 @@ class Stage:
     num_params: int = 0
     multiply_adds: int = 0
     parts: list[tuple[str, list[Stage]]] = field(default_factory=list)
-
-
-def shape_text(shape: object) -> str:
-    """A shape, or a number for both axes, as in '16x8x8'."""
-    return "x".join(map(str, shape)) if isinstance(shape, (tuple, list)) else str(shape)
 
 
 def table(stages: Iterable[Any], input_dim: Sequence[int], num_params: int, multiply_adds: int) -> str:

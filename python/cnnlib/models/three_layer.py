@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
+from cnnlib._system.text import shape_text
 from cnnlib.graph.shapes import check_samples, checked_dim
 from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
 from cnnlib.models.spec.builder import Builder
@@ -103,7 +104,7 @@ class ThreeLayerConvNet(GraphModel):
         hidden, classes = self.params["W3"].shape
         return described(
             self,
-            "x".join(map(str, self.input_dim)),
+            shape_text(self.input_dim),
             f"{F} filters {KH}x{KW}",
             f"{hidden} hidden -> {classes}",
             "batchnorm" if self.use_batchnorm else None,

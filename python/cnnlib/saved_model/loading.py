@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from cnnlib._system.text import shape_text
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.saved_model.model_file import is_model, load_model
 
@@ -35,7 +36,7 @@ class Arrays(dict[str, NDArray[Any]]):
         self.kind = kind
 
     def __repr__(self) -> str:
-        parts = (f"{name} {'x'.join(map(str, a.shape)) or 1} {a.dtype.name}" for name, a in self.items())
+        parts = (f"{name} {shape_text(a.shape) or 1} {a.dtype.name}" for name, a in self.items())
         return f"Arrays of {self.kind}: {', '.join(parts) or 'none'}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlib import data
+from cnnlib._system.text import shape_text
 from cnnlib.cli.output import say
 from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
@@ -126,5 +127,5 @@ def counted(label, data, shape, outputs, task="classes"):
     """A line's beginning: how many images the splits have, their shape, and how many classes or numbers."""
     words = ("training", "validation", "test")
     counts = (f"{len(data[f'y_{part}'])} {word}" for part, word in zip(PARTS, words, strict=True))
-    size, kind = "x".join(map(str, shape)), "classes" if task == "classes" else "outputs"
+    size, kind = shape_text(shape), "classes" if task == "classes" else "outputs"
     return f"{label}: {', '.join(counts)} images of {size} in {outputs} {kind}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._system.config import current_config
+from cnnlib._system.text import shape_text
 from cnnlib.cli.options.config_file import setting_text
 from cnnlib.cli.options.datasets import OF_FILES
 from cnnlib.cli.options.settings import defaults, has_defaults
@@ -88,7 +89,7 @@ def best_value(solver, percent=False):
 
 def _result(run, solver, part, values, right):
     counts = f"{len(solver.X_train):,} training and {len(solver.X_val):,} validation images"
-    size = "x".join(map(str, run.data_set.shape))
+    size = shape_text(run.data_set.shape)
     seconds = sum(solver.epoch_seconds)
     split = "test" if part == "test" else "validation"
     figures = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnlib import _core
-from cnnlib.models.summary import shape_text
+from cnnlib._system.text import shape_text
 
 
 @dataclass

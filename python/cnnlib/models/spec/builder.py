@@ -6,10 +6,11 @@ import math
 import numpy as np
 
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
+from cnnlib._system.text import shape_text
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shape_behind
 from cnnlib.models.spec.reading import BRANCHING, KINDS, OF_IMAGES, PLAIN, WITH_BIAS, parse
-from cnnlib.models.summary import Stage, shape_text, stage_of
+from cnnlib.models.summary import Stage, stage_of
 
 
 def _projection(where, before, after):
