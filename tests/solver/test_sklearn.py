@@ -469,6 +469,11 @@ class TestPartialFit:
             net.partial_fit(X, y, classes=np.arange(11))
         assert not hasattr(small(early_stopping=True), "partial_fit")
         assert not hasattr(small(schedule="cosine"), "partial_fit")
+        for name, value in (("spec", [{"conv": 9}, "relu"]), ("standardize", False), ("dtype", "float64")):
+            was, changed = getattr(net, name), pickle.loads(pickle.dumps(net)).set_params(**{name: value})
+            with pytest.raises(ValueError, match=re.escape(f"{name} was {was!r} when the network was made")):
+                changed.partial_fit(X, y)
+            assert changed.set_params(**{name: was}).partial_fit(X, y).n_iter_ == 2
 
 
 @pytest.mark.parametrize("kind", [ConvNetClassifier, ConvNetRegressor])

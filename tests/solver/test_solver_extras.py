@@ -547,6 +547,10 @@ def test_functions_of_ones_own_are_handed_over_again(tmp_path):
         ({"keep": "first"}, "keep must be one of"),
         ({"lookahead": {"step": 5}}, "unknown key 'step' in lookahead; did you mean 'steps'"),
         ({"lookahead": {"decay": 2}}, "lookahead decay must be"),
+        (
+            {"lookahead": {"steps": 9}, "num_epochs": 1, "batch_size": 25},
+            "lookahead has 9 steps, the run has but 3 iterations",
+        ),
         ({"lookahead": {}, "ema_decay": 0.9}, "ema_decay and lookahead exclude each other"),
     ],
 )

@@ -90,6 +90,7 @@ def _along_the_row(entry):
 
 
 _SEEDS = 2**31
+_OF_THE_NETWORK = ("spec", "image_shape", "standardize", "dtype")  # arguments that make it
 _SETTINGS = ("learning_rate", "weight_decay")  # in an optimizer's config, of the estimator's arguments
 # Arguments that go on as they are.
 _OF_THE_SOLVER = ("update_rule", "schedule", "weight_decay", "label_smoothing", "augment", "batch_size")
@@ -154,6 +155,7 @@ class Estimator(BaseEstimator):
 
     def _start(self, images, outputs):
         """An untrained network with so many outputs, and a random stream."""
+        self._made_of = {name: repr(getattr(self, name)) for name in _OF_THE_NETWORK}
         self._random = check_random_state(self.random_state)
         spec = signal_spec(self.spec) if self._is_signal else self.spec
         if self._head != "classes" and isinstance(resolve(spec), (list, tuple)):
@@ -189,6 +191,12 @@ class Estimator(BaseEstimator):
 
     def _train(self, data, epochs, early_stopping=None):
         """Train for so many epochs, with the optimizer's state of those before, if the rule is theirs."""
+        for name, made_of in getattr(self, "_made_of", {}).items():  # older pickles do not say it
+            if repr(getattr(self, name)) != made_of:
+                raise ValueError(
+                    f"{self._where}: {name} was {made_of} when the network was made, with which partial_fit "
+                    "goes on; fit makes a new one"
+                )
         if early_stopping is None:
             # The Solver wants validation samples; one costs next to nothing, and nobody reads its accuracy.
             data = {**data, "X_val": data["X_train"][:1], "y_val": data["y_train"][:1]}

@@ -46,6 +46,9 @@ class TrainingLoop(ResumableRun):
 
     def __init__(self, model: Trainable, data: Mapping[str, Any], **settings: Any) -> None:
         super().__init__(model, data, **settings)
+        steps, total = (self.lookahead or {}).get("steps", 0), self.num_epochs * self.iterations_per_epoch
+        if steps > total > 0:  # the untrained model would stay
+            raise ValueError(f"Solver: lookahead has {steps} steps, the run has but {total} iterations")
         self._interrupts = Interrupts()
         self._worker = self._new_worker()
         self._worker.refuse_different(self._facts())
