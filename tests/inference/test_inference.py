@@ -379,6 +379,13 @@ class TestBytesWithoutPreprocess:
         assert caught[0].filename == __file__
         np.testing.assert_array_equal(got, scores(images.astype(np.float32)))
 
+    def test_calibration_says_so_once(self):
+        images = np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8), np.uint8)
+        with pytest.warns(UserWarning, match=f"prepare: {self.SAID}") as caught:
+            prepare(self.made("ConvNet"), precision="int8", calibration=images)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+
     def test_where_warnings_are_errors_each_call_raises(self, images):
         predictor = self.made("predictor")
         for _ in range(2):

@@ -325,7 +325,9 @@ class Predictor:
         """Samples as the network takes them, as in a call."""
         if self.preprocess is not None and samples.dtype == np.uint8:
             samples = preprocessed(of_bytes(self.preprocess), samples)
-        return self._values("prepare", samples)
+        x = self._values("prepare", samples)
+        warn_of_bytes(self, "prepare", samples)
+        return x
 
     def _network(self, shape: tuple[int, ...]) -> Compiled:
         """That for samples of a shape. Two threads that meet it at the same time both make it; one stays."""

@@ -50,7 +50,8 @@ def prepare(
         The floating-point ones are another way to give `dtype`.
     calibration : array (N, C, H, W) or (N, D), iterable of such batches, or path of a folder of images
         For int8, a few hundred samples like those to come, uint8 or as the network takes them: they show
-        which range each value needs.
+        which range each value needs. Without a `preprocess` uint8 images count as values of 0 to 255, which a
+        UserWarning says.
     float32 : sequence of str
         Layers that stay in float32, by the labels that `Predictor.quantization` shows. Those that lose too
         much stay so by themselves.
