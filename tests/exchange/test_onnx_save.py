@@ -373,3 +373,16 @@ def test_images_of_one_pixel_are_read_again_as_images(layer, tmp_path, rng):
     read = cnnlib.onnx.load(proto)
     assert read.loss(x).shape == net.loss(x).shape
     np.testing.assert_allclose(read.loss(x), net.loss(x), rtol=1e-6)
+
+
+def test_several_outputs_keep_names_that_parameters_have(tmp_path, rng):
+    graph = Graph([Node("affine", ("input",), "W1", ("W1", None)), Node("relu", ("W1",), "b")])
+    net = GraphNet(graph.cut(("b", "W1")), {"W1": rng.standard_normal((3, 4))}, 3)
+    cnnlib.onnx.save(net, tmp_path / "net.onnx")
+    x = rng.standard_normal((2, 3)).astype(net.dtype)
+    want, again = net.loss(x), cnnlib.onnx.load(tmp_path / "net.onnx")
+    assert list(again.loss(x)) == ["b", "W1"]
+    proto = onnx.load(tmp_path / "net.onnx")
+    assert [output.name for output in proto.graph.output] == ["b", "W1"]
+    for name, scores in again.loss(x).items():
+        np.testing.assert_allclose(scores, want[name], rtol=1e-5)

@@ -35,8 +35,8 @@ def save(model: Model | Predictor, path: str | os.PathLike[str], *, batch: str |
     dropped. Its operators are those of version 21, in the model's dtype; its tensors have the names of the
     parameters. Images go in as the model takes them, so normalised; a `preprocess` that is a
     :class:`cnnlib.data.Normalization`, `classes`, and a graph's `fixed_by` are put into the metadata, from
-    which :func:`cnnlib.onnx.load` restores them. Several outputs keep their names. Height and width of images
-    are those of `input_dim`.
+    which :func:`cnnlib.onnx.load` restores them. Several outputs keep their names; a parameter of the name of
+    one gets another. Height and width of images are those of `input_dim`.
 
     Parameters
     ----------

@@ -35,14 +35,16 @@ class Writer:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
         self.shapes = shapes(graph, params, input_dim, "cnnlib.onnx.save", BYTE_RULES)
-        # A value of the graph may be called what a parameter is; in a file all names are different.
-        self._taken = {*params}
+        # A value of the graph may be called what a parameter is; in a file all names are different, and those
+        # of several outputs stay.
+        self._taken = {*params} - {*graph.outputs}
         self._written: set[str] = set()
         self.fixed_by = graph.fixed_by
         self._following = graph.following()
         own = {} if graph.outputs else {graph.output: self.fresh(output)}
         names = (*graph.outputs, graph.input, *(node.output for node in graph))
         self._names = {name: self.fresh(name) for name in dict.fromkeys(names)} | own
+        self._tensors = {name: self.fresh(name) if name in graph.outputs else name for name in params}
 
     def value(self, name: str) -> str:
         """What a value of the graph is called in the file."""
@@ -68,13 +70,13 @@ class Writer:
             return []
         if name not in self._written:
             self._written.add(name)
-            self._add(name, np.asarray(self.params[name], self.dtype))
-        return [name]
+            self._add(self._tensors[name], np.asarray(self.params[name], self.dtype))
+        return [self._tensors[name]]
 
     def as_parameter(self, name: str) -> str:
         """The name of a parameter that operators make, instead of a tensor."""
         self._written.add(name)
-        return name
+        return self._tensors[name]
 
     def constant(self, node: Node, role: str, value: ArrayLike, dtype: Any = None) -> str:
         """A tensor that is no parameter, in the network's dtype or another one."""
