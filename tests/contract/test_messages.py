@@ -50,6 +50,16 @@ class TestSamples:
         with pytest.raises(ValueError, match=re.escape(LAST.format("X"))):
             cnnlib.prepare(net)(X)
 
+    def test_height_and_width_changed_about(self, model):
+        """They have as many numbers, which a flat layer takes in any order."""
+        net, X = MODELS[model](3), np.zeros((2, 3, 8, 6))
+        if model == "any size":
+            assert cnnlib.prepare(net)(X).shape == net.loss(X).shape == (2, 10)
+            return
+        for call in (net.loss, cnnlib.prepare(net)):
+            with pytest.raises(ValueError, match=r"X must have shape \(N, 3, 6, 8\), got \(2, 3, 8, 6\)"):
+                call(X)
+
     def test_the_solver_names_the_split(self, model):
         mixed = {**data(3, 6, 8), "X_val": np.zeros((20, 6, 8, 3))}
         with pytest.raises(ValueError, match="Solver: X_val must"):

@@ -271,12 +271,14 @@ def check_samples(
     raise ValueError(f"{where}: {name} must have shape (N, {wanted}), got {came}{reason}")
 
 
-def refuse_channels_last(
+def refuse_other_images(
     where: str, came: tuple[int, ...], input_dim: tuple[int, ...], name: str = "X"
 ) -> None:
-    """Refuse images (N, H, W, C) for a network that flattens images (N, C, H, W); nothing else."""
-    shape = came[1:]
-    if len(input_dim) == 3 and shape != input_dim and shape == (*input_dim[1:], input_dim[0]):
+    """Refuse images of another shape, with the channels last say, for a network that flattens images.
+
+    Rows of as many numbers are none.
+    """
+    if len(came) == 4 and len(input_dim) == 3:
         check_samples(where, came, input_dim, "a flat layer", name)
 
 

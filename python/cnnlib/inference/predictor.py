@@ -16,7 +16,7 @@ from cnnlib._system.text import shape_text, size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
-from cnnlib.graph.shapes import check_samples, refuse_channels_last
+from cnnlib.graph.shapes import check_samples, refuse_other_images
 from cnnlib.inference.compile import Compiled
 from cnnlib.inference.file import write_file
 from cnnlib.inference.fusion import operations
@@ -304,7 +304,7 @@ class Predictor:
         if X.shape[1:] == self.input_dim:  # most calls
             return X
         if self._flattens and X.ndim > 1 and math.prod(X.shape[1:]) == math.prod(self.input_dim):
-            refuse_channels_last("Predictor", X.shape, self.input_dim)
+            refuse_other_images("Predictor", X.shape, self.input_dim)
             return X.reshape(len(X), *self.input_dim)
         check_samples("Predictor", X.shape, self.input_dim, self._why_fixed)
         return X

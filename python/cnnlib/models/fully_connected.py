@@ -13,7 +13,7 @@ from cnnlib._params import choice, number, positive_int, probability, real_dtype
 from cnnlib._params.random import random_stream
 from cnnlib._system.text import shape_text
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.graph.shapes import checked_dim, refuse_channels_last
+from cnnlib.graph.shapes import checked_dim, refuse_other_images
 from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.state import check_state_fits, restore, snapshot
@@ -133,7 +133,7 @@ class FullyConnectedNet(GraphModel):
         )
 
     def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
-        refuse_channels_last(where, shape, self._input_dim, name)
+        refuse_other_images(where, shape, self._input_dim, name)
         D = math.prod(self._input_dim)
         if len(shape) < 1 or math.prod(shape[1:]) != D:
             wanted = f" of {shape_text(self._input_dim)}" if len(self._input_dim) > 1 else ""
