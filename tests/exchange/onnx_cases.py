@@ -7,6 +7,7 @@ nothing else; what the layers cannot express raises Inexpressible.
 from __future__ import annotations
 
 import functools
+import importlib
 import pathlib
 import warnings
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 import cnnlib
 import numpy as np
 import onnx
+from onnx.backend.test.case import node as node_cases
 from onnx.backend.test.loader import load_model_tests
 
-KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+KINDS = ("simple", "pytorch-converted", "pytorch-operator")  # in files
 GLUE = ("Constant", "Squeeze", "Unsqueeze")  # what exporters put around an operator
 
 
@@ -43,22 +45,36 @@ class ShippedCase:
 @functools.cache
 def shipped_cases():
     """All cases whose graph holds our operators, and glue at most; graphs of more test other operators."""
+    return [case for test, model in shipped_tests(ADAPTERS) for case in _cases(test, model)]
+
+
+def shipped_tests(operators):
+    """The shipped tests that may be about these operators, with their models.
+
+    Those of a node are computed when their module is imported, some for seconds: so only if it names one.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package computes its cases, of all operators, when asked
-        tests = [test for kind in KINDS for test in load_model_tests(kind=kind)]
-        return [case for test in tests for case in _cases(test)]
+        warnings.simplefilter("ignore")
+        for path in pathlib.Path(node_cases.__file__).parent.glob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if any(f'"{operator}"' in text for operator in operators):
+                importlib.import_module(f"{node_cases.__name__}.{path.stem}")
+        tests = [
+            *node_cases._NodeTestCases,
+            *(test for kind in KINDS for test in load_model_tests(kind=kind)),
+        ]
+    return [(test, test.model or onnx.load(pathlib.Path(test.model_dir) / "model.onnx")) for test in tests]
 
 
-def _cases(test):
+def _cases(test, model):
     """One case for each data set of a shipped test, if it is about our operators."""
-    model = test.model or onnx.load(pathlib.Path(test.model_dir) / "model.onnx")
     operators = {node.op_type for node in model.graph.node}
     if not operators & ADAPTERS.keys() or not operators <= {*ADAPTERS, *GLUE}:
         return
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in weights]
     outputs = [value.name for value in model.graph.output]
-    for number, (given, wanted) in enumerate(test.data_sets or _stored(test.model_dir)):
+    for number, (given, wanted) in enumerate(test.data_sets or stored(test.model_dir)):
         yield ShippedCase(
             f"{test.kind}/{test.name}" + (f"/{number}" if number else ""),
             list(model.graph.node),
@@ -69,7 +85,8 @@ def _cases(test):
         )
 
 
-def _stored(folder):
+def stored(folder):
+    """The inputs and outputs of each data set beside a model."""
     for data in sorted(pathlib.Path(folder).glob("test_data_set_*")):
         yield [
             [

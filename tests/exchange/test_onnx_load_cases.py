@@ -6,10 +6,8 @@ the others are not read.
 """
 
 import sys
-import warnings
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +17,7 @@ pytest.importorskip("onnx", reason="onnx is not installed")
 import cnnlib.onnx
 import onnx
 from cnnlib.onnx.reading.network import OPERATORS
-from onnx.backend.test.loader import load_model_tests
-from onnx_cases import KINDS
+from onnx_cases import shipped_tests, stored
 
 # At least as many cases of an operator are read, whatever the version of the onnx package.
 FLOORS = {
@@ -67,31 +64,15 @@ class Case:
 
 def cases():
     """The shipped cases of a single operator that `load` knows, in floating point."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package computes its cases, of all operators, when asked
-        tests = [test for kind in KINDS for test in load_model_tests(kind=kind)]
-        for test in tests:
-            model = test.model or onnx.load(Path(test.model_dir) / "model.onnx")
-            operators = [node.op_type for node in model.graph.node if node.op_type != "Constant"]
-            if len(operators) != 1 or operators[0] not in OPERATORS:
-                continue
-            for number, (inputs, outputs) in enumerate(test.data_sets or stored(test.model_dir)):
-                arrays = all(isinstance(value, np.ndarray) for value in (*inputs, *outputs))
-                if arrays and outputs[0].dtype in (np.float32, np.float64):
-                    name = f"{test.kind}/{test.name}/{number}"
-                    yield Case(name, operators[0], model, list(inputs), outputs[0])
-
-
-def stored(folder):
-    """The inputs and outputs of each data set beside a model."""
-    for data in sorted(Path(folder).glob("test_data_set_*")):
-        yield [
-            [
-                onnx.numpy_helper.to_array(onnx.load_tensor(data / f"{kind}_{i}.pb"))
-                for i in range(len(list(data.glob(f"{kind}_*.pb"))))
-            ]
-            for kind in ("input", "output")
-        ]
+    for test, model in shipped_tests(OPERATORS):
+        operators = [node.op_type for node in model.graph.node if node.op_type != "Constant"]
+        if len(operators) != 1 or operators[0] not in OPERATORS:
+            continue
+        for number, (inputs, outputs) in enumerate(test.data_sets or stored(test.model_dir)):
+            arrays = all(isinstance(value, np.ndarray) for value in (*inputs, *outputs))
+            if arrays and outputs[0].dtype in (np.float32, np.float64):
+                name = f"{test.kind}/{test.name}/{number}"
+                yield Case(name, operators[0], model, list(inputs), outputs[0])
 
 
 def by_operator():
