@@ -62,8 +62,8 @@ NETWORKS = {
         [6, 5], (3, 8, 8), 10, 0.4, reg=0.1, dtype=dtype, seed=0, normalization="batchnorm"
     ),
     **{
-        name: lambda dtype, name=name: ConvNet(NAMED_SPECS[name], (3, 16, 16), 10, dtype=dtype, seed=0)
-        for name in ("vgg-small", "resnet20", "mobile-small", "unet")
+        name: lambda dtype, name=name: ConvNet(NAMED_SPECS[name], (3, 8, 8), 10, dtype=dtype, seed=0)
+        for name in ("vgg-small", "resnet8", "mobile-small", "unet")
     },
 }
 
