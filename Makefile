@@ -163,12 +163,14 @@ KERNEL_TESTS := $(call tests,conv conv_methods conv_transpose prepared_conv wino
 ASAN_TESTS ?= $(filter-out tests/contract/test_machine.py,$(KERNEL_TESTS)) \
   $(call tests,malformed_calls caches errors inputs special_values predictor_calls predictor_files \
   safetensors fuzz) --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
-# Every kernel on shapes that leave remainders, prepared networks, and files that lie: a minute.
+# Every kernel on shapes that leave remainders, prepared networks, and files that lie, but no comparison with torch,
+# whose import takes five seconds there.
 SMOKE_TESTS ?= $(call tests,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
   sandwich resizing activations loss losses_of_values update int8 inverted_residual training_program predictor_threads \
   predictor_files caches) \
   tests/contract/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
-  --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
+  --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves \
+  --deselect tests/kernels/test_norm.py::test_no_less_exact_than_pytorch
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
 TSAN_TESTS ?= $(call tests,determinism conv_methods prepared_conv training_program predictor_threads predictor_graphs) \
   $(addprefix tests/inference/test_,inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
@@ -187,16 +189,20 @@ $(SANITIZED:%=build/%/.installed): build/%/.installed: $(SOURCES) CMakePresets.j
 
 # Python's own allocations would drown a leak report. g++ does not align the frames of detect_stack_use_after_return
 # for vectors. Some tests ask for more memory than there is. Reports go to stderr itself, which pytest leaves alone.
+# PYTHONMALLOC=malloc: Python's objects are watched as arrays are, and what the core allocates.
+ASAN_MALLOC = malloc
 asan: $(foreach isa,$(ISAS),asan-$(isa))
 asan-%: build/asan-%/.installed $(VENV)/.installed $(VENV)/.test
-	PYTHONPATH=$(<D) CNNLIB_ISA=$(*:smoke-%=%) PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONPATH=$(<D) CNNLIB_ISA=$(*:smoke-%=%) PYTHONMALLOC=$(ASAN_MALLOC) UBSAN_OPTIONS=print_stacktrace=1 \
 	  ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1 LD_PRELOAD="$(call runtimes,asan ubsan stdc++)" \
 	  $(BIN)/pytest -p no:cacheprovider --capture=sys $(ASAN_TESTS) $(PYTEST_ARGS)
 
 # With the one set whose kernels compile fastest of those with intrinsics; without checks of a pointer's alignment and
 # for null, a third of the compilation: the processor itself stops at vectors that do not lie right, and at address 0.
+# Python's objects stay in its own pools, which takes more than a third off the tests.
 SMOKE := asan-smoke-$(or $(filter avx2,$(ISAS)),base)
 asan-smoke: ASAN_TESTS := $(SMOKE_TESTS)
+asan-smoke: ASAN_MALLOC := pymalloc
 asan-smoke: $(SMOKE)
 
 # ThreadSanitizer needs the addresses where it expects them, so without their randomisation.
