@@ -114,11 +114,17 @@ def test_unknown_keys_are_refused(index):
             getattr(cnnlib, f"{name}_forward")(*arrays, *params)
 
 
+PLAIN, GROUPED = (41, {"stride": 1, "pad": 0}), (40, {"stride": 2, "pad": (1, 0), "groups": 5})
+
+
 @pytest.mark.parametrize(
-    ("mode", "needs"), [("train", None), ("test", ("dw",)), ("train", ("dx", "db"))], ids=str
-)
-@pytest.mark.parametrize(
-    ("F", "param"), [(41, {"stride": 1, "pad": 0}), (40, {"stride": 2, "pad": (1, 0), "groups": 5})], ids=str
+    ("F", "param", "mode", "needs"),
+    [
+        (*PLAIN, "train", None),
+        (*GROUPED, "train", ("dx", "db")),
+        (*GROUPED, "test", ("dw",)),
+    ],
+    ids=str,
 )
 def test_conv_bn_relu_of_a_large_batch(F, param, mode, needs, isa, dtype, rng):
     """Large enough for two blocks of images in the backward pass."""
