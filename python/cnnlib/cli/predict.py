@@ -101,7 +101,7 @@ def _folder(options):
 
 
 def _endings(trained):
-    """Of the names of an image's files behind its own: a mask's, and that of the mask over the photo."""
+    """Endings of the files written for an image: none, and '-over' for a mask over the photo."""
     return ("", "-over") if trained.gives_labels else ("",)
 
 
@@ -157,7 +157,7 @@ def _pictures(image, scores, labels):
 
 
 def likeliest(probabilities, classes, top):
-    """Of each image the `top` likeliest classes, as pairs of name and probability."""
+    """The `top` likeliest classes of each image, as pairs of name and probability."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     return [
         [(classes[k], float(row[k])) for k in best] for row, best in zip(probabilities, order, strict=True)

@@ -163,7 +163,7 @@ def moments(X: Any) -> tuple[Any, Any]:
 
 
 def _moments_of_bytes(X):
-    """The same of uint8 images in one pass: from how often each value occurs."""
+    """Moments of uint8 images in one pass: from how often each value occurs."""
     counts = np.zeros((X.shape[1], 256), dtype=np.int64)
     for chunk in _chunks(X):
         for channel, count in enumerate(counts):

@@ -150,7 +150,7 @@ class Targets:
 
     @property
     def shape(self) -> dict[str, tuple[int, ...]]:
-        """Of each array."""
+        """The shape of each array."""
         return {name: array.shape for name, array in self.arrays.items()}
 
     def __len__(self) -> int:

@@ -412,7 +412,7 @@ def parameters_of(layer: str) -> tuple[str, ...]:
 
 @functools.cache
 def _signature(layer: str) -> tuple[tuple[str, ...], inspect.Signature]:
-    """Of a layer: the names of its parameters, and the signature of the arguments behind them."""
+    """The names of a layer's parameters, and the signature of the arguments behind them."""
     given = [p for p in inspect.signature(forward_of(layer)).parameters.values() if p.kind != p.KEYWORD_ONLY]
     roles = tuple(p.name for p in given if p.name in _PARAMETERS)
     return roles, inspect.Signature([p for p in given if p.name not in (*_VALUES, *_PARAMETERS)])

@@ -140,7 +140,7 @@ class Compiled(ByteSteps):
         self._core.concat(node.label, ids, out)
 
     def _flatten(self, node, ids, out, shape, bound):
-        """The same numbers in the same place."""
+        """Nothing to do: the numbers stay where they are."""
 
 
 # Where the values lie: those not needed at the same time, or written in place, share room.

@@ -140,7 +140,7 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
 
 
 def _checksum(name: str, array: Array) -> int:
-    """Of an array's bytes behind its name, dtype and shape; old files have that of the bytes alone."""
+    """CRC-32 of an array's name, dtype, shape and bytes; without a name (old files) of the bytes alone."""
     head = repr((name, array.dtype.name, array.shape)).encode() if name else b""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return zlib.crc32(little.data.cast("B") if little.size else b"", zlib.crc32(head))

@@ -330,7 +330,7 @@ class Predictor:
         return x
 
     def _network(self, shape: tuple[int, ...]) -> Compiled:
-        """That for samples of a shape. Two threads that meet it at the same time both make it; one stays."""
+        """The network compiled for samples of a shape. Two threads may both compile it; one result stays."""
         products = _core.active_products() if self._quantization is not None else None
         key = (shape, _core.active_isa(), products)
         self._check_weights()

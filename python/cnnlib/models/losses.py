@@ -70,7 +70,7 @@ class Loss:
         return float(value), np.asarray(dscores, dtype=scores.dtype, order="C")
 
     def sums(self, scores: Any, y: Any) -> np.ndarray:
-        """Of a batch, what :meth:`mean` takes; the sum of several batches' is that of all their samples."""
+        """Reduce a batch to what :meth:`mean` takes; those of several batches are added."""
         value, _ = self(scores, y)  # which says what is wrong with y and the weights
         weight = self.weight(y)
         return np.array([weight, weight * value])

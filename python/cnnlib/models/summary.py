@@ -68,7 +68,7 @@ def stage_of(node: Node, params: Params, before: Sequence[int], after: tuple[int
 
 
 def _multiply_adds(node: Node, params: Params, before: Sequence[int], after: Sequence[int]) -> int:
-    """Of a convolution or an affine layer, for one sample."""
+    """The multiply-adds of a convolution or an affine layer for one sample; 0 for other layers."""
     weights = node.params[0] if node.params else None
     if weights is None or not node.layer.startswith(("conv", "affine")):
         return 0

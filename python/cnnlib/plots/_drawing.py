@@ -124,7 +124,7 @@ def _fonts(default):
 
 
 def _drawn(path, characters):
-    """Those of the characters that a font has and can draw."""
+    """Find the characters that a font has and can draw."""
     from matplotlib.font_manager import get_font
 
     try:

@@ -178,7 +178,7 @@ _SHARES = (0.25, 0.5, 1.0)
 
 
 def nearest(X: Array, among: Array, count: int) -> tuple[np.ndarray, Array]:
-    """Of each row of X the `count` nearest rows of `among`, and how far they are: indices and distances.
+    """Find the `count` nearest rows of `among` to each row of X: their indices and distances.
 
     Distances are Euclidean, divided by the median of all.
 

@@ -252,7 +252,7 @@ def _vgg(reader: _Reader) -> str:
 
 
 def _numbers(reader, part):
-    """Those of the layers with weights in a sequence of torchvision's."""
+    """The numbers of the layers with weights in a torchvision sequence."""
     found = (re.fullmatch(rf"{part}\.(\d+)\.weight", name) for name in reader.left)
     return sorted(int(match[1]) for match in found if match)
 

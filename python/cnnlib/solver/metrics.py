@@ -43,7 +43,7 @@ class _Mean(Metric):
 
 @dataclass(frozen=True)
 class OfLabels(Metric):
-    """Of labels, of which one, `ignore`, may not count."""
+    """A metric of labels, of which one, `ignore`, may not count."""
 
     ignore: int | None = None
 
@@ -65,7 +65,7 @@ def _labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[Any, A
 
 
 def _known_labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[Any, Any]:
-    """The same; refuses labels that no class has."""
+    """Like `_labels`; refuses labels that no class has."""
     rows, labels = _labels(where, scores, y, ignore)
     C = rows.shape[1]
     if labels.size and not 0 <= labels.min() <= labels.max() < C:

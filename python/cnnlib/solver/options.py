@@ -118,7 +118,7 @@ def rule_name(rule: Callable[..., Any]) -> str | None:
 
 
 def _or_none(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
-    """The same check, which also takes None."""
+    """Let a check pass None."""
     return lambda name, value: None if value is None else check(name, value)
 
 

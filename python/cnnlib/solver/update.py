@@ -149,7 +149,7 @@ def _clipping(grads, clip_norm):
 
 
 def _sum_of_squares(dw):
-    """In float64."""
+    """The squared norm of a gradient, summed in float64."""
     dw = np.asarray(dw)
     dtype = dw.dtype if dw.dtype in (np.float32, np.float64) and dw.dtype.isnative else np.float64
     return _core.sum_of_squares(np.require(dw, dtype, ("C", "A")))
@@ -182,7 +182,7 @@ class Lookahead:
         self.state = snapshot(model)
 
     def after_iteration(self, model, t, total):
-        """The same; every few iterations the model moves onto the slow weights."""
+        """Every `steps` iterations move the slow weights, and the model onto them."""
         if t % self.steps == 0:
             d = self.decay**self.steps * min(t / total, 1.0) ** self.power
             average_into(self.state, model, 1 - d)

@@ -159,8 +159,9 @@ class DataParallel(Worker):
         return sharding.ShareOfDraws(seed, total, sharding.rows_of(self._pieces(total)))
 
     def gradients(self, X: Any, y: Any, total: int, iteration: int) -> tuple[float, Mapping[str, Any]]:
-        """The same. Each piece counts by its number of samples, or by what a loss averages over. The pieces'
-        running statistics are averaged by the samples, and travel in the same message.
+        """Gradients of all pieces together, each weighted by its samples or by what a loss averages over.
+
+        The pieces' running statistics are averaged by the samples, and travel in the same message.
         """
         model, frozen, pieces = self.model, getattr(self.model, "frozen", ()), self._pieces(total)
         seed, before = self._seed(iteration, "train"), statistics(model)
@@ -237,7 +238,7 @@ class DataParallel(Worker):
     def measure(
         self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, iteration: int
     ) -> dict[str, float]:
-        """The same, as of one process; each rank looks at every size-th batch.
+        """The metrics as one process would have them; each rank looks at every size-th batch.
 
         What the batches gave is joined in their order on every rank, so that the metrics are the same bits at
         any number of ranks.

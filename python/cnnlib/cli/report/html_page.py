@@ -179,7 +179,7 @@ class Gallery:
         return in_a_gallery(self.figures(rows))
 
     def figures(self, rows: Sequence[int] | np.ndarray) -> str:
-        """The same, to be put into a gallery."""
+        """The images of these rows, to be put into a gallery."""
         return "".join(map(self._figure, rows))
 
     @functools.cached_property

@@ -21,7 +21,7 @@ _KINDS: dict[str, tuple[dict[str, Any], list[Any]]] = {  # loss and metrics; by 
 
 
 def _kind(task, y):
-    """Of targets y: classes, values, or what pixels have, labels or images."""
+    """The kind of targets y: classes or values; for pixels labels or images."""
     if task != "pixels":
         return task
     return "images" if y.dtype.kind == "f" else "labels"

@@ -86,7 +86,7 @@ class Trained:
         return self.normalization(X if factor == 1 else X * factor)
 
     def eight_bits(self, data, split="train"):
-        """The same with its model prepared in eight bits, calibrated by images of a split.
+        """This model prepared in eight bits, calibrated by images of a split.
 
         `data` is what ``--data`` says, or None.
         """

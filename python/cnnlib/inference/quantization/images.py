@@ -24,7 +24,7 @@ ByteImage = tuple[int, int, int, int, int, int, int]
 def byte_images(
     nodes: Sequence[Node], arrays: Mapping[str, Array], sizes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, ByteImage]:
-    """Of each value of bytes, how an image of it lies."""
+    """How an image of each value of bytes lies in memory."""
     borders: dict[str, tuple[int, ...]] = {}
     for node in nodes:
         if makes_bytes(node):

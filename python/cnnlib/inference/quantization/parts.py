@@ -22,7 +22,7 @@ BYTE_PARTS: dict[str, tuple[str, str]] = {
     "byte_table": ("table", "zero [scale] [function]"),
     "byte_concat": ("", "zero [scale]"),
 }
-"""Of each kind its arrays and its options; those in brackets may be missing.
+"""The arrays and the options of each kind; those in brackets may be missing.
 
 `scale` is that of the bytes made, and `function` the layer that a table stands for, with its options: nothing
 computes with them, files for other programs name them.

@@ -140,7 +140,7 @@ def _noise(
     chosen: set[str],
     scales: Mapping[str, Scale],
 ) -> dict[str, float]:
-    """Of each layer the signal over the error that its own quantisation makes, in dB: images' median."""
+    """Signal to noise in dB of quantising each layer alone: the median over the images."""
     found = {}
     for node, inputs, out in values:
         if node.output not in chosen:
@@ -158,7 +158,7 @@ def _noise(
 
 
 def _axis(node: Node) -> int:
-    """That of the weights along which the filters lie."""
+    """The axis of the weights along which the filters lie."""
     return 1 if weighted_layer(node) == "affine" else 0
 
 
@@ -271,7 +271,7 @@ def with_roundings(
 
 
 def _fused_sums(nodes: Sequence[Node], made: set[str], readers: Counter[str]) -> dict[str, str]:
-    """Of convolutions that make a sum at once, by their own output, the other term."""
+    """Map the output of each convolution that computes a sum at once to the sum's other term."""
     makers = {node.output: i for i, node in enumerate(nodes)}
     terms: dict[str, str] = {}
     for node in nodes:

@@ -78,7 +78,7 @@ class Builder:
 
     @property
     def shape(self):
-        """Of one sample, behind the stages so far."""
+        """The shape of one sample behind the stages so far."""
         return self._shapes[self.graph.output]
 
     def walk(self, spec, place="stage"):

@@ -116,4 +116,4 @@ FOLDED: dict[str, _Rule] = {
     "Range": lambda start, end, step: (max(0, math.ceil((end.item() - start.item()) / step.item())),),
     "Gather": lambda x, indices: (indices.size, x.size),
 }
-"""Of each operator, from its inputs, a shape that is at least as large as what it makes."""
+"""For each operator: from its inputs a shape that is at least as large as its result."""

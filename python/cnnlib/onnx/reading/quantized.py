@@ -218,7 +218,7 @@ def _given(node: Node, params: Params, known: Mapping[str, Quantized]) -> GivenW
 
 
 def _bias(F: int, name: str | None, params: Params, known: Mapping[str, Quantized]) -> Array:
-    """In float64, of integers where it came as such."""
+    """A bias (F,) in float64: exact where the file has it as integers, zeros for none."""
     if name is None:
         return np.zeros(F)
     b, own = params[name].astype(np.float64), known.get(name)

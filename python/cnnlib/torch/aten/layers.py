@@ -167,7 +167,7 @@ def _expand(call: Call) -> Feature:
 
 
 def _first_result(call: Call) -> Feature:
-    """Of an operator with several results the first is the value."""
+    """The first result of an operator that has several."""
     source, index = call.node.args
     if index != 0:
         call.fail(f"only the first result of {source.name} has a counterpart")
