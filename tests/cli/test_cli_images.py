@@ -251,6 +251,10 @@ class TestEval:
         one = tmp_path / "one.npz"  # a number, and no second class
         cnnlib.save_model(ConvNet(["global_avg_pool"], (3, 4, 4), 1), one, preprocess=Normalization(0, 1))
         assert "does not give an image a score for each class" in refused(capsys, "predict", one, photos)
+        broken = ConvNet([{"conv": 2}, "global_avg_pool"], (3, 4, 4), 2)
+        broken.params["W1"][:] = np.nan
+        cnnlib.save_model(broken, one, preprocess=Normalization(0, 1))
+        assert "--json: the model gives NaN" in refused(capsys, "predict", one, photos, "--json")
 
     def test_a_saved_model_of_the_digits(self, tmp_path, capsys):
         """Their white is 1, that of image files 255."""

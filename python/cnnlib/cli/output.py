@@ -36,8 +36,14 @@ def one_line(text: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    """`value` as JSON that reads back the same, with nothing in it that would steer a terminal."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """`value` as JSON that reads back the same, with nothing in it that would steer a terminal.
+
+    ValueError for NaN and infinity, which JSON does not have.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise ValueError("--json: the model gives NaN or infinity, which JSON does not have") from None
     return "\n".join(map(_escaped, text.split("\n")))
 
 
