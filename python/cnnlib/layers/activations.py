@@ -26,9 +26,9 @@ def _forward(function, name, x, alpha=0.0):
     return result(_core.activation_forward(function, name, x, alpha)[0], dtype)
 
 
-def _backward(function, name, dout, kept, alpha=0.0, called="x"):
-    """The gradient by what the forward pass kept: x, or `called` "out" the result."""
-    (dout, kept), dtype = prepare_backward(function, dout, (called,), kept)
+def _backward(function, name, dout, kept, alpha=0.0, names=("x",)):
+    """The gradient by what the forward pass kept: x, or with `names` ("out",) the result."""
+    (dout, kept), dtype = prepare_backward(function, dout, names, kept)
     return result(_core.activation_backward(function, name, dout, kept, alpha), dtype)
 
 
@@ -95,7 +95,7 @@ def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     """Gradient of `sigmoid_forward`: dout * out * (1 - out)."""
-    return _backward("sigmoid_backward", "sigmoid", dout, cache, called="out")
+    return _backward("sigmoid_backward", "sigmoid", dout, cache, names=("out",))
 
 
 def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -123,7 +123,7 @@ def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     """Gradient of `tanh_forward`: dout * (1 - out**2)."""
-    return _backward("tanh_backward", "tanh", dout, cache, called="out")
+    return _backward("tanh_backward", "tanh", dout, cache, names=("out",))
 
 
 def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
