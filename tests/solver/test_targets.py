@@ -221,6 +221,16 @@ class TestLosses:
         solver.train()
         assert solver.histories["rmse"][-1] < 0.2 * solver.histories["rmse"][0]
         assert np.isnan(solver.val_loss_history).all()  # nobody knows that loss in test mode
+        for settings in (
+            {"metrics": []},
+            {"metrics": "rmse", "monitor": "val_loss"},
+            {"metrics": [], "keep": "last", "early_stopping": 2},
+        ):  # the first epoch would be the best
+            with pytest.raises(
+                ValueError, match="compared by val_loss, which is not known where the model has"
+            ):
+                quiet_solver(Line(), data, **settings)
+        quiet_solver(Line(), data, metrics=[], keep="last", num_epochs=2).train()
 
     @pytest.mark.parametrize(
         ("settings", "error", "message"),

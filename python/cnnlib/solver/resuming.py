@@ -59,6 +59,12 @@ class ResumableRun(Options):
         self._metrics = chosen_metrics(self.metrics, loss, self.y_train)
         self._val_metrics = [*self._metrics, ValidationLoss(loss)]
         self._record = Record(self._metrics, self.monitor, self.early_stopping)
+        compares = self.keep == "best" or self.early_stopping is not None
+        if compares and self.monitored == "val_loss" and not self._loss_is_known:  # always NaN
+            raise ValueError(
+                "Solver: epochs are compared by val_loss, which is not known where the model has a loss of "
+                "its own: say loss=, another monitor, or keep='last'"
+            )
         histories = self._record.histories
         self.histories, self.loss_history = histories, histories["loss"]
         self.train_acc_history = histories.get("train_accuracy", [])
