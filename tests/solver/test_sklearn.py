@@ -112,6 +112,12 @@ class TestRegression:
         near, far = (self.regressor().fit(X, y + offset).predict(X_test) for offset in (0, 2e9))
         np.testing.assert_allclose(far - 2e9, near, atol=1e-4 * y.std())
 
+    def test_numbers_without_a_deviation(self, ink):
+        """Their squares are none in float64; they were predicted as infinity."""
+        X, y, *_ = ink
+        with pytest.raises(ValueError, match=r"^ConvNetRegressor: y holds numbers whose squares are none"):
+            self.regressor().fit(X, y * 1e300)
+
     def test_the_same_bits_again(self, ink):
         X, y, X_test, _ = ink
         first, second = (self.regressor().fit(X, y).predict(X_test) for _ in range(2))

@@ -111,7 +111,10 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         mean, scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
         if flag(self._where, "standardize", self.standardize):
             self._check_loss()
-            mean, scale = values.mean(axis=0), values.std(axis=0)
+            with np.errstate(over="ignore"):
+                mean, scale = values.mean(axis=0), values.std(axis=0)
+            if not np.isfinite(scale).all():
+                raise ValueError(f"{self._where}: y holds numbers whose squares are none; scale them down")
             scale[scale <= ROUNDING * np.abs(mean)] = 1
         self._start(images, self.n_outputs_)
         self._fit(images, ((values - mean) / scale).astype(self.dtype), 2)
