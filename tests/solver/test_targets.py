@@ -574,6 +574,8 @@ def test_masks_of_other_numbers_are_refused(loss, low, high):
     message = rf"^Solver: loss: targets of {loss} lie in \[0, 1\], got {low} to {high}$"
     with pytest.raises(ValueError, match=message):
         quiet_solver(model, data, loss=loss).train()
+    with pytest.raises(TypeError, match=rf"^{loss}_loss: y has dtype <U1"):
+        model.loss(data["X_val"], np.full((10, 1, 6, 6), "1"), loss)
 
 
 @pytest.mark.parametrize("head", [object(), "linear"], ids=["object", "text"])

@@ -51,10 +51,11 @@ class Loss:
                 f"{self.title}: the network has several outputs ({', '.join(scores)}); give each a loss by "
                 f"its name: {{{next(iter(scores))!r}: ..., ...}}"
             )
-        if self.name in _OF_SHARES and np.size(y) and (np.min(y) < 0 or np.max(y) > 1):
-            raise ValueError(
-                f"{self.title}: targets of {self.name} lie in [0, 1], got {np.min(y)} to {np.max(y)}"
-            )
+        if self.name in _OF_SHARES:
+            targets = np.asarray(y)
+            if targets.dtype.kind in "iuf" and ((targets < 0) | (targets > 1)).any():  # NaN shows in the loss
+                found = f"{targets.min()} to {targets.max()}"
+                raise ValueError(f"{self.title}: targets of {self.name} lie in [0, 1], got {found}")
         if self.name is not None:
             return self.function(scores, y, **self.settings)
         result = self.function(scores, y)
