@@ -9,7 +9,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Prefetches the weights of the next step, rows of bytes, for the second-level cache, a part with each tile.
+// Prefetches what the next step reads, rows of bytes, for the second-level cache, a part with each tile.
 class PrefetchAhead {
  public:
   PrefetchAhead() = default;

@@ -31,7 +31,11 @@ struct Rates {
   // A pixel of an image staged with channels last, a vector of them.
   static constexpr double stage_channels = 4;
   // A vector that col2im adds to a row of dx.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  static constexpr double gather = 8;
+#else
   static constexpr double gather = 5.2;
+#endif
   // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
 #if defined(__AVX2__) && !defined(__AVX512F__)
   static constexpr double sum = 3, far_sum = 10;

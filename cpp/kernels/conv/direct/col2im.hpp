@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/conv/method.hpp"
+#include "kernels/conv/prefetch_ahead.hpp"
 #include "kernels/conv/staging.hpp"
 #include "threads/parallel.hpp"
 
@@ -86,10 +87,12 @@ class Col2im {
     packed += group * pairs * F;
     Index h = 0;
     for (Index begin = 0; begin < s.OH; begin += band) {
-      const Index end = std::min(s.OH, begin + band);
+      const Index end = std::min(s.OH, begin + band), tiles = ceil_div((end - begin) * per_row, tile_vectors);
+      const Index next_rows = std::min(s.OH, end + band) - end;
+      const PrefetchAhead next(grad + end * s.OW, F, s.OH * s.OW, next_rows * s.OW, panels.count * tiles);
       for (Index panel = 0; panel < panels.count; ++panel)
         multiply(work, grad, begin, end, packed + panels.first(panel) * F, panels.rows(panel),
-                 work.products + panels.first(panel) * plane);
+                 work.products + panels.first(panel) * plane, next.after(panel * tiles));
       for (; h < s.H && (end == s.OH || (h + s.pad_top) / s.stride_h < end); ++h) {
         list_terms(h, work);
         for (Index c = 0; c < C; ++c)
@@ -102,7 +105,7 @@ class Col2im {
 
   // One panel's products for rows of outputs, in whole vectors: the last of a row overlaps its neighbour.
   void multiply(const Work& work, const T* grad, Index begin, Index end, const T* packed, Index height,
-                T* products) const {
+                T* products, PrefetchAhead next) const {
     const auto kernel = tile_kernel<T>(height);
     Target<T> target;
     target.step = plane;
@@ -114,6 +117,7 @@ class Col2im {
         source[u] = grad + row * s.OW + col;
         target.to[u] = products + row % held * pitch + before + col;
       }
+      next.part((v - begin * per_row) / tile_vectors);
       kernel(F, packed, height, work.offset, source, target);
     }
   }
