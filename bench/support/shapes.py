@@ -164,6 +164,17 @@ def _signals():
     return cases + [_conv("signals", C, C, (1, 16), (1, size)) for C, size in sizes]
 
 
+def _patches():
+    """Windows side by side: patches of ViT (Dosovitskiy et al. 2021, arXiv:2010.11929) for photos and CIFAR,
+    ConvNeXt's stem and downsampling (Liu et al. 2022, arXiv:2201.03545), PVT's spatial reductions (Wang et
+    al. 2021, arXiv:2102.12122), and U-Net's upsampling, which is dx of 2x2 (Ronneberger et al. 2015,
+    arXiv:1505.04597)."""
+    layers = [(3, 384, 16, 224), (3, 768, 16, 224), (3, 192, 4, 32), (3, 96, 4, 224)]
+    layers += [(96, 192, 2, 56), (192, 384, 2, 28), (384, 768, 2, 14)]
+    layers += [(64, 64, 8, 56), (128, 128, 4, 28), (320, 320, 2, 14), (64, 128, 2, 112), (128, 256, 2, 56)]
+    return [_conv("patches", C, F, size, image, 0, stride=size) for C, F, size, image in layers]
+
+
 def _table():
     course = [
         _conv("course", 3, 25, 3, 31, stride=2, N=100),  # the notebook's speed comparison
@@ -232,7 +243,8 @@ def _table():
         _conv("tiny", 32, 32, 3, 4, N=1, groups=32),
         _conv("tiny", 3, 3, 3, 16, N=2),
     ]
-    nets = [resnet18, _resnet50(), vgg16, alexnet, inception, _mobilenetv2(), lenet, _pix2pix(), _signals()]
+    nets = [resnet18, _resnet50(), vgg16, alexnet, inception, _mobilenetv2(), lenet]
+    nets += [_pix2pix(), _signals(), _patches()]
     return [*course, *cifar, *(case for net in nets for case in net), *odd, *dilated, *tiny]
 
 

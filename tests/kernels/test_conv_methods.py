@@ -54,6 +54,9 @@ CASES = {
     "1x1 grouped": ((3, 20, 7, 5), (26, 10, 1, 1), {"groups": 2}),
     "1x1 stride 2": ((3, 34, 17, 18), (40, 34, 1, 1), {"stride": 2}),
     "1x1 padded stride": ((2, 3, 7, 7), (5, 3, 1, 1), {"stride": (2, 3), "pad": 1}),
+    "windows side by side": ((3, 5, 32, 48), (18, 5, 16, 16), {"stride": 16}),
+    "windows in pairs": ((3, 34, 14, 35), (40, 34, 2, 2), {"stride": 2}),
+    "windows apart": ((2, 6, 17, 23), (10, 3, 3, 2), {"stride": (4, 5), "pad": (1, 0), "groups": 2}),
     # Rows and columns of outputs in the padding alone, beside several chunks of channels.
     "1x1 padded": ((2, 530, 5, 7), (37, 530, 1, 1), {"pad": ((1, 0), (2, 1))}),
     "first layer": ((2, 3, 33, 34), (20, 3, 3, 3), {"pad": 1}),
@@ -356,6 +359,20 @@ def test_explanation_reads_as_a_table():
 def test_explain_refuses_what_conv_forward_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         cnnlib.explain(*arguments)
+
+
+def test_images_gathered_one_at_a_time(isa, dtype, rng):
+    """The points of two are more than a part holds."""
+    C = 1040 // np.dtype(dtype).itemsize
+    x, w, b = cast(random_arrays(rng, (3, C, 32, 30), (2, C, 3, 3), (2,)), dtype)
+    param = {"pad": 1, "algorithm": "gathered"}
+    plan = cnnlib.explain(x.shape, w.shape, param, dtype).forward
+    assert (plan.method, plan.blocks["images"]) == ("gathered", 1)
+    out, cache = cnnlib.conv_forward(x, w, b, param)
+    wanted, other = cnnlib.conv_forward(x, w, b, {"pad": 1, "algorithm": "direct"})
+    grads = zip(cnnlib.conv_backward(out, cache), cnnlib.conv_backward(out, other), strict=True)
+    for got, want in [(out, wanted), *grads]:
+        assert_close(got, want, dtype, 4e-5 if dtype == np.float32 else None)
 
 
 def test_explain_of_points_that_no_memory_holds(dtype):

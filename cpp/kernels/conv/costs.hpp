@@ -28,10 +28,11 @@ struct GroupSizes {
 // dx at a stride has several.
 template <class T>
 struct CorrelationSizes : GroupSizes<T> {
-  Index in, out, OH, OW, pitch, in_plane, classes;
+  Index in, out, OH, OW, pitch, in_plane, classes, stride;  // of columns of x
+  bool dx;
 
-  CorrelationSizes(const ConvShape& s, Pass pass) : GroupSizes<T>(s) {
-    const bool dx = pass == Pass::input_gradient;
+  CorrelationSizes(const ConvShape& s, Pass pass)
+      : GroupSizes<T>(s), stride(s.stride_w), dx(pass == Pass::input_gradient) {
     const Index stride_h = dx ? s.stride_h : 1, stride_w = dx ? s.stride_w : 1;
     in = dx ? this->F : this->C;
     out = dx ? this->C : this->F;
@@ -48,7 +49,8 @@ struct CorrelationSizes : GroupSizes<T> {
     return std::min(OH * this->vectors(OW), this->vectors((OH - 1) * pitch + OW));
   }
   double staging(bool in_place) const {
-    return in_place ? 0 : Rates::stage * double(in) * double(classes) * double(this->vectors(in_plane));
+    const double rate = dx ? Rates::stage : Rates::stage_of(stride);
+    return in_place ? 0 : rate * double(in) * double(classes) * double(this->vectors(in_plane));
   }
   double packing() const {
     return (Rates::planning + Rates::pack * products() * double(this->vectors(out))) / Rates::reference_batch;
@@ -63,8 +65,10 @@ double cost_pixel_lanes(const ConvShape& s, Pass pass) {
   const double rows = double(Panels(c.out).rows(0)), vectors = double(vectors_for(Panels(c.out).rows(0)));
   const double loads = std::max(1.0, (rows + vectors) / (rows * vectors));  // for each multiply-add
   const double outputs = double(c.out * c.position_vectors());
-  const bool paired = pass == Pass::input_gradient && s.stride_w > 1;
-  const double stores = paired ? Rates::store_pairs * double(s.stride_h * s.stride_w) * outputs : 0;
+  const double store = !c.dx || s.stride_w == 1 ? 0
+                       : s.stride_w == 2        ? Rates::store_pairs
+                                                : Rates::store_scattered;
+  const double stores = store * double(s.stride_h * s.stride_w) * outputs;
   const double product = pointwise(s) ? Rates::pointwise_product.pixels : 1;
   return c.groups *
          (product * loads * c.products() * outputs + c.staging(pointwise(s)) + c.packing() + stores);
@@ -74,8 +78,10 @@ template <class T>
 double cost_filter_lanes(const ConvShape& s, Pass pass) {
   const CorrelationSizes<T> c(s, pass);
   const double vectors = double(c.OH * c.OW * c.vectors(c.out));
-  const bool scattered = pass == Pass::input_gradient && s.stride_w > 1 && !(s.stride_w == 2 && s.KW > 1);
-  const double stored = Rates::transpose + (scattered ? Rates::store_scattered : 0);
+  const bool scattered = c.dx && s.stride_w > 1 && !(s.stride_w == 2 && s.KW > 1);
+  // Of an output of each phase.
+  const double stored = (Rates::transpose + (scattered ? Rates::store_scattered : 0)) *
+                        double(c.dx ? s.stride_h * s.stride_w : 1);
   const double product = pointwise(s)            ? Rates::pointwise_product.filters
                          : c.vectors(c.out) == 1 ? Rates::single_vector
                                                  : 1;
@@ -151,9 +157,14 @@ double cost_depthwise_channels(const ConvShape& s, Pass pass) {
   return double(g.taps) * walked + Rates::channel_transpose<T>(pass) * (in + out);
 }
 
-// 1x1 at a stride, as a convolution at stride 1 of the points that it reads.
-inline bool fits_gathered(const ConvShape& s, Pass) {
-  return s.N > 0 && s.KH == 1 && s.KW == 1 && s.stride_h * s.stride_w > 1;
+// Points are what a thread's part of a third-level cache holds: more pass through memory.
+constexpr Index most_gathered_bytes = 16 << 20;
+// Every convolution but those that have nothing to gather.
+template <class T>
+bool fits_gathered(const ConvShape& s, Pass pass) {
+  const double bytes = double(s.C * s.OH) * double(s.OW) * double(s.KH * s.KW) * sizeof(T);
+  const bool few = s.KH * s.KW == 1 || bytes <= double(most_gathered_bytes);
+  return s.N > 0 && !pointwise(s) && !fits_matrix_product(s, pass) && few;
 }
 
 // Few channels, and enough taps and columns, to share the work of an image's rows.
@@ -195,15 +206,16 @@ double cost_dot_products(const ConvShape& s, Pass) {
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
   return g.groups * (sums * double(s.OH * g.vectors(s.OW)) +
                      (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
-                     Rates::stage * double(g.C * g.vectors(s.H * s.W)));
+                     Rates::stage_of(s.stride_w) * double(g.C * g.vectors(s.H * s.W)));
 }
 
 // With channels in the lanes.
 template <class T>
 double cost_shared_panels(const ConvShape& s, Pass) {
   const GroupSizes<T> g(s);
-  return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
-                     Rates::stage_channels * double(g.vectors(g.C)) * double(s.H * s.W) +
+  const double product = g.taps > 1 ? Rates::taps_product : 1;
+  return g.groups * (product * double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
+                     Rates::stage_channels_of(s.stride_w) * double(g.vectors(g.C)) * double(s.H * s.W) +
                      Rates::pack * double(g.F) * double(g.vectors(g.positions)));
 }
 

@@ -40,7 +40,7 @@ inline constexpr ConvMethod<T> conv_methods[] = {
     {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T>, &pixel_lanes<T>, nullptr},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T>, &filter_lanes<T>, nullptr},
     {Method::position_panels, &fits_position_panels, &cost_position_panels<T>, &position_panels<T>, nullptr},
-    {Method::gathered, &fits_gathered, &cost_gathered<T>, &gathered<T>, nullptr},
+    {Method::gathered, &fits_gathered<T>, &cost_gathered<T>, &gathered<T>, &gathered_gradient<T>},
     {Method::single_row, &fits_single_row, &cost_single_row<T>, &single_row<T>, &single_row_gradient<T>},
     {Method::col2im, &fits_col2im<T>, &cost_col2im<T>, &col2im<T>, nullptr},
     {Method::dot_products, &few_channels<T>, &cost_dot_products<T>, nullptr, &dot_products<T>},

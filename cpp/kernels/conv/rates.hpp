@@ -22,14 +22,25 @@ struct Rates {
 
   // Planning the blocks of an implicit GEMM and asking for its scratch, which small stencils do without.
   static constexpr double planning = 800;
-  // A vector of an image copied to the staging planes, its row split or padded.
-  static constexpr double stage = 12;
+  // A vector of an image copied to the staging planes, its row split or padded; at a stride of more than two
+  // value by value.
+  static constexpr double stage = 12, strided_stage = 24;
+  static constexpr double stage_of(Index stride) { return stride > 2 ? strided_stage : stage; }
   // A vector of a finished tile transposed and stored.
   static constexpr double transpose = 10;
   // A vector of weights, or of dout, transposed into a panel.
   static constexpr double pack = 8;
-  // A pixel of an image staged with channels last, a vector of them.
-  static constexpr double stage_channels = 4;
+  // A pixel of an image staged with channels last, a vector of them; at a stride the same.
+  static constexpr double stage_channels = 4, strided_stage_channels = 20;
+  static constexpr double stage_channels_of(Index stride) {
+    return stride > 2 ? strided_stage_channels : stage_channels;
+  }
+  // A product of dw of several taps, whose sums are transposed before they are stored.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  static constexpr double taps_product = 1.05;
+#else
+  static constexpr double taps_product = 1;
+#endif
   // A vector that col2im adds to a row of dx.
 #if defined(__AVX2__) && !defined(__AVX512F__)
   static constexpr double gather = 8;
@@ -66,8 +77,10 @@ struct Rates {
   static constexpr double store_pairs = 12;
   // The same value by value, a vector of it.
   static constexpr double store_scattered = 30;
-  // A vector of points of a strided 1x1 kernel gathered or spread, and a row of them.
-  static constexpr double points = 14, point_row = 8;
+  // A vector of points of windows gathered, or added to a row of the image; a row of them; a vector of the
+  // image that they are added to.
+  static constexpr double points = 14, point_row = 2, spread_image = 4;
+  static constexpr double spread_points(Index stride) { return stride > 2 ? 16 : 8; }
 
   // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. Kernels of one
   // row or column, and of 2x2, have small tiles; those in parts stage an image again; dw transforms both
@@ -82,8 +95,8 @@ struct Rates {
   static constexpr double winograd_product = 1.05, winograd_double_product = 1.12;
   // At stride 2 a tile has 81 points: products of dw, and those of blocks whose transforms no second level
   // holds, or whose filters in float64, where direct methods come nearer to the peak, no cache near a core.
-  static constexpr double strided_gradient_product = 1.12, far_tiles_product = 1.5, far_tiles_bytes = 2 << 20,
-                          far_filters_bytes = 16e6;
+  static constexpr double strided_gradient_product = 1.12 * taps_product, far_tiles_product = 1.5,
+                          far_tiles_bytes = 2 << 20, far_filters_bytes = 16e6;
 
   // Winograd's method along rows: a vector of tiles at one point of a row of the image, of a filter's sums,
   // of a filter's gradients; a point of a transformed weight; a tile of products, and a sum of dw in a band,

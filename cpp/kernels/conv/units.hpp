@@ -63,9 +63,11 @@ void describe_depthwise_gradients(ConvPlan&, bool dx, bool sums);
 template <class T>
 void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&);
 
-// gathered.hpp: 1x1 at a stride, as a convolution of the points that it reads.
+// gathered.hpp: a 1x1 convolution of the points that windows read.
 template <class T>
 CorrelationSteps<T> gathered();
+template <class T>
+WeightGradientSteps<T> gathered_gradient();
 template <class T>
 double cost_gathered(const ConvShape&, Pass);
 
