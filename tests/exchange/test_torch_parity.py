@@ -18,7 +18,7 @@ import torch_chains  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
 
-BATCH, BATCHES = 25, 4  # configurations of a test, tests of a layer
+BATCH, BATCHES = 25, 2  # configurations of a test, tests of a layer
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAYERS = (
     *("conv", "conv_depthwise", "conv_winograd", "conv_transpose", "max_pool", "avg_pool", "global_avg_pool"),
