@@ -69,7 +69,10 @@ double cost_pixel_lanes(const ConvShape& s, Pass pass) {
                        : s.stride_w == 2        ? Rates::store_pairs
                                                 : Rates::store_scattered;
   const double stores = store * double(s.stride_h * s.stride_w) * outputs;
-  const double product = pointwise(s) ? Rates::pointwise_product.pixels : 1;
+  // Values at one position of all channels share a set of the first-level cache.
+  const bool aliased = c.in_plane * Index(sizeof(T)) % Rates::alias_bytes == 0;
+  const double product =
+      pointwise(s) ? Rates::pointwise_product.pixels * (aliased ? Rates::aliased_product : 1) : 1;
   return c.groups *
          (product * loads * c.products() * outputs + c.staging(pointwise(s)) + c.packing() + stores);
 }
@@ -167,24 +170,24 @@ bool fits_gathered(const ConvShape& s, Pass pass) {
   return s.N > 0 && !pointwise(s) && !fits_matrix_product(s, pass) && few;
 }
 
-// Few channels, and enough taps and columns, to share the work of an image's rows.
+// Few channels, and enough columns, to share the work of an image's rows.
 template <class T>
 bool few_channels(const ConvShape& s, Pass) {
   constexpr Index few = 6, short_reach = 64;
   // Images are staged with margins as wide as the kernel.
   const auto short_beside = [&](Index reach, Index size) { return reach < std::max(short_reach, size); };
   const Index C = s.C / s.groups;
-  return s.N > 0 && C <= few && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size &&
-         s.OH * s.OW >= tile_lanes<T> && short_beside(s.dilation_h * s.KH, s.H) &&
-         short_beside(s.dilation_w * s.KW, s.W);
+  return s.N > 0 && C <= few && s.OW >= Simd<T>::size && s.OH * s.OW >= tile_lanes<T> &&
+         short_beside(s.dilation_h * s.KH, s.H) && short_beside(s.dilation_w * s.KW, s.W);
 }
 template <class T>
 bool fits_col2im(const ConvShape& s, Pass pass) {
   // Of the products that a thread holds, of the output rows that one row of dx needs.
   constexpr Index most_bytes = 16 << 20;
-  if (pass != Pass::input_gradient || !few_channels<T>(s, pass)) return false;
+  const Index pairs = s.C / s.groups * s.KH * s.KW;
+  if (pass != Pass::input_gradient || !few_channels<T>(s, pass) || pairs < max_rows / 2) return false;
   const Index rows = std::min(s.OH, (s.KH - 1) * s.dilation_h / s.stride_h + 2);
-  return s.C / s.groups * s.KH * s.KW <= most_bytes / Index(sizeof(T)) / (rows * s.OW);
+  return pairs <= most_bytes / Index(sizeof(T)) / (rows * s.OW);
 }
 template <class T>
 double cost_col2im(const ConvShape& s, Pass) {

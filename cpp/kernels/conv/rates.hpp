@@ -68,11 +68,14 @@ struct Rates {
   };
 #if defined(__AVX2__) && !defined(__AVX512F__)
   static constexpr PointwiseProduct pointwise_product{1.04, 1.1, 1};
+  static constexpr double aliased_product = 1.15;
 #else
   static constexpr PointwiseProduct pointwise_product{1, 1, 1.2};
+  static constexpr double aliased_product = 1;
 #endif
+  static constexpr Index alias_bytes = 4 << 10;  // of a way of the first-level cache
   // A vector of an image copied to panels: of planes that lie side by side on a page, and of larger ones.
-  static constexpr double panel_vector = 1, far_panel_vector = 14, near_plane_bytes = 4 << 10;
+  static constexpr double panel_vector = 1, far_panel_vector = 4, near_plane_bytes = 4 << 10;
   // A vector of a tile stored to every second column, between those of another tile.
   static constexpr double store_pairs = 12;
   // The same value by value, a vector of it.
