@@ -41,6 +41,13 @@ def eval_numerical_gradient(
     -------
     ndarray in the shape of x
 
+    Raises
+    ------
+    TypeError
+        x is not a float64 array.
+    ValueError
+        x is read-only, h is not positive or too small to change x, or f does not return a number.
+
     Examples
     --------
     >>> eval_numerical_gradient(lambda x: np.sum(x**2), np.array([1.0, -3.0]), verbose=False).round(6)
@@ -76,6 +83,13 @@ def eval_numerical_gradient_array(
     Returns
     -------
     ndarray in the shape of x
+
+    Raises
+    ------
+    TypeError
+        x is not a float64 array.
+    ValueError
+        x is read-only, h is not positive or too small to change x, or df has another shape than f(x).
 
     Examples
     --------
@@ -135,6 +149,14 @@ def grad_check_sparse(
     -------
     ndarray (num_checks,)
         The relative errors (:func:`rel_error`) that were printed.
+
+    Raises
+    ------
+    TypeError
+        x is not a float64 array.
+    ValueError
+        x is read-only or empty, h is not positive or too small to change x, f does not return a number, or
+        analytic_grad has another shape than x.
 
     Examples
     --------

@@ -113,8 +113,22 @@ def sgd(
 
     Parameters
     ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2).
+    scale : float, optional
+        Factor on `dw`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     Examples
     --------
@@ -137,8 +151,22 @@ def sgd_momentum(
 
     Parameters
     ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
+    scale : float, optional
+        Factor on `dw`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     Examples
     --------
@@ -160,8 +188,22 @@ def sgd_nesterov_momentum(
 
     Parameters
     ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
+    scale : float, optional
+        Factor on `dw`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     References
     ----------
@@ -187,9 +229,23 @@ def rmsprop(
 
     Parameters
     ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`, which a config
         that has it as `cache` keeps under that name.
+    scale : float, optional
+        Factor on `dw`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     References
     ----------
@@ -223,9 +279,23 @@ def adam(
 
     Parameters
     ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-3), `beta1` (0.9), `beta2` (0.999), both in [0, 1), `epsilon` (1e-8); state
         `v`, `a`, `t`. Where the config has an `m`, that is the first moment, and `v` the second.
+    scale : float, optional
+        Factor on `dw`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     References
     ----------
@@ -249,8 +319,22 @@ def adamw(
 
     Parameters
     ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
     config : dict, optional
         As in `adam`, and `weight_decay` (1e-2).
+    scale : float, optional
+        Factor on `dw`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
 
     References
     ----------

@@ -78,7 +78,7 @@ def train(data, run, *options):
 def run(data, tmp_path_factory):
     """The folder of a run with both its checkpoints."""
     run = tmp_path_factory.mktemp("recipe") / "run"
-    how = ["--epochs", "2", "--batch-size", "40", "--learning-rate", "0.1", "--rate-factors", "W=2,b=3"]
+    how = ["--epochs", "2", "--batch-size", "20", "--learning-rate", "0.1", "--rate-factors", "W=2,b=3"]
     train(data, run, *how, "--keep-checkpoints")
     return run
 
@@ -90,7 +90,7 @@ class TestRecipe:
         assert config["data"]["name"] == recipe.pop("data")
         assert config["model"]["name"] == recipe.pop("model")
         assert config["model"]["arguments"]["reg"] == recipe.pop("reg")
-        recipe |= {"num_epochs": 2, "batch_size": 40, "learning_rate": 0.1, "rate_factors": {"W": 2, "b": 3}}
+        recipe |= {"num_epochs": 2, "batch_size": 20, "learning_rate": 0.1, "rate_factors": {"W": 2, "b": 3}}
         assert {name: config["training"][name] for name in recipe} == recipe
 
         with np.load(run / "checkpoint_epoch_2.npz") as checkpoint:

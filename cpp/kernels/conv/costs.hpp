@@ -160,7 +160,7 @@ double cost_depthwise_channels(const ConvShape& s, Pass pass) {
   return double(g.taps) * walked + Rates::channel_transpose<T>(pass) * (in + out);
 }
 
-// Points are what a thread's part of a third-level cache holds: more pass through memory.
+// Of points at a time, which stay in the third-level cache.
 constexpr Index most_gathered_bytes = 16 << 20;
 // Every convolution but those that have nothing to gather.
 template <class T>

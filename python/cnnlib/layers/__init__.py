@@ -10,8 +10,7 @@ versions of all of them, to read, are in `cnnlib.naive`.
 
 A malformed call raises an error whose message begins with the function and names the argument, what came and
 what was expected: ValueError for shapes that do not fit, values out of range and unknown keys, TypeError for
-arrays, parameters or caches of an unsupported type, KeyError for a required key that is missing. A function's
-*Raises* lists only what its parameters do not tell.
+arrays, parameters or caches of an unsupported type, KeyError for a required key that is missing.
 """
 
 from typing import TYPE_CHECKING

@@ -52,6 +52,11 @@ def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         x, for `relu6_backward`.
 
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
     References
     ----------
     .. [1] A. Krizhevsky, "Convolutional Deep Belief Networks on CIFAR-10", 2010.
@@ -66,7 +71,24 @@ def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def relu6_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `relu6_forward`: 0 where x <= 0 or x >= 6, else dout."""
+    """
+    Gradient of `relu6_forward`: 0 where x <= 0 or x >= 6, else dout.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     return _backward("relu6_backward", "relu6", dout, cache)
 
 
@@ -84,6 +106,11 @@ def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         A copy of out, for `sigmoid_backward`.
 
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
     Examples
     --------
     >>> out, cache = sigmoid_forward(np.array([-1.0, 0.0, 1.0]))
@@ -94,7 +121,24 @@ def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `sigmoid_forward`: dout * out * (1 - out)."""
+    """
+    Gradient of `sigmoid_forward`: dout * out * (1 - out).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        The copy of out.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     return _backward("sigmoid_backward", "sigmoid", dout, cache, names=("out",))
 
 
@@ -112,6 +156,11 @@ def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         A copy of out, for `tanh_backward`.
 
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
     Examples
     --------
     >>> out, cache = tanh_forward(np.array([-1.0, 0.0, 1.0]))
@@ -122,7 +171,24 @@ def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `tanh_forward`: dout * (1 - out**2)."""
+    """
+    Gradient of `tanh_forward`: dout * (1 - out**2).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        The copy of out.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     return _backward("tanh_backward", "tanh", dout, cache, names=("out",))
 
 
@@ -140,6 +206,11 @@ def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         x, for `silu_backward`.
 
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
     References
     ----------
     .. [1] S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-Weighted Linear Units for Neural Network Function
@@ -155,7 +226,24 @@ def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def silu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `silu_forward`: dout * s * (1 + x * (1 - s)) with s = sigmoid(x)."""
+    """
+    Gradient of `silu_forward`: dout * s * (1 + x * (1 - s)) with s = sigmoid(x).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     return _backward("silu_backward", "silu", dout, cache)
 
 
@@ -173,6 +261,11 @@ def hard_sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         x, for `hard_sigmoid_backward`.
 
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
     References
     ----------
     .. [1] A. Howard et al., "Searching for MobileNetV3", 2019.
@@ -187,7 +280,24 @@ def hard_sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def hard_sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `hard_sigmoid_forward`: dout / 6 where -3 < x < 3, else 0."""
+    """
+    Gradient of `hard_sigmoid_forward`: dout / 6 where -3 < x < 3, else 0.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     return _backward("hard_sigmoid_backward", "hard_sigmoid", dout, cache)
 
 
@@ -205,6 +315,11 @@ def hard_swish_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         x, for `hard_swish_backward`.
 
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
     References
     ----------
     .. [1] A. Howard et al., "Searching for MobileNetV3", 2019.
@@ -219,7 +334,24 @@ def hard_swish_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def hard_swish_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `hard_swish_forward`: 0 where x <= -3, dout where x >= 3, else dout * (2 * x + 3) / 6."""
+    """
+    Gradient of `hard_swish_forward`: 0 where x <= -3, dout where x >= 3, else dout * (2 * x + 3) / 6.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     return _backward("hard_swish_backward", "hard_swish", dout, cache)
 
 
@@ -241,6 +373,11 @@ def gelu_forward(x: ArrayLike, approximate: str = "none") -> tuple[Array, Cache]
     cache : tuple
         (x, approximate), for `gelu_backward`.
 
+    Raises
+    ------
+    ValueError, TypeError
+        An array of an unsupported type, an unknown approximation.
+
     References
     ----------
     .. [1] D. Hendrycks and K. Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
@@ -257,7 +394,24 @@ def gelu_forward(x: ArrayLike, approximate: str = "none") -> tuple[Array, Cache]
 
 
 def gelu_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """Gradient of `gelu_forward`: dout * (P(x) + x * P'(x))."""
+    """
+    Gradient of `gelu_forward`: dout * (P(x) + x * P'(x)).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : tuple
+        (x, approximate).
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     function = "gelu_backward"
     x, approximate = unpack(function, cache, "x", "approximate")
     name = _GELUS[choice(function, "approximate in cache", approximate, _GELUS)]
@@ -301,7 +455,24 @@ def elu_forward(x: ArrayLike, alpha: float = 1.0) -> tuple[Array, Cache]:
 
 
 def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """Gradient of `elu_forward`: dout where x > 0, else dout * alpha * exp(x)."""
+    """
+    Gradient of `elu_forward`: dout where x > 0, else dout * alpha * exp(x).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : tuple
+        (x, alpha).
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     function = "elu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
     return _backward(function, "elu", dout, x, number(function, "alpha in cache", alpha))
@@ -348,6 +519,23 @@ def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `softmax_forward`: out * (dout - s), s the sum of dout * out over axis 1."""
+    """
+    Gradient of `softmax_forward`: out * (dout - s), s the sum of dout * out over axis 1.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        The copy of out.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     (dy, out), dtype = prepare_backward("softmax_backward", dout, ("out",), cache)
     return result(_core.softmax_backward("softmax_backward", dy, out), dtype)

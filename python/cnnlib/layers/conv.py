@@ -116,6 +116,11 @@ def prepare_conv(
     -------
     PreparedConv
 
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_forward`, or another dtype.
+
     Examples
     --------
     >>> import numpy as np
@@ -228,6 +233,11 @@ def conv_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tupl
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_forward`, or `dout` of another shape than the output.
     """
     return _conv_backward("conv_backward", dout, cache, needs)
 
@@ -323,6 +333,11 @@ def conv_transpose_backward(
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_transpose_forward`, or `dout` of another shape than the output.
     """
     function = "conv_transpose_backward"
     (dy, x, w, _), conv_param, need, dtype = _unpacked(function, dout, cache, needs)

@@ -46,6 +46,13 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Arr
     cache : tuple
         (x, w, b), for `affine_backward`.
 
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit.
+    TypeError
+        Arrays of an unsupported type.
+
     Examples
     --------
     >>> x, w = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 3.0], [0.0, 1.0, 4.0]])
@@ -89,6 +96,11 @@ def affine_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `affine_forward`, or `dout` of another shape than the output.
     """
     return _affine_backward("affine_backward", dout, cache, needs)
 
@@ -118,6 +130,11 @@ def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     cache : array
         x, for `relu_backward`.
 
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
     Examples
     --------
     >>> out, cache = relu_forward(np.array([-1.0, 0.0, 2.0]))
@@ -129,7 +146,24 @@ def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
 
 
 def relu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """Gradient of `relu_forward`: 0 where x <= 0, else dout."""
+    """
+    Gradient of `relu_forward`: 0 where x <= 0, else dout.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     return _relu_backward("relu_backward", dout, cache)
 
 
@@ -190,7 +224,24 @@ def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]
 
 
 def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """Gradient of `leaky_relu_forward`: dout where x > 0, else alpha * dout."""
+    """
+    Gradient of `leaky_relu_forward`: dout where x > 0, else alpha * dout.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : tuple
+        (x, alpha).
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     function = "leaky_relu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
     return activations._backward(function, "leaky_relu", dout, x, number(function, "alpha in cache", alpha))
@@ -213,6 +264,15 @@ def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, C
     out : array of the shape of x
     cache : tuple
         (dropout_param, mask), the mask already divided by 1 - p, or None in 'test' mode.
+
+    Raises
+    ------
+    KeyError
+        No `p` or `mode`.
+    ValueError
+        Values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     References
     ----------
@@ -251,7 +311,24 @@ def dropout_mask(dropout_param, shape, dtype):
 
 
 def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
-    """Gradient of `dropout_forward`: dout times the mask."""
+    """
+    Gradient of `dropout_forward`: dout times the mask.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : tuple
+        (dropout_param, mask).
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
     function = "dropout_backward"
     dropout_param, mask = unpack(function, cache, "dropout_param", "mask")
     if not isinstance(dropout_param, Mapping):

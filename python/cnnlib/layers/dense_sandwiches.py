@@ -55,6 +55,11 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tupl
     cache : tuple
         (affine's cache, relu's mask), for `affine_relu_backward`.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As in `affine_forward`.
+
     Examples
     --------
     >>> out, cache = affine_relu_forward(np.array([[1.0, 2.0]]), np.array([[1.0, -1.0], [1.0, -1.0]]), None)
@@ -85,6 +90,11 @@ def affine_relu_backward(
     Returns
     -------
     dx, dw, db : arrays of the shapes of x, w and b
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     function = "affine_relu_backward"
     affine_cache, mask = unpack(function, cache, "affine's cache", "relu's mask")
@@ -121,6 +131,15 @@ def affine_bn_relu_forward(
     cache : tuple
         (affine's cache, batchnorm's cache), for `affine_bn_relu_backward`.
 
+    Raises
+    ------
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
     Examples
     --------
     The affine layer gives 2 and 6, which become -1 and 1:
@@ -154,6 +173,11 @@ def affine_bn_relu_backward(
     Returns
     -------
     dx, dw, db, dgamma, dbeta : arrays of the shapes of x, w, b, gamma and beta
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     function = "affine_bn_relu_backward"
     affine_cache, bn_cache = unpack(function, cache, "affine's cache", "batch norm's cache")

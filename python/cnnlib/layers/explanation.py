@@ -107,6 +107,11 @@ def explain(
     ConvExplanation
         With `forward`, `input_gradient` and `weight_gradient`.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_forward`.
+
     Examples
     --------
     >>> plans = explain((8, 64, 56, 56), (64, 64, 3, 3), {"stride": 1, "pad": 1})

@@ -39,6 +39,13 @@ def softmax_loss(
         of the mean are weighted by those of the labels; 0.0 if nothing counts.
     dx : array, shape of x
 
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, labels out of range, weights that are negative or not finite.
+    TypeError
+        Labels that are not integers, scores of an unsupported type.
+
     Notes
     -----
     As PyTorch's ``cross_entropy``, except that it gives NaN where nothing counts.
@@ -85,6 +92,13 @@ def cross_entropy(x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = Non
         0.0 for an empty batch.
     dx : array, shape of x
 
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, weights that are negative or not finite.
+    TypeError
+        Arrays of an unsupported type.
+
     Notes
     -----
     As PyTorch's ``cross_entropy`` of probabilities, except that it gives NaN for an empty batch, and for
@@ -121,6 +135,13 @@ def mse_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     dx : array, shape of x
         2 * (x - y) / size of x.
 
+    Raises
+    ------
+    ValueError
+        Shapes that differ.
+    TypeError
+        Arrays of an unsupported type.
+
     Examples
     --------
     >>> mse_loss(np.array([1.0, 2.0]), np.array([0.0, 4.0]))
@@ -145,6 +166,13 @@ def l1_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
         mean of \\|x - y| over all values; 0.0 if there are none.
     dx : array, shape of x
         sign(x - y) / size of x; 0 where both are equal, NaN where one is NaN (PyTorch gives 0).
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ.
+    TypeError
+        Arrays of an unsupported type.
 
     Examples
     --------
@@ -173,6 +201,13 @@ def huber_loss(x: ArrayLike, y: ArrayLike, delta: float = 1.0) -> tuple[float, A
         0.0 if there are none.
     dx : array, shape of x
         min(max(d, -delta), delta) / size of x.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, delta out of range.
+    TypeError
+        Arrays of an unsupported type.
 
     References
     ----------
@@ -206,6 +241,13 @@ def bce_loss(x: ArrayLike, y: ArrayLike, *, pos_weight: ArrayLike | None = None)
         are none.
     dx : array, shape of x
         ((1 - y) * p - pos_weight * y * (1 - p)) / size of x, with p = sigmoid(x).
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, pos_weight out of range.
+    TypeError
+        Arrays of an unsupported type.
 
     Notes
     -----
@@ -251,6 +293,13 @@ def dice_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
         an empty batch. The 1 makes an empty mask the right answer to an empty target.
     dx : array, shape of x
 
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit.
+    TypeError
+        Arrays of an unsupported type.
+
     References
     ----------
     .. [1] F. Milletari, N. Navab, S.-A. Ahmadi, "V-Net: Fully Convolutional Neural Networks for Volumetric
@@ -290,6 +339,13 @@ def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     loss : float
         mean over n of sum over c != y[n] of max(0, x[n, c] - x[n, y[n]] + 1); 0.0 for an empty batch.
     dx : array, (N, C)
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, labels out of range.
+    TypeError
+        Labels that are not integers, scores of an unsupported type.
 
     References
     ----------

@@ -113,6 +113,11 @@ def max_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `max_pool_forward`, or `dout` of another shape than the output.
     """
     return _max_pool_backward("max_pool_backward", dout, cache)
 
@@ -167,6 +172,11 @@ def avg_pool_forward(
     cache : tuple
         (x, pool_param), for `avg_pool_backward`.
 
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As in `max_pool_forward`.
+
     Examples
     --------
     >>> x = np.array([[[[1.0, 2.0, 5.0, 3.0], [5.0, 0.0, 1.0, 3.0]]]])
@@ -198,6 +208,11 @@ def avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `avg_pool_forward`, or `dout` of another shape than the output.
     """
     function = "avg_pool_backward"
     x, pool_param = unpack(function, cache, *_CACHE)
@@ -221,6 +236,13 @@ def global_avg_pool_forward(x: ArrayLike, *, out: Array | None = None) -> tuple[
     out : array, (N, C)
     cache : tuple
         (shape of x, dtype of the result), for `global_avg_pool_backward`.
+
+    Raises
+    ------
+    ValueError
+        x not (N, C, H, W), or empty images.
+    TypeError
+        An array of an unsupported type.
 
     Examples
     --------
@@ -252,6 +274,11 @@ def global_avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     function = "global_avg_pool_backward"
     shape, dtype = unpack(function, cache, "shape", "dtype")

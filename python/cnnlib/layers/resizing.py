@@ -48,6 +48,13 @@ def adaptive_avg_pool_forward(
     cache : tuple
         (x, size), for `adaptive_avg_pool_backward`.
 
+    Raises
+    ------
+    ValueError
+        x not (N, C, H, W), empty images, a size below 1.
+    TypeError
+        Arrays or sizes of an unsupported type.
+
     Examples
     --------
     Three columns from five: the windows are columns 0-1, 1-3 and 3-4.
@@ -78,6 +85,11 @@ def adaptive_avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `adaptive_avg_pool_forward`, or `dout` of another shape than the output.
     """
     function = "adaptive_avg_pool_backward"
     x, size = unpack(function, cache, "x", "size")
@@ -106,6 +118,11 @@ def adaptive_max_pool_forward(
     out : array, (N, C, OH, OW)
     cache : tuple
         (x, size), for `adaptive_max_pool_backward`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `adaptive_avg_pool_forward`.
 
     Examples
     --------
@@ -141,6 +158,11 @@ def adaptive_max_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `adaptive_max_pool_forward`, or `dout` of another shape than the output.
     """
     function = "adaptive_max_pool_backward"
     x, size = unpack(function, cache, "x", "size")
@@ -194,6 +216,13 @@ def upsample_forward(
     cache : tuple
         (x, scale, mode, align_corners), for `upsample_backward`.
 
+    Raises
+    ------
+    ValueError
+        x not (N, C, H, W), empty images, a scale below 1, an unknown mode, align_corners without 'bilinear'.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
     Examples
     --------
     >>> out, cache = upsample_forward(np.array([[[[1.0, 2.0]]]]), (1, 3))
@@ -226,6 +255,11 @@ def upsample_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `upsample_forward`, or `dout` of another shape than the output.
     """
     function = "upsample_backward"
     x, scale, mode, align_corners = unpack(function, cache, "x", "scale", "mode", "align_corners")

@@ -86,6 +86,11 @@ def conv_relu_forward(
     cache : tuple
         (conv's cache, relu's mask), for `conv_relu_backward`.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_forward`.
+
     Examples
     --------
     Two filters, one the negative of the other:
@@ -121,6 +126,11 @@ def conv_relu_backward(
     Returns
     -------
     dx, dw, db : arrays of the shapes of x, w and b
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     function = "conv_relu_backward"
     conv_cache, mask = unpack(function, cache, "conv's cache", "relu's mask")
@@ -160,6 +170,15 @@ def conv_bn_relu_forward(
     cache : tuple
         (conv's cache, spatial_batchnorm's cache), for `conv_bn_relu_backward`.
 
+    Raises
+    ------
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
     Examples
     --------
     The 1x1 convolution gives 2 and 6, which become -1 and 1:
@@ -194,6 +213,11 @@ def conv_bn_relu_backward(
     Returns
     -------
     dx, dw, db, dgamma, dbeta : arrays of the shapes of x, w, b, gamma and beta
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     return _conv_bn_relu_backward("conv_bn_relu_backward", dout, cache, needs)
 
@@ -229,6 +253,15 @@ def conv_relu_pool_forward(
     cache : tuple
         (conv's cache, max_pool's cache), for `conv_relu_pool_backward`.
 
+    Raises
+    ------
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
     Examples
     --------
     >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
@@ -263,6 +296,11 @@ def conv_relu_pool_backward(
     Returns
     -------
     dx, dw, db : arrays of the shapes of x, w and b
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     function = "conv_relu_pool_backward"
     conv_cache, pool_cache = unpack(function, cache, "conv's cache", "max_pool's cache")
@@ -309,6 +347,15 @@ def conv_bn_relu_pool_forward(
     cache : tuple
         (conv_bn_relu's cache, max_pool's cache), for `conv_bn_relu_pool_backward`.
 
+    Raises
+    ------
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
     Examples
     --------
     The 1x1 convolution gives 2 and 6, the norm -1 and 1, and 1 is the maximum:
@@ -343,6 +390,11 @@ def conv_bn_relu_pool_backward(
     Returns
     -------
     dx, dw, db, dgamma, dbeta : arrays of the shapes of x, w, b, gamma and beta
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     function = "conv_bn_relu_pool_backward"
     conv_cache, pool_cache = unpack(function, cache, "conv_bn_relu's cache", "max_pool's cache")

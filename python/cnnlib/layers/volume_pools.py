@@ -134,6 +134,11 @@ def max_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, L)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `max_pool1d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("max_pool1d_backward", dout, cache, 1, "max")
 
@@ -157,6 +162,11 @@ def avg_pool1d_forward(x: ArrayLike, pool_param: AvgPool1dParam) -> tuple[Array,
     cache : tuple
         (x, pool_param), for `avg_pool1d_backward`.
 
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As in `max_pool1d_forward`.
+
     Examples
     --------
     >>> out, cache = avg_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"pool_width": 2, "stride": 2})
@@ -179,6 +189,11 @@ def avg_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, L)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `avg_pool1d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("avg_pool1d_backward", dout, cache, 1, "avg")
 
@@ -243,6 +258,11 @@ def max_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, D, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `max_pool3d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("max_pool3d_backward", dout, cache, 3, "max")
 
@@ -265,6 +285,11 @@ def avg_pool3d_forward(x: ArrayLike, pool_param: AvgPool3dParam) -> tuple[Array,
         Sizes as in `max_pool3d_forward`.
     cache : tuple
         (x, pool_param), for `avg_pool3d_backward`.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As in `max_pool3d_forward`.
 
     Examples
     --------
@@ -292,5 +317,10 @@ def avg_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
     Returns
     -------
     dx : array, (N, C, D, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `avg_pool3d_forward`, or `dout` of another shape than the output.
     """
     return _pool_gradient("avg_pool3d_backward", dout, cache, 3, "avg")

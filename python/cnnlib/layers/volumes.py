@@ -90,6 +90,11 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv1d_forward`, or `dout` of another shape than the output.
     """
     function = "conv1d_backward"
     (dy, x, w, b), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
@@ -238,6 +243,11 @@ def conv3d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     -------
     dx, dw, db : arrays of the shapes of x, w and b
         `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv3d_forward`, or `dout` of another shape than the output.
     """
     function = "conv3d_backward"
     (dy, x, w, b), conv_param, need, dtype = _unpacked(function, dout, cache, needs)

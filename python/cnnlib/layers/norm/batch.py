@@ -131,6 +131,15 @@ def batchnorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, from_batch), for `batchnorm_backward`.
 
+    Raises
+    ------
+    KeyError
+        No `mode`.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
     References
     ----------
     .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
@@ -167,6 +176,11 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     -------
     dx : array, (N, D)
     dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     return _batchnorm_backward("batchnorm_backward", 2, dout, cache)
 
@@ -189,6 +203,11 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
     -------
     dx : array, (N, D)
     dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `batchnorm_backward`.
 
     Examples
     --------
@@ -223,6 +242,11 @@ def spatial_batchnorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, from_batch), for `spatial_batchnorm_backward`.
 
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As in `batchnorm_forward`.
+
     Examples
     --------
     Channel 0 has mean 2 and variance 1, channel 1 mean 15 and variance 25:
@@ -253,5 +277,10 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : array, (C,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     return _batchnorm_backward("spatial_batchnorm_backward", 4, dout, cache)

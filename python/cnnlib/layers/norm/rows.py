@@ -88,6 +88,13 @@ def layernorm_forward(
     cache : tuple
         ((x, gamma, beta), mean, inv_std, 1), for `layernorm_backward`.
 
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
     References
     ----------
     .. [1] J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016.
@@ -120,6 +127,11 @@ def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     -------
     dx : array, (N, D)
     dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("layernorm_backward", 2, dout, cache)
 
@@ -148,6 +160,13 @@ def spatial_groupnorm_forward(
     out : array, (N, C, H, W)
     cache : tuple
         ((x, gamma, beta), mean, inv_std, G), for `spatial_groupnorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, G that does not divide C, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     References
     ----------
@@ -182,6 +201,11 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : arrays of the shape of gamma
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_groupnorm_backward", 4, dout, cache)
 
@@ -208,6 +232,13 @@ def spatial_instancenorm_forward(
     out : array, (N, C, H, W)
     cache : tuple
         ((x, gamma, beta), mean, inv_std, C), for `spatial_instancenorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     References
     ----------
@@ -241,6 +272,11 @@ def spatial_instancenorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array,
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : arrays of the shape of gamma
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_instancenorm_backward", 4, dout, cache)
 
@@ -267,6 +303,13 @@ def spatial_layernorm_forward(
     out : array, (N, C, H, W)
     cache : tuple
         ((x, gamma, beta), mean, inv_std, 1), for `spatial_layernorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     References
     ----------
@@ -302,5 +345,10 @@ def spatial_layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     -------
     dx : array, (N, C, H, W)
     dgamma, dbeta : arrays of the shape of gamma and beta
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_layernorm_backward", 4, dout, cache, by_pixel=True)
