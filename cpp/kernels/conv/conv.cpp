@@ -2,9 +2,9 @@
 #include "kernels/conv/conv.hpp"
 
 #include "kernels.hpp"
-#include "kernels/conv/gathered.hpp"
 #include "kernels/conv/plan.hpp"
-#include "kernels/conv/single_row.hpp"
+#include "kernels/conv/reshaped/gathered.hpp"
+#include "kernels/conv/reshaped/single_row.hpp"
 #include "kernels/families.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

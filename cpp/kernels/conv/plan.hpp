@@ -129,6 +129,19 @@ void run_conv(const ConvPlan&, const ConvOperands<T>&);
 template <class T>
 void run_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
 
+// The steps of a class of a plan, which makes the other convolution.
+template <class T, template <class> class Method>
+CorrelationSteps<T> reshaped_correlation() {
+  return {[](ConvPlan& plan) { Method<T>(plan).describe(plan); },
+          [](const ConvPlan& plan, const T* w, T* packed) { Method<T>(plan).pack(w, packed); },
+          [](const ConvPlan& plan, const ConvOperands<T>& o) { Method<T>(plan).run(o); }};
+}
+template <class T, template <class> class Method>
+WeightGradientSteps<T> reshaped_weight_gradient(bool makes_db) {
+  return {[](ConvPlan& plan) { Method<T>(plan).describe(plan); },
+          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) { Method<T>(plan).run(o); }, makes_db};
+}
+
 // A plan with tile, blocks, threads and bytes.
 template <class T>
 ConvPlan describe_conv(ConvPlan plan) {

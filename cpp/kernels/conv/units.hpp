@@ -63,7 +63,9 @@ void describe_depthwise_gradients(ConvPlan&, bool dx, bool sums);
 template <class T>
 void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&);
 
-// gathered.hpp: a 1x1 convolution of the points that windows read.
+// reshaped/: the convolution as another one, which is planned anew.
+//
+// A 1x1 convolution of the points that windows read.
 template <class T>
 CorrelationSteps<T> gathered();
 template <class T>
@@ -71,7 +73,7 @@ WeightGradientSteps<T> gathered_gradient();
 template <class T>
 double cost_gathered(const ConvShape&, Pass);
 
-// single_row.hpp: a kernel as high or as wide as the image, as a convolution of one row.
+// A kernel as high or as wide as the image: a convolution of one row.
 template <class T>
 CorrelationSteps<T> single_row();
 template <class T>

@@ -119,14 +119,11 @@ class SingleRow {
 
 template <class T>
 CorrelationSteps<T> single_row() {
-  return {[](ConvPlan& plan) { SingleRow<T>(plan).describe(plan); },
-          [](const ConvPlan& plan, const T* w, T* packed) { SingleRow<T>(plan).pack(w, packed); },
-          [](const ConvPlan& plan, const ConvOperands<T>& o) { SingleRow<T>(plan).run(o); }};
+  return reshaped_correlation<T, SingleRow>();
 }
 template <class T>
 WeightGradientSteps<T> single_row_gradient() {
-  return {[](ConvPlan& plan) { SingleRow<T>(plan).describe(plan); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) { SingleRow<T>(plan).run(o); }, true};
+  return reshaped_weight_gradient<T, SingleRow>(true);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/conv/plan.hpp"
-#include "kernels/conv/windows.hpp"
+#include "kernels/conv/reshaped/windows.hpp"
 #include "kernels/simd/sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -120,14 +120,11 @@ class Gathered {
 
 template <class T>
 CorrelationSteps<T> gathered() {
-  return {[](ConvPlan& plan) { Gathered<T>(plan).describe(plan); },
-          [](const ConvPlan& plan, const T* w, T* packed) { Gathered<T>(plan).pack(w, packed); },
-          [](const ConvPlan& plan, const ConvOperands<T>& o) { Gathered<T>(plan).run(o); }};
+  return reshaped_correlation<T, Gathered>();
 }
 template <class T>
 WeightGradientSteps<T> gathered_gradient() {
-  return {[](ConvPlan& plan) { Gathered<T>(plan).describe(plan); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) { Gathered<T>(plan).run(o); }};
+  return reshaped_weight_gradient<T, Gathered>(false);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
