@@ -161,10 +161,12 @@ class Predictor:
     def _scores_of_classes(self, where: str, X: ArrayLike) -> Array:
         """The scores of samples; ValueError for what has no score for each of several classes."""
         self._graph.refuse_several(where)
+        numbers = ValueError(f"{where}: the network gives numbers, no classes: call the predictor itself")
+        if self.head == "values" or (self.head == "pixels" and tuple(self.classes or ()) == COLOURS):
+            raise numbers
         scores: Array = self(X)
-        colours = self.head == "pixels" and tuple(self.classes or ()) == COLOURS
-        if self.head == "values" or colours or scores.shape[1] == 1:
-            raise ValueError(f"{where}: the network gives numbers, no classes: call the predictor itself")
+        if scores.shape[1] == 1:
+            raise numbers
         return scores
 
     def summary(self) -> str:
