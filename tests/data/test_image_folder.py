@@ -630,6 +630,13 @@ class TestSkipUnreadable:
         data = load(broken, skip_unreadable=True)
         assert len(data["unreadable"]) == 1
 
+    def test_a_link_to_nothing_is_one(self, broken):
+        (broken / "a" / "4.png").unlink()
+        (broken / "a" / "4.png").symlink_to("nowhere.png")
+        with pytest.raises(ValueError, match=r"there is no image \S*4\.png"):
+            load(broken)
+        assert len(load(broken, skip_unreadable=True)["unreadable"]) == 3
+
     def test_none_is_left(self, root):
         (root / "a").mkdir(parents=True)
         (root / "a" / "0.png").write_text("text")

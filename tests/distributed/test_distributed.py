@@ -275,6 +275,15 @@ class TestSynchronizedNorm:
         with synchronized(twin, SerialComm()):
             assert_same_step(twin.loss(X, y), want)
 
+    def test_far_from_zero(self, rng):
+        X, y = rng.standard_normal((8, 1, 8, 8), dtype=np.float32), rng.integers(4, size=8)
+        net = ConvNet([{"conv": 4}, "relu", "batchnorm", "relu"], (1, 8, 8), 4, seed=0)
+        net.params["b1"][:] = 1e5  # of which float32 has steps of 0.008
+        _, want = net.loss(X, y)
+        with synchronized(net, SerialComm()):
+            _, got = net.loss(X, y)
+        np.testing.assert_allclose(got["W1"], want["W1"], rtol=1e-5, atol=1e-7)
+
     def test_other_models_are_refused(self):
         model = LinearModel(36, 4)
         model.bn_params = [{"mode": "train"}]

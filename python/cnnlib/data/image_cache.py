@@ -57,11 +57,14 @@ class Source:
     seed: int
 
     def stamps(self) -> list[tuple[str, int, int]]:
-        """Name, size and time of each file: what tells that one has changed."""
+        """Name, size and time of each file, 0 of what cannot be reached: what tells that one has changed."""
         found = []
         for file in self.files:
-            status = (self.root / file).stat()
-            found.append((file.as_posix(), status.st_size, status.st_mtime_ns))
+            try:
+                status = (self.root / file).stat()
+                found.append((file.as_posix(), status.st_size, status.st_mtime_ns))
+            except OSError:  # its reader says why
+                found.append((file.as_posix(), 0, 0))
         return found
 
 

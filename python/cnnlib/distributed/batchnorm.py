@@ -87,10 +87,11 @@ class SynchronizedNorm(Step):
         self.comm.add(sums)
         C = len(gamma)
         sum_dout, sum_dout_xhat = sums[1 : C + 1] / sums[0] / count, sums[C + 1 :] / sums[0] / count
-        slope = gamma * inv_std * inv_std * sum_dout_xhat
-        offset = gamma * inv_std * sum_dout - slope * mean
+        slope, near = gamma * inv_std * inv_std * sum_dout_xhat, mean.astype(x.dtype)
+        offset = gamma * inv_std * sum_dout + slope * (near - mean)
         per_channel = (1, C, 1, 1)[: self.ndim]
-        dx -= x * slope.astype(x.dtype).reshape(per_channel)
+        # From the mean on: far from 0 the products would round off what is left of their difference.
+        dx -= (x - near.reshape(per_channel)) * slope.astype(x.dtype).reshape(per_channel)
         dx -= offset.astype(x.dtype).reshape(per_channel)
         self.note((dgamma, dbeta), grads)
         return (dx if self.needs[0] else None,)

@@ -51,7 +51,8 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         accuracy on them, and keep the best epoch's parameters; what :class:`cnnlib.solver.Solver` takes, and
         True for `n_iter_no_change` epochs. False or None: `max_epochs` epochs, and the last one's parameters.
     validation_fraction : float
-        That share, in [0, 1]; at least one sample of each class is set aside.
+        That share, in [0, 1]; at least as many samples as there are classes are set aside. (Of a class with
+        few samples it may be none.)
     random_state : int, RandomState or None
         Governs weights, order of the samples, dropout, augmentation and the validation split. With an int,
         fits repeat to the same bits, whatever the number of threads; None draws from ``np.random``.

@@ -78,7 +78,8 @@ class Solver(TrainingLoop):
     ema_decay : float or None
         Keep an exponential moving average of parameters and batch-norm statistics, ``average =
         d * average + (1 - d) * new`` after each iteration t = 1, 2, ... with ``d = min(ema_decay,
-        (1 + t) / (10 + t))``. Accuracies are then the average's, and so are the best parameters.
+        (1 + t) / (10 + t))``. Accuracies are then the average's, and so are the best parameters. (In
+        `on_epoch` the model holds the newest ones, which :meth:`check_accuracy` then looks at.)
     lookahead : dict or None
         ``{'steps': 5, 'decay': 0.95, 'power': 3}``: keep slow weights, and after every `steps` iterations
         let ``slow = d * slow + (1 - d) * new`` and go on from ``new = slow`` (Zhang et al. 2019,
