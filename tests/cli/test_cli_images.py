@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cnnlib
 import numpy as np
@@ -335,6 +336,17 @@ class TestInk:
         assert lines(capsys, "predict", digits / "plain.npz", *scans, "--ink") == want
         without = lines(capsys, "predict", digits / "model.npz", *scans, "--no-ink")
         assert without == lines(capsys, "predict", digits / "plain.npz", *scans)
+
+    def test_eval_reads_what_predict_reads(self, digits, capsys, tmp_path):
+        labels = [*load_digits()["y_test"][:18], 3, 4]  # of which these two are not
+        for n, label in enumerate(labels):
+            (tmp_path / str(label)).mkdir(exist_ok=True)
+            shutil.copy(digits / f"{n}.png", tmp_path / str(label))
+        rows = json.loads("\n".join(lines(capsys, "predict", digits / "model.npz", tmp_path, "--json")))
+        right = sum(row["predictions"][0]["class"] == Path(row["file"]).parent.name for row in rows)
+        assert right > 10
+        out = lines(capsys, "eval", digits / "model.npz", "--data", f"folder:{tmp_path}", "--split", "all")
+        assert out[-1] == f"all accuracy: {right / len(rows):.4f}"
 
     def test_of_colours(self, saved, photos, capsys):
         assert "writing is grey" in refused(capsys, "predict", saved[0], photos, "--ink")

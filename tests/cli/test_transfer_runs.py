@@ -107,6 +107,18 @@ def test_load_reads_the_run(here, capsys):
     assert "no longer holds the run's images" in refused(capsys, "eval", "run")
 
 
+def test_it_learns_from_photographs_whatever_the_network_has(here, capsys):
+    """So `predict` does not crop a photo to its ink, as it would for the network that reads writing."""
+    net = ConvNet("resnet8", (1, 16, 16), 10, seed=0)
+    cnnlib.save_model(net, "net.npz", preprocess=Normalization(0.5, 0.5, white=1.0, ink=True))
+    command = [name for name in TRAIN if name not in ("--normalization", "half")]
+    assert main(command) == 0
+    assert cnnlib.load("run/model.npz").preprocess == Normalization(127.5, 127.5)
+    photos = sorted(Path("photos").rglob("*.jpg"))[:5]
+    capsys.readouterr()
+    assert lines(capsys, "predict", "run/model.npz", *photos) == lines(capsys, "predict", "run", *photos)
+
+
 def test_resuming_keeps_what_is_there(here, capsys, monkeypatch):
     """Until it is written anew; and a split that is another one is refused."""
     assert main([*TRAIN]) == 0

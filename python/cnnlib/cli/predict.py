@@ -240,6 +240,12 @@ def read_image(file, trained, most_pixels=None):
     return photo(file, (H, W), C, most_pixels)
 
 
+def writing(files, shape):
+    """Files of single characters as images (N, *shape) of their ink, float32 in [0, 1]."""
+    images = [_writing(open_image(file).convert("L"), *shape[1:]) for file in files]
+    return np.array(images, np.float32).reshape(-1, *shape)
+
+
 def _writing(image, H, W):
     """A grey image of a character as float32 (H, W) in [0, 1], bright ink on a dark ground."""
     pixels = np.asarray(image)

@@ -77,7 +77,9 @@ class Normalization:
         X may be a memory map, or several; it is read in parts. A channel without any contrast gets the
         standard deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers, but for
         uint16 beyond that: 65535). `ink` None: the images are taken for writing if they are grey and nearly
-        all have a border of zeros, as scanned digits do.
+        all have a border of zeros, as scanned digits do. Say False of what
+        :func:`cnnlib.data.load_image_folder` has read, which takes all files for photographs: those of
+        another size would later be read otherwise.
         """
         if X.ndim != 4 or 0 in X.shape:
             raise ValueError(f"Normalization.fit: X must be images (N, C, H, W), got shape {X.shape}")

@@ -75,6 +75,7 @@ def open_trunk(
             "0 to 1), or numbers with --mean and --std, of pixels 0 to 255"
         )
     known = of_bytes(known)  # as the pixels of files are
+    known = Normalization(known.mean, known.std)  # photographs, whatever the network has learned from
     try:
         graph = net.graph().cut(cut)
     except ValueError as error:

@@ -185,7 +185,7 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
     classes = tuple(map(str, range(count))) if classes is None else tuple(classes)
     if len(classes) != count:
         raise ValueError(f"--classes: {len(classes)} names for the {count} classes of {path}")
-    own = DataSet("", classes, shape, normalization.white, _SHARES, model.head)
+    own = DataSet("", classes, shape, normalization.white, _SHARES, model.head, normalization.ink)
     load, labels = functools.partial(_load_named, path, kind, own), count > 1 and classes != COLOURS
     return Trained(model, normalization, classes, shape, None, load, model.head, labels)
 
@@ -206,6 +206,14 @@ def _load_named(path, kind, own, data, split):
                 f"{path}: the model takes images {own.shape} of {len(own.classes)} classes; "
                 f"those of {name} are {found.shape} of {len(found.classes)}"
             )
+    if found.ink and name == "folder" and found.task == "classes":
+        from cnnlib.cli.predict import writing  # which imports this module
+
+        def load(parts):
+            data = found.load(folder, parts)
+            return data | {f"X_{part}": writing(data[f"files_{part}"], own.shape) for part in parts}
+
+        return _pairs(load, split), 1.0
     return _pairs(lambda parts: found.load(folder, parts), split), found.white
 
 
