@@ -201,6 +201,12 @@ double cost_col2im(const ConvShape& s, Pass) {
 
 // dw as a small matrix of long dot products.
 template <class T>
+bool fits_dot_products(const ConvShape& s, Pass pass) {
+  constexpr Index narrow = 32;  // the side of 1x1 kernels, beyond which channels in the lanes are faster
+  return few_channels<T>(s, pass) ||
+         (s.N > 0 && pointwise(s) && std::min(s.C, s.F) / s.groups <= narrow && s.OH * s.OW >= tile_lanes<T>);
+}
+template <class T>
 double cost_dot_products(const ConvShape& s, Pass) {
   constexpr double block_positions = 1024;
   const GroupSizes<T> g(s);
@@ -209,7 +215,7 @@ double cost_dot_products(const ConvShape& s, Pass) {
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
   return g.groups * (sums * double(s.OH * g.vectors(s.OW)) +
                      (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
-                     Rates::stage_of(s.stride_w) * double(g.C * g.vectors(s.H * s.W)));
+                     (pointwise(s) ? 0 : Rates::stage_of(s.stride_w)) * double(g.C * g.vectors(s.H * s.W)));
 }
 
 // With channels in the lanes.

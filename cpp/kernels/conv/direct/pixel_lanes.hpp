@@ -86,7 +86,15 @@ class PixelLanes {
     const Index staged_bytes = std::min<Index>(caches().l2 / 2, 256 << 10);
     threads = threads_for(p.work());
     channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
-    Index cols = even_part(p.OW, widest, lanes);
+    // A single panel of filters reads all channels once. Where those of an image are far, a chunk is so few
+    // of them that the processor prefetches each one's row, and the rows are long.
+    constexpr Index far_image_bytes = 3 << 20, streams = 16, longest = 2048;
+    const bool streamed =
+        in_place && taps == 1 && panels.count == 1 && p.C * p.x_plane * Index(sizeof(T)) >= far_image_bytes;
+    if (streamed) channels = even_part(p.C, streams);
+    const Index wanted = 2 * threads;  // blocks, two for every thread
+    Index cols =
+        even_part(p.OW, streamed ? std::clamp(p.N * p.OH * p.OW / wanted, widest, longest) : widest, lanes);
     Index rows = 1;
     const auto bytes = [&](Index r, bool joint = false) {
       staging.set_block(r, cols, 1, lanes, joint);
@@ -96,8 +104,8 @@ class PixelLanes {
     while (in_place && cols > 2 * tile_lanes<T> && bytes(1) > staged_bytes)
       cols = even_part(p.OW, ceil_div(cols, 2), lanes);
     while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
-    // Enough blocks for every thread to have two, as long as a block fills a tile's lanes.
-    const Index wanted = 2 * threads, images = p.N * p.groups * ceil_div(p.OW, cols);
+    // Enough blocks for all threads, as long as a block fills a tile's lanes.
+    const Index images = p.N * p.groups * ceil_div(p.OW, cols);
     if (threads > 1)
       while (rows > 1 && images * ceil_div(p.OH, rows) < wanted && rows / 2 * cols >= tile_lanes<T>)
         rows /= 2;

@@ -1,5 +1,6 @@
-// dw of few channels or few positions of a kernel: dot products along the rows of dout and of the staged
-// image, neither of which has to be transposed. db is one more row of the image, of ones.
+// dw of few channels, or of 1x1 kernels of few filters: dot products along the rows of dout and of the image,
+// neither of which has to be transposed. The image is staged, but for 1x1 kernels, which read it where it
+// lies. db is one more row of the image, of ones.
 #pragma once
 
 #include "kernels/conv/weight_gradient/blocks.hpp"
@@ -33,7 +34,7 @@ class DotProducts {
     constexpr double gain = 1.15;
     filter_parts = splits_for(parts * s.groups, filters.count, threads, gain);
     sum_count = g.F * pair_blocks * dot_block;
-    ones_at = g.C * g.staging.channel_size + S::size;
+    ones_at = g.flat ? 0 : g.C * g.staging.channel_size + S::size;
     ones_size = with_db ? g.positions.rows * g.staging.pitch + S::size : 0;
   }
 
@@ -98,7 +99,7 @@ class DotProducts {
         for (Index k = 0; k < g.s.KW; ++k) {
           if (x.phase_of[k] != plane % x.count) continue;
           *pair++ = (c * g.s.KH + a) * g.s.KW + k;
-          *offset++ = c * g.staging.channel_size + g.staging.tap_offset(a, k);
+          *offset++ = g.flat ? c * g.OW : c * g.staging.channel_size + g.staging.tap_offset(a, k);
         }
       }
     }
@@ -109,9 +110,12 @@ class DotProducts {
   void add(const Work& work, Index image, const PositionBlock& of, Range some, bool start, T* sums,
            const WeightGradientOperands<T>& o) const {
     const Index rows = of.rows, cols = of.cols;
-    for (Index c = 0; pairs > 0 && c < g.C; ++c)
-      stage_plane(o.x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.W, g.staging, of.oh, of.ow,
+    const T* x = o.x + image * g.C * g.H * g.W + (g.flat ? of.ow : 0);
+    for (Index c = 0; !g.flat && pairs > 0 && c < g.C; ++c)
+      stage_plane(x + c * g.H * g.W, g.H, g.W, g.W, g.staging, of.oh, of.ow,
                   work.staged + c * g.staging.channel_size);
+    const T* const planes = g.flat ? x : work.staged;
+    const T* const ones = work.staged + ones_at;
     const Index whole = cols / S::size, rest = cols % S::size, tails = rest > 0 ? rows : 0;
     list_vectors(rows, whole, tails, cols, work.vectors);
     // What comes from a cache (up to a quarter of what is written past them) costs less than prefetching it;
@@ -139,7 +143,7 @@ class DotProducts {
             prefetch(grad + (f + height + i) * positions + k / dot_block * share, share);
         }
         for (Index i = 0; i < dot_block; ++i)
-          from_image[i] = work.staged + (k + i < pairs ? work.offset[k + i] : ones_size > 0 ? ones_at : 0);
+          from_image[i] = k + i < pairs ? planes + work.offset[k + i] : ones_size > 0 ? ones : planes;
         kernel(from_grad, from_tails, from_image, work.vectors, rows * whole, tails, start, sum);
       }
       if (sums != nullptr) sum_each(own, height * pair_blocks * dot_block, sums + sums_before(block));
