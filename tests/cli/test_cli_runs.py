@@ -13,7 +13,7 @@ import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
-from cnnlib.cli.run.folder import locked
+from cnnlib.cli.run.folder import Run, locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 from helpers import WITHOUT_PICTURES
@@ -93,6 +93,22 @@ def test_a_run_from_before_normalisation_was_the_solvers(run, capsys):
         losses = [row["val_loss"] for row in csv.DictReader(file)]
     assert losses[:3] == ["nan"] * 3
     assert float(losses[3]) > 0
+
+
+def test_what_is_replaced_while_it_is_looked_for(run, monkeypatch):
+    """By a training that has come to the next epoch: `eval` and others may look at a run that goes on."""
+    newest, find = run / "checkpoint_epoch_4.npz", Run.checkpoint
+
+    def find_and_replace(self, path):
+        found = find(self, path)
+        if found == newest:
+            newest.rename(run / "checkpoint_epoch_5.npz")
+        return found
+
+    want = Run.open(run).load_model(run, "last")
+    monkeypatch.setattr(Run, "checkpoint", find_and_replace)
+    model = Run.open(run).load_model(run, "last")
+    np.testing.assert_array_equal(model.params["W1"], want.params["W1"])
 
 
 class TestLock:

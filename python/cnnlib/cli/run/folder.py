@@ -200,7 +200,10 @@ class Run:
                 raise FileNotFoundError(f"{self.folder} holds no {MODEL}: go on with {self.resume_command}")
             return load_model(self.folder / MODEL)
         model = self.build_model()
-        load_weights(self.checkpoint(path), model, which)
+        try:
+            load_weights(self.checkpoint(path), model, which)
+        except FileNotFoundError:  # a training has just put its next one in that one's place
+            load_weights(self.checkpoint(path), model, which)
         put_back(model, self.config.get("targets"))
         return model
 
