@@ -29,6 +29,21 @@ def weights(rng, dtype=np.float32, **shapes):
     return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
 
 
+def network(rng, text, given=(), **how):
+    """A model with arrays of its own: normally distributed ones of a shape, and those that are given.
+
+    A tuple or an int is a shape; a list or a float stands for its numbers, in float32 if they are real.
+    """
+    arrays = {}
+    for name, value in dict(given).items():
+        if isinstance(value, (tuple, int)):
+            arrays |= weights(rng, **{name: value})
+        else:
+            array = np.asarray(value)
+            arrays[name] = array.astype(np.float32) if array.dtype == np.float64 else array
+    return model(text, arrays, **how)
+
+
 def run_elsewhere(proto, x):
     """The output for x as ONNX Runtime computes it."""
     options = onnxruntime.SessionOptions()

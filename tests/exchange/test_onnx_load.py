@@ -12,326 +12,254 @@ import cnnlib
 import cnnlib.onnx
 import onnx
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
-from cnnlib.onnx.reading import network
+from cnnlib.onnx.reading import network as reading
 from cnnlib.onnx.reading.constants import FOLDED
 from cnnlib.onnx.reading.network import OPERATORS as READERS
 from cnnlib.solver import Solver
 from onnx.reference import ReferenceEvaluator
-from onnx_nets import model, run_elsewhere, weights
+from onnx_nets import model, network, run_elsewhere, weights
 
 FEATURES = "pooled = GlobalAveragePool(x) f = Flatten(pooled)"
 
-# name: (operators, shapes of weights, constants)
+# name: (operators, arrays as `network` takes them)
 OPERATORS = {
-    "conv": ("y = Conv<pads=[1,2,0,1], strides=[2,1]>(x, w, b)", {"w": (4, 3, 3, 2), "b": 4}, {}),
-    "conv without bias": ("y = Conv(x, w)", {"w": (4, 3, 3, 3)}, {}),
+    "conv": ("y = Conv<pads=[1,2,0,1], strides=[2,1]>(x, w, b)", {"w": (4, 3, 3, 2), "b": 4}),
+    "conv without bias": ("y = Conv(x, w)", {"w": (4, 3, 3, 3)}),
     "conv groups dilations": (
         "y = Conv<group=3, dilations=[2,1], kernel_shape=[3,3]>(x, w)",
         {"w": (6, 1, 3, 3)},
-        {},
     ),
-    "conv same upper": ('y = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', {"w": (4, 3, 4, 3)}, {}),
-    "conv same lower": ('y = Conv<auto_pad="SAME_LOWER", strides=[2,2]>(x, w)', {"w": (4, 3, 4, 3)}, {}),
-    "conv valid": ('y = Conv<auto_pad="VALID">(x, w)', {"w": (4, 3, 4, 3)}, {}),
+    "conv same upper": ('y = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', {"w": (4, 3, 4, 3)}),
+    "conv same lower": ('y = Conv<auto_pad="SAME_LOWER", strides=[2,2]>(x, w)', {"w": (4, 3, 4, 3)}),
+    "conv valid": ('y = Conv<auto_pad="VALID">(x, w)', {"w": (4, 3, 4, 3)}),
     "conv transpose": (
         "y = ConvTranspose<strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(x, w, b)",
         {"w": (3, 2, 3, 3), "b": 2},
-        {},
     ),
     "conv transpose groups": (
         "y = ConvTranspose<group=3, output_shape=[17,18], strides=[2,2]>(x, w)",
         {"w": (3, 2, 3, 3)},
-        {},
     ),
-    "max pool": ("y = MaxPool<kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]>(x)", {}, {}),
-    "max pool strides 1": ("y = MaxPool<kernel_shape=[3,3], dilations=[2,1]>(x)", {}, {}),
-    "max pool ceil": ("y = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)", {}, {}),
-    "avg pool": ("y = AveragePool<kernel_shape=[3,3], strides=[2,1], pads=[1,1,1,1]>(x)", {}, {}),
-    "avg pool counts": (
-        "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(x)",
-        {},
-        {},
-    ),
-    "avg pool same": ('y = AveragePool<kernel_shape=[3,3], strides=[2,2], auto_pad="SAME_UPPER">(x)', {}, {}),
-    "global avg pool": ("p = GlobalAveragePool(x) y = Flatten(p)", {}, {}),
-    "global max pool": ("y = GlobalMaxPool(x)", {}, {}),
-    "mean of pixels": (
-        "p = ReduceMean<keepdims=0>(x, axes) y = Gemm(p, w)",
-        {"w": (3, 5)},
-        {"axes": np.array([-1, 2])},
-    ),
+    "max pool": ("y = MaxPool<kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]>(x)",),
+    "max pool strides 1": ("y = MaxPool<kernel_shape=[3,3], dilations=[2,1]>(x)",),
+    "max pool ceil": ("y = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)",),
+    "avg pool": ("y = AveragePool<kernel_shape=[3,3], strides=[2,1], pads=[1,1,1,1]>(x)",),
+    "avg pool counts": ("y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(x)",),
+    "avg pool same": ('y = AveragePool<kernel_shape=[3,3], strides=[2,2], auto_pad="SAME_UPPER">(x)',),
+    "global avg pool": ("p = GlobalAveragePool(x) y = Flatten(p)",),
+    "global max pool": ("y = GlobalMaxPool(x)",),
+    "mean of pixels": ("p = ReduceMean<keepdims=0>(x, axes) y = Gemm(p, w)", {"w": (3, 5), "axes": [-1, 2]}),
     "conv behind a global pool": (
         "p = GlobalAveragePool(x) c = Conv(p, w, b) r = Relu(c) y = Flatten(r)",
         {"w": (5, 3, 1, 1), "b": 5},
-        {},
     ),
     "batch norm": (
         "y = BatchNormalization<epsilon=0.01>(x, g, b, m, v)",
-        {"g": 3, "b": 3, "m": 3},
-        {"v": np.array([0.5, 1, 2], np.float32)},
+        {"g": 3, "b": 3, "m": 3, "v": [0.5, 1, 2]},
     ),
     "batch norm of features": (
         f"{FEATURES} y = BatchNormalization(f, g, b, m, v)",
-        {"g": 3, "b": 3, "m": 3},
-        {"v": np.array([0.5, 1, 2], np.float32)},
+        {"g": 3, "b": 3, "m": 3, "v": [0.5, 1, 2]},
     ),
-    "layer norm of features": (
-        f"{FEATURES} y = LayerNormalization<epsilon=0.1>(f, g, b)",
-        {"g": 3, "b": 3},
-        {},
-    ),
-    "layer norm without bias": (f"{FEATURES} y = LayerNormalization(f, g)", {"g": 3}, {}),
+    "layer norm of features": (f"{FEATURES} y = LayerNormalization<epsilon=0.1>(f, g, b)", {"g": 3, "b": 3}),
+    "layer norm without bias": (f"{FEATURES} y = LayerNormalization(f, g)", {"g": 3}),
     "group norm": (
         "c = Conv(x, w) y = GroupNormalization<num_groups=2>(c, g, b)",
         {"w": (6, 3, 3, 3), "g": 6, "b": 6},
-        {},
     ),
     "group norm by instance norm": (
         "c = Conv(x, w) r = Reshape(c, split) i = InstanceNormalization(r, one, zero) s = Reshape(i, back)"
         "m = Mul(s, g) y = Add(m, b)",
-        {"w": (6, 3, 3, 3), "g": (6, 1, 1), "b": (6, 1, 1)},
         {
-            "split": np.array([0, 2, -1]),
-            "back": np.array([0, 6, 6, 6]),
-            "one": np.array([2, 0.5], np.float32),
-            "zero": np.array([0.1, -0.3], np.float32),
+            "w": (6, 3, 3, 3),
+            "g": (6, 1, 1),
+            "b": (6, 1, 1),
+            "split": [0, 2, -1],
+            "back": [0, 6, 6, 6],
+            "one": [2, 0.5],
+            "zero": [0.1, -0.3],
         },
     ),
-    "gemm": ("f = Flatten(x) y = Gemm<alpha=0.5, beta=2.0, transB=1>(f, w, b)", {"w": (5, 192), "b": 5}, {}),
-    "gemm of one bias": ("f = Flatten(x) y = Gemm(f, w, b)", {"w": (192, 5), "b": (1,)}, {}),
-    "matmul and add": ("f = Flatten(x) p = MatMul(f, w) y = Add(b, p)", {"w": (192, 5), "b": 5}, {}),
+    "gemm": ("f = Flatten(x) y = Gemm<alpha=0.5, beta=2.0, transB=1>(f, w, b)", {"w": (5, 192), "b": 5}),
+    "gemm of one bias": ("f = Flatten(x) y = Gemm(f, w, b)", {"w": (192, 5), "b": (1,)}),
+    "matmul and add": ("f = Flatten(x) p = MatMul(f, w) y = Add(b, p)", {"w": (192, 5), "b": 5}),
     "matmul of pixels": (
         "t = Transpose<perm=[0,2,3,1]>(x) p = MatMul(t, w) a = Add(p, b) r = Relu(a) m = Mul(r, g)"
         "y = Transpose<perm=[0,3,1,2]>(m)",
         {"w": (3, 5), "b": 5, "g": 5},
-        {},
     ),
-    "relu": ("y = Relu(x)", {}, {}),
-    "leaky relu": ("y = LeakyRelu<alpha=0.3>(x)", {}, {}),
-    "prelu of one slope": ("y = PRelu(x, s)", {}, {"s": np.full((3, 1, 1), 0.2, np.float32)}),
-    "clip to 6": ("y = Clip(x, low, high)", {}, {"low": np.float32(0), "high": np.float32(6)}),
-    "clip to another bound": ("y = Clip(x, low, high)", {}, {"low": np.float32(0), "high": np.float32(0.7)}),
-    "clip without a bound": ("y = Clip(x, low)", {}, {"low": np.float32(0)}),
-    "clip to the largest number": (
-        "y = Clip(x, low, high)",
-        {},
-        {"low": np.float32(0), "high": np.float32(3.4028234e38)},
-    ),
-    "sigmoid": ("y = Sigmoid(x)", {}, {}),
-    "tanh": ("y = Tanh(x)", {}, {}),
-    "hard sigmoid": ("y = HardSigmoid<alpha=0.3>(x)", {}, {}),
-    "hard swish": ("y = HardSwish(x)", {}, {}),
-    "gelu": ("y = Gelu(x)", {}, {}),
-    "gelu by tanh": ('y = Gelu<approximate="tanh">(x)', {}, {}),
-    "elu": ("y = Elu<alpha=0.4>(x)", {}, {}),
-    "celu": ("y = Celu<alpha=0.4>(x)", {}, {}),
-    "selu": ("y = Selu(x)", {}, {}),
-    "softmax": ("y = Softmax<axis=1>(x)", {}, {}),
-    "softmax of features": (f"{FEATURES} y = Softmax(f)", {}, {}),
-    "instance norm": ("y = InstanceNormalization<epsilon=0.1>(x, g, b)", {"g": 3, "b": 3}, {}),
-    "global pool as images": ("y = GlobalAveragePool(x)", {}, {}),
+    "relu": ("y = Relu(x)",),
+    "leaky relu": ("y = LeakyRelu<alpha=0.3>(x)",),
+    "prelu of one slope": ("y = PRelu(x, s)", {"s": np.full((3, 1, 1), 0.2, np.float32)}),
+    "clip to 6": ("y = Clip(x, low, high)", {"low": 0.0, "high": 6.0}),
+    "clip to another bound": ("y = Clip(x, low, high)", {"low": 0.0, "high": 0.7}),
+    "clip without a bound": ("y = Clip(x, low)", {"low": 0.0}),
+    "clip to the largest number": ("y = Clip(x, low, high)", {"low": 0.0, "high": 3.4028234e38}),
+    "sigmoid": ("y = Sigmoid(x)",),
+    "tanh": ("y = Tanh(x)",),
+    "hard sigmoid": ("y = HardSigmoid<alpha=0.3>(x)",),
+    "hard swish": ("y = HardSwish(x)",),
+    "gelu": ("y = Gelu(x)",),
+    "gelu by tanh": ('y = Gelu<approximate="tanh">(x)',),
+    "elu": ("y = Elu<alpha=0.4>(x)",),
+    "celu": ("y = Celu<alpha=0.4>(x)",),
+    "selu": ("y = Selu(x)",),
+    "softmax": ("y = Softmax<axis=1>(x)",),
+    "softmax of features": (f"{FEATURES} y = Softmax(f)",),
+    "instance norm": ("y = InstanceNormalization<epsilon=0.1>(x, g, b)", {"g": 3, "b": 3}),
+    "global pool as images": ("y = GlobalAveragePool(x)",),
     "max pool behind a global pool": (
         "p = GlobalAveragePool(x) m = MaxPool<kernel_shape=[1,1]>(p) s = Add(m, p) y = Flatten(s)",
-        {},
-        {},
     ),
-    "sum of pools": ("p = GlobalAveragePool(x) m = GlobalMaxPool(x) s = Add(p, m) y = Mul(s, x)", {}, {}),
+    "sum of pools": ("p = GlobalAveragePool(x) m = GlobalMaxPool(x) s = Add(p, m) y = Mul(s, x)",),
     "softmax of another shape": (
         "r = Reshape(x, s) m = Softmax<axis=1>(r) f = Flatten(m) y = Gemm(f, w)",
-        {"w": (192, 2)},
-        {"s": np.array([0, 192, 1, 1])},
+        {"w": (192, 2), "s": [0, 192, 1, 1]},
     ),
     "conv behind a global pool that stays images": (
         "p = GlobalAveragePool(x) c = Conv<pads=[1,1,1,1]>(p, w) r = Relu(c) y = Conv(r, v)",
         {"w": (4, 3, 3, 3), "v": (2, 4, 1, 1)},
-        {},
     ),
     "global pool enlarged": (
         "p = GlobalAveragePool(x) c = Conv(p, w) u = Resize(c, , s) y = Mul(u, x)",
-        {"w": (3, 3, 1, 1)},
-        {"s": np.array([1, 1, 8, 8], np.float32)},
+        {"w": (3, 3, 1, 1), "s": [1.0, 1, 8, 8]},
     ),
     "resize nearest": (
         'y = Resize<coordinate_transformation_mode="asymmetric", nearest_mode="floor">(x, , s)',
-        {},
-        {"s": np.array([1, 1, 2, 3], np.float32)},
+        {"s": [1.0, 1, 2, 3]},
     ),
-    "resize nearest half pixel": ("y = Resize(x, , s)", {}, {"s": np.array([1, 1, 3, 4], np.float32)}),
-    "resize to sizes": ('y = Resize<mode="linear">(x, , , s)', {}, {"s": np.array([3, 3, 16, 24])}),
-    "resize scales of the last axes": (
-        "y = Resize<axes=[-2,-1]>(x, , s)",
-        {},
-        {"s": np.array([2, 3], np.float32)},
-    ),
-    "resize sizes of the last axes": ("y = Resize<axes=[-2,-1]>(x, , , s)", {}, {"s": np.array([16, 24])}),
-    "resize sizes of one axis": ("y = Resize<axes=[-1]>(x, , , s)", {}, {"s": np.array([16])}),
+    "resize nearest half pixel": ("y = Resize(x, , s)", {"s": [1.0, 1, 3, 4]}),
+    "resize to sizes": ('y = Resize<mode="linear">(x, , , s)', {"s": [3, 3, 16, 24]}),
+    "resize scales of the last axes": ("y = Resize<axes=[-2,-1]>(x, , s)", {"s": [2.0, 3]}),
+    "resize sizes of the last axes": ("y = Resize<axes=[-2,-1]>(x, , , s)", {"s": [16, 24]}),
+    "resize sizes of one axis": ("y = Resize<axes=[-1]>(x, , , s)", {"s": [16]}),
     **{
         f"resize {policy}": (
             f'y = Resize<axes=[2,3], keep_aspect_ratio_policy="{policy}">(x, , , s)',
-            {},
-            {"s": np.array([16, 32])},
+            {"s": [16, 32]},
         )
         for policy in ("stretch", "not_larger", "not_smaller")
     },
     "resize linear": (
         'y = Resize<mode="linear", coordinate_transformation_mode="pytorch_half_pixel">(x, , s)',
-        {},
-        {"s": np.array([1, 1, 2, 2], np.float32)},
+        {"s": [1.0, 1, 2, 2]},
     ),
     "resize to the corners": (
         'y = Resize<mode="linear", coordinate_transformation_mode="align_corners", axes=[3,2]>(x, , s)',
-        {},
-        {"s": np.array([3, 2], np.float32)},
+        {"s": [3.0, 2]},
     ),
     "gelu written out": (
         "d = Div(x, r) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)",
-        {},
-        {"r": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5)},
+        {"r": np.float32(np.sqrt(2)), "one": 1.0, "half": 0.5},
     ),
     "gelu written out otherwise": (
         "d = Mul(r, x) e = Erf(d) a = Add(one, e) h = Mul(x, half) y = Mul(h, a)",
-        {},
-        {"r": np.float32(np.sqrt(0.5)), "one": np.float32(1), "half": np.float32(0.5)},
+        {"r": np.float32(np.sqrt(0.5)), "one": 1.0, "half": 0.5},
     ),
-    "swish written out": ("c = Conv(x, w) s = Sigmoid(c) y = Mul(c, s)", {"w": (4, 3, 3, 3)}, {}),
-    "sigmoid that is read twice": ("s = Sigmoid(x) m = Mul(x, s) y = Add(m, s)", {}, {}),
+    "swish written out": ("c = Conv(x, w) s = Sigmoid(c) y = Mul(c, s)", {"w": (4, 3, 3, 3)}),
+    "sigmoid that is read twice": ("s = Sigmoid(x) m = Mul(x, s) y = Add(m, s)",),
     "hard swish written out": (
         "a = Add(x, three) c = Clip(a, low, high) m = Mul(x, c) y = Div(m, six)",
-        {},
-        {"three": np.float32(3), "low": np.float32(0), "high": np.float32(6), "six": np.float32(6)},
+        {"three": 3.0, "low": 0.0, "high": 6.0, "six": 6.0},
     ),
-    "hard swish by a hard sigmoid": (
-        "s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(s, x)",
-        {},
-        {},
-    ),
-    "dropout": ("d = Dropout(x, ratio) y = Relu(d)", {}, {"ratio": np.float32(0.3)}),
-    "add": ("c = Conv(x, w) y = Add(c, x)", {"w": (3, 3, 1, 1)}, {}),
-    "subtract": ("c = Conv(x, w) y = Sub(x, c)", {"w": (3, 3, 1, 1)}, {}),
-    "sum": ("c = Conv(x, w) y = Sum(c, x, x)", {"w": (3, 3, 1, 1)}, {}),
-    "mean": ("c = Conv(x, w) y = Mean(c, x)", {"w": (3, 3, 1, 1)}, {}),
-    "multiply": ("c = Conv(x, w) y = Mul(c, x)", {"w": (3, 3, 1, 1)}, {}),
-    "attention": (
-        "p = GlobalAveragePool(x) c = Conv(p, w) s = Relu(c) y = Mul(s, x)",
-        {"w": (3, 3, 1, 1)},
-        {},
-    ),
-    "multiply by a number": ("y = Mul(k, x)", {}, {"k": np.float32(2.5)}),
-    "add a number": ("y = Add(x, k)", {}, {"k": np.float32(2.5)}),
-    "constant minus": ("y = Sub(k, x)", {}, {"k": np.array([1, 2, 3], np.float32).reshape(3, 1, 1)}),
-    "normalised images": ("s = Sub(x, m) y = Div(s, d)", {"m": (3, 1, 1), "d": (1, 3, 1, 1)}, {}),
+    "hard swish by a hard sigmoid": ("s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(s, x)",),
+    "dropout": ("d = Dropout(x, ratio) y = Relu(d)", {"ratio": 0.3}),
+    "add": ("c = Conv(x, w) y = Add(c, x)", {"w": (3, 3, 1, 1)}),
+    "subtract": ("c = Conv(x, w) y = Sub(x, c)", {"w": (3, 3, 1, 1)}),
+    "sum": ("c = Conv(x, w) y = Sum(c, x, x)", {"w": (3, 3, 1, 1)}),
+    "mean": ("c = Conv(x, w) y = Mean(c, x)", {"w": (3, 3, 1, 1)}),
+    "multiply": ("c = Conv(x, w) y = Mul(c, x)", {"w": (3, 3, 1, 1)}),
+    "attention": ("p = GlobalAveragePool(x) c = Conv(p, w) s = Relu(c) y = Mul(s, x)", {"w": (3, 3, 1, 1)}),
+    "multiply by a number": ("y = Mul(k, x)", {"k": 2.5}),
+    "add a number": ("y = Add(x, k)", {"k": 2.5}),
+    "constant minus": ("y = Sub(k, x)", {"k": np.array([1, 2, 3], np.float32).reshape(3, 1, 1)}),
+    "normalised images": ("s = Sub(x, m) y = Div(s, d)", {"m": (3, 1, 1), "d": (1, 3, 1, 1)}),
     "scale and shift behind conv": (
         "c = Conv(x, w, b) m = Mul(c, g) y = Add(m, h)",
         {"w": (4, 3, 3, 3), "b": 4, "g": (4, 1, 1), "h": (1, 4, 1, 1)},
-        {},
     ),
     "scale and shift behind conv transpose": (
         "c = ConvTranspose(x, w, b) m = Mul(c, g) y = Add(m, h)",
         {"w": (3, 4, 3, 3), "b": 4, "g": (4, 1, 1), "h": (4, 1, 1)},
-        {},
     ),
     "scale and shift behind conv transpose in groups": (
         "c = ConvTranspose<group=3>(x, w) m = Mul(c, g) y = Add(m, h)",
         {"w": (3, 2, 3, 3), "g": (6, 1, 1), "h": (6, 1, 1)},
-        {},
     ),
     "scale and shift behind batch norm": (
         "c = BatchNormalization(x, g, b, b, v) m = Mul(c, g1) a = Add(m, h1) y = Sub(a, k)",
-        {"g": 3, "b": 3, "g1": (3, 1, 1), "h1": (3, 1, 1)},
-        {"v": np.array([0.5, 1, 2], np.float32), "k": np.float32(0.3)},
+        {"g": 3, "b": 3, "g1": (3, 1, 1), "h1": (3, 1, 1), "v": [0.5, 1, 2], "k": 0.3},
     ),
     "scale and shift behind gemm": (
         "f = Flatten(x) p = Gemm(f, w) m = Mul(p, g) a = Add(m, h) y = Div(a, k)",
-        {"w": (192, 5), "g": 5, "h": 5},
-        {"k": np.float32(3)},
+        {"w": (192, 5), "g": 5, "h": 5, "k": 3.0},
     ),
     "a number added to a flat conv": (
         "c = Conv(x, w) f = Flatten(c) y = Add(f, k)",
-        {"w": (4, 3, 3, 3)},
-        {"k": np.float32(3)},
+        {"w": (4, 3, 3, 3), "k": 3.0},
     ),
     "scale of what is read twice": (
         "c = Conv(x, w) m = Mul(c, g) a = Add(c, h) y = Add(m, a)",
         {"w": (4, 3, 3, 3), "g": (4, 1, 1), "h": (4, 1, 1)},
-        {},
     ),
     "shift of what another shape is read of": (
         "c = Conv(x, w) i = Identity(c) a = Add(i, h) y = Add(c, a)",
         {"w": (4, 3, 3, 3), "h": (4, 1, 1)},
-        {},
     ),
-    "concat": (
-        "c = Conv(x, w) y = Concat<axis=1>(x, c, x)",
-        {"w": (4, 3, 1, 1)},
-        {},
-    ),
-    "concat of features": (f"{FEATURES} g = Flatten(x) y = Concat<axis=-1>(f, g)", {}, {}),
-    "flatten": ("y = Flatten(x)", {}, {}),
-    "reshape": ("f = Reshape(x, s) y = Gemm(f, w)", {"w": (192, 2)}, {"s": np.array([-1, 192])}),
+    "concat": ("c = Conv(x, w) y = Concat<axis=1>(x, c, x)", {"w": (4, 3, 1, 1)}),
+    "concat of features": (f"{FEATURES} g = Flatten(x) y = Concat<axis=-1>(f, g)",),
+    "flatten": ("y = Flatten(x)",),
+    "reshape": ("f = Reshape(x, s) y = Gemm(f, w)", {"w": (192, 2), "s": [-1, 192]}),
     "reshape by shape": (
         "n = Shape(x) i = Constant<value=int64 {0}>() k = Gather(n, i) u = Unsqueeze(k, a)"
         "s = Concat<axis=0>(u, m) f = Reshape(x, s) y = Gemm(f, w)",
-        {"w": (192, 2)},
-        {"a": np.array([0]), "m": np.array([-1])},
+        {"w": (192, 2), "a": [0], "m": [-1]},
     ),
     "sizes computed": (
         "n = Shape<start=1>(x) d = ReduceProd<keepdims=1>(n) o = Constant<value_ints=[0]>()"
         "s = Concat<axis=0>(o, d) f = Reshape(x, s) y = Gemm(f, w)",
         {"w": (192, 2)},
-        {},
     ),
     "squeeze and unsqueeze": (
         "p = GlobalAveragePool(x) s = Squeeze(p, a) u = Unsqueeze(s, a) c = Conv(u, w) y = Squeeze(c, a)",
-        {"w": (5, 3, 1, 1)},
-        {"a": np.array([2, 3])},
+        {"w": (5, 3, 1, 1), "a": [2, 3]},
     ),
     "pad before conv": (
         "p = Pad(x, pads) y = Conv<pads=[0,1,0,0]>(p, w)",
-        {"w": (4, 3, 3, 3)},
-        {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1])},
+        {"w": (4, 3, 3, 3), "pads": [0, 0, 1, 2, 0, 0, 0, 1]},
     ),
     **{
         f"pad at the end before {pool} with ceil_mode": (
             f"p = Pad(x, pads) y = {pool}<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(p)",
-            {},
-            {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1])},
+            {"pads": [0, 0, 0, 0, 0, 0, 1, 1]},
         )
         for pool in ("MaxPool", "AveragePool")
     },
     "pad as wide as the window": (
         "p = Pad(x, pads) y = AveragePool<kernel_shape=[2,2]>(p)",
-        {},
-        {"pads": np.array([0, 0, 2, 0, 0, 0, 0, 3])},
+        {"pads": [0, 0, 2, 0, 0, 0, 0, 3]},
     ),
-    "pad before relu": ("p = Pad(x, pads) y = Relu(p)", {}, {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1])}),
+    "pad before relu": ("p = Pad(x, pads) y = Relu(p)", {"pads": [0, 0, 1, 2, 0, 0, 0, 1]}),
     "pad before max pool": (
         "p = Pad(x, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)",
-        {},
-        {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
+        {"pads": [0, 0, 1, 1, 0, 0, 1, 1]},
     ),
     "pad of -inf before max pool": (
         "p = Pad(x, pads, v) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)",
-        {},
-        {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "v": np.float32(-np.inf)},
+        {"pads": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.float32(-np.inf)},
     ),
     "pad before avg pool": (
         "p = Pad(x, pads) y = AveragePool<kernel_shape=[3,3]>(p)",
-        {},
-        {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
+        {"pads": [0, 0, 1, 1, 0, 0, 1, 1]},
     ),
-    "shared weights": (
-        "c = Conv<pads=[1,1,1,1]>(x, w, b) y = Conv(c, w, b)",
-        {"w": (3, 3, 3, 3), "b": 3},
-        {},
-    ),
-    "identity": ("i = Identity(w) c = Conv(x, i) y = Identity(c)", {"w": (3, 3, 3, 3)}, {}),
+    "shared weights": ("c = Conv<pads=[1,1,1,1]>(x, w, b) y = Conv(c, w, b)", {"w": (3, 3, 3, 3), "b": 3}),
+    "identity": ("i = Identity(w) c = Conv(x, i) y = Identity(c)", {"w": (3, 3, 3, 3)}),
 }
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_gives_what_onnx_runtime_gives(name, rng):
-    text, shapes, constants = OPERATORS[name]
-    proto = model(text, {**weights(rng, **shapes), **constants})
+    proto = network(rng, *OPERATORS[name])
     x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
     wanted = run_elsewhere(proto, x)
     net = cnnlib.onnx.load(proto)
@@ -340,42 +268,38 @@ def test_an_operator_gives_what_onnx_runtime_gives(name, rng):
 
 
 OLD = {
-    "upsample": ("y = Upsample(x, s)", {"s": np.array([1, 1, 2, 2], np.float32)}, 9),
-    "resize": ("y = Resize(x, s)", {"s": np.array([1, 1, 2, 2], np.float32)}, 10),
-    "clip": ("y = Clip<min=0.0, max=6.0>(x)", {}, 10),
+    "upsample": ("y = Upsample(x, s)", 9, {"s": [1.0, 1, 2, 2]}),
+    "resize": ("y = Resize(x, s)", 10, {"s": [1.0, 1, 2, 2]}),
+    "clip": ("y = Clip<min=0.0, max=6.0>(x)", 10),
     "hard swish": (
         "a = Add(x, three) c = Clip<min=0.0, max=6.0>(a) d = Div(c, six) y = Mul(d, x)",
-        {"three": np.float32(3), "six": np.float32(6)},
         10,
+        {"three": 3.0, "six": 6.0},
     ),
-    "squeeze": ("p = GlobalAveragePool(x) s = Squeeze<axes=[3,2]>(p) y = Unsqueeze<axes=[2,3]>(s)", {}, 11),
-    "softmax of images": ("s = Softmax<axis=1>(x) y = Flatten(s)", {}, 11),
-    "mean": ("y = ReduceMean<axes=[2,3]>(x)", {}, 13),
-    "pad": ("p = Pad<pads=[0,0,1,2,0,0,0,1]>(x) y = Relu(p)", {}, 10),
-    "dropout": ("y = Dropout<ratio=0.4>(x)", {}, 10),
-    "softmax": ("f = Flatten(x) y = Softmax(f)", {}, 11),
+    "squeeze": ("p = GlobalAveragePool(x) s = Squeeze<axes=[3,2]>(p) y = Unsqueeze<axes=[2,3]>(s)", 11),
+    "softmax of images": ("s = Softmax<axis=1>(x) y = Flatten(s)", 11),
+    "mean": ("y = ReduceMean<axes=[2,3]>(x)", 13),
+    "pad": ("p = Pad<pads=[0,0,1,2,0,0,0,1]>(x) y = Relu(p)", 10),
+    "dropout": ("y = Dropout<ratio=0.4>(x)", 10),
+    "softmax": ("f = Flatten(x) y = Softmax(f)", 11),
     "size of a reshape": (
         "n = Shape(x) k = Gather<axis=0>(n, i) u = Unsqueeze<axes=[0]>(k) s = Concat<axis=0>(u, m)"
         "f = Reshape(x, s) y = Gemm(f, w)",
-        {"i": np.array(0), "m": np.array([-1]), "w": np.full((192, 2), 0.1, np.float32)},
         11,
+        {"i": np.array(0), "m": [-1], "w": np.full((192, 2), 0.1, np.float32)},
     ),
     "constants": (
         "u = Unsqueeze<axes=[0,3]>(k) s = Squeeze<axes=[0]>(u) c = Slice<axes=[0], starts=[1], ends=[4]>(s)"
         "y = Mul(x, c)",
-        {"k": np.arange(1, 6, dtype=np.float32).reshape(5, 1)},
         9,
+        {"k": np.arange(1, 6, dtype=np.float32).reshape(5, 1)},
     ),
     "constants in axes from the end": (
         "u = Unsqueeze<axes=[-2,-1]>(k) s = Squeeze<axes=[-4]>(u) y = Mul(x, s)",
-        {"k": np.arange(1, 4, dtype=np.float32).reshape(1, 3)},
         11,
+        {"k": np.arange(1, 4, dtype=np.float32).reshape(1, 3)},
     ),
-    "group norm": (
-        "y = GroupNormalization<num_groups=1>(x, g, b)",
-        {"g": np.array([2], np.float32), "b": np.array([0.5], np.float32)},
-        18,
-    ),
+    "group norm": ("y = GroupNormalization<num_groups=1>(x, g, b)", 18, {"g": [2.0], "b": [0.5]}),
 }
 
 
@@ -425,8 +349,8 @@ def test_dilation_widens_the_windows_of_same_padding(rng):
 
 @pytest.mark.parametrize("name", OLD)
 def test_an_operator_of_an_older_version(name, rng):
-    text, constants, opset = OLD[name]
-    proto = model(text, constants, opset=opset)
+    text, opset, *given = OLD[name]
+    proto = network(rng, text, *given, opset=opset)
     x = 2 * rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
 
@@ -434,41 +358,40 @@ def test_an_operator_of_an_older_version(name, rng):
 OTHER_AXES = {
     "conv 1d": (
         "y = Conv<strides=[2], pads=[1,0], dilations=[2], group=2>(x, w, b)",
-        {"w": (6, 2, 3), "b": 6},
         (4, 9),
+        {"w": (6, 2, 3), "b": 6},
     ),
-    "conv 1d same": ('y = Conv<auto_pad="SAME_UPPER", strides=[2]>(x, w)', {"w": (6, 4, 4)}, (4, 9)),
+    "conv 1d same": ('y = Conv<auto_pad="SAME_UPPER", strides=[2]>(x, w)', (4, 9), {"w": (6, 4, 4)}),
     "conv 3d": (
         "y = Conv<strides=[1,2,1], pads=[1,0,1,0,2,1]>(x, w, b)",
-        {"w": (3, 2, 2, 3, 3), "b": 3},
         (2, 4, 5, 6),
+        {"w": (3, 2, 2, 3, 3), "b": 3},
     ),
     "conv 3d same": (
         'y = Conv<auto_pad="SAME_LOWER", strides=[2,2,2]>(x, w)',
-        {"w": (3, 2, 2, 3, 4)},
         (2, 4, 5, 6),
+        {"w": (3, 2, 2, 3, 4)},
     ),
-    "max pool 1d": ("y = MaxPool<kernel_shape=[3], strides=[2], pads=[1,0]>(x)", {}, (4, 9)),
+    "max pool 1d": ("y = MaxPool<kernel_shape=[3], strides=[2], pads=[1,0]>(x)", (4, 9)),
     "max pool 3d": (
         "y = MaxPool<kernel_shape=[2,3,2], strides=[1,2,2], pads=[1,0,0,0,1,1]>(x)",
-        {},
         (2, 4, 5, 6),
     ),
-    "avg pool 1d": ("y = AveragePool<kernel_shape=[3], pads=[1,1], count_include_pad=1>(x)", {}, (4, 9)),
-    "avg pool 3d": ("y = AveragePool<kernel_shape=[2,3,2], pads=[1,0,0,0,1,1]>(x)", {}, (2, 4, 5, 6)),
+    "avg pool 1d": ("y = AveragePool<kernel_shape=[3], pads=[1,1], count_include_pad=1>(x)", (4, 9)),
+    "avg pool 3d": ("y = AveragePool<kernel_shape=[2,3,2], pads=[1,0,0,0,1,1]>(x)", (2, 4, 5, 6)),
     "sequences to features": (
         "c = Conv(x, w) r = Relu(c) p = MaxPool<kernel_shape=[2], strides=[2]>(r) f = Flatten(p)"
         "y = Gemm(f, v)",
-        {"w": (6, 4, 2), "v": (24, 3)},
         (4, 9),
+        {"w": (6, 4, 2), "v": (24, 3)},
     ),
 }
 
 
 @pytest.mark.parametrize("name", OTHER_AXES)
 def test_sequences_and_volumes(name, rng):
-    text, shapes, shape = OTHER_AXES[name]
-    proto = model(text, weights(rng, **shapes), ("N", *shape))
+    text, shape, *given = OTHER_AXES[name]
+    proto = network(rng, text, *given, shape=("N", *shape))
     x = rng.standard_normal((3, *shape)).astype(np.float32)
     np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
 
@@ -476,16 +399,16 @@ def test_sequences_and_volumes(name, rng):
 def test_what_is_read_once_is_the_same_at_other_sizes(rng, monkeypatch):
     """Operators of which channels alone are asked: no other size would show that they hold to this one."""
     asked = []
-    for name, (text, shapes, constants) in OPERATORS.items():
-        proto = model(text, {**weights(rng, **shapes), **constants})
+    for name, described in OPERATORS.items():
+        proto = network(rng, *described)
         with monkeypatch.context() as patch:
-            patch.setattr(network, "_again", lambda *_, name=name: asked.append(name) or 1 / 0)
+            patch.setattr(reading, "_again", lambda *_, name=name: asked.append(name) or 1 / 0)
             try:
                 cnnlib.onnx.load(proto)
             except ZeroDivisionError:
                 continue
         with monkeypatch.context() as patch:
-            patch.setattr(network, "_OF_CHANNELS", set())
+            patch.setattr(reading, "_OF_CHANNELS", set())
             assert cnnlib.onnx.load(proto).graph().fixed_by == "", name
     assert 10 < len(asked) < len(OPERATORS) - 10
 
@@ -495,8 +418,7 @@ WRITTEN_OUT = {"gelu": "gelu", "swish": "silu", "hard swish": "hard_swish"}
 
 @pytest.mark.parametrize("name", [name for name in OPERATORS if "written out" in name or "by a hard" in name])
 def test_an_activation_that_is_written_out_is_one_layer(name, rng):
-    text, shapes, constants = OPERATORS[name]
-    net = cnnlib.onnx.load(model(text, {**weights(rng, **shapes), **constants}))
+    net = cnnlib.onnx.load(network(rng, *OPERATORS[name]))
     layers = [node.layer for node in net.graph() if node.layer != "conv"]
     assert layers == [next(layer for start, layer in WRITTEN_OUT.items() if name.startswith(start))]
 
@@ -658,161 +580,113 @@ def test_a_loaded_network_can_be_prepared(inner, rng):
 REFUSED = {
     "unknown operator": (
         'n = Conv(x, w) y = Einsum<equation="abcd->abdc">(n)',
-        {"w": (3, 3, 1, 1)},
-        {},
         r"Einsum 'y'",
+        {"w": (3, 3, 1, 1)},
     ),
     "a sum over channels that lie in one": (
         "r = Reshape(x, row) p = GlobalAveragePool(x) c = Reshape(p, column) y = Add(r, c)",
-        {},
-        {"row": np.array([0, 1, 192]), "column": np.array([0, 3, 1])},
         "Add 'y'.*are not joined",
+        {"row": [0, 1, 192], "column": [0, 3, 1]},
     ),
-    "attribute value": (
-        'y = Resize<mode="cubic">(x, , s)',
-        {},
-        {"s": np.ones(4, np.float32)},
-        "mode is 'cubic'",
-    ),
+    "attribute value": ('y = Resize<mode="cubic">(x, , s)', "mode is 'cubic'", {"s": np.ones(4, np.float32)}),
     **{
         f"another axis in front, by {kind}": (
             f"p = GlobalAveragePool(x) f = Flatten(p) y = {kind}(f, k)",
-            {},
-            {"k": np.full((1, 1, 1), 0.5, np.float32)},
             f"{kind} 'y': .*(another axis|slope has the shape)",
+            {"k": np.full((1, 1, 1), 0.5, np.float32)},
         )
         for kind in ("Add", "Sub", "Mul", "Div", "PRelu")
     },
     "minus infinity at the end before a pool with ceil_mode": (
         "p = Pad(x, pads, v) y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(p)",
-        {},
-        {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "v": np.float32(-np.inf)},
         "MaxPool 'y': padding with -inf",
+        {"pads": [0, 0, 0, 0, 0, 0, 1, 1], "v": np.float32(-np.inf)},
     ),
     "gelu written out, with another axis in front": (
         "p = GlobalAveragePool(x) f = Flatten(p) d = Div(f, r) e = Erf(d) a = Add(e, one) m = Mul(f, a) "
         "y = Mul(m, half)",
-        {},
-        {"r": np.full((1, 1, 1), np.sqrt(2), np.float32), "one": np.float32(1), "half": np.float32(0.5)},
         "Div 'd': .* another axis",
+        {"r": np.full((1, 1, 1), np.sqrt(2), np.float32), "one": 1.0, "half": 0.5},
     ),
     "kernel_shape of another window": (
         "y = Conv<kernel_shape=[1,3]>(x, w)",
-        {"w": (4, 3, 3, 3)},
-        {},
         r"Conv 'y': attribute kernel_shape is \[1, 3\]",
+        {"w": (4, 3, 3, 3)},
     ),
     "exclude_outside": (
         "y = Resize<exclude_outside=1>(x, , s)",
-        {},
-        {"s": np.ones(4, np.float32)},
         "Resize 'y': attribute exclude_outside",
+        {"s": np.ones(4, np.float32)},
     ),
-    "sizes of twice the images": (
-        "s = Shape(x) t = Add(s, s) y = Resize(x, , , t)",
-        {},
-        {},
-        "the number of images",
-    ),
-    "attribute without counterpart": ("y = Relu<speed=3>(x)", {}, {}, "Relu 'y': attribute speed"),
-    "attribute of another type": ('y = Gemm<transB="yes">(x, w)', {"w": (3, 3)}, {}, "Gemm 'y'"),
-    "weights computed": ("y = Conv(x, x)", {}, {}, "w is computed from the images"),
-    "missing weights": ("y = Conv(x)", {}, {}, "input 1 is missing"),
-    "value made by nothing": ("y = Add(x, z)", {}, {}, "reads 'z', which nothing before it makes"),
-    "second output": (
-        "y, i = MaxPool<kernel_shape=[2,2]>(x) j = Cast<to=1>(i) z = Add(j, y)",
-        {},
-        {},
-        "output 'i'",
-    ),
-    "shapes that do not fit": ("y = Conv(x, w)", {"w": (4, 2, 3, 3)}, {}, "Conv 'y': conv_forward: "),
-    "window larger than the image": ("y = MaxPool<kernel_shape=[9,9]>(x)", {}, {}, "MaxPool 'y': max_pool"),
-    "three dimensions": ("y = Conv<pads=[0,0,0,0,0,0]>(x, w)", {"w": (4, 3, 1, 1)}, {}, "attribute pads"),
+    "sizes of twice the images": ("s = Shape(x) t = Add(s, s) y = Resize(x, , , t)", "the number of images"),
+    "attribute without counterpart": ("y = Relu<speed=3>(x)", "Relu 'y': attribute speed"),
+    "attribute of another type": ('y = Gemm<transB="yes">(x, w)', "Gemm 'y'", {"w": (3, 3)}),
+    "weights computed": ("y = Conv(x, x)", "w is computed from the images"),
+    "missing weights": ("y = Conv(x)", "input 1 is missing"),
+    "value made by nothing": ("y = Add(x, z)", "reads 'z', which nothing before it makes"),
+    "second output": ("y, i = MaxPool<kernel_shape=[2,2]>(x) j = Cast<to=1>(i) z = Add(j, y)", "output 'i'"),
+    "shapes that do not fit": ("y = Conv(x, w)", "Conv 'y': conv_forward: ", {"w": (4, 2, 3, 3)}),
+    "window larger than the image": ("y = MaxPool<kernel_shape=[9,9]>(x)", "MaxPool 'y': max_pool"),
+    "three dimensions": ("y = Conv<pads=[0,0,0,0,0,0]>(x, w)", "attribute pads", {"w": (4, 3, 1, 1)}),
     "filters of three dimensions": (
         "y = Conv(x, w)",
-        {"w": (4, 3, 1, 1, 1)},
-        {},
         r"w has the shape \(4, 3, 1, 1, 1\)",
+        {"w": (4, 3, 1, 1, 1)},
     ),
     "training": (
         "y = BatchNormalization<training_mode=1>(x, g, g, g, v)",
-        {"g": 3},
-        {"v": np.ones(3, np.float32)},
         "training_mode is 1",
+        {"g": 3, "v": np.ones(3, np.float32)},
     ),
-    "constant for each pixel": ("y = Add(x, k)", {"k": (3, 8, 8)}, {}, r"a constant of shape \(3, 8, 8\)"),
+    "constant for each pixel": ("y = Add(x, k)", r"a constant of shape \(3, 8, 8\)", {"k": (3, 8, 8)}),
     "a norm of rows": (
         "c = Conv(x, w) t = Transpose<perm=[0,2,3,1]>(c) y = BatchNormalization(t, k, k, k, k)",
-        {"w": (8, 3, 1, 1)},  # as many channels as rows
-        {"k": np.ones(8, np.float32)},
         "BatchNormalization 'y': axis is 1; here it is that of the channels",
+        {"w": (8, 3, 1, 1), "k": np.ones(8, np.float32)},  # as many channels as rows
     ),
-    "samples mixed": ("y = Reshape(x, s)", {}, {"s": np.array([-1, 3])}, "shape is"),
-    "samples transposed": ("y = Transpose<perm=[1,0,2,3]>(x)", {}, {}, r"the order \(1, 0, 2, 3\) of axes"),
+    "samples mixed": ("y = Reshape(x, s)", "shape is", {"s": [-1, 3]}),
+    "samples transposed": ("y = Transpose<perm=[1,0,2,3]>(x)", r"the order \(1, 0, 2, 3\) of axes"),
     "constant blown up": (
         "k = ConstantOfShape(s) y = Add(x, k)",
-        {},
-        {"s": np.array([2**20, 2**20])},
         "ConstantOfShape 'k': makes a constant of shape",
+        {"s": np.array([2**20, 2**20])},
     ),
     "arithmetic with the number of images": (
         "n = Shape<end=1>(x) d = Mul(n, two) y = Reshape(x, d)",
-        {},
-        {"two": np.array([2])},
         "for 89 images",
+        {"two": [2]},
     ),
     "resized by the number of images": (
         "s = Shape(x) t = Mul(s, k) y = Resize(x, , , t)",
-        {},
-        {"k": np.array([2, 1, 2, 2])},
         "the number of images is to stay open, but it decides sizes",
+        {"k": [2, 1, 2, 2]},
     ),
     "scaled by the number of images": (
         "s = Shape<end=1>(x) f = Cast<to=1>(s) y = Mul(x, f)",
-        {},
-        {},
         "the number of images is to stay open, but it decides node 'y'",
     ),
-    "output without the input": ("y = Add(k, k)", {"k": 3}, {}, "does not depend on its input"),
+    "output without the input": ("y = Add(k, k)", "does not depend on its input", {"k": 3}),
     "padding beside VALID": (
         'y = ConvTranspose<auto_pad="VALID", pads=[1,1,1,1]>(x, w)',
-        {"w": (3, 2, 3, 3)},
-        {},
         r"attribute pads is \[1, 1, 1, 1\]",
+        {"w": (3, 2, 3, 3)},
     ),
-    "divides by zero": ("y = Div(x, k)", {}, {"k": np.zeros(1, np.float32)}, "divides by 0"),
-    "negative padding": (
-        "y = Pad(x, p)",
-        {},
-        {"p": np.array([0, 0, -1, 0, 0, 0, 0, 0])},
-        "pads are",
-    ),
+    "divides by zero": ("y = Div(x, k)", "divides by 0", {"k": np.zeros(1, np.float32)}),
+    "negative padding": ("y = Pad(x, p)", "pads are", {"p": [0, 0, -1, 0, 0, 0, 0, 0]}),
     "a slope for each image": (
         "y = PRelu(x, s)",
-        {},
-        {"s": np.full((2, 1, 1, 1), 0.25)},
         r"PRelu 'y': slope has the shape \(2, 1, 1, 1\)",
+        {"s": np.full((2, 1, 1, 1), 0.25)},
     ),
-    "a negative alpha of Celu": (
-        "y = Celu<alpha=-1.0>(x)",
-        {},
-        {},
-        r"Celu 'y': attribute alpha is -1\.0",
-    ),
-    "enormous padding": (
-        "y = Conv<pads=[2147483647,0,0,0]>(x, w)",
-        {"w": (4, 3, 1, 1)},
-        {},
-        "Conv 'y': makes",
-    ),
+    "a negative alpha of Celu": ("y = Celu<alpha=-1.0>(x)", r"Celu 'y': attribute alpha is -1\.0"),
+    "enormous padding": ("y = Conv<pads=[2147483647,0,0,0]>(x, w)", "Conv 'y': makes", {"w": (4, 3, 1, 1)}),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_counterpart_is_refused_by_name(name, rng):
-    text, shapes, constants, message = REFUSED[name]
-    outputs = "z" if "z = " in text else "y"
-    proto = model(text, {**weights(rng, **shapes), **constants}, outputs=outputs)
+    text, message, *given = REFUSED[name]
+    proto = network(rng, text, *given, outputs="z" if "z = " in text else "y")
     with pytest.raises(ValueError, match=message) as caught:
         cnnlib.onnx.load(proto)
     assert str(caught.value).startswith("the model: ")
