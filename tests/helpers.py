@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cnnlib
 import numpy as np
@@ -87,6 +88,12 @@ def scratch_of(function, *args, **kwargs):
     return result, _core.scratch_peak() - before
 
 
+def pair(name, library=cnnlib):
+    """forward and backward of a layer: the compiled ones, or with ``cnnlib.naive`` the loops."""
+    suffix = "_naive" if library is naive else ""
+    return tuple(getattr(library, f"{name}_{direction}{suffix}") for direction in ("forward", "backward"))
+
+
 def as_tuple(gradients):
     """What a backward returns: several arrays in a tuple, or one."""
     return gradients if isinstance(gradients, tuple) else (gradients,)
@@ -140,15 +147,8 @@ def _pool(**pool_param):
     return lambda: ({"pool_height": 2, "pool_width": 2, "stride": 2, **pool_param},)
 
 
-def _bn(mode):
-    def rest():
-        if mode == "train":
-            return ({"mode": "train"},)
-        return (
-            {"mode": "test", "running_mean": np.linspace(-1, 1, 4), "running_var": np.linspace(0.5, 2, 4)},
-        )
-
-    return rest
+def _bn():
+    return ({"mode": "train"},)
 
 
 _X, _XW, _XWB, _XGB = ("x",), ("x", "w"), ("x", "w", "b"), ("x", "gamma", "beta")
@@ -174,23 +174,21 @@ ELEMENTWISE += ("gelu", "elu")
 LAYERS = [
     Layer("conv", _XWB, (_IMAGE, (5, 4, 3, 3), (5,)), _conv()),
     Layer("max_pool", _X, (_IMAGE,), _pool()),
-    Layer("batchnorm", _XGB, ((9, 4), (4,), (4,)), _bn("train")),
-    Layer("spatial_batchnorm", _XGB, (_IMAGE, (4,), (4,)), _bn("train")),
+    Layer("batchnorm", _XGB, ((9, 4), (4,), (4,)), _bn),
+    Layer("spatial_batchnorm", _XGB, (_IMAGE, (4,), (4,)), _bn),
     Layer("affine", _XWB, ((3, 2, 5), (10, 7), (7,))),
     Layer("relu", _X, (_IMAGE,)),
     Layer("dropout", _X, (_IMAGE,), lambda: ({"mode": "train", "p": 0.3, "seed": 5},)),
     Layer("affine_relu", _XWB, ((3, 2, 5), (10, 7), (7,))),
-    Layer("affine_bn_relu", _XWBGB, ((9, 2, 5), (10, 4), (4,), (4,), (4,)), _bn("train")),
+    Layer("affine_bn_relu", _XWBGB, ((9, 2, 5), (10, 4), (4,), (4,), (4,)), _bn),
     Layer("conv_relu", _XWB, (_IMAGE, _FILTERS, (4,)), _conv()),
-    Layer(
-        "conv_bn_relu", _XWBGB, (_IMAGE, _FILTERS, (4,), (4,), (4,)), lambda: (*_conv()(), *_bn("train")())
-    ),
+    Layer("conv_bn_relu", _XWBGB, (_IMAGE, _FILTERS, (4,), (4,), (4,)), lambda: (*_conv()(), *_bn())),
     Layer("conv_relu_pool", _XWB, (_IMAGE, _FILTERS, (4,)), lambda: (*_conv()(), *_pool()())),
     Layer(
         "conv_bn_relu_pool",
         _XWBGB,
         (_IMAGE, _FILTERS, (4,), (4,), (4,)),
-        lambda: (*_conv()(), *_bn("train")(), *_pool()()),
+        lambda: (*_conv()(), *_bn(), *_pool()()),
     ),
     Layer("conv_transpose", _XWB, (_IMAGE, (4, 5, 3, 3), (5,)), _conv(stride=2)),
     Layer("avg_pool", _X, (_IMAGE,), _pool(pad=1)),
@@ -215,7 +213,39 @@ LAYERS = [
 
 
 @dataclass(frozen=True)
-class PoolCase:
+class _Case:
+    """Shapes, and what is not as usual among the parameters behind them."""
+
+    def __str__(self):
+        first, second, *others = fields(self)
+        shapes = ("x".join(map(str, getattr(self, field.name))) for field in (first, second))
+        values = ((field, getattr(self, field.name)) for field in others)
+        return "-".join(
+            [*shapes, *(f"{f.name}={value}".replace(" ", "") for f, value in values if value != f.default)]
+        )
+
+
+@dataclass(frozen=True)
+class ConvCase(_Case):
+    """x (N, C, H, W), w (F, C / groups, KH, KW), or of a transposed convolution (C, F / groups, KH, KW)."""
+
+    x: tuple
+    w: tuple
+    stride: object = 1
+    pad: object = 0
+    dilation: object = 1
+    groups: int = 1
+    output_pad: object = 0
+    bias: bool = True
+
+    @property
+    def conv_param(self):
+        param = {name: getattr(self, name) for name in ("stride", "pad", "dilation", "groups")}
+        return {**param, "output_pad": self.output_pad} if self.output_pad else param
+
+
+@dataclass(frozen=True)
+class PoolCase(_Case):
     """x (N, C, H, W), pool (pool_height, pool_width)."""
 
     x: tuple
@@ -226,15 +256,6 @@ class PoolCase:
     ceil_mode: bool = False
     count_include_pad: bool = None
 
-    def __str__(self):
-        parts = ["x".join(map(str, self.x)), "x".join(map(str, self.pool))]
-        for name in ("stride", "pad", "dilation", "ceil_mode", "count_include_pad"):
-            if getattr(self, name) not in (None, 0):
-                parts.append(f"{name}={getattr(self, name)}".replace(" ", ""))
-        if self.count_include_pad is False:
-            parts.append("count_include_pad=False")
-        return "-".join(parts)
-
     @property
     def pool_param(self):
         param = {"pool_height": self.pool[0], "pool_width": self.pool[1]}
@@ -242,6 +263,26 @@ class PoolCase:
             if getattr(self, name) is not None:
                 param[name] = getattr(self, name)
         return param
+
+
+def in_threads(count, work):
+    """Run work(k) in `count` threads that begin together; raise what any of them raised."""
+    failures, barrier = [], threading.Barrier(count)
+
+    def run(k):
+        barrier.wait(timeout=300)
+        try:
+            work(k)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for failure in failures:
+        raise failure
 
 
 def run_python(code, **environment):

@@ -7,7 +7,7 @@ import threading
 import cnnlib
 import numpy as np
 import pytest
-from helpers import LAYERS, random_arrays, run_python
+from helpers import LAYERS, as_tuple, in_threads, random_arrays, run_python
 
 USE = {
     "cnnlib": """
@@ -110,26 +110,14 @@ def test_threads_that_share_their_arrays(layer, rng):
     out, cache = layer.forward(*arrays, *layer.rest())
     (dout,) = random_arrays(rng, out.shape)
     want = layer.run(arrays, dout)
-    failures = []
 
-    def work():
-        try:
-            for _ in range(5):
-                for got, expected in zip(layer.run(arrays, dout), want, strict=True):
-                    np.testing.assert_array_equal(got, expected)
-                grads = layer.backward(dout, cache)
-                grads = grads if isinstance(grads, tuple) else (grads,)
-                for got, expected in zip(grads, want[1:], strict=True):
-                    np.testing.assert_array_equal(got, expected)
-        except BaseException as error:
-            failures.append(error)
+    def work(k):
+        for _ in range(5):
+            results = [*layer.run(arrays, dout), *as_tuple(layer.backward(dout, cache))]
+            for got, expected in zip(results, [*want, *want[1:]], strict=True):
+                np.testing.assert_array_equal(got, expected)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(8, work)
 
 
 def test_arrays_that_change_during_a_call():

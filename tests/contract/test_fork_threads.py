@@ -7,7 +7,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core
-from helpers import LAYERS, random_arrays, run_python
+from helpers import LAYERS, in_threads, random_arrays, run_python
 
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -74,24 +74,14 @@ def test_many_python_threads_at_once(layer, rng):
         out, _ = layer.forward(*arrays, *layer.rest())
         (dout,) = random_arrays(rng, out.shape)
         jobs.append((arrays, dout, layer.run(arrays, dout)))
-    failures = []
-    barrier = threading.Barrier(len(jobs))
 
-    def work(arrays, dout, want):
-        barrier.wait(timeout=300)
-        try:
-            for _ in range(5):
-                for got, expected in zip(layer.run(arrays, dout), want, strict=True):
-                    np.testing.assert_array_equal(got, expected)
-        except BaseException as error:
-            failures.append(error)
+    def work(k):
+        arrays, dout, want = jobs[k]
+        for _ in range(5):
+            for got, expected in zip(layer.run(arrays, dout), want, strict=True):
+                np.testing.assert_array_equal(got, expected)
 
-    threads = [threading.Thread(target=work, args=job) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(len(jobs), work)
 
 
 def test_large_convolutions_from_many_python_threads(num_threads, rng):
@@ -99,23 +89,14 @@ def test_large_convolutions_from_many_python_threads(num_threads, rng):
     w, b = random_arrays(rng, (33, 16, 3, 3), (33,))
     xs = random_arrays(rng, *[(n, 16, 19, 18) for n in (1, 2, 3, 5, 7, 4)])
     want = [cnnlib.conv_forward(x, w, b, {"pad": 1})[0] for x in xs]
-    got = [[] for _ in xs]
 
     def work(i):
         for _ in range(5):
             out, cache = cnnlib.conv_forward(xs[i], w, b, {"pad": 1})
             cnnlib.conv_backward(out, cache)
-            got[i].append(out)
+            np.testing.assert_array_equal(out, want[i])
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(xs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for outs, expected in zip(got, want, strict=True):
-        assert len(outs) == 5
-        for out in outs:
-            np.testing.assert_array_equal(out, expected)
+    in_threads(len(xs), work)
 
 
 def test_number_of_threads_can_be_set(num_threads):

@@ -4,7 +4,6 @@ import copy
 import importlib.util
 import os
 import pickle
-import threading
 
 import cnnlib
 import numpy as np
@@ -18,6 +17,7 @@ from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.spec.reading import COLOURS, NAMED_SPECS
 from cnnlib.solver import Solver
+from helpers import in_threads
 from hypothesis import given
 from hypothesis import strategies as st
 from small_graphs import GRAPH_NAMES, POOL, conv_node, net_of, random_params, small_graphs
@@ -467,19 +467,12 @@ def test_many_threads_at_once_give_the_same_bits(net, rng):
     x = rng.standard_normal((24, 3, 32, 32)).astype(np.float32)
     want = prepare(net)(x)
     predictor = pickle.loads(pickle.dumps(prepare(net)))  # compiled by whoever comes first
-    results = {}
 
     def work(k):
-        results[k] = [predictor(x[i : i + k + 1]) for i in range(0, 20, k + 1)]
+        for i in range(0, 20, k + 1):
+            np.testing.assert_array_equal(predictor(x[i : i + k + 1]), want[i : i + k + 1])
 
-    workers = [threading.Thread(target=work, args=(k,)) for k in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    for k in range(6):
-        for i, got in zip(range(0, 20, k + 1), results[k], strict=True):
-            np.testing.assert_array_equal(got, want[i : i + k + 1])
+    in_threads(6, work)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,7 +1,5 @@
 """One predictor and many threads: the kernels' own, and Python's."""
 
-import threading
-
 import numpy as np
 import pytest
 from cnnlib import _core
@@ -9,7 +7,7 @@ from cnnlib.data import Normalization
 from cnnlib.graph import Node
 from cnnlib.inference import load, prepare
 from cnnlib.models import ConvNet
-from helpers import run_python
+from helpers import in_threads, run_python
 from small_graphs import GRAPH_NAMES, conv_node, net_of, random_params, small_graphs
 
 
@@ -86,26 +84,6 @@ def test_a_wait_policy_changes_no_bit(policy, rng, tmp_path):
     )
     want = prepare(ConvNet("mobile-small", (3, 32, 32), 10, seed=0))(x)
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), want)
-
-
-def in_threads(count, work):
-    """Run work(k) in `count` threads that begin together; raise what any of them raised."""
-    failures, barrier = [], threading.Barrier(count)
-
-    def run(k):
-        barrier.wait(timeout=300)
-        try:
-            work(k)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(k,)) for k in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for failure in failures:
-        raise failure
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array
-from helpers import assert_close, random_arrays
+from helpers import assert_close, pair, random_arrays
 
 SIMPLE = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish")
 CALLS = {
@@ -19,11 +19,6 @@ CALLS = {
     "elu -2": ("elu", (-2,)),
 }
 every_call = pytest.mark.parametrize(("name", "rest"), CALLS.values(), ids=CALLS)
-
-
-def pair(name, library=cnnlib):
-    suffix = "" if library is cnnlib else "_naive"
-    return [getattr(library, f"{name}_{direction}{suffix}") for direction in ("forward", "backward")]
 
 
 @every_call

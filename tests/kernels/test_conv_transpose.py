@@ -1,52 +1,11 @@
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from cnnlib import conv_backward, conv_transpose_backward, conv_transpose_forward
-from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from cnnlib.naive import conv_transpose_backward_naive, conv_transpose_forward_naive
+from helpers import ConvCase as Case
 from helpers import assert_all_close, assert_close, cast, random_arrays
-
-
-@dataclass(frozen=True)
-class Case:
-    """x (N, C, H, W), w (C, F / groups, KH, KW)."""
-
-    x: tuple
-    w: tuple
-    stride: object = 1
-    pad: object = 0
-    dilation: object = 1
-    groups: int = 1
-    output_pad: object = 0
-    bias: bool = True
-
-    def __str__(self):
-        parts = ["x".join(map(str, self.x)), "x".join(map(str, self.w))]
-        defaults = (
-            ("stride", 1),
-            ("pad", 0),
-            ("dilation", 1),
-            ("groups", 1),
-            ("output_pad", 0),
-            ("bias", True),
-        )
-        for name, default in defaults:
-            value = getattr(self, name)
-            if value != default:
-                parts.append(f"{name}={value}".replace(" ", ""))
-        return "-".join(parts)
-
-    @property
-    def conv_param(self):
-        return {
-            "stride": self.stride,
-            "pad": self.pad,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "output_pad": self.output_pad,
-        }
 
 
 @functools.cache
@@ -123,25 +82,6 @@ def test_is_the_input_gradient_of_a_convolution(case, dtype):
     image = np.zeros(out.shape, dtype)
     dx, _, _ = conv_backward(x.astype(dtype), (image, w.astype(dtype), None, conv_param))
     assert_close(dx, out, dtype)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case((2, 3, 3, 4), (3, 2, 3, 2), stride=(2, 1), pad=1),
-        Case((1, 4, 3, 3), (4, 1, 2, 2), groups=2, dilation=2, stride=2, output_pad=1),
-    ],
-    ids=str,
-)
-def test_gradients_are_numerical_gradients(case, isa):
-    x, w, b, dout, _, _ = reference(case)
-    x, w, b = x.copy(), w.copy(), b.copy()
-    _, cache = conv_transpose_forward(x, w, b, case.conv_param)
-    for array, gradient in zip((x, w, b), conv_transpose_backward(dout, cache), strict=True):
-        numerical = eval_numerical_gradient_array(
-            lambda _: conv_transpose_forward(x, w, b, case.conv_param)[0], array, dout
-        )
-        assert rel_error(gradient, numerical) < 1e-6
 
 
 def test_output_pad_beyond_every_window_holds_the_bias(isa, dtype):

@@ -103,14 +103,6 @@ def test_scores_and_labels_are_not_written(loss, rng):
     assert not np.shares_memory(dx, x)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_empty_batch(loss, dtype):
-    value, dx = loss(np.zeros((0, 3), dtype), np.zeros(0, int))
-    assert value == 0
-    assert dx.shape == (0, 3)
-    assert dx.dtype == dtype
-
-
 @pytest.mark.parametrize("loss", [softmax_loss, svm_loss])
 def test_labels_are_read_once(loss, monkeypatch, rng):
     """Another thread that writes to y after its check changes nothing."""

@@ -10,11 +10,7 @@ import pytest
 from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from conv_products import conv_results
-from helpers import LAYERS, as_tuple, random_arrays
-
-
-def naive_pair(name):
-    return getattr(naive, f"{name}_forward_naive"), getattr(naive, f"{name}_backward_naive")
+from helpers import LAYERS, as_tuple, pair, random_arrays
 
 
 def test_every_compiled_layer_has_a_twin_and_every_twin_a_layer():
@@ -33,7 +29,7 @@ def test_a_sample_without_its_batch_is_refused_by_name(name):
     size = {f"pool_{side}": 2 for side in ("depth", "height", "width")[3 - axes :]}
     rest = (np.ones((1, 3, *(2,) * axes)), None, {}) if "conv" in name else (size,)
     with pytest.raises(ValueError, match=rf"^{name}_forward_naive: x must be \(N, C, .*\), got shape \(3, 4"):
-        naive_pair(name)[0](np.ones((3, *(4,) * axes)), *rest)
+        pair(name, naive)[0](np.ones((3, *(4,) * axes)), *rest)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from cnnlib import _core, naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
-from helpers import TOLERANCE, assert_close, cast, random_arrays
+from helpers import TOLERANCE, assert_close, cast, pair, random_arrays
 
 # x (N, D) goes to batchnorm, x (N, C, H, W) to spatial_batchnorm.
 SHAPES = [
@@ -34,12 +34,7 @@ MODES = ["train", "test"]
 def layer(shape):
     """forward, backward, and the naive pair, for x of this shape."""
     name = "batchnorm" if len(shape) == 2 else "spatial_batchnorm"
-    return (
-        getattr(cnnlib, f"{name}_forward"),
-        getattr(cnnlib, f"{name}_backward"),
-        getattr(naive, f"{name}_forward_naive"),
-        getattr(naive, f"{name}_backward_naive"),
-    )
+    return (*pair(name), *pair(name, naive))
 
 
 def bn_param(mode, shape, dtype=np.float64, **more):

@@ -1,12 +1,11 @@
 """Filters packed once: the same bits as unprepared ones, whatever the batch, the threads and the method."""
 
 import pickle
-import threading
 
 import cnnlib
 import numpy as np
 import pytest
-from helpers import random_arrays
+from helpers import in_threads, random_arrays
 
 # x, w and conv_param: methods that pack all filters, panel by panel where nobody keeps them, and not at all.
 SHAPES = {
@@ -159,20 +158,14 @@ def test_many_threads_share_one():
     cases = {name: arrays(name, np.float32) for name in ("3x3", "3x3 few tiles", "1x1 many filters")}
     prepared = {name: cnnlib.prepare_conv(w, b, param) for name, (_, w, b, param) in cases.items()}
     want = {name: cnnlib.conv_forward(x, w, b, param)[0] for name, (x, w, b, param) in cases.items()}
-    wrong = []
 
-    def work():
+    def work(k):
         for _ in range(10):
             for name, (x, *_) in cases.items():
-                if not np.array_equal(cnnlib.conv_forward(x, prepared[name], None, None)[0], want[name]):
-                    wrong.append(name)
+                got, _ = cnnlib.conv_forward(x, prepared[name], None, None)
+                np.testing.assert_array_equal(got, want[name], err_msg=name)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    in_threads(4, work)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ The same networks in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches 
 """
 
 import copy
-import threading
 
 import cnnlib
 import numpy as np
@@ -17,6 +16,7 @@ from cnnlib.models import FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerCo
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from cnnlib.models.training import CompiledTraining
+from helpers import in_threads
 from hypothesis import event, given
 from hypothesis import strategies as st
 from random_networks import IMAGES, graph_nets, outcome
@@ -464,11 +464,7 @@ def test_many_python_threads_on_one_model(rng):
         ]
 
     for _ in range(20):
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(batches))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(len(batches), work)
         assert found == expected
 
 
