@@ -6,7 +6,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import naive
-from helpers import LAYERS, run_python
+from helpers import run_python
 
 X = np.zeros((2, 4, 6, 5))
 W = np.zeros((6, 4, 3, 3))
@@ -95,106 +95,51 @@ VALUE_ERRORS = [
     (lambda: conv(w=W[:, :3]), ["conv_forward", "x", "w", "(2, 4, 6, 5)", "(6, 3, 3, 3)"]),
     (lambda: conv(b=np.zeros(5)), ["conv_forward", "b", "(6,)", "(5,)"]),
     (lambda: conv(b=np.zeros((6, 1))), ["conv_forward", "b", "(6,)", "(6, 1)"]),
-    (lambda: conv(b=np.zeros(())), ["conv_forward", "b", "(6,)", "()"]),
-    (lambda: conv(b=1.0), ["conv_forward", "b", "(6,)", "()"]),
-    (lambda: conv(w=W[:0]), ["conv_forward", "w", "(0, 4, 3, 3)"]),
-    (lambda: conv(w=W[:, :, :0]), ["conv_forward", "w", "(6, 4, 0, 3)"]),
     (lambda: conv(x=X[:, :, :0], pad=2), ["conv_forward", "x", "(2, 4, 0, 5)"]),
-    (lambda: conv(x=X[:, :0]), ["conv_forward", "x", "(2, 0, 6, 5)"]),
-    (lambda: conv(groups=3), ["conv_forward", "groups", "3"]),
-    (lambda: conv(groups=4), ["conv_forward", "groups", "4"]),
     (lambda: conv(groups=2), ["conv_forward", "x", "w", "(2, 4, 6, 5)", "(6, 4, 3, 3)"]),
     (lambda: conv(w=np.zeros((6, 4, 7, 3))), ["conv_forward", "window", "7", "6"]),
     (lambda: conv(w=np.zeros((6, 4, 3, 8)), pad=1), ["conv_forward", "window", "8", "7"]),
-    (lambda: conv(dilation=3), ["conv_forward", "window", "7", "6"]),
     (lambda: conv(x=X[:0], dilation=3), ["conv_forward", "window", "7", "6"]),
     # conv: parameters
-    (lambda: conv(stride=0), ["conv_forward", "stride", "0"]),
-    (lambda: conv(stride=-1), ["conv_forward", "stride", "-1"]),
-    (lambda: conv(stride=(1, 0)), ["conv_forward", "stride", "0"]),
-    (lambda: conv(stride=(1, 2, 3)), ["conv_forward", "stride", "(1, 2, 3)"]),
-    (lambda: conv(stride=()), ["conv_forward", "stride", "()"]),
-    (lambda: conv(dilation=0), ["conv_forward", "dilation", "0"]),
-    (lambda: conv(groups=0), ["conv_forward", "groups", "0"]),
-    (lambda: conv(groups=-2), ["conv_forward", "groups", "-2"]),
-    (lambda: conv(pad=-1), ["conv_forward", "pad", "-1"]),
-    (lambda: conv(pad=((0, 0), (0, -1))), ["conv_forward", "pad", "-1"]),
-    (lambda: conv(pad=(1, 2, 3)), ["conv_forward", "pad", "(1, 2, 3)"]),
-    (lambda: conv(pad=((1, 1, 1), 1)), ["conv_forward", "pad", "(1, 1, 1)"]),
     (lambda: conv(pad="full"), ["conv_forward", "pad", "'same'", "'valid'", "'full'"]),
     (lambda: conv(algorithm="fft"), ["conv_forward", "algorithm", "'auto'", "'direct'", "'fft'"]),
     # absurd sizes
     (lambda: conv(stride=2**40), ["conv_forward", "stride", str(2**40)]),
-    (lambda: conv(stride=2**70), ["conv_forward", "stride", str(2**70)]),
     (lambda: conv(dilation=2**40), ["conv_forward", "dilation"]),
     (lambda: conv(dilation=2**31 - 1), ["conv_forward", "window"]),
-    (lambda: conv(pad=2**40), ["conv_forward", "pad"]),
     (lambda: conv(pad=2**63 - 1), ["conv_forward", "pad"]),
-    (lambda: conv(groups=2**40), ["conv_forward", "groups"]),
-    (lambda: max_pool(pool_height=2**40), ["max_pool_forward", "pool_height"]),
     (lambda: max_pool(pool_height=2**31 - 1), ["max_pool_forward", "window"]),
     (lambda: avg_pool(pool_width=2**63), ["avg_pool_forward", "pool_width"]),
     (lambda: conv_transpose(stride=2**40), ["conv_transpose_forward", "stride"]),
     (lambda: conv_transpose(output_pad=2**40), ["conv_transpose_forward", "output_pad"]),
-    (lambda: groupnorm(G=2**40), ["spatial_groupnorm_forward", "G"]),
     # conv_transpose
-    (lambda: conv_transpose(pad="same"), ["conv_transpose_forward", "pad", "'same'"]),
     (lambda: conv_transpose(w=WT[:3]), ["conv_transpose_forward", "x", "w", "(2, 4, 6, 5)", "(3, 6, 3, 3)"]),
     (lambda: conv_transpose(b=np.zeros(4)), ["conv_transpose_forward", "b", "(6,)", "(4,)"]),
-    (lambda: conv_transpose(groups=3), ["conv_transpose_forward", "groups", "3"]),
-    (lambda: conv_transpose(output_pad=-1), ["conv_transpose_forward", "output_pad", "-1"]),
-    (lambda: conv_transpose(stride=2, output_pad=2), ["conv_transpose_forward", "output_pad", "2"]),
     (lambda: conv_transpose(pad=4), ["conv_transpose_forward", "pad"]),
     # pools
     (lambda: max_pool(x=X[0]), ["max_pool_forward", "x", "(N, C, H, W)", "(4, 6, 5)"]),
-    (lambda: max_pool(pool_height=0), ["max_pool_forward", "pool_height", "0"]),
-    (lambda: max_pool(pool_width=-1), ["max_pool_forward", "pool_width", "-1"]),
-    (lambda: max_pool(stride=0), ["max_pool_forward", "stride", "0"]),
     (lambda: max_pool(pool_height=7), ["max_pool_forward", "window", "7", "6"]),
     (lambda: max_pool(x=X[:0], pool_height=7), ["max_pool_forward", "window", "7", "6"]),
     (lambda: avg_pool(x=X[:0], pool_height=7), ["avg_pool_forward", "window", "7", "6"]),
-    (lambda: max_pool(dilation=0), ["max_pool_forward", "dilation", "0"]),
-    (lambda: max_pool(pad=2), ["max_pool_forward", "pad", "2"]),
-    (lambda: max_pool(pad=(0, 2)), ["max_pool_forward", "pad", "2"]),
-    (lambda: max_pool(pad=-1), ["max_pool_forward", "pad", "-1"]),
-    (lambda: avg_pool(pad=2), ["avg_pool_forward", "pad", "2"]),
     (lambda: avg_pool(pool_width=6), ["avg_pool_forward", "window", "6", "5"]),
-    (lambda: avg_pool(x=X[:, :, :, :0]), ["avg_pool_forward", "x", "(2, 4, 6, 0)"]),
-    (lambda: cnnlib.global_avg_pool_forward(ROWS), ["global_avg_pool_forward", "x", "(3, 4)"]),
-    (lambda: cnnlib.global_avg_pool_forward(X[:, :, :0]), ["global_avg_pool_forward", "x", "(2, 4, 0, 5)"]),
     # norms
-    (lambda: batchnorm(x=X), ["batchnorm_forward", "x", "(2, 4, 6, 5)"]),
     (lambda: batchnorm(gamma=np.zeros(3)), ["batchnorm_forward", "gamma", "(4,)", "(3,)"]),
     (lambda: batchnorm(beta=np.zeros((1, 4))), ["batchnorm_forward", "beta", "(4,)", "(1, 4)"]),
     (lambda: batchnorm(mode="predict"), ["batchnorm_forward", "mode", "'train'", "'test'", "'predict'"]),
-    (lambda: batchnorm(eps=-1), ["batchnorm_forward", "eps", "-1"]),
-    (lambda: batchnorm(eps=np.nan), ["batchnorm_forward", "eps", "nan"]),
-    (lambda: batchnorm(momentum=1.5), ["batchnorm_forward", "momentum", "1.5"]),
     (lambda: batchnorm(running_mean=np.zeros(3)), ["batchnorm_forward", "running_mean", "(4,)", "(3,)"]),
-    (lambda: spatial_batchnorm(x=ROWS), ["spatial_batchnorm_forward", "x", "(3, 4)"]),
     (lambda: spatial_batchnorm(gamma=np.zeros(5)), ["spatial_batchnorm_forward", "gamma", "(4,)", "(5,)"]),
     (lambda: spatial_batchnorm(running_var=np.zeros((1, 4, 1, 1))), ["spatial_batchnorm", "running_var"]),
     (lambda: layernorm(gamma=np.zeros(3)), ["layernorm_forward", "gamma", "(4,)", "(3,)"]),
-    (lambda: layernorm(x=X), ["layernorm_forward", "x", "(2, 4, 6, 5)"]),
     (
         lambda: layernorm(x=ROWS[:, :0], gamma=G4[:0], beta=G4[:0]),
         ["layernorm_forward", "x", "empty", "(3, 0)"],
     ),
-    (lambda: layernorm(eps=-1e-5), ["layernorm_forward", "eps"]),
-    (lambda: groupnorm(G=3), ["spatial_groupnorm_forward", "G", "3"]),
-    (lambda: groupnorm(G=0), ["spatial_groupnorm_forward", "G", "0"]),
     (lambda: groupnorm(gamma=np.zeros((4, 1, 1))), ["spatial_groupnorm_forward", "gamma", "(4, 1, 1)"]),
-    (lambda: groupnorm(x=ROWS), ["spatial_groupnorm_forward", "x", "(3, 4)"]),
     # dense
     (lambda: affine(w=np.zeros((3, 5))), ["affine_forward", "x", "w", "(3, 4)", "(3, 5)"]),
     (lambda: affine(b=np.zeros(4)), ["affine_forward", "b", "(5,)", "(4,)"]),
-    (lambda: affine(w=np.zeros(4)), ["affine_forward", "w", "(4,)"]),
-    (lambda: affine(x=np.zeros(())), ["affine_forward", "x", "()"]),
     (lambda: dropout(p=1.5), ["dropout_forward", "p", "[0, 1]", "1.5"]),
-    (lambda: dropout(p=-0.1), ["dropout_forward", "p", "-0.1"]),
-    (lambda: dropout(p=np.nan), ["dropout_forward", "p", "nan"]),
     (lambda: dropout(mode="eval"), ["dropout_forward", "mode", "'train'", "'test'", "'eval'"]),
-    (lambda: cnnlib.leaky_relu_forward(X, np.inf), ["leaky_relu_forward", "alpha", "inf"]),
     # losses
     (lambda: softmax(x=X), ["softmax_loss", "y", "(2, 6, 5)", "(3,)"]),
     (lambda: softmax(x=np.zeros(3)), ["softmax_loss", "x", "(N, C)", "(3,)"]),
@@ -258,18 +203,6 @@ TYPE_ERRORS = [
     (lambda: cnnlib.l1_loss(ROWS, None), ["l1_loss", "y", "None"]),
 ]
 
-MISSING_KEYS = [
-    (lambda: cnnlib.max_pool_forward(X, {"pool_height": 2}), ["max_pool_forward", "pool_width"]),
-    (lambda: cnnlib.avg_pool_forward(X, {}), ["avg_pool_forward", "pool_height", "pool_width"]),
-    (lambda: cnnlib.batchnorm_forward(ROWS, G4, G4, {}), ["batchnorm_forward", "mode"]),
-    (
-        lambda: cnnlib.spatial_batchnorm_forward(X, G4, G4, {"eps": 1e-5}),
-        ["spatial_batchnorm_forward", "mode"],
-    ),
-    (lambda: cnnlib.dropout_forward(X, {"p": 0.5}), ["dropout_forward", "mode"]),
-    (lambda: cnnlib.dropout_forward(X, {"mode": "train"}), ["dropout_forward", "p"]),
-]
-
 
 def assert_message(error, words):
     pattern = ".*".join(re.escape(word) for word in words)
@@ -292,16 +225,6 @@ def test_wrong_types(call, words):
     with pytest.raises(TypeError, match=re.escape(words[0])) as error:
         call()
     assert_message(error, words)
-
-
-@pytest.mark.parametrize(("call", "words"), numbered(MISSING_KEYS))
-def test_missing_keys(call, words):
-    with pytest.raises((KeyError, ValueError), match=re.escape(words[0])) as error:
-        call()
-    assert_message(error, words)
-
-
-every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
 
 
 def test_a_failed_call_leaves_bn_param_alone():
@@ -349,6 +272,7 @@ def test_large_strides_and_dilations_that_fit_are_served():
         (cnnlib.conv_backward, (X, W, B, {"stride": 0}), ["conv_backward", "stride"]),
         (cnnlib.max_pool_backward, (X[0], POOL), ["max_pool_backward", "x"]),
         (cnnlib.max_pool_backward, (X, {"pool_height": 2}), ["max_pool_backward", "pool_width"]),
+        (cnnlib.avg_pool_backward, (X, {}), ["avg_pool_backward", "pool_height", "pool_width"]),
         (cnnlib.affine_backward, (ROWS, np.zeros((3, 5)), None), ["affine_backward", "(3, 5)"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -27,7 +27,7 @@ for _name, _like in [
     TIED[_name] = TIED[_like] | ({"gamma": (0,), "beta": (0,)} if "bn" in _name else {})
 
 STEPS = [0, -1, 2**31, 2**70, (1, 0), (1, 2, 3), (), 1.5, "1", True, np.nan, [1, None], {}, np.ones(2)]
-PADS = [-1, (0, -1), (1, 2, 3), ((1, 1, 1), 1), "full", 1.5, None, True, 2**40, {}, (1, "1")]
+PADS = [-1, ((0, 0), (0, -1)), (1, 2, 3), ((1, 1, 1), 1), "full", 1.5, None, True, 2**40, {}, (1, "1")]
 FLAGS = [1, 0.0, "yes", None, []]
 POOL_SIZES = [0, -1, 99, 2**40, 1.5, None, "2", (2, 2), True]
 STATISTICS = [np.zeros(3), np.zeros((4, 1)), np.zeros(()), ["a"] * 4, np.zeros(4, complex), "text", object()]
@@ -147,14 +147,43 @@ every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
 every_dictionary = pytest.mark.parametrize(("layer", "position", "table", "name"), [*dictionaries()])
 
 
-def assert_refused(call, function, *names, kinds=(ValueError, TypeError)):
-    """The call raises; the message is `function: ...`, short, and has one of the names as a word."""
+def assert_refused(call, function, *names, kinds=(ValueError, TypeError), shown=("",)):
+    """The call raises; the message is `function: ...`, short, has one of the names as a word, and shows one
+    of these texts.
+    """
     with pytest.raises(kinds) as error:
         call()
     message = error.value.args[0]
     assert message.startswith(f"{function}: "), message
     assert re.search("|".join(rf"\b{name}\b" for name in names), message), message
+    assert any(text in message for text in shown), message
     assert len(message) < 500, message
+
+
+# A value of the right type, where that is not int.
+GOOD = {"mode": "train", "algorithm": "auto", "ceil_mode": True, "count_include_pad": True}
+GOOD |= {"eps": 1e-5, "p": 0.5, "momentum": 0.9, "running_mean": None, "running_var": None}
+
+# What a wrong value makes of a window, a result or running statistics, where it is not shown itself.
+CONSEQUENCES = ("window", "its size would be", "real numbers, got dtype", "must have shape (4,), got ()")
+
+
+def forms(value):
+    """The value as it may be shown: whole, in part, or as its shape."""
+    yield repr(value)
+    if isinstance(value, np.ndarray):
+        yield str(value.shape)
+    if isinstance(value, (tuple, list)) or getattr(value, "ndim", 0):
+        for part in value:
+            yield from forms(part)
+
+
+def kinds_of(value, good):
+    """Of the errors that refuse the value, where good would be taken."""
+    return ValueError if type(value) is type(good) else (ValueError, TypeError)
+
+
+AS_ROWS = "x as (N, D) is"  # how affine layers show x
 
 
 def forward(layer, arrays, rest=None):
@@ -177,8 +206,9 @@ def test_ranks(layer, rng):
             if layer.name == "softmax" and wrong.ndim >= 2:
                 continue  # any number of axes may follow the first two
             if wrong.shape != array.shape:
-                arrays = changed(layer, rng, position, wrong)
-                assert_refused(forward(layer, arrays), f"{layer.name}_forward", name)
+                call = forward(layer, changed(layer, rng, position, wrong))
+                shown = str(wrong.shape), AS_ROWS
+                assert_refused(call, f"{layer.name}_forward", name, kinds=ValueError, shown=shown)
 
 
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer.name in TIED], ids=str)
@@ -188,8 +218,9 @@ def test_sizes_that_disagree(layer, rng):
         for axis in TIED[layer.name][name]:
             for size in {1, shape[axis] - 1, shape[axis] + 1, 2 * shape[axis]} - {shape[axis]}:
                 wrong = np.zeros((*shape[:axis], size, *shape[axis + 1 :]))
-                arrays = changed(layer, rng, position, wrong)
-                assert_refused(forward(layer, arrays), f"{layer.name}_forward", *layer.names)
+                call = forward(layer, changed(layer, rng, position, wrong))
+                shown = str(wrong.shape), f"({size},)", AS_ROWS
+                assert_refused(call, f"{layer.name}_forward", *layer.names, kinds=ValueError, shown=shown)
 
 
 @pytest.mark.parametrize("layer", SHAPED, ids=str)
@@ -199,8 +230,9 @@ def test_empty_dimensions(layer, rng):
         shape = layer.shapes[position]
         for axis in range(1 if name == "x" else 0, len(shape)):
             wrong = np.zeros((*shape[:axis], 0, *shape[axis + 1 :]))
-            arrays = changed(layer, rng, position, wrong)
-            assert_refused(forward(layer, arrays), f"{layer.name}_forward", *layer.names)
+            call = forward(layer, changed(layer, rng, position, wrong))
+            shown = str(wrong.shape), "(0,)", AS_ROWS
+            assert_refused(call, f"{layer.name}_forward", *layer.names, kinds=ValueError, shown=shown)
 
 
 @every_layer
@@ -248,7 +280,9 @@ def test_wrong_values_of_each_key(layer, position, table, name, rng):
             rest = list(layer.rest())
             rest[position] = {**rest[position], key: value}
             call = forward(layer, layer.arrays(rng), rest)
-            assert_refused(call, f"{layer.name}_forward", key, "window")
+            shown = *forms(value), *CONSEQUENCES
+            kinds = kinds_of(value, GOOD.get(key, 1))
+            assert_refused(call, f"{layer.name}_forward", key, "window", kinds=kinds, shown=shown)
 
 
 @every_dictionary
@@ -264,18 +298,20 @@ def test_keys_and_kinds_of_dictionaries(layer, position, table, name, rng):
     for key in set(REQUIRED.get(name, ())) & good.keys():
         rest[position] = {other: value for other, value in good.items() if other != key}
         call = forward(layer, layer.arrays(rng), rest)
-        assert_refused(call, f"{layer.name}_forward", key, kinds=(KeyError, ValueError))
+        assert_refused(call, f"{layer.name}_forward", key, kinds=KeyError)
 
 
 @pytest.mark.parametrize("G", [0, -1, 3, 5, 2**40, 1.5, None, "2", True, (2, 2), np.ones(2)], ids=repr)
 def test_numbers_of_groups(G, rng):
     layer = next(layer for layer in LAYERS if layer.name == "spatial_groupnorm")
-    assert_refused(forward(layer, layer.arrays(rng), (G, {})), "spatial_groupnorm_forward", "G")
+    call = forward(layer, layer.arrays(rng), (G, {}))
+    assert_refused(call, "spatial_groupnorm_forward", "G", kinds=kinds_of(G, 1), shown=forms(G))
 
 
 @pytest.mark.parametrize("alpha", [np.nan, np.inf, None, "0.1", 1j, True, [0.1], np.ones(2)], ids=repr)
 def test_slopes(alpha):
-    assert_refused(lambda: cnnlib.leaky_relu_forward(np.ones(3), alpha), "leaky_relu_forward", "alpha")
+    call = lambda: cnnlib.leaky_relu_forward(np.ones(3), alpha)  # noqa: E731
+    assert_refused(call, "leaky_relu_forward", "alpha", kinds=kinds_of(alpha, 0.1), shown=forms(alpha))
 
 
 @pytest.mark.parametrize("alpha", [np.nan, np.inf, None, "0.1", 1j, True, [0.1], np.ones(2)], ids=repr)
