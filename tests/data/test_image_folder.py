@@ -29,6 +29,12 @@ def root(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.fixture
+def written(root):
+    """The pixels of two classes of ten images, which are in root."""
+    return write_folder(root, {"a": 10, "b": 10})
+
+
 def load(root, size=(12, 10), **options):
     return load_image_folder(root, size, verbose=False, **options)
 
@@ -89,8 +95,7 @@ class TestContent:
         for image, label in zip(data["X_train"], data["y_train"], strict=True):
             assert np.abs(image.astype(int) - (30, 220)[label]).max() <= 2
 
-    def test_other_files_are_passed_over(self, root):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_other_files_are_passed_over(self, root, written):
         (root / "notes.txt").write_text("text")
         (root / "a" / "Thumbs.db").write_text("text")
         (root / "a" / "._0.png").write_text("text")
@@ -98,8 +103,7 @@ class TestContent:
         assert len(by_content(load(root))) == 20
 
     @pytest.mark.parametrize("lost", ["a/deeper/{}.png", "{}.png"])
-    def test_images_elsewhere_are_told(self, lost, root):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_images_elsewhere_are_told(self, lost, root, written):
         for n in range(3):
             path = root / lost.format(n)
             path.parent.mkdir(exist_ok=True)
@@ -236,8 +240,7 @@ class TestSize:
         assert X[:, :, :18].max() < 10
         assert X[:, :, 22:].min() > 245
 
-    def test_sizes_have_caches_of_their_own(self, root):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_sizes_have_caches_of_their_own(self, root, written):
         for size in (8, 16, 8):
             assert load(root, size)["X_train"].shape[2:] == (size, size)
         assert len(caches(root)) == 2
@@ -303,9 +306,23 @@ class TestSplit:
         assert 6 <= len(data["y_test"]) <= 10
 
 
+DAMAGES = {
+    "cut": lambda array, index: array.write_bytes(array.read_bytes()[:-1]),
+    "longer": lambda array, index: array.write_bytes(array.read_bytes() + b"x"),
+    "empty": lambda array, index: array.write_bytes(b""),
+    "no array": lambda array, index: array.unlink(),
+    "no index": lambda array, index: index.unlink(),
+    "index cut": lambda array, index: index.write_text(index.read_text()[:100]),
+    "other format": lambda array, index: index.write_text(
+        json.dumps({**json.loads(index.read_text()), "format": "other"})
+    ),
+    "nonsense": lambda array, index: index.write_text("[1, 2]"),
+    "pickle": lambda array, index: np.save(array, np.array([None]), allow_pickle=True),
+}
+
+
 class TestCache:
-    def test_is_made_once(self, root, decoded):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_is_made_once(self, root, decoded, written):
         first = load(root)
         assert len(decoded) == 20
         again = load(root)
@@ -314,8 +331,7 @@ class TestCache:
         assert len(caches(root)) == 1
 
     @pytest.mark.parametrize("change", ["another", "gone", "renamed", "content", "new class"])
-    def test_is_made_anew_when_files_change(self, root, decoded, change):
-        written = write_folder(root, {"a": 10, "b": 10})
+    def test_is_made_anew_when_files_change(self, root, decoded, change, written):
         load(root)
         file = root / "a" / "3.png"
         if change == "another":
@@ -339,9 +355,8 @@ class TestCache:
         if change == "content":
             assert labels[(255 - old).tobytes()] == 0
 
-    def test_others_can_read_it(self, root):
+    def test_others_can_read_it(self, root, written):
         """With NumPy and a JSON reader: no pickle."""
-        write_folder(root, {"a": 10, "b": 10})
         data = load(root)
         (name,) = caches(root)
         folder = root.with_name("photos.cnnlib-cache") / name
@@ -355,42 +370,17 @@ class TestCache:
             np.testing.assert_array_equal(np.asarray(Image.open(path)).transpose(2, 0, 1), image)
         np.testing.assert_array_equal(data["X_test"], images[: len(data["X_test"])])
 
-    @pytest.mark.parametrize(
-        "damage",
-        ["cut", "longer", "empty", "no array", "no index", "index cut", "other format", "nonsense", "pickle"],
-    )
-    def test_a_damaged_one_is_made_anew(self, root, decoded, damage):
-        write_folder(root, {"a": 10, "b": 10})
+    @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+    def test_a_damaged_one_is_made_anew(self, root, decoded, damage, written):
         want = by_content(load(root))
         (name,) = caches(root)
         folder = root.with_name("photos.cnnlib-cache") / name
-        array, index = folder / "images.npy", folder / "index.json"
-        content = array.read_bytes()
-        if damage == "cut":
-            array.write_bytes(content[:-1])
-        elif damage == "longer":
-            array.write_bytes(content + b"x")
-        elif damage == "empty":
-            array.write_bytes(b"")
-        elif damage == "no array":
-            array.unlink()
-        elif damage == "no index":
-            index.unlink()
-        elif damage == "index cut":
-            index.write_text(index.read_text()[:100])
-        elif damage == "other format":
-            index.write_text(json.dumps({**json.loads(index.read_text()), "format": "other"}))
-        elif damage == "nonsense":
-            index.write_text("[1, 2]")
-        else:
-            np.save(array, np.array([None]), allow_pickle=True)
+        damage(folder / "images.npy", folder / "index.json")
         assert by_content(load(root)) == want
         assert len(decoded) == 40
         assert caches(root) == [name]
 
-    def test_nothing_is_left_of_one_that_was_not_finished(self, root, monkeypatch):
-        write_folder(root, {"a": 10, "b": 10})
-
+    def test_nothing_is_left_of_one_that_was_not_finished(self, root, monkeypatch, written):
         def full(*_):
             raise OSError(28, "No space left on device")
 
@@ -400,8 +390,7 @@ class TestCache:
                 load(root)
         assert caches(root) == []
 
-    def test_what_ended_processes_left_is_removed(self, root):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_what_ended_processes_left_is_removed(self, root, written):
         cache = root.with_name("photos.cnnlib-cache")
         killed, alive, stale, young = (
             cache / name for name in (".building-killed", ".building-now", ".new-old", ".new-now")
@@ -420,9 +409,8 @@ class TestCache:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to another process")
     @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
-    def test_a_command_that_is_ended_meanwhile(self, root, name):
+    def test_a_command_that_is_ended_meanwhile(self, root, name, written):
         """SIGTERM removes what was begun; after SIGKILL the next command does."""
-        write_folder(root, {"a": 10, "b": 10})
         cache = root.with_name("photos.cnnlib-cache")
         slow = """
 import sys, time
@@ -455,8 +443,7 @@ sys.exit(main(sys.argv[1:]))
         assert not list(cache.glob(".building-*"))
         assert not (root.parent / "run").exists()
 
-    def test_images_that_the_disk_has_no_room_for(self, root, monkeypatch, capsys):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_images_that_the_disk_has_no_room_for(self, root, monkeypatch, capsys, written):
         message = "20 images of 3x9999x9999 take 6.0 GB on the disk, and that of .* has 5.0 GB free"
         usage = type("usage", (), {"free": 5 * 10**9})
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
@@ -467,8 +454,7 @@ sys.exit(main(sys.argv[1:]))
         load_image_folder(root, 20, verbose=True)
         assert capsys.readouterr().out == "reading images: 20 images of 3x20x20 take 0.0 MB on the disk\n"
 
-    def test_files_that_change_meanwhile(self, root, monkeypatch):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_files_that_change_meanwhile(self, root, monkeypatch, written):
         photo = image_cache.photo
 
         def touching(path, *rest):
@@ -498,16 +484,14 @@ print(sum(int(data[f"X_{{part}}"].astype(np.int64).sum()) for part in ("train", 
         assert sums == {f"{sum(int(data[f'X_{p}'].astype(np.int64).sum()) for p in PARTS)}\n"}
         assert len(caches(root)) == 1
 
-    def test_a_map_outlives_its_files(self, root):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_a_map_outlives_its_files(self, root, written):
         data = load(root)
         before = by_content(data)
         (root / "a" / "3.png").unlink()
         load(root)
         assert by_content(data) == before
 
-    def test_another_place(self, root, tmp_path, monkeypatch):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_another_place(self, root, tmp_path, monkeypatch, written):
         monkeypatch.setenv("CNNLIB_CACHE", str(tmp_path / "elsewhere"))
         load(root)
         assert caches(root) == []
@@ -567,8 +551,7 @@ class TestErrors:
         ],
         ids=str,
     )
-    def test_arguments(self, root, options, error, message):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_arguments(self, root, options, error, message, written):
         with pytest.raises(error, match=f"^load_image_folder: {message}"):
             load(root, **options)
 
@@ -582,8 +565,7 @@ class TestErrors:
             "ImportError: load_image_folder needs Pillow: pip install cnnlib[images]"
         )
 
-    def test_progress(self, root, monkeypatch, capsys):
-        write_folder(root, {"a": 10, "b": 10})
+    def test_progress(self, root, monkeypatch, capsys, written):
         monkeypatch.setattr(image_cache, "_REPORT_SECONDS", 0)
         load_image_folder(root, 8)
         assert "reading images: 20 of 20" in capsys.readouterr().out
