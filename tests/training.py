@@ -56,6 +56,12 @@ def quiet_solver(model, data, **settings):
     return Solver(model, data, **{"batch_size": 16, "num_epochs": 2, "verbose": False, **settings})
 
 
+def trained(model, data, **settings):
+    solver = quiet_solver(model, data, **settings)
+    solver.train()
+    return solver
+
+
 def assert_same_bits(got, want):
     """Two trees of dicts, lists and arrays are equal in every bit, dtypes included."""
     assert type(got) is type(want)

@@ -10,7 +10,7 @@ from cnnlib.course import keep_ratio
 from cnnlib.gradient_check import rel_error
 from cnnlib.models import FullyConnectedNet, TwoLayerNet
 from helpers import assert_gradients
-from training import assert_same_bits, digits_like, quiet_solver
+from training import assert_same_bits, digits_like, trained
 
 
 class TestUpdateRules:
@@ -123,8 +123,7 @@ class TestFullyConnectedNet:
         data = digits_like(num_train=120)
         model = FullyConnectedNet([20], (1, 6, 6), 4, normalization="layernorm", weight_scale=0.1, seed=0)
         rate = {"learning_rate": 1e-2}
-        solver = quiet_solver(model, data, update_rule="adam", optim_config=rate, num_epochs=20, seed=0)
-        solver.train()
+        solver = trained(model, data, update_rule="adam", optim_config=rate, num_epochs=20, seed=0)
         assert solver.best_val_acc > 0.6
         assert solver.loss_history[-1] < solver.loss_history[0] / 2
 

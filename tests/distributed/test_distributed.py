@@ -23,7 +23,7 @@ from cnnlib.distributed.sharding import (
 from cnnlib.distributed.start_checks import data_facts, refuse_different
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet
 from cnnlib.solver import Solver
-from training import LinearModel, assert_same_bits, digits_like, quiet_solver
+from training import LinearModel, assert_same_bits, digits_like, quiet_solver, trained
 
 
 class TestSharing:
@@ -155,8 +155,7 @@ class TestMicroBatches:
         runs = []
         for micro_batches in (None, 1, 3, 100):
             model = FullyConnectedNet((8,), input_dim=36, num_classes=4, reg=0.1, dtype=np.float64, seed=0)
-            solver = quiet_solver(model, digits_like(61), seed=1, micro_batches=micro_batches, augment="flip")
-            solver.train()
+            solver = trained(model, digits_like(61), seed=1, micro_batches=micro_batches, augment="flip")
             runs.append((solver.loss_history, model.params["W1"], solver.val_acc_history))
         for losses, weights, accuracies in runs[1:]:
             np.testing.assert_allclose(losses, runs[0][0], rtol=1e-12)
@@ -170,8 +169,7 @@ class TestMicroBatches:
         for micro_batches in (16, 10**9):
             model = FullyConnectedNet((8,), input_dim=36, num_classes=4, dropout=0.5, seed=0)
             settings = {"seed": 1, "sampling": sampling, "micro_batches": micro_batches}
-            solver = quiet_solver(model, digits_like(61), **settings)
-            solver.train()
+            solver = trained(model, digits_like(61), **settings)
             runs.append((solver.loss_history, model.params))
             assert solver._worker._buffer.data.nbytes < 3 * sum(w.nbytes for w in model.params.values())
         assert_same_bits(*runs)
@@ -192,8 +190,7 @@ class TestMicroBatches:
 
         runs = []
         for model in (LinearModel(36, 4), Renamed()):
-            solver = quiet_solver(model, digits_like(61), seed=1, micro_batches=3)
-            solver.train()
+            solver = trained(model, digits_like(61), seed=1, micro_batches=3)
             runs.append((solver.loss_history, list(model.params.values())))
         assert_same_bits(*runs)
         assert all(type(loss) is float for loss in solver.loss_history)
@@ -216,8 +213,7 @@ class TestMicroBatches:
 
         settings = {"seed": 1, "num_epochs": 3, "micro_batches": 3}
         np.random.seed(0)
-        whole = quiet_solver(build(), digits_like(), checkpoint_name=tmp_path / "run", **settings)
-        whole.train()
+        whole = trained(build(), digits_like(), checkpoint_name=tmp_path / "run", **settings)
         resumed = Solver.resume(tmp_path / "run_epoch_1.npz", build(), digits_like())
         resumed.train()
         assert resumed.micro_batches == 3

@@ -9,7 +9,7 @@ from cnnlib.cli.main import main
 from cnnlib.inference import Predictor
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet
 from cnnlib.saved_model.loading import Arrays, kind_of
-from training import assert_same_bits, digits_like, quiet_solver
+from training import assert_same_bits, digits_like, trained
 
 
 def net():
@@ -58,10 +58,9 @@ def test_arrays(tmp_path):
 def test_checkpoints_of_a_solver_give_the_best_parameters(tmp_path):
     model = FullyConnectedNet([5], input_dim=36, num_classes=4, seed=0)
     rate = {"learning_rate": 0.3}
-    solver = quiet_solver(
+    solver = trained(
         model, digits_like(), checkpoint_name=tmp_path / "run", num_epochs=6, seed=0, optim_config=rate
     )
-    solver.train()
     assert 0 < solver.best_epoch < 6
     for config in (None, "[1]", '{"name": "another program"}'):
         if config is not None:

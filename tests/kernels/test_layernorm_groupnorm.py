@@ -80,9 +80,7 @@ def test_groupnorm_matches_naive(shape, G, form, isa, dtype):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "shape",
-    [(2, 6, 4, 5), (1, 1, 1, 1), (3, 4, 1, 1), (0, 4, 3, 3), (1, 33, 3, 7), (2, 67, 24, 23)],
-    ids=str,
+    "shape", [(2, 6, 4, 5), (1, 1, 1, 1), (3, 4, 1, 1), (0, 4, 3, 3), (1, 33, 3, 7), (2, 67, 24, 23)], ids=str
 )
 def test_spatial_layernorm_matches_naive(shape, form, isa, dtype):
     def rows(x):

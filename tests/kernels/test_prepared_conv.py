@@ -89,9 +89,7 @@ def test_relu_and_gradients():
         assert np.array_equal(got, expected)
     out, cache = cnnlib.conv_forward(x, prepared, None, None)
     for got, expected in zip(
-        cnnlib.conv_backward(out, cache),
-        cnnlib.conv_backward(out, (x, w, b, conv_param)),
-        strict=True,
+        cnnlib.conv_backward(out, cache), cnnlib.conv_backward(out, (x, w, b, conv_param)), strict=True
     ):
         assert np.array_equal(got, expected)
 

@@ -8,7 +8,7 @@ import pytest
 from cnnlib.convnet import ConvNet
 from cnnlib.layers import conv_forward, global_avg_pool_forward
 from helpers import assert_gradients
-from training import assert_same_bits, digits_like, quiet_solver
+from training import assert_same_bits, digits_like, trained
 
 
 def dense_layer(k):
@@ -251,15 +251,9 @@ def test_images_that_are_too_small():
             [{"concat": [[], ["relu", "rellu"]]}],
             "ConvNet: stage 1, branch 2 stage 2: unknown kind 'rellu'; did you mean 'relu'",
         ),
-        (
-            [{"concat": [[], [{"max_pool": 2}]]}],
-            "differ in more than their channels: (N, 2, 6, 4), (N, 2, 3",
-        ),
+        ([{"concat": [[], [{"max_pool": 2}]]}], "differ in more than their channels: (N, 2, 6, 4), (N, 2, 3"),
         ([{"add": [[], [{"conv": 3}]]}], "for each channel of the first: got (N, 2, 6, 4) and (N, 3, 6, 4)"),
-        (
-            [{"multiply": [["global_avg_pool"], []]}],
-            "each channel of the first: got (N, 2) and (N, 2, 6, 4)",
-        ),
+        ([{"multiply": [["global_avg_pool"], []]}], "each channel of the first: got (N, 2) and (N, 2, 6, 4)"),
         (["relu", {"conv": 2, "from": "input"}], "ConvNet: nothing reads what node 'relu1' (relu) makes"),
         ([{"conv": 2, "nam": "a"}], "unknown key 'nam' in conv; did you mean 'name'"),
         ([{"relu": 6}], "stage 1: relu takes no value, got 6: {'relu': None, ...}"),
@@ -299,8 +293,7 @@ def test_it_learns():
     data = digits_like()
     C, H, W = data["X_train"].shape[1:]
     net = ConvNet([{"conv": 4}, dense_layer(4), excitation(8, 4), "relu"], (C, H, W), 4, seed=0)
-    solver = quiet_solver(
+    solver = trained(
         net, data, update_rule="adam", optim_config={"learning_rate": 3e-3}, num_epochs=4, seed=0
     )
-    solver.train()
     assert solver.loss_history[-1] < 0.5 * solver.loss_history[0]

@@ -10,7 +10,7 @@ from cnnlib.data import load_digits
 from cnnlib.models import ThreeLayerConvNet
 from cnnlib.solver import Solver
 from helpers import assert_gradients
-from training import assert_same_bits, assert_same_run, digits_like, interpreted, quiet_solver
+from training import assert_same_bits, assert_same_run, digits_like, interpreted, quiet_solver, trained
 
 BLOCK = {"residual": [{"conv": 4, "size": 3}, "batchnorm", "relu", {"conv": 4}, "batchnorm"]}
 
@@ -174,8 +174,7 @@ def test_frozen_parameters_stay_and_cost_nothing(monkeypatch):
         called.clear()
         interpreted(net).loss(digits_like()["X_train"], digits_like()["y_train"])
         assert called == want
-        solver = quiet_solver(net, digits_like(), update_rule="adam", weight_decay=0.1, seed=0)
-        solver.train()
+        solver = trained(net, digits_like(), update_rule="adam", weight_decay=0.1, seed=0)
         still = {name for name, value in net.params.items() if (value == before[name]).all()}
         assert still == set(net.frozen) == ({"W1", "b1"} if frozen is True else {"W1"})
         assert solver.optim_configs.keys() == net.params.keys() - still
@@ -317,10 +316,7 @@ def test_resume_equals_uninterrupted(tmp_path):
         return ConvNet(spec, (1, 6, 6), 4, seed=3)
 
     data = digits_like()
-    whole = quiet_solver(
-        net(), data, num_epochs=3, update_rule="adamw", seed=1, checkpoint_name=tmp_path / "run"
-    )
-    whole.train()
+    whole = trained(net(), data, num_epochs=3, update_rule="adamw", seed=1, checkpoint_name=tmp_path / "run")
     resumed = Solver.resume(tmp_path / "run_epoch_1.npz", net(), data)
     resumed.train()
     assert_same_run(resumed, whole)

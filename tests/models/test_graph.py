@@ -18,7 +18,7 @@ from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLay
 from cnnlib.models.program import Program
 from cnnlib.solver import Solver
 from helpers import assert_gradients
-from training import assert_same_bits, assert_same_run, digits_like, quiet_solver, running_statistics
+from training import assert_same_bits, assert_same_run, digits_like, quiet_solver, running_statistics, trained
 
 CONV = {"stride": 1, "pad": 1}
 _KEEPING_A_COPY = ("sigmoid", "tanh", "softmax")  # of the result, for the backward pass
@@ -469,8 +469,7 @@ def test_resume_equals_uninterrupted(tmp_path):
         twin = ConvNet([{"conv": 4}, "batchnorm", "relu", {"dropout": 0.2}], (1, 6, 6), 4, seed=3)
         return GraphNet(twin.graph(), twin.params, (1, 6, 6), bn_params=twin.bn_params, seed=3)
 
-    whole = quiet_solver(net(), data, update_rule="adam", seed=0)
-    whole.train()
+    whole = trained(net(), data, update_rule="adam", seed=0)
     quiet_solver(net(), data, update_rule="adam", seed=0, checkpoint_name=tmp_path / "run").train()
     resumed = Solver.resume(tmp_path / "run_epoch_1.npz", net(), data)
     resumed.train()

@@ -15,7 +15,7 @@ from cnnlib.models import Graph, GraphNet, Node, WeightedLosses
 from cnnlib.solver import Solver
 from helpers import assert_gradients
 from several_outputs import LOSSES, WEIGHTS, several_graph, several_outputs, targets_of, with_targets
-from training import assert_same_bits, assert_same_run, digits_like, quiet_solver
+from training import assert_same_bits, assert_same_run, digits_like, quiet_solver, trained
 
 DTYPES = [np.float32, np.float64]
 
@@ -173,11 +173,7 @@ class TestLoss:
             ({"losses": "mse"}, TypeError, "losses must be one for each of label, size, mask"),
             ({"losses": ["mse", "mse"]}, TypeError, "losses must be one for each"),
             ({"losses": {"label": "softmax", "size": "mse"}}, KeyError, "losses lacks 'mask'"),
-            (
-                {"losses": LOSSES | {"masks": "mse"}},
-                ValueError,
-                "unknown key 'masks' in losses",
-            ),
+            ({"losses": LOSSES | {"masks": "mse"}}, ValueError, "unknown key 'masks' in losses"),
             ({"losses": LOSSES | {"size": "huberr"}}, ValueError, "did you mean 'huber'"),
             ({"losses": LOSSES | {"size": {"mse": 1}}}, TypeError, r"losses\['size'\] must be a name"),
             ({"losses": LOSSES, "loss_weights": {"sizes": 1.0}}, ValueError, "unknown key 'sizes'"),
@@ -376,8 +372,7 @@ class TestSolver:
 
     def test_learns_all_of_them(self):
         data = with_targets(digits_like(200, 60))
-        solver = quiet_solver(several_outputs(), data, num_epochs=30, **self.SETTINGS)
-        solver.train()
+        solver = trained(several_outputs(), data, num_epochs=30, **self.SETTINGS)
         assert solver.monitored == "val_loss"
         assert list(solver.histories) == [
             "loss",
@@ -398,8 +393,7 @@ class TestSolver:
         data = with_targets(digits_like(40, 130))
         data["y_val"]["mask"][:100, :5] = 9
         net = several_outputs()
-        solver = quiet_solver(net, data, num_epochs=0, **self.SETTINGS)
-        solver.train()
+        solver = trained(net, data, num_epochs=0, **self.SETTINGS)
         want, _ = by_hand(net.loss(data["X_val"]), data["y_val"])
         assert solver.val_loss_history == [pytest.approx(want, rel=1e-12)]
 
@@ -413,8 +407,7 @@ class TestSolver:
         def net():
             return several_outputs() if own_losses else several_outputs(reg=0.0)
 
-        whole = quiet_solver(net(), data, **settings)
-        whole.train()
+        whole = trained(net(), data, **settings)
         for epoch in (1, 3):
             again = Solver.resume(tmp_path / f"run_epoch_{epoch}.npz", net(), data)
             again.train()
@@ -429,8 +422,7 @@ class TestSolver:
 
         data = with_targets(digits_like())
         metrics = {"label": "accuracy", "size": worst}
-        solver = quiet_solver(several_outputs(), data, metrics=metrics, checkpoint_name=tmp_path / "run")
-        solver.train()
+        solver = trained(several_outputs(), data, metrics=metrics, checkpoint_name=tmp_path / "run")
         assert len(solver.histories["size/worst"]) == 3
         with pytest.raises(ValueError, match="the run's metrics was a function of its own"):
             Solver.resume(tmp_path / "run_epoch_1.npz", several_outputs(), data)
@@ -483,26 +475,20 @@ class TestSolver:
 
     def test_memory_maps_and_tuples(self, tmp_path):
         data = with_targets(digits_like())
-        plain = quiet_solver(several_outputs(), data, **self.SETTINGS)
-        plain.train()
+        plain = trained(several_outputs(), data, **self.SETTINGS)
         for part in ("train", "val"):
             for name, array in data[f"y_{part}"].items():
                 np.save(tmp_path / f"{part}-{name}.npy", array)
             maps = [np.load(tmp_path / f"{part}-{name}.npy", mmap_mode="r") for name in data[f"y_{part}"]]
             data[f"y_{part}"] = tuple(maps)
-        mapped = quiet_solver(several_outputs(), data, **self.SETTINGS)
-        mapped.train()
+        mapped = trained(several_outputs(), data, **self.SETTINGS)
         assert isinstance(mapped.y_train["mask"], np.memmap)
         assert_same_run(mapped, plain)
 
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            (
-                {"metrics": "accuracy"},
-                ValueError,
-                "does not fit; several outputs want metrics={'label'",
-            ),
+            ({"metrics": "accuracy"}, ValueError, "does not fit; several outputs want metrics={'label'"),
             ({"metrics": {"sizes": "mae"}}, ValueError, "'sizes/mae' does not fit"),
             (
                 {"metrics": {"label": "rmse"}},
@@ -566,8 +552,7 @@ class TestSolver:
 
     def test_a_networks_losses_win(self):
         net = several_outputs()
-        solver = quiet_solver(net, with_targets(digits_like()), num_epochs=0, loss="mse")
-        solver.train()
+        solver = trained(net, with_targets(digits_like()), num_epochs=0, loss="mse")
         assert net.criterion.weights == {"label": 1.0, **WEIGHTS}
         assert isinstance(net.criterion, WeightedLosses)
         assert np.isfinite(solver.val_loss_history[0])

@@ -4,7 +4,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from cnnlib.schedules import SCHEDULES, Cosine, OneCycle, Step, Triangle
-from training import LinearModel, digits_like, quiet_solver
+from training import LinearModel, digits_like, quiet_solver, trained
 
 
 def factors(schedule, epochs, num_epochs=10):
@@ -73,18 +73,12 @@ def test_the_solver_follows_it():
         return w - config["learning_rate"] * dw, config
 
     settings = {"update_rule": rule, "optim_config": {"learning_rate": 0.5}, "num_epochs": 2}
-    solver = quiet_solver(
-        LinearModel(36, 4), digits_like(), schedule={"name": "cosine", "warmup": 1}, **settings
-    )
-    solver.train()
+    solver = trained(LinearModel(36, 4), digits_like(), schedule={"name": "cosine", "warmup": 1}, **settings)
     falling = [0.25 * (1 + np.cos(np.pi * share)) for share in (0, 0.25, 0.5, 0.75)]
     assert rates == pytest.approx([0, 0.125, 0.25, 0.375, *falling])
     assert solver.learning_rate_history == [rates[3], rates[7]]
 
-    by_default = quiet_solver(
-        LinearModel(36, 4), digits_like(), schedule=lambda e, n: 2.0, update_rule="adam"
-    )
-    by_default.train()
+    by_default = trained(LinearModel(36, 4), digits_like(), schedule=lambda e, n: 2.0, update_rule="adam")
     assert by_default.learning_rate_history == [0.002, 0.002]
 
 

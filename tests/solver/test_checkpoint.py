@@ -10,7 +10,7 @@ import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver, load_weights
-from training import LinearModel, assert_same_bits, digits_like, quiet_solver
+from training import LinearModel, assert_same_bits, digits_like, quiet_solver, trained
 
 PARAMS = {
     "W": np.arange(6.0).reshape(2, 3),
@@ -39,8 +39,7 @@ def path(tmp_path):
 @pytest.fixture
 def solver_file(tmp_path):
     model = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True, seed=0)
-    solver = quiet_solver(model, digits_like(), update_rule="adam", checkpoint_name=tmp_path / "run", seed=1)
-    solver.train()
+    solver = trained(model, digits_like(), update_rule="adam", checkpoint_name=tmp_path / "run", seed=1)
     return str(tmp_path / "run_epoch_2.npz"), solver
 
 

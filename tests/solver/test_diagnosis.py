@@ -7,7 +7,7 @@ import pytest
 from cnnlib import optim
 from cnnlib.data import Normalization
 from cnnlib.models import ConvNet, ThreeLayerConvNet
-from training import LinearModel, digits_like, quiet_solver
+from training import LinearModel, digits_like, quiet_solver, trained
 
 
 def solver(data=None, **settings):
@@ -156,7 +156,7 @@ class TestOptimConfig:
 
     def test_a_state_that_is_given_serves(self):
         config = {"learning_rate": 0.0, "velocity": np.ones((36, 4)), "momentum": 0.5}
-        made = quiet_solver(
+        made = trained(
             LinearModel(36, 4),
             digits_like(),
             update_rule="sgd_momentum",
@@ -164,7 +164,6 @@ class TestOptimConfig:
             num_epochs=1,
             batch_size=60,
         )
-        made.train()
         np.testing.assert_allclose(made.last_params["weights"], 0.5)
 
     def test_a_rule_of_the_users_own_checks_its_own(self):

@@ -8,7 +8,7 @@ from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
 from cnnlib.solver.record import build_early_stopping
-from training import LinearModel, assert_same_bits, assert_same_run, digits_like, quiet_solver
+from training import LinearModel, assert_same_bits, assert_same_run, digits_like, quiet_solver, trained
 
 
 def model():
@@ -45,8 +45,7 @@ class TestValidationLoss:
     def test_is_the_cross_entropy_of_the_scores_alone(self):
         data = digits_like()
         net = model()
-        solver = quiet_solver(net, data, num_epochs=3, label_smoothing=0.2, keep="last")
-        solver.train()
+        solver = trained(net, data, num_epochs=3, label_smoothing=0.2, keep="last")
         scores = net.loss(data["X_val"]).astype(np.float64)
         p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         want = -np.log(p[np.arange(20), data["y_val"]]).mean()
@@ -55,8 +54,7 @@ class TestValidationLoss:
 
     def test_does_not_depend_on_the_size_of_its_batches(self):
         data = digits_like(num_val=230)  # three batches
-        solver = quiet_solver(LinearModel(36, 4), data, num_epochs=1, keep="last")
-        solver.train()
+        solver = trained(LinearModel(36, 4), data, num_epochs=1, keep="last")
         scores = data["X_val"].reshape(230, 36) @ solver.model.params["weights"]
         log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         want = -log_p[np.arange(230), data["y_val"]].mean()
@@ -64,8 +62,7 @@ class TestValidationLoss:
 
     def test_is_kept_in_checkpoints(self, tmp_path):
         data = digits_like()
-        whole = quiet_solver(model(), data, num_epochs=3, seed=1, checkpoint_name=tmp_path / "run")
-        whole.train()
+        whole = trained(model(), data, num_epochs=3, seed=1, checkpoint_name=tmp_path / "run")
         resumed = Solver.resume(tmp_path / "run_epoch_1.npz", model(), data)
         assert_same_bits(resumed.val_loss_history, whole.val_loss_history[:2])
         resumed.train()
@@ -181,8 +178,7 @@ class TestEarlyStopping:
         data = digits_like()
         settings = {"num_epochs": 6, "seed": 1, "early_stopping": {"patience": 9, "monitor": "val_loss"}}
         rates = {"optim_config": {"learning_rate": 2.0}}  # so that the loss goes up and down
-        whole = quiet_solver(model(), data, checkpoint_name=tmp_path / "run", **settings, **rates)
-        whole.train()
+        whole = trained(model(), data, checkpoint_name=tmp_path / "run", **settings, **rates)
         assert whole.best_epoch == np.argmin(whole.val_loss_history)
         for epoch in range(1, 6):
             resumed = Solver.resume(tmp_path / f"run_epoch_{epoch}.npz", model(), data)
@@ -219,8 +215,7 @@ class TestEarlyStopping:
     def test_a_resumed_run_stops_in_the_same_place(self, tmp_path):
         data = digits_like()
         settings = {"num_epochs": 30, "seed": 1, "early_stopping": 2}
-        whole = quiet_solver(model(), data, checkpoint_name=tmp_path / "run", **settings)
-        whole.train()
+        whole = trained(model(), data, checkpoint_name=tmp_path / "run", **settings)
         assert 3 <= whole.epoch < 30
         resumed = Solver.resume(tmp_path / f"run_epoch_{whole.epoch - 1}.npz", model(), data)
         resumed.train()

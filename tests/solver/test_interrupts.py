@@ -15,7 +15,7 @@ from cnnlib.solver.interrupts import Interrupts
 from helpers import FOLDER
 from kills import checkpoint
 from kills import newest as last_epoch
-from training import assert_same_run, digits_like, interrupted, quiet_solver
+from training import assert_same_run, digits_like, interrupted, quiet_solver, trained
 
 SPEC = [{"conv": 4}, "batchnorm", "relu", {"dropout": 0.3}, {"max_pool": 2}]
 SETTINGS = {
@@ -64,9 +64,7 @@ class Nth:
 
 def uninterrupted(seed, **settings):
     np.random.seed(5)
-    solver = quiet_solver(conv_net(), digits_like(), seed=seed, **{**SETTINGS, **settings})
-    solver.train()
-    return solver
+    return trained(conv_net(), digits_like(), seed=seed, **{**SETTINGS, **settings})
 
 
 def resumed(path, **functions):
@@ -236,8 +234,7 @@ def test_ctrl_c_at_any_moment(delay, tmp_path):
     again.num_epochs = again.epoch + 1
     again.train()
     settings = {"num_epochs": again.num_epochs, "batch_size": 5, "update_rule": "adam", "seed": 1}
-    whole = quiet_solver(dense_net(), digits_like(), **settings)
-    whole.train()
+    whole = trained(dense_net(), digits_like(), **settings)
     assert_same_run(again, whole)
 
 

@@ -9,7 +9,15 @@ from cnnlib.data import load_digits
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
-from training import LinearModel, NoisyModel, assert_same_bits, assert_same_run, digits_like, quiet_solver
+from training import (
+    LinearModel,
+    NoisyModel,
+    assert_same_bits,
+    assert_same_run,
+    digits_like,
+    quiet_solver,
+    trained,
+)
 
 
 def dense_net(seed=0, **options):
@@ -94,13 +102,11 @@ def test_sampling_with_replacement(N, batch_size, iterations):
 
 def test_lr_decay_multiplies_after_each_epoch():
     model, data = LinearModel(36, 4), digits_like()
-    solver = quiet_solver(model, data, optim_config={"learning_rate": 0.5}, lr_decay=0.5, num_epochs=3)
-    solver.train()
+    solver = trained(model, data, optim_config={"learning_rate": 0.5}, lr_decay=0.5, num_epochs=3)
     assert solver.optim_configs["weights"]["learning_rate"] == 0.0625
     assert solver.optim_config == {"learning_rate": 0.5}
     assert solver.learning_rate_history == [0.5, 0.25, 0.125]
-    by_default = quiet_solver(model, data, lr_decay=0.5)
-    by_default.train()
+    by_default = trained(model, data, lr_decay=0.5)
     assert by_default.learning_rate_history == [0.01, 0.005]
     with pytest.raises(ValueError, match="lr_decay needs a learning_rate"):
         quiet_solver(model, data, update_rule=lambda w, dw, config: (w, config), lr_decay=0.5).train()
@@ -166,7 +172,7 @@ def test_keeps_the_best_and_the_last(accuracies, best):
 
 def test_batchnorm_statistics_belong_to_the_best_parameters():
     statistics = []
-    solver = quiet_solver(
+    solver = trained(
         dense_net(),
         digits_like(),
         num_epochs=6,
@@ -174,7 +180,6 @@ def test_batchnorm_statistics_belong_to_the_best_parameters():
         seed=0,
         on_epoch=lambda s: statistics.append(s.model.bn_params[0]["running_mean"].copy()),
     )
-    solver.train()
     assert 0 < solver.best_epoch < 6
     np.testing.assert_array_equal(
         solver.model.bn_params[0]["running_mean"], statistics[solver.best_epoch - 1]
@@ -189,9 +194,7 @@ def test_batchnorm_statistics_belong_to_the_best_parameters():
 @pytest.mark.parametrize("build", [lambda: dense_net(seed=3), lambda: NoisyModel(36, 4)])
 def test_seed_makes_a_run_repeatable(build, sampling):
     def run(seed):
-        solver = quiet_solver(build(), digits_like(), seed=seed, sampling=sampling, num_train_samples=20)
-        solver.train()
-        return solver
+        return trained(build(), digits_like(), seed=seed, sampling=sampling, num_train_samples=20)
 
     np.random.seed(5)
     np.random.randn(3)  # an odd number: the state holds a cached value
@@ -207,9 +210,7 @@ def test_seed_makes_a_run_repeatable(build, sampling):
 def test_without_seed_the_global_state_governs():
     def run(seed):
         np.random.seed(seed)
-        solver = quiet_solver(dense_net(seed=None), digits_like(), num_train_samples=20)
-        solver.train()
-        return solver
+        return trained(dense_net(seed=None), digits_like(), num_train_samples=20)
 
     first = run(1)
     assert_same_run(run(1), first)
@@ -257,8 +258,7 @@ def test_resume_equals_uninterrupted(build, settings, seed, tmp_path):
     settings = {"num_epochs": 4, "num_train_samples": 20, "num_val_samples": 15, "seed": seed, **settings}
 
     np.random.seed(3)
-    whole = quiet_solver(build(), data, **settings)
-    whole.train()
+    whole = trained(build(), data, **settings)
     np.random.seed(3)
     iteration = 2 * whole.iterations_per_epoch + 2
     killed_run(build, data, tmp_path / "run", iteration, **settings)
@@ -294,10 +294,7 @@ def test_the_models_own_random_stream_is_resumed(tmp_path):
 
     data = digits_like()
     for build in (np.random.default_rng, np.random.RandomState):
-        whole = quiet_solver(
-            OwnStream(build(0)), data, num_epochs=3, seed=1, checkpoint_name=tmp_path / "run"
-        )
-        whole.train()
+        whole = trained(OwnStream(build(0)), data, num_epochs=3, seed=1, checkpoint_name=tmp_path / "run")
         resumed = Solver.resume(tmp_path / "run_epoch_1.npz", OwnStream(build(5)), data)
         resumed.train()
         assert_same_run(resumed, whole)
@@ -305,10 +302,8 @@ def test_the_models_own_random_stream_is_resumed(tmp_path):
 
 def test_a_finished_run_can_be_prolonged(tmp_path):
     data = digits_like()
-    long = quiet_solver(dense_net(), data, num_epochs=5, seed=1)
-    long.train()
-    short = quiet_solver(dense_net(), data, num_epochs=2, seed=1, checkpoint_name=tmp_path / "run")
-    short.train()
+    long = trained(dense_net(), data, num_epochs=5, seed=1)
+    short = trained(dense_net(), data, num_epochs=2, seed=1, checkpoint_name=tmp_path / "run")
     same = Solver.resume(tmp_path / "run_epoch_2.npz", dense_net(), data)
     same.train()
     assert_same_run(same, short)
@@ -322,8 +317,7 @@ def test_a_finished_run_can_be_prolonged(tmp_path):
 
 def test_train_again_after_an_interrupt_goes_on_where_it_stopped():
     data = digits_like()
-    whole = quiet_solver(dense_net(), data, num_epochs=3, seed=1)
-    whole.train()
+    whole = trained(dense_net(), data, num_epochs=3, seed=1)
     model = dense_net()
     solver = quiet_solver(model, data, num_epochs=3, seed=1)
     loss, stops = model.loss, [0, 5, 5, 9]
@@ -351,8 +345,7 @@ def test_interrupt_in_on_epoch_leaves_the_checkpoint(tmp_path):
             raise KeyboardInterrupt
 
     data = digits_like()
-    whole = quiet_solver(dense_net(), data, num_epochs=4, seed=1)
-    whole.train()
+    whole = trained(dense_net(), data, num_epochs=4, seed=1)
     solver = quiet_solver(
         dense_net(), data, num_epochs=4, seed=1, checkpoint_name=str(tmp_path / "run"), on_epoch=stop
     )
@@ -366,11 +359,9 @@ def test_interrupt_in_on_epoch_leaves_the_checkpoint(tmp_path):
 @pytest.mark.parametrize("kind", [bool, np.bool_])
 def test_on_epoch_can_end_the_training(kind):
     data = digits_like()
-    short = quiet_solver(dense_net(), data, num_epochs=2, seed=1)
-    short.train()
+    short = trained(dense_net(), data, num_epochs=2, seed=1)
     ends = {"on_epoch": lambda solver: kind(solver.epoch == 2)}
-    solver = quiet_solver(dense_net(), data, num_epochs=9, seed=1, **ends)
-    solver.train()
+    solver = trained(dense_net(), data, num_epochs=9, seed=1, **ends)
     assert_same_run(solver, short)
 
 
@@ -396,10 +387,7 @@ def test_a_failed_checkpoint_keeps_the_older_ones(tmp_path, monkeypatch):
 
 
 def test_checkpoint_holds_parameters_under_their_names(tmp_path):
-    solver = quiet_solver(
-        dense_net(), digits_like(), update_rule="adam", seed=1, checkpoint_name=tmp_path / "run"
-    )
-    solver.train()
+    solver = trained(dense_net(), digits_like(), update_rule="adam", seed=1, checkpoint_name=tmp_path / "run")
     with np.load(tmp_path / "run_epoch_2.npz", allow_pickle=False) as file:
         for name, value in solver.last_params.items():
             np.testing.assert_array_equal(file[name], value)
@@ -549,14 +537,12 @@ def test_memory_mapped_data_is_not_copied(tmp_path):
     solver = quiet_solver(dense_net(), data, seed=1)
     assert solver.X_train is data["X_train"]
     solver.train()
-    in_memory = quiet_solver(dense_net(), digits_like(), seed=1)
-    in_memory.train()
+    in_memory = trained(dense_net(), digits_like(), seed=1)
     assert_same_run(solver, in_memory)
 
 
 def test_no_epochs_only_checks():
-    solver = quiet_solver(dense_net(), digits_like(), num_epochs=0, seed=0)
-    solver.train()
+    solver = trained(dense_net(), digits_like(), num_epochs=0, seed=0)
     assert (len(solver.loss_history), len(solver.val_acc_history), solver.best_epoch) == (0, 1, 0)
     assert_same_bits(solver.best_params, solver.model.params)
 
@@ -568,8 +554,7 @@ def test_state_goes_into_another_solver():
     """Also in the middle of an epoch, and what happens to the first does not reach the second."""
     data = digits_like()
     settings = {"num_epochs": 3, "seed": 1, "num_train_samples": 20, "update_rule": "adam"}
-    whole = quiet_solver(dense_net(), data, **settings)
-    whole.train()
+    whole = trained(dense_net(), data, **settings)
 
     model = dense_net()
     first, loss = quiet_solver(model, data, **settings), model.loss
@@ -615,8 +600,7 @@ def test_state_goes_into_another_solver():
     ids=str,
 )
 def test_a_state_that_does_not_fit_changes_nothing(change, message):
-    solver = quiet_solver(dense_net(), digits_like(), num_epochs=1, seed=1)
-    solver.train()
+    solver = trained(dense_net(), digits_like(), num_epochs=1, seed=1)
     before = solver.state()
     with pytest.raises(ValueError, match=f"load_state.*{message}"):
         solver.load_state({**solver.state(), **change})
@@ -647,8 +631,7 @@ def test_on_epoch_may_draw_from_the_streams(seed, tmp_path):
     data = digits_like()
     settings = {"num_epochs": 3, "num_train_samples": 20, "seed": seed, "on_epoch": look}
     np.random.seed(3)
-    whole = quiet_solver(NoisyModel(36, 4), data, checkpoint_name=tmp_path / "run", **settings)
-    whole.train()
+    whole = trained(NoisyModel(36, 4), data, checkpoint_name=tmp_path / "run", **settings)
     resumed = Solver.resume(tmp_path / "run_epoch_1.npz", NoisyModel(36, 4), data, on_epoch=look)
     resumed.train()
     assert_same_run(resumed, whole)
@@ -696,8 +679,7 @@ def test_parameters_without_dimensions(tmp_path):
     for rule in (*optim.__all__, my_rule):
         settings = {"num_epochs": 3, "seed": 1, "update_rule": rule, "clip_norm": 10, "ema_decay": 0.9}
         settings |= {"optim_config": {"learning_rate": 0.1}, "weight_decay": 1e-3}
-        whole = quiet_solver(Scaled(), data, checkpoint_name=tmp_path / "run", **settings)
-        whole.train()
+        whole = trained(Scaled(), data, checkpoint_name=tmp_path / "run", **settings)
         assert whole.model.params["scale"] != 1
         assert whole.model.params["scale"].shape == ()
         resumed = Solver.resume(

@@ -16,6 +16,7 @@ from training import (
     digits_like,
     quiet_solver,
     running_statistics,
+    trained,
 )
 
 ALL = {
@@ -56,8 +57,7 @@ class FixedGradients:
 
 def after_one_step(**settings):
     model = FixedGradients()
-    solver = quiet_solver(model, digits_like(), num_epochs=1, batch_size=100, **settings)
-    solver.train()
+    solver = trained(model, digits_like(), num_epochs=1, batch_size=100, **settings)
     return solver.last_params
 
 
@@ -91,14 +91,13 @@ def test_rate_factors():
         np.testing.assert_allclose(params["b"], [2 - 0.2])
 
     net = conv_net()
-    solver = quiet_solver(
+    solver = trained(
         net,
         digits_like(),
         rate_factors={"W": 3, "W2": 0.5},
         optim_config={"learning_rate": 0.1},
         lr_decay=0.5,
     )
-    solver.train()
     rates = {name: config["learning_rate"] for name, config in solver.optim_configs.items()}
     assert {name: rates[name] for name in ("W1", "W2", "W3", "b3", "beta1")} == pytest.approx(
         {"W1": 0.075, "W2": 0.0125, "W3": 0.075, "b3": 0.025, "beta1": 0.025}
@@ -130,8 +129,7 @@ def test_clipping_goes_with_every_rule_and_spares_the_gradients(rule):
     model.loss = lambda X, y=None: np.zeros((len(X), 4)) if y is None else (1.0, grads)
     config = {"learning_rate": 0.1}
     settings = {"num_epochs": 1, "update_rule": rule, "optim_config": config, "clip_norm": 0.5}
-    solver = quiet_solver(model, digits_like(), **settings)
-    solver.train()
+    solver = trained(model, digits_like(), **settings)
     np.testing.assert_array_equal(grads["w"], [[0, 3]])
     np.testing.assert_array_equal(grads["b"], [4])
     by_hand = {"w": np.array([[3.0, 4.0]]), "b": np.array([2.0])}
@@ -288,8 +286,7 @@ def test_lookahead():
     assert reached == [2, 4, 6, 8]
     for name, value in slow.items():
         np.testing.assert_allclose(checked[-1][name], value, rtol=1e-5, atol=1e-7)
-    plain = quiet_solver(conv_net(), digits_like(), **settings)
-    plain.train()
+    plain = trained(conv_net(), digits_like(), **settings)
     assert plain.loss_history[:2] == solver.loss_history[:2]
     assert plain.loss_history[3:] != solver.loss_history[3:]
 
@@ -323,7 +320,7 @@ def test_keep_last():
             if y is None
             else (1.0, {"w": np.zeros((1, 2)), "b": np.array([4.0])})
         )
-        solver = quiet_solver(
+        solver = trained(
             model,
             digits_like(),
             num_epochs=3,
@@ -332,7 +329,6 @@ def test_keep_last():
             keep=keep,
             num_train_samples=20,
         )
-        solver.train()
         kept[keep] = solver.best_epoch, solver.best_val_acc == 1, float(model.params["b"][0])
         assert solver.best_params["b"] == model.params["b"]
     assert kept == {"best": (1, True, -2.0), "last": (3, False, -10.0)}
@@ -347,8 +343,7 @@ def test_a_network_that_has_diverged_is_not_the_best():
         np.tile(first[model.params["b"][0] == 2], (len(X), 1)) if y is None else (1.0, gradients)
     )
     gradients = FixedGradients().loss(data["X_val"], data["y_val"])[1]
-    solver = quiet_solver(model, data, num_epochs=1, batch_size=100)
-    solver.train()
+    solver = trained(model, data, num_epochs=1, batch_size=100)
     assert solver.val_acc_history == [0, 1]
     assert np.isnan(solver.val_loss_history).tolist() == [False, True]
     assert solver.best_epoch == 0
@@ -408,8 +403,7 @@ def test_an_epoch_prepares_the_network_once(monkeypatch):
     """For training and validation samples alike."""
     prepared = []
     monkeypatch.setattr(scoring, "prepare", lambda model: prepared.append(model) or prepare(model))
-    solver = quiet_solver(conv_net(), digits_like(), num_epochs=2)
-    solver.train()
+    solver = trained(conv_net(), digits_like(), num_epochs=2)
     assert prepared == [solver.model] * 3  # before the first epoch too
     assert 0 < solver.train_acc_history[-1] <= 1
 
@@ -427,8 +421,7 @@ def test_the_thread_ends_with_the_training():
     assert not running()
 
     model = LinearModel(36, 4)
-    solver = quiet_solver(model, digits_like(), augment="flip")
-    solver.train()
+    solver = trained(model, digits_like(), augment="flip")
     assert not running()
 
     def interrupt(X, y):
@@ -461,8 +454,7 @@ def test_resume_equals_uninterrupted(rule, how, seed, tmp_path):
     data = digits_like(num_train=50)
     settings = {"num_epochs": 4, "num_train_samples": 20, "seed": seed, "update_rule": rule, **how}
     np.random.seed(3)
-    whole = quiet_solver(conv_net(), data, **settings)
-    whole.train()
+    whole = trained(conv_net(), data, **settings)
 
     def die(solver):
         if solver.epoch == 2:
@@ -484,8 +476,7 @@ def test_resume_equals_uninterrupted(rule, how, seed, tmp_path):
 
 def test_interrupted_and_continued_with_a_prefetching_thread():
     data = digits_like()
-    whole = quiet_solver(conv_net(), data, num_epochs=3, seed=1, **ALL)
-    whole.train()
+    whole = trained(conv_net(), data, num_epochs=3, seed=1, **ALL)
     solver = quiet_solver(conv_net(), data, num_epochs=3, seed=1, **ALL)
     step, stops = solver._step, [2, 6]
 
@@ -519,8 +510,7 @@ def test_functions_of_ones_own_are_handed_over_again(tmp_path):
         "seed": 1,
         "checkpoint_name": tmp_path / "run",
     }
-    whole = quiet_solver(conv_net(), data, **settings)
-    whole.train()
+    whole = trained(conv_net(), data, **settings)
     path = tmp_path / "run_epoch_1.npz"
     with pytest.raises(ValueError, match="pass it as schedule"):
         Solver.resume(path, conv_net(), data, augment=["flip", brighter])

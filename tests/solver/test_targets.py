@@ -16,7 +16,7 @@ from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.models.losses import LOSSES
 from cnnlib.solver import Solver
 from several_outputs import several_outputs, with_targets
-from training import LinearModel, assert_same_run, digits_like, quiet_solver
+from training import LinearModel, assert_same_run, digits_like, quiet_solver, trained
 
 
 def squares(scores, y):
@@ -49,8 +49,7 @@ SETTINGS = {"loss": squares, "update_rule": "adam", "optim_config": {"learning_r
 
 class TestNumbers:
     def test_learns_them(self):
-        solver = quiet_solver(net(), numbers(), metrics=["r2", "mae"], num_epochs=40, **SETTINGS)
-        solver.train()
+        solver = trained(net(), numbers(), metrics=["r2", "mae"], num_epochs=40, **SETTINGS)
         assert solver.histories["r2"][-1] > 0.8
         assert solver.histories["train_r2"][-1] > 0.8
         assert solver.monitored == "r2"
@@ -62,8 +61,7 @@ class TestNumbers:
 
     def test_metrics_and_validation_loss_are_of_the_kept_model(self):
         data = numbers()
-        solver = quiet_solver(net(), data, metrics=["rmse", largest_error], monitor="val_loss", **SETTINGS)
-        solver.train()
+        solver = trained(net(), data, metrics=["rmse", largest_error], monitor="val_loss", **SETTINGS)
         scores, k = solver.model.loss(data["X_val"]), solver.best_epoch
         assert k == np.argmin(solver.histories["val_loss"])
         assert solver.histories["val_loss"][k] == pytest.approx(squares(scores, data["y_val"])[0], rel=1e-6)
@@ -74,10 +72,9 @@ class TestNumbers:
     def test_resumed_from_every_epoch(self, tmp_path):
         data, own = numbers(), {"loss": squares, "metrics": ["rmse", largest_error]}
         settings = {"num_epochs": 4, "monitor": {"name": "largest_error", "direction": "min"}}
-        whole = quiet_solver(
+        whole = trained(
             net(dropout=0.2), data, checkpoint_name=tmp_path / "run", **{**SETTINGS, **settings, **own}
         )
-        whole.train()
         for epoch in (1, 3):
             path = tmp_path / f"run_epoch_{epoch}.npz"
             resumed = Solver.resume(path, net(dropout=0.2), data, **own)
@@ -120,14 +117,13 @@ class TestNumbers:
     def test_micro_batches(self):
         runs = []
         for parts in (None, 4):
-            solver = quiet_solver(
+            solver = trained(
                 FullyConnectedNet((12,), input_dim=36, num_classes=3, dtype=np.float64, seed=0),
                 numbers(64),
                 micro_batches=parts,
                 metrics=["mae", largest_error],
                 **SETTINGS,
             )
-            solver.train()
             runs.append(solver.histories)
         for name in ("loss", "mae", "largest_error", "val_loss"):
             np.testing.assert_allclose(runs[1][name], runs[0][name], rtol=1e-9)
@@ -162,16 +158,14 @@ class TestLosses:
             model = FullyConnectedNet((12,), 36, 4, dtype=np.float64, weight_scale=1.0, reg=0.1, seed=0)
             settings = {"loss": {"name": "softmax", **counted}} if counted else {}
             model = model if counted else several_outputs(norm=False)
-            solver = quiet_solver(model, data, seed=1, keep="last", micro_batches=parts, **settings)
-            solver.train()
+            solver = trained(model, data, seed=1, keep="last", micro_batches=parts, **settings)
             runs.append(solver)
         np.testing.assert_allclose(runs[1].loss_history, runs[0].loss_history, rtol=1e-9)
         for name, value in runs[0].model.params.items():
             np.testing.assert_allclose(runs[1].model.params[name], value, rtol=1e-9, atol=1e-12)
 
     def test_another_name_trains_otherwise(self):
-        hinge = quiet_solver(net(4), digits_like(), seed=1, loss="svm", num_epochs=20)
-        hinge.train()
+        hinge = trained(net(4), digits_like(), seed=1, loss="svm", num_epochs=20)
         scores = hinge.model.loss(hinge.X_val)
         assert hinge.val_loss_history[hinge.best_epoch] == pytest.approx(
             layers.svm_loss(scores, hinge.y_val)[0], rel=1e-5
@@ -184,8 +178,7 @@ class TestLosses:
 
     def test_a_models_own_wins(self):
         model = LinearModel(36, 4)  # it knows nothing of `loss`
-        solver = quiet_solver(model, digits_like(), loss="svm", num_epochs=1, keep="last")
-        solver.train()
+        solver = trained(model, digits_like(), loss="svm", num_epochs=1, keep="last")
         plain = quiet_solver(LinearModel(36, 4), digits_like(), num_epochs=1, keep="last")
         assert solver.val_loss_history[-1] == pytest.approx(
             layers.svm_loss(model.loss(solver.X_val), solver.y_val)[0]
@@ -193,10 +186,8 @@ class TestLosses:
         assert plain.loss is None
         own = net(4)
         own.criterion = layers.svm_loss
-        solver = quiet_solver(own, digits_like(), loss="softmax", num_epochs=1, keep="last", seed=1)
-        solver.train()
-        told = quiet_solver(net(4), digits_like(), loss="svm", num_epochs=1, keep="last", seed=1)
-        told.train()
+        solver = trained(own, digits_like(), loss="softmax", num_epochs=1, keep="last", seed=1)
+        told = trained(net(4), digits_like(), loss="svm", num_epochs=1, keep="last", seed=1)
         assert_same_run(solver, told)
         assert solver.val_loss_history == told.val_loss_history
 
@@ -215,10 +206,7 @@ class TestLosses:
 
         data = digits_like()
         data |= {f"y_{part}": data[f"X_{part}"].mean((2, 3)) for part in ("train", "val")}
-        solver = quiet_solver(
-            Line(), data, metrics="rmse", num_epochs=20, optim_config={"learning_rate": 0.03}
-        )
-        solver.train()
+        solver = trained(Line(), data, metrics="rmse", num_epochs=20, optim_config={"learning_rate": 0.03})
         assert solver.histories["rmse"][-1] < 0.2 * solver.histories["rmse"][0]
         assert np.isnan(solver.val_loss_history).all()  # nobody knows that loss in test mode
         for settings in (
@@ -407,8 +395,7 @@ class TestPixels:
     def test_learns_them_and_resumes(self, augment, tmp_path):
         settings = {"num_epochs": 12, "metrics": ["iou", "accuracy"], "augment": augment, **SETTINGS}
         settings |= {"loss": self.of_pixels, "optim_config": {"learning_rate": 0.1}}
-        solver = quiet_solver(self.net(), self.data(), checkpoint_name=tmp_path / "run", **settings)
-        solver.train()
+        solver = trained(self.net(), self.data(), checkpoint_name=tmp_path / "run", **settings)
         assert solver.histories["iou"][-1] > 0.8
         assert solver.histories["iou"][0] < 0.6
         resumed = Solver.resume(tmp_path / "run_epoch_5.npz", self.net(), self.data(), loss=self.of_pixels)
@@ -420,16 +407,14 @@ class TestPixels:
         data = {**self.data(), "y_val": np.full_like(self.data()["y_val"], 255)}
         kinds = {"loss": {"name": "softmax", "ignore": 255}, "metrics": {"name": "accuracy", "ignore": 255}}
         settings = {**SETTINGS, **kinds, "num_epochs": 2}
-        whole = quiet_solver(self.net(), data, checkpoint_name=tmp_path / "run", **settings)
-        whole.train()
+        whole = trained(self.net(), data, checkpoint_name=tmp_path / "run", **settings)
         assert np.isnan(whole.best_val_acc)
         resumed = Solver.resume(tmp_path / "run_epoch_1.npz", self.net(), data)
         resumed.train()
         assert resumed.loss_history == whole.loss_history
 
     def test_labels_of_pixels_are_measured_by_accuracy(self):
-        solver = quiet_solver(self.net(), self.data(), loss=self.of_pixels, num_epochs=1)
-        solver.train()
+        solver = trained(self.net(), self.data(), loss=self.of_pixels, num_epochs=1)
         assert len(solver.val_acc_history) == 2
 
 
@@ -464,8 +449,7 @@ def test_probabilities_are_judged_as_labels_are(metrics):
     runs = []
     for data, loss in ((labels, "softmax"), (odds, "cross_entropy")):
         settings = {**SETTINGS, "loss": loss, "metrics": metrics, "num_epochs": 6}
-        solver = quiet_solver(net(4, dtype=np.float64), data, **settings)
-        solver.train()
+        solver = trained(net(4, dtype=np.float64), data, **settings)
         runs.append(solver)
     assert runs[0].best_epoch == runs[1].best_epoch > 0
     for name in ("accuracy", "train_accuracy", *(metrics or ())):
@@ -480,8 +464,7 @@ def test_probabilities_and_weights_of_classes():
     data = digits_like(60, 230)
     data |= {f"y_{part}": np.eye(4)[data[f"y_{part}"]] for part in ("train", "val")}
     model, loss = net(4, dtype=np.float64), {"name": "cross_entropy", "weights": [1, 2, 0.5, 3]}
-    solver = quiet_solver(model, data, **{**SETTINGS, "loss": loss}, keep="last")
-    solver.train()
+    solver = trained(model, data, **{**SETTINGS, "loss": loss}, keep="last")
     want, _ = layers.cross_entropy(model.loss(data["X_val"]), data["y_val"], weights=loss["weights"])
     assert solver.val_loss_history[-1] == pytest.approx(want, rel=1e-9)
 
@@ -528,10 +511,7 @@ def test_labels_that_are_no_integers_are_called_so(loss):
 
 def test_a_conv_net_takes_a_loss_too():
     data = numbers()
-    solver = quiet_solver(
-        ConvNet([{"conv": 4}, "relu"], (1, 6, 6), 3, seed=0), data, num_epochs=8, **SETTINGS
-    )
-    solver.train()
+    solver = trained(ConvNet([{"conv": 4}, "relu"], (1, 6, 6), 3, seed=0), data, num_epochs=8, **SETTINGS)
     assert solver.histories["rmse"][-1] < solver.histories["rmse"][0]
 
 
@@ -545,8 +525,7 @@ def test_whole_numbers_are_numbers(head, loss):
     data |= {
         f"y_{part}": random.randint(9, size=(len(data[f"X_{part}"]), *shape)) for part in ("train", "val")
     }
-    solver = quiet_solver(model, data, loss=loss, num_epochs=2)
-    solver.train()
+    solver = trained(model, data, loss=loss, num_epochs=2)
     assert solver.monitored == "rmse"
     expected = getattr(layers, f"{loss or 'mse'}_loss")(model.loss(data["X_val"]), data["y_val"])[0]
     assert solver.val_loss_history[solver.best_epoch] == pytest.approx(expected, rel=1e-5)
