@@ -211,34 +211,32 @@ def outcome(scores, x):
         return str(error)
 
 
-STAGES = st.sampled_from(
-    [
-        {"conv": 3},
-        {"conv": 4, "size": (1, 3), "stride": 2, "bias": False},
-        {"depthwise": 3},
-        {"conv_transpose": 2, "size": 2, "stride": 2},
-        "batchnorm",
-        {"batchnorm": None, "eps": 1e-3, "momentum": 0.5, "scale": False},
-        {"groupnorm": 1},
-        "instancenorm",
-        "layernorm",
-        "relu",
-        "silu",
-        "leaky_relu",
-        {"elu": 0.5},
-        {"gelu": "tanh"},
-        {"scale": 0.3},
-        {"max_pool": 2, "ceil_mode": True},
-        {"avg_pool": 3, "stride": 1, "pad": 1, "count_include_pad": False},
-        {"adaptive_max_pool": (2, 3)},
-        {"upsample": 2, "mode": "bilinear"},
-        {"dropout": 0.3},
-        {"residual": [{"conv": 3}, "batchnorm", "relu"]},
-        {"concat": [[], [{"conv": 2}, "tanh"]]},
-        {"multiply": [[], ["global_avg_pool", {"affine": 2}, "relu", "sigmoid"]]},
-        {"add": [["sigmoid"], [{"conv": 2, "size": 1}]]},
-    ]
-)
+# Those whose training steps the core runs by itself.
+STAGES = [
+    {"conv": 3},
+    {"conv": 4, "size": (1, 3), "stride": 2, "bias": False},
+    {"depthwise": 3},
+    {"conv_transpose": 2, "size": 2, "stride": 2},
+    "batchnorm",
+    {"batchnorm": None, "eps": 1e-3, "momentum": 0.5},
+    {"groupnorm": 1},
+    "instancenorm",
+    "layernorm",
+    "relu",
+    "silu",
+    "leaky_relu",
+    {"elu": 0.5},
+    {"gelu": "tanh"},
+    {"scale": 0.3},
+    {"max_pool": 2, "ceil_mode": True},
+    {"avg_pool": 3, "stride": 1, "pad": 1, "count_include_pad": False},
+    {"adaptive_max_pool": (2, 3)},
+    {"upsample": 2, "mode": "bilinear"},
+    {"dropout": 0.3},
+    {"residual": [{"conv": 3}, "batchnorm", "relu"]},
+    {"concat": [[], [{"conv": 2}, "tanh"]]},
+    {"add": [["sigmoid"], [{"conv": 2, "size": 1}]]},
+]
 
 
 @st.composite
@@ -266,8 +264,13 @@ def models(draw):
 
 def specs():
     """Of up to five stages, not all of which fit each other."""
+    others = (
+        {"multiply": [[], ["global_avg_pool", {"affine": 2}, "relu", "sigmoid"]]},
+        {"batchnorm": None, "scale": False},
+    )
+    stages = st.sampled_from([*STAGES, *others])
     endings = st.sampled_from([[], [], ["global_avg_pool"]])
-    return st.builds(lambda stages, end: stages + end, st.lists(STAGES, max_size=5), endings)
+    return st.builds(lambda body, end: body + end, st.lists(stages, max_size=5), endings)
 
 
 @st.composite

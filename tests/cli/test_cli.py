@@ -72,17 +72,8 @@ class TestTrain:
 
     def test_history(self, trained):
         rows = history(trained[0])
-        assert list(rows[0]) == [
-            "epoch",
-            "iteration",
-            "loss",
-            "train_accuracy",
-            "val_accuracy",
-            "val_loss",
-            "learning_rate",
-            "seconds",
-            "samples_per_second",
-        ]
+        columns = "epoch iteration loss train_accuracy val_accuracy val_loss learning_rate"
+        assert list(rows[0]) == [*columns.split(), "seconds", "samples_per_second"]
         assert [row["epoch"] for row in rows] == [str(k) for k in range(1, 9)]
         steps = int(rows[0]["iteration"])
         assert steps == -(-len(load_digits()["X_train"]) // 50)
@@ -107,36 +98,11 @@ class TestTrain:
         assert config["versions"]["numpy"] == np.__version__
 
     def test_options_reach_model_and_solver(self, tmp_path, capsys):
-        options = [
-            "--model",
-            "fully-connected",
-            "--hidden-dim",
-            "20,10",
-            "--dtype",
-            "float64",
-            "--no-batchnorm",
-        ]
-        options += [
-            "--update-rule",
-            "sgd_momentum",
-            "--learning-rate",
-            0.05,
-            "--lr-decay",
-            0.5,
-            "--reg",
-            0.25,
-        ]
-        options += [
-            "--batch-size",
-            400,
-            "--epochs",
-            2,
-            "--seed",
-            3,
-            "--weight-scale",
-            0.5,
-            "--keep-checkpoints",
-        ]
+        options = (
+            "--model fully-connected --hidden-dim 20,10 --dtype float64 --no-batchnorm --keep-checkpoints"
+            " --update-rule sgd_momentum --learning-rate 0.05 --lr-decay 0.5 --reg 0.25"
+            " --batch-size 400 --epochs 2 --seed 3 --weight-scale 0.5"
+        ).split()
         printed = lines(capsys, "train", "--out", tmp_path, *options, "--threads", 1)
         assert printed[-1].startswith("test accuracy: ")
         config = json.loads((tmp_path / "config.json").read_text())

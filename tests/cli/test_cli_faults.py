@@ -245,9 +245,7 @@ class TestPictures:
         drawn = _drawing._drawn
         monkeypatch.setattr(_drawing, "_fonts", lambda default: [*fonts[:1], ("Made up", "font.ttf")])
         monkeypatch.setattr(
-            _drawing,
-            "_drawn",
-            lambda path, text: text & {"猫"} if path == "font.ttf" else drawn(path, text),
+            _drawing, "_drawn", lambda path, text: text & {"猫"} if path == "font.ttf" else drawn(path, text)
         )
         names, properties = _drawing.lettering(["a猫b", "犬"])
         assert names == ["a猫b", "\\u72ac"]

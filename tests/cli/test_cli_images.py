@@ -137,10 +137,7 @@ class TestTrain:
         for epoch in (2, 3):
             (parts / f"checkpoint_epoch_{epoch}.npz").unlink()
         assert lines(capsys, "train", "--resume", parts, "--threads", 1)[-1] == want
-        with (
-            np.load(whole / "checkpoint_epoch_3.npz") as w,
-            np.load(parts / "checkpoint_epoch_3.npz") as p,
-        ):
+        with np.load(whole / "checkpoint_epoch_3.npz") as w, np.load(parts / "checkpoint_epoch_3.npz") as p:
             for name in ("W1", "W9", "gamma1"):
                 np.testing.assert_array_equal(p[name], w[name])
         assert "does not take --image-size" in refused(capsys, "train", "--resume", parts, "--image-size", 16)

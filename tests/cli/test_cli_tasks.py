@@ -465,26 +465,23 @@ class TestFiles:
         data = load_target_folder(tmp_path, 8, "pixels")
         assert set(np.unique(data["y_train"])) == {0, 1}
 
+    @pytest.fixture
+    def five(self, tmp_path):
+        """A folder of five images, and their masks in two labels."""
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir()
+            for k in range(5):
+                Image.new("L", (8, 8), k % 2).save(tmp_path / kind / f"{k}.png")
+        return tmp_path
+
     @pytest.mark.parametrize(
-        ("spoil", "task", "error", "text"),
+        ("spoil", "text"),
         [
-            (lambda root: (root / "masks/3.png").unlink(), "pixels", ValueError, "no mask for .*3.png"),
-            (
-                lambda root: (root / "masks/3.png").write_bytes(b"?"),
-                "pixels",
-                ValueError,
-                "3.png cannot be read as",
-            ),
-            (
-                lambda root: (root / "classes.txt").write_text("a\n"),
-                "pixels",
-                ValueError,
-                "names 1 labels, masks have 2",
-            ),
+            (lambda root: (root / "masks/3.png").unlink(), "no mask for .*3.png"),
+            (lambda root: (root / "masks/3.png").write_bytes(b"?"), "3.png cannot be read as"),
+            (lambda root: (root / "classes.txt").write_text("a\n"), "names 1 labels, masks have 2"),
             (
                 lambda root: Image.new("L", (8, 8)).save(root / "masks/3.tif"),
-                "pixels",
-                ValueError,
                 "3.png and .*3.tif are masks of one image",
             ),
             (  # nearly black and nearly white, but two labels no more
@@ -492,78 +489,46 @@ class TestFiles:
                     (root / "masks/3.png").unlink(),
                     Image.linear_gradient("L").resize((8, 8)).save(root / "masks/3.jpg"),
                 ),
-                "pixels",
-                ValueError,
                 "3.jpg cannot be read as a mask: a JPEG does not keep labels",
-            ),
-            (lambda root: None, "values", FileNotFoundError, "one CSV file, got 0"),
-            (
-                lambda root: (root / "v.csv").write_text("file,a\n0.png,x\n"),
-                "values",
-                ValueError,
-                "v.csv, line 2",
-            ),
-            (  # float32 has no such number
-                lambda root: (root / "v.csv").write_text("file,a,b\n0.png,1,2\n1.png,1,-1e39\n"),
-                "values",
-                ValueError,
-                "v.csv, line 3: expected 2 numbers of at most 3.4e.38, got ",
-            ),
-            (
-                lambda root: (root / "v.csv").write_text("file,a\n0.png,1\n"),
-                "values",
-                ValueError,
-                "no line in .*1.png",
-            ),
-            (  # seconds since 1970
-                lambda root: (root / "v.csv").write_text(
-                    "file,a,time,one\n" + "".join(f"{k}.png,{k},{17e8 + 60 * k},0.1\n" for k in range(5))
-                ),
-                "values",
-                ValueError,
-                "column 'time' spreads by 84.9 around 1700000120, but float32, .* off by up to 60 there:",
-            ),
-            (lambda root: (root / "v.csv").write_text("file\n"), "values", ValueError, "expected a heading"),
-            (
-                lambda root: (root / "v.csv").write_text("file,x,x\n0.png,1,2\n"),
-                "values",
-                ValueError,
-                "two columns have one name: 'x', 'x'",  # of which --json would print one
-            ),
-            (
-                lambda root: (root / "v.csv").write_text("file,a\n\n0.png,1\n0.png,2\n"),
-                "values",
-                ValueError,
-                "v.csv, line 4: 0.png has a line before",
-            ),
-            (
-                lambda root: (root / "v.csv").write_bytes("file,höhe\n".encode("latin-1")),
-                "values",
-                ValueError,
-                "v.csv must be text in UTF-8",
-            ),
-            (
-                lambda root: (root / "v.csv").write_text("file,a\n" + 200_000 * "x"),
-                "values",
-                ValueError,
-                "v.csv is no CSV file: field larger",
             ),
             (
                 lambda root: Image.new("L", (4, 8)).save(root / "masks/3.png"),
-                "pixels",
-                ValueError,
                 "3.png cannot be read as a mask: it has 4x8 pixels, its image 8x8",
             ),
         ],
     )
-    def test_what_is_lacking(self, spoil, task, error, text, tmp_path):
-        for kind in ("images", "masks"):
-            (tmp_path / kind).mkdir()
-            for k in range(5):
-                Image.new("L", (8, 8), k % 2).save(tmp_path / kind / f"{k}.png")
-        spoil(tmp_path)
-        with pytest.raises(error, match=text):
-            load_target_folder(tmp_path, 8, task)
+    def test_masks_that_lack_something(self, spoil, text, five):
+        spoil(five)
+        with pytest.raises(ValueError, match=text):
+            load_target_folder(five, 8, "pixels")
+
+    @pytest.mark.parametrize(
+        ("table", "text"),
+        [
+            ("file,a\n0.png,x\n", "v.csv, line 2"),
+            # float32 has no such number
+            ("file,a,b\n0.png,1,2\n1.png,1,-1e39\n", "line 3: expected 2 numbers of at most 3.4e.38, got "),
+            ("file,a\n0.png,1\n", "no line in .*1.png"),
+            (  # seconds since 1970
+                "file,a,time,one\n" + "".join(f"{k}.png,{k},{17e8 + 60 * k},0.1\n" for k in range(5)),
+                "column 'time' spreads by 84.9 around 1700000120, but float32, .* off by up to 60 there:",
+            ),
+            ("file\n", "expected a heading"),
+            # of which --json would print one
+            ("file,x,x\n0.png,1,2\n", "two columns have one name: 'x', 'x'"),
+            ("file,a\n\n0.png,1\n0.png,2\n", "v.csv, line 4: 0.png has a line before"),
+            ("file,höhe\n", "v.csv must be text in UTF-8"),
+            ("file,a\n" + 200_000 * "x", "v.csv is no CSV file: field larger"),
+        ],
+    )
+    def test_tables_that_lack_something(self, table, text, five):
+        (five / "v.csv").write_text(table, encoding="latin-1")
+        with pytest.raises(ValueError, match=text):
+            load_target_folder(five, 8, "values")
+
+    def test_no_table(self, five):
+        with pytest.raises(FileNotFoundError, match="one CSV file, got 0"):
+            load_target_folder(five, 8, "values")
 
 
 def test_colours_tell_labels_apart():

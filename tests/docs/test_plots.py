@@ -35,10 +35,7 @@ def close_figures():
         (lambda: plots.plot_loss([[1.0]]), r"loss_history must be numbers with 1 axis, got shape \(1, 1\)"),
         (lambda: plots.plot_accuracy([0.1], "b"), "val_acc_history must be numbers with 1 axis, got a str"),
         (lambda: plots.plot_metric([1], [2], "r2", 5), "best_epoch is 5, val_history has 1 epochs"),
-        (
-            lambda: plots.plot_filters(np.ones((3, 3))),
-            r"weights must be .* 4 axes, got shape \(3, 3\)",
-        ),
+        (lambda: plots.plot_filters(np.ones((3, 3))), r"weights must be .* 4 axes, got shape \(3, 3\)"),
         (lambda: plots.plot_confusion_matrix([0, 5], [1, 1], "ab"), "y_true must be integers from 0 to 1"),
         (lambda: plots.plot_confusion_matrix([0, 1], [0.0, 1.0]), "y_pred must be integers .* got float64"),
         (lambda: plots.plot_confusion_matrix([0, 1, 1], [1, 1]), "3 labels in y_true, 2 in y_pred"),

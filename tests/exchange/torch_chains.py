@@ -129,10 +129,7 @@ def draw_softmax_loss(rng):
 def draw_svm_loss(rng):
     """PyTorch divides the sum over the classes by their number."""
     return loss_case(
-        rng,
-        cnnlib.svm_loss,
-        lambda x, y: functional.multi_margin_loss(x, y) * x.shape[1],
-        [0.1, 1.0, 30.0],
+        rng, cnnlib.svm_loss, lambda x, y: functional.multi_margin_loss(x, y) * x.shape[1], [0.1, 1.0, 30.0]
     )
 
 

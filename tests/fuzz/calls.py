@@ -315,14 +315,7 @@ def fitting_call(source, name):
             A((N, C, 2, K), "i8"),
         ),
         "upsample_forward": ("f", A(x, dtype), (2, K), flags[0], flags[1], None),
-        "upsample_backward": (
-            "f",
-            A((N, C, 2 * H, K * W), dtype),
-            A(x, dtype),
-            (2, K),
-            flags[0],
-            flags[1],
-        ),
+        "upsample_backward": ("f", A((N, C, 2 * H, K * W), dtype), A(x, dtype), (2, K), flags[0], flags[1]),
         "sgd_step": (*update, 0.1),
         "momentum_step": (*update, A(n, dtype), 0.1, 0.9, flags[0]),
         "rmsprop_step": (*update, A(n, dtype), 0.1, 0.9, 1e-8),
@@ -334,38 +327,17 @@ def fitting_call(source, name):
     return list(calls[name])
 
 
-# The rest of the module sets up the process, and has tests of its own.
-SETTERS = {
-    "use_isa",
-    "active_products",
-    "int8_limit",
-    "limit_int8",
-    "active_isa",
-    "available_isas",
-    "set_num_threads",
-    "get_num_threads",
-    "use_thread_pool",
-    "conv_bn_relu_scratch",
-    "restart_scratch_peak",
-    "scratch_peak",
-    "notice_missing_cores",
-    "MissingCores",
-    "release_buffers",
-    "memory_limit",
-    "cgroup_memory_limit",
-    "cgroup_cpus",
-    "buffer_counts",
-    "set_conv_algorithm",
-    "get_conv_algorithm",
-    "caches",
-    "system_caches",
-    "physical_cores",
-    "system_cores",
-    "PreparedConv",  # tests/kernels/test_prepared_conv.py
-    "Program",  # programs.py
-    "Training",  # tests/models/test_training_program.py
-    "Batch",
-}
+# The rest of the module sets up the process, and has tests of its own; for PreparedConv, Program and Training
+# tests/kernels/test_prepared_conv.py, programs.py and tests/models/test_training_program.py.
+SETTERS = set(
+    """
+    use_isa active_isa available_isas active_products int8_limit limit_int8
+    set_num_threads get_num_threads use_thread_pool notice_missing_cores MissingCores physical_cores
+    system_cores conv_bn_relu_scratch restart_scratch_peak scratch_peak release_buffers buffer_counts
+    memory_limit cgroup_memory_limit cgroup_cpus set_conv_algorithm get_conv_algorithm caches system_caches
+    PreparedConv Program Training Batch
+    """.split()
+)
 BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)
 
 

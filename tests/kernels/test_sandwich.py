@@ -119,11 +119,7 @@ PLAIN, GROUPED = (41, {"stride": 1, "pad": 0}), (40, {"stride": 2, "pad": (1, 0)
 
 @pytest.mark.parametrize(
     ("F", "param", "mode", "needs"),
-    [
-        (*PLAIN, "train", None),
-        (*GROUPED, "train", ("dx", "db")),
-        (*GROUPED, "test", ("dw",)),
-    ],
+    [(*PLAIN, "train", None), (*GROUPED, "train", ("dx", "db")), (*GROUPED, "test", ("dw",))],
     ids=str,
 )
 def test_conv_bn_relu_of_a_large_batch(F, param, mode, needs, isa, dtype, rng):
