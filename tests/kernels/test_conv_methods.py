@@ -50,8 +50,8 @@ CASES = {
     "1x1 many filters": ((2, 270, 7, 7), (131, 270, 1, 1), {}),
     # Input of more than a megabyte, for which a few panels of filters are packed at once.
     "1x1 far input": ((2, 2700, 7, 7), (124, 2700, 1, 1), {}),
-    # A single panel of filters reads an image of three megabytes by rows of a few channels at a time; dw of several
-    # blocks of positions reads it where it lies.
+    # A single panel of filters reads an image of three megabytes by rows of a few channels at a time; dw of
+    # several blocks of positions reads it where it lies.
     "1x1 few filters": ((1, 130, 79, 81), (5, 130, 1, 1), {}),
     "1x1 one position left": ((1, 300, 3, 11), (70, 300, 1, 1), {}),
     "1x1 grouped": ((3, 20, 7, 5), (26, 10, 1, 1), {"groups": 2}),
