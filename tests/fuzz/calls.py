@@ -5,6 +5,8 @@ A target takes bytes. Whatever these ask for, it returns, or raises an Assertion
 result or one of the errors promised is a finding, and so is a crash.
 """
 
+import functools
+
 import cnnlib
 import numpy as np
 from cnnlib import _core
@@ -182,11 +184,12 @@ def layers(data):
 def fitting_call(source, name):
     """Arguments of a binding that fit each other."""
     dtype, A = source.choice(["f4", "f8"]), source.array
+    V = functools.partial(A, dtype=dtype)
     x = N, C, H, W = images(source)
     F, M, K = source.size(), source.size(), source.choice([1, 2, 3, 5])
     n, flags = (C, H), [source.flag() for _ in range(3)]
     out = (N, F, max(H - K + 1, 0), max(W - K + 1, 0))
-    conv = A(x, dtype), A((F, C, K, K), dtype)
+    conv = V(x), V((F, C, K, K))
     needs = source.choice([None, (), ("dx",), ("dw", "db"), ("dx", 3)])
     ndim = source.choice([2, 4])
     normed = x if ndim == 4 else x[:2]
@@ -195,133 +198,101 @@ def fitting_call(source, name):
     pooled = (N, C, *(min(max((n - g[i]) // max(g[i + 2], 1) + 1, 0), 40) for i, n in enumerate((H, W))))
     plain = (*g[:4], 0, 0, 0, 0, 1, 1)
     groups = source.choice([1, C])
-    update = A(n, dtype), A(n, dtype), source.number()
+    update = V(n), V(n), source.number()
     calls = {
-        "conv_forward": ("f", *conv, A(F, dtype), conv_param(source), flags[0], None),
+        "conv_forward": ("f", *conv, V(F), conv_param(source), flags[0], None),
         "ready_conv_forward": ("f", *conv, None, conv_param(source), flags[0]),
-        "conv_backward": ("f", A(out, dtype), *conv, {}, flags),
-        "ready_conv_backward": ("f", A(out, dtype), (*conv, None, {}), needs),
-        "conv_transpose_forward": (
-            A(x, dtype),
-            A((C, F, K, K), dtype),
-            A(F, dtype),
-            conv_param(source),
-            None,
-        ),
-        "conv_transpose_backward": (
-            A((N, F, H + K - 1, W + K - 1), dtype),
-            A(x, dtype),
-            A((C, F, K, K), dtype),
-            {},
-            flags,
-        ),
+        "conv_backward": ("f", V(out), *conv, {}, flags),
+        "ready_conv_backward": ("f", V(out), (*conv, None, {}), needs),
+        "conv_transpose_forward": (V(x), V((C, F, K, K)), V(F), conv_param(source), None),
+        "conv_transpose_backward": (V((N, F, H + K - 1, W + K - 1)), V(x), V((C, F, K, K)), {}, flags),
         "conv_bn_relu_backward": (
             "f",
-            A(out, dtype),
+            V(out),
             *conv,
-            A(out, dtype),
+            V(out),
             A(F, "f8"),
             A(F, "f8"),
-            A(F, dtype),
-            A(F, dtype),
+            V(F),
+            V(F),
             flags[0],
             {},
             flags,
         ),
         "conv_plans": (*conv, conv_param(source)),
         "conv_adds": (*conv, conv_param(source)),
-        "max_pool_forward": ("f", A(x, dtype), g, flags[0], None),
+        "max_pool_forward": ("f", V(x), g, flags[0], None),
         "max_pool_backward": (
             "f",
-            A(pooled, dtype),
-            A(x, dtype),
+            V(pooled),
+            V(x),
             plain,
             False,
             source.choice([None, A(pooled, "u1"), A(pooled, "u4"), np.full(pooled, 255, np.uint8)]),
         ),
-        "avg_pool_forward": ("f", A(x, dtype), g, flags[0], flags[1], None),
-        "avg_pool_backward": ("f", A(pooled, dtype), A(x, dtype), plain, False, flags[1]),
-        "global_avg_pool_forward": (A(x, dtype), None),
-        "global_avg_pool_backward": (A((N, C), dtype), x),
-        "batchnorm_train": ("f", A(normed, dtype), ndim, A(C, dtype), A(C, dtype), 0.1, flags[0], None),
-        "moved_statistic": ("f", A(C, dtype), A(C, "f8"), source.number()),
-        "batchnorm_normalize": (
-            "f",
-            A(normed, dtype),
-            ndim,
-            *stats,
-            A(C, dtype),
-            A(C, dtype),
-            flags[0],
-            None,
-        ),
+        "avg_pool_forward": ("f", V(x), g, flags[0], flags[1], None),
+        "avg_pool_backward": ("f", V(pooled), V(x), plain, False, flags[1]),
+        "global_avg_pool_forward": (V(x), None),
+        "global_avg_pool_backward": (V((N, C)), x),
+        "batchnorm_train": ("f", V(normed), ndim, V(C), V(C), 0.1, flags[0], None),
+        "moved_statistic": ("f", V(C), A(C, "f8"), source.number()),
+        "batchnorm_normalize": ("f", V(normed), ndim, *stats, V(C), V(C), flags[0], None),
         "batchnorm_backward": (
             "f",
-            A(normed, dtype),
-            A(normed, dtype),
+            V(normed),
+            V(normed),
             ndim,
             *stats,
-            A(C, dtype),
-            source.choice([None, A(C, dtype)]),
+            V(C),
+            source.choice([None, V(C)]),
             flags[0],
         ),
-        "rownorm_forward": ("f", A(normed, dtype), ndim, A(C, dtype), A(C, dtype), groups, 0.1, None),
+        "rownorm_forward": ("f", V(normed), ndim, V(C), V(C), groups, 0.1, None),
         "rownorm_backward": (
             "f",
-            A(normed, dtype),
-            A(normed, dtype),
+            V(normed),
+            V(normed),
             ndim,
             A(N * groups, "f8"),
             A(N * groups, "f8"),
-            A(C, dtype),
+            V(C),
             groups,
         ),
-        "affine_forward": ("f", A((N, C), dtype), A((C, M), dtype), A(M, dtype), flags[0]),
-        "affine_backward": ("f", A((N, M), dtype), A((N, C), dtype), A((C, M), dtype), flags),
-        "softmax_loss": ("f", A((N, C), dtype), np.abs(A(N, "i8")) % C, A(C, dtype), 0),
-        "pointwise_loss": (
-            source.choice(["mse_loss", "l1_loss", "huber_loss", "bce_loss"]),
-            A(x, dtype),
-            A(x, dtype),
-            1.0,
-        ),
-        "dice_loss": ("f", A(x, dtype), A(x, dtype), N * C),
-        "relu_forward": (A(x, dtype),),
-        "relu_backward": ("f", A(x, dtype), A(x, dtype)),
-        "relu_mask": ("f", A(x, dtype)),
-        "relu_backward_by_mask": ("f", A(x, dtype), A(-(-N * C * H * W // 8), "u1")),
-        "add": ("f", A(x, dtype), A(x, dtype)),
-        "add_to": ("f", A(x, dtype), A(x, dtype)),
-        "add_relu": ("f", A(x, dtype), A(x, dtype)),
-        "multiply": ("f", A(x, dtype), A(x, dtype)),
+        "affine_forward": ("f", V((N, C)), V((C, M)), V(M), flags[0]),
+        "affine_backward": ("f", V((N, M)), V((N, C)), V((C, M)), flags),
+        "softmax_loss": ("f", V((N, C)), np.abs(A(N, "i8")) % C, V(C), 0),
+        "pointwise_loss": (source.choice(["mse_loss", "l1_loss", "huber_loss", "bce_loss"]), V(x), V(x), 1.0),
+        "dice_loss": ("f", V(x), V(x), N * C),
+        "relu_forward": (V(x),),
+        "relu_backward": ("f", V(x), V(x)),
+        "relu_mask": ("f", V(x)),
+        "relu_backward_by_mask": ("f", V(x), A(-(-N * C * H * W // 8), "u1")),
+        "add": ("f", V(x), V(x)),
+        "add_to": ("f", V(x), V(x)),
+        "add_relu": ("f", V(x), V(x)),
+        "multiply": ("f", V(x), V(x)),
         "activation_forward": (
             "f",
             source.choice(["leaky_relu", "silu", "elu", "gelu", "sigmoid", "tanh"]),
-            A(x, dtype),
+            V(x),
             0.1,
             flags[0],
         ),
-        "activation_backward": ("f", "gelu_tanh", A(x, dtype), A(x, dtype), 0.1),
-        "softmax_forward": ("f", A(normed, dtype), flags[0]),
-        "softmax_backward": ("f", A(normed, dtype), A(normed, dtype)),
-        "adaptive_avg_pool_forward": ("f", A(x, dtype), (2, K), None),
-        "adaptive_avg_pool_backward": ("f", A((N, C, 2, K), dtype), A(x, dtype), (2, K)),
-        "adaptive_max_pool_forward": ("f", A(x, dtype), (2, K), None),
-        "adaptive_max_pool_backward": (
-            "f",
-            A((N, C, 2, K), dtype),
-            A(x, dtype),
-            (2, K),
-            A((N, C, 2, K), "i8"),
-        ),
-        "upsample_forward": ("f", A(x, dtype), (2, K), flags[0], flags[1], None),
-        "upsample_backward": ("f", A((N, C, 2 * H, K * W), dtype), A(x, dtype), (2, K), flags[0], flags[1]),
+        "activation_backward": ("f", "gelu_tanh", V(x), V(x), 0.1),
+        "softmax_forward": ("f", V(normed), flags[0]),
+        "softmax_backward": ("f", V(normed), V(normed)),
+        "adaptive_avg_pool_forward": ("f", V(x), (2, K), None),
+        "adaptive_avg_pool_backward": ("f", V((N, C, 2, K)), V(x), (2, K)),
+        "adaptive_max_pool_forward": ("f", V(x), (2, K), None),
+        "adaptive_max_pool_backward": ("f", V((N, C, 2, K)), V(x), (2, K), A((N, C, 2, K), "i8")),
+        "upsample_forward": ("f", V(x), (2, K), flags[0], flags[1], None),
+        "upsample_backward": ("f", V((N, C, 2 * H, K * W)), V(x), (2, K), flags[0], flags[1]),
         "sgd_step": (*update, 0.1),
-        "momentum_step": (*update, A(n, dtype), 0.1, 0.9, flags[0]),
-        "rmsprop_step": (*update, A(n, dtype), 0.1, 0.9, 1e-8),
-        "adam_step": (*update, A(n, dtype), A(n, dtype), 0.1, 0.9, 0.99, 1e-8, 0.1, 3),
-        "sum_of_squares": (A(x, dtype),),
-        "ready_dtype": (("x", "b"), (A(x, dtype), A(C, dtype))),
+        "momentum_step": (*update, V(n), 0.1, 0.9, flags[0]),
+        "rmsprop_step": (*update, V(n), 0.1, 0.9, 1e-8),
+        "adam_step": (*update, V(n), V(n), 0.1, 0.9, 0.99, 1e-8, 0.1, 3),
+        "sum_of_squares": (V(x),),
+        "ready_dtype": (("x", "b"), (V(x), V(C))),
         "new_array": ("f", x, np.dtype(dtype)),
     }
     return list(calls[name])
