@@ -114,6 +114,14 @@ def test_unknown_keys_are_refused(index):
             getattr(cnnlib, f"{name}_forward")(*arrays, *params)
 
 
+def test_a_refused_pool_moves_no_statistics():
+    x, w, b, gamma, beta = inputs(*CASES[-1][:3])[0]
+    param, window = {"mode": "train"}, {"pool_height": 99, "pool_width": 1}
+    with pytest.raises(ValueError, match="larger than the padded input"):
+        cnnlib.conv_bn_relu_pool_forward(x, w, b, gamma, beta, {}, param, window)
+    assert param == {"mode": "train"}
+
+
 PLAIN, GROUPED = (41, {"stride": 1, "pad": 0}), (40, {"stride": 2, "pad": (1, 0), "groups": 5})
 
 

@@ -58,8 +58,12 @@ def _conv_relu_pool(function, given, x, w, b, conv_param, pool_param):
 
 
 def _conv_bn_relu_pool(function, given, x, w, b, gamma, beta, conv_param, bn_param, pool_param):
-    a, conv_cache = _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param)
+    mode, *_ = batch.batch_options(function, bn_param)
+    moved = {**bn_param}  # which counts only where the pool takes its input
+    a, conv_cache = _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, moved)
     out, pool_cache = _max_pool(function, a, pool_param)
+    if mode == "train":
+        bn_param.update(moved)
     return out, (conv_cache, pool_cache)
 
 
