@@ -59,6 +59,15 @@ def test_heads_behind_images_see_the_means_of_channels():
     np.testing.assert_allclose(model.loss(X), hidden @ model.params["W_head2"], rtol=1e-12, atol=1e-15)
 
 
+def test_heads_behind_sequences_see_all_numbers():
+    graph = Graph()
+    graph.chain("conv1d", ("W", None), ({"pad": 1},))
+    trunk = GraphNet(graph, {"W": RNG.standard_normal((4, 2, 3))}, (2, 5), dtype=np.float64)
+    model, x = trunk.with_head(3, seed=0), RNG.standard_normal((6, 2, 5))
+    want = trunk.loss(x).reshape(6, 20) @ model.params["W_head1"]
+    np.testing.assert_allclose(model.loss(x), want, rtol=1e-12, atol=1e-15)
+
+
 def test_heads_on_heads_have_names_of_their_own():
     model = net().cut().with_head(8, seed=0).with_head(3, seed=0)
     assert {"W_head1", "W_head2"} <= model.params.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -251,7 +252,7 @@ class GraphNet(GraphModel):
         if len(shape) == 3:
             graph = Graph(list(graph.nodes), graph.input, graph.output, graph.fixed_by)
             graph.append(Node("global_avg_pool", (graph.output,), f"{graph.output} (means)"))
-        fan_in = shape[0]
+        fan_in = shape[0] if len(shape) == 3 else math.prod(shape)
         headed = graph.with_head(num_classes, hidden)
         random = random_stream(seed, where)
         new: Params = {}
