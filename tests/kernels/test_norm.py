@@ -143,6 +143,14 @@ def test_the_array_of_running_statistics_given_is_not_written(rng):
     assert not np.array_equal(param["running_mean"], kept)
 
 
+def test_running_statistics_that_a_mask_hides_do_not_count():
+    hidden = np.ma.masked_array(np.zeros(3), [True, False, False])
+    with pytest.raises(ValueError, match=r"^batchnorm_forward: running_mean has masked values"):
+        cnnlib.batchnorm_forward(
+            np.ones((2, 3)), np.ones(3), np.zeros(3), {"mode": "test", "running_mean": hidden}
+        )
+
+
 def test_running_statistics_may_lie_apart(rng):
     x, means, gamma, beta = random_arrays(rng, (8, 3), (3, 2), (3,), (3,))
     apart = {"mode": "train", "running_mean": means[:, 1]}
