@@ -356,6 +356,15 @@ def test_layers_stay_in_float32_by_name():
     assert np.corrcoef(cnnlib.prepare(net)(x).ravel(), predictor(x).ravel())[0, 1] > 0.99
 
 
+def test_a_classifier_in_float32_behind_a_global_pool_leaves_the_size_open():
+    net = ConvNet([{"conv": 4}, "relu", "global_avg_pool"], (3, 8, 8), 5, seed=0)
+    cal = images(40, shape=(3, 8, 8))
+    predictor = cnnlib.prepare(net, precision="int8", calibration=cal, float32="affine 5")
+    x = images(4, seed=2, shape=(3, 9, 12))
+    want = net.loss(x)
+    assert np.abs(predictor(x) - want).max() < 0.1 * np.abs(want).max()
+
+
 def test_layers_that_lose_too_much_stay_in_float32():
     """A filter beside which all others vanish in the steps of the output."""
     net = ConvNet([{"conv": 8}, "relu", {"conv": 8}, "global_avg_pool", {"affine": 4}], (3, 8, 8), 4, seed=0)

@@ -21,7 +21,8 @@ BATCH_NORMS = ("batchnorm", "spatial_batchnorm")
 ROW_NORMS = ("layernorm", "spatial_layernorm", "spatial_groupnorm", "spatial_instancenorm")
 ACTIVATIONS = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "gelu", "elu")
 _VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
-OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
+# Whatever that of their input.
+OF_A_SIZE = ("global_avg_pool", "byte_global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
 
 
 @dataclass(frozen=True)
