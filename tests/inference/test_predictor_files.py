@@ -19,7 +19,7 @@ from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference import load, prepare
 from cnnlib.inference.file import is_predictor
-from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet
 
 LENGTH = struct.Struct("<Q")
 METADATA = "__metadata__"
@@ -55,6 +55,14 @@ def written(path, header, arrays):
     lead += b" " * (-len(lead) % 8)
     path.write_bytes(LENGTH.pack(len(lead)) + lead + arrays)
     return path
+
+
+def test_the_format_s_own_name_is_no_array(tmp_path):
+    graph = Graph()
+    graph.chain("affine", (METADATA, None))
+    predictor = prepare(GraphNet(graph, {METADATA: np.ones((3, 2))}, 3))
+    with pytest.raises(ValueError, match="is the format's own"):
+        predictor.save(tmp_path / "net")
 
 
 def test_the_helper_writes_what_is_read(saved, tmp_path):

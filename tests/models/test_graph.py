@@ -385,6 +385,13 @@ def test_nodes_take_no_dict_or_string_for_a_sequence(parts, message):
         Node(**{"layer": "affine", "inputs": ("x",), "output": "y", **parts})
 
 
+@pytest.mark.parametrize("parts", [{"output": ""}, {"params": ("", None)}], ids=str)
+def test_empty_names_are_refused(parts):
+    """An array of that name would get no gradient."""
+    with pytest.raises(ValueError, match=r"Node: the name of a value or parameter of .* is empty"):
+        Node(**{"layer": "affine", "inputs": ("x",), "output": "y", **parts})
+
+
 def test_nodes_take_lists():
     made = Node("conv", ["x"], "y", ["W", None], [{}])
     assert made == Node("conv", ("x",), "y", ("W", None), ({},))

@@ -111,7 +111,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_kept(path):
     assert_same_bits(load_checkpoint(path)[0], PARAMS)
 
 
-@pytest.mark.parametrize("name", ["__cnnlib__/state", "", 3])
+@pytest.mark.parametrize("name", ["__cnnlib__/state", "", "a\0b", 3])
 def test_refuses_reserved_names(name, tmp_path):
     with pytest.raises(ValueError, match="parameter names must be"):
         save_checkpoint({name: np.zeros(1)}, tmp_path / "x.npz", {})

@@ -126,9 +126,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any
 
 def check_name(name):
     """Refuse a parameter name that a checkpoint could not hold beside its own entries."""
-    if not isinstance(name, str) or not name or name.startswith(RESERVED_PREFIX):
+    if not isinstance(name, str) or not name or "\0" in name or name.startswith(RESERVED_PREFIX):
         raise ValueError(
-            f"parameter names must be non-empty strings not beginning with {RESERVED_PREFIX!r}, got {name!r}"
+            "parameter names must be non-empty strings without NUL characters that do not begin with "
+            f"{RESERVED_PREFIX!r}, got {name!r}"
         )
 
 

@@ -78,6 +78,8 @@ class Node:
                 holds = "" if admitted is object else " of names"
                 raise TypeError(f"Node: {name} of {self.title} must be a tuple{holds}, got {value!r}")
             object.__setattr__(self, name, tuple(value))
+        if not self.output or "" in self.params:
+            raise ValueError(f"Node: the name of a value or parameter of {self.title} is empty")
 
     @property
     def title(self) -> str:

@@ -82,6 +82,8 @@ def write(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write arrays of dtypes that the format has, and texts beside them."""
+    if _METADATA in arrays:
+        raise ValueError(f"save: {os.fspath(path)}: the name {_METADATA!r} is the format's own")
     # The widest first: then each array lies at a multiple of its item size.
     order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
     header: dict[str, Any] = {} if metadata is None else {_METADATA: metadata}
@@ -104,8 +106,6 @@ def _checked(path, name, array):
     where = f"save: {os.fspath(path)}"
     if not isinstance(name, str):
         raise TypeError(f"{where}: names must be strings, got {name!r}")
-    if name == _METADATA:
-        raise ValueError(f"{where}: the name {name!r} is the format's own")
     if array.dtype.name not in _NAMES:
         raise ValueError(f"{where}: {name!r} has dtype {array.dtype}, which the format does not have")
     return array
