@@ -231,6 +231,20 @@ def test_options_may_be_numpy_s_numbers(rng, tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "net")(x), predictor(x))
 
 
+def test_options_may_be_arrays_and_statistics_lists(rng, tmp_path):
+    statistics = {"mode": "train", "running_mean": [0.5, 1.0, 0.0, -1.0], "running_var": [1, 2, 3, 4]}
+    nodes = [
+        Node("spatial_batchnorm", ("input",), "n", ("g", "h"), (statistics,)),
+        Node("upsample", ("n",), "u", (), (np.array([2, 1]), "bilinear")),
+        Node("adaptive_avg_pool", ("u",), "r", (), (np.array([3, 2]),)),
+    ]
+    net = net_of(nodes, random_params(rng, g=4, h=4))
+    predictor, x = prepare(net), rng.standard_normal((2, 4, 7, 7))
+    _close(predictor(x), net.loss(x), np.float64, 10)
+    predictor.save(tmp_path / "net")
+    np.testing.assert_array_equal(load(tmp_path / "net")(x), predictor(x))
+
+
 def _overwrite(net):
     """Write NaN into every array of a model in its place, and empty every parameter dict of its graph."""
     dicts = [arg for node in net.graph() for arg in node.args if isinstance(arg, dict)]

@@ -84,14 +84,12 @@ def _arguments(node: Node, algorithm: str) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A deep copy of a layer's arguments; NumPy's numbers and steps become Python's, which files can hold."""
+    """A deep copy of a layer's arguments; NumPy's numbers and arrays become Python's, as files hold them."""
     if isinstance(value, dict):
-        steps = ("stride", "pad", "dilation", "output_pad")
-        listed = {key: np.asarray(value[key]).tolist() for key in steps if hasattr(value.get(key), "tolist")}
-        return {key: _plain(item) for key, item in {**value, **listed}.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return type(value)(map(_plain, value))
-    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
+    return value.tolist() if hasattr(value, "tolist") else copy.deepcopy(value)
 
 
 def statistics(node: Node, C: int) -> tuple[np.ndarray, np.ndarray]:

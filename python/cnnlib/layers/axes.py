@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cnnlib._params import at_least, check_keys, flag, integer, is_sequence, same_sides
 from cnnlib.typing import ConvParam
 
@@ -113,8 +115,8 @@ def check_rank(function, name, array, leading, count):
 
 
 def check_shape(function, name, array, shape):
-    if array is not None and array.shape != tuple(shape):
-        raise ValueError(f"{function}: {name} must have shape {tuple(shape)}, got {array.shape}")
+    if array is not None and np.shape(array) != tuple(shape):
+        raise ValueError(f"{function}: {name} must have shape {tuple(shape)}, got {np.shape(array)}")
 
 
 def conv_axes(function, conv_param, x, w, b, count):
