@@ -146,6 +146,14 @@ def test_losses_of_no_values(name):
         assert (value, dx.shape) == (0.0, (0, 4, 3))
 
 
+@pytest.mark.parametrize("name", ["softmax_loss", "cross_entropy"])
+def test_losses_of_images_without_pixels(name):
+    y = np.zeros((2, 0, 3), int) if name == "softmax_loss" else np.zeros((2, 4, 0, 3))
+    for loss in (getattr(cnnlib, name), getattr(naive, f"{name}_naive")):
+        value, dx = loss(np.zeros((2, 4, 0, 3)), y)
+        assert (value, dx.shape) == (0.0, (2, 4, 0, 3))
+
+
 def test_global_pools_take_axes_as_long_as_arrays_have_them():
     x = np.empty((0, 3, 2**40, 1), np.float32)
     assert cnnlib.global_avg_pool_backward(*cnnlib.global_avg_pool_forward(x)).shape == x.shape
