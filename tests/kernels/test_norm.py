@@ -380,7 +380,7 @@ def test_dx_does_not_depend_on_x_in_test_mode(shape, value, dtype, rng):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("infinite_dout", [False, True])
-@pytest.mark.parametrize("mode", ["train", "test", "test, variance 0"])
+@pytest.mark.parametrize("mode", ["train", "test", "test, variance 0", "test, infinite mean"])
 @pytest.mark.parametrize("shape", [(9, 5), (3, 5, 4, 7)], ids=str)
 def test_infinities_are_where_the_loops_have_them(shape, mode, infinite_dout, dtype, rng):
     x, gamma, beta, dout = cast(random_arrays(rng, shape, (5,), (5,), shape), dtype)
@@ -391,7 +391,8 @@ def test_infinities_are_where_the_loops_have_them(shape, mode, infinite_dout, dt
     def run(forward, backward):
         param = {"mode": mode[:5].rstrip(","), "eps": 0.0}
         if mode != "train":
-            param.update(running_mean=np.full(5, 0.1, dtype), running_var=variance)
+            mean = np.full(5, np.inf if "mean" in mode else 0.1, dtype)
+            param.update(running_mean=mean, running_var=variance)
         out, cache = forward(x, gamma, beta, param)
         dx, dgamma, dbeta = backward(dout, cache)
         return (out, dx, dbeta) if "0" in mode else (out, dx, dgamma, dbeta)  # see docs/conventions.md

@@ -115,7 +115,8 @@ template <class T>
 // where that is not finite, since it must not make NaN of what is infinite.
 template <class T>
 double low_part(double mean, double by) {
-  return std::isfinite(by) ? (mean - double(T(mean))) * by : 0;
+  const double part = (mean - double(T(mean))) * by;
+  return std::isfinite(part) ? part : 0;
 }
 
 // y = (x - high) * scale + shift, with the low part of the mean folded into shift.
