@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 data = load_digits()
 model = ThreeLayerConvNet(input_dim=(1, 8, 8), num_filters=8, filter_size=3, hidden_dim=20, seed=0)
 solver = Solver(
-    model, data, update_rule="adam", optim_config={"learning_rate": 1e-2}, num_epochs=2, verbose=False, seed=0
+    model,
+    data,
+    update_rule="adam",
+    optim_config={"learning_rate": 1e-2},
+    num_epochs=2,
+    verbose=False,
+    seed=0,
 )
 solver.train()
 assert_type(solver.check_accuracy(data["X_test"], data["y_test"]), float)

@@ -7,4 +7,11 @@ import cnnlib
 import numpy as np
 
 x = np.zeros((2, 3, 8, 8))
-cnnlib.avg_pool_forward(x, {"pool_height": 2, "pool_width": 2, "dilation": 2})
+cnnlib.avg_pool_forward(
+    x,
+    {
+        "pool_height": 2,
+        "pool_width": 2,
+        "dilation": 2,
+    },
+)

@@ -8,4 +8,8 @@ from cnnlib.models import TwoLayerNet
 from cnnlib.solver import Solver
 
 model = TwoLayerNet(64, 20, 10)
-Solver(model, load_digits(), augment={"name": "crop", "padding": 4})
+Solver(
+    model,
+    load_digits(),
+    augment={"name": "crop", "padding": 4},
+)

@@ -7,4 +7,10 @@ import cnnlib
 import numpy as np
 
 x = np.zeros((2, 3, 8, 8))
-cnnlib.conv_relu_pool_forward(x, x, None, {"padding": 1}, {"pool_height": 2, "pool_width": 2})
+cnnlib.conv_relu_pool_forward(
+    x,
+    x,
+    None,
+    {"padding": 1},
+    {"pool_height": 2, "pool_width": 2},
+)

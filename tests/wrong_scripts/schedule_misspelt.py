@@ -8,4 +8,8 @@ from cnnlib.models import TwoLayerNet
 from cnnlib.solver import Solver
 
 model = TwoLayerNet(64, 20, 10)
-Solver(model, load_digits(), schedule={"name": "cosine", "warm_up": 2})
+Solver(
+    model,
+    load_digits(),
+    schedule={"name": "cosine", "warm_up": 2},
+)
