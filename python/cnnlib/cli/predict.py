@@ -14,6 +14,7 @@ from cnnlib._system.text import display_width, padded, printable
 from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
+from cnnlib.cli.run.folder import refuse_within
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, open_image, passed_over, photo
 
@@ -56,7 +57,8 @@ def run(options):
         if trained.gives_labels and len(trained.classes) > 256:
             raise ValueError(f"a mask's file holds 256 labels, the model has {len(trained.classes)}")
         _refuse_clashes(paths, _folder(options), _endings(trained))
-        _refuse_nested(options.images, _folder(options))
+        for name in filter(lambda name: Path(name).is_dir(), options.images):
+            refuse_within(_folder(options), name)
     predict = {"classes": _predict_classes, "values": _predict_numbers, "pixels": _predict_pixels}
     predict[trained.task](trained, _batches(trained, paths, faults), options)
     say_left_out(faults or [])
@@ -103,13 +105,6 @@ def _folder(options):
 def _endings(trained):
     """Endings of the files written for an image: none, and '-over' for a mask over the photo."""
     return ("", "-over") if trained.gives_labels else ("",)
-
-
-def _refuse_nested(names, folder):
-    """Refuse a folder of results within one of images, where the next run would find it."""
-    for name in filter(lambda name: Path(name).is_dir(), names):
-        if folder.resolve().is_relative_to(Path(name).resolve()):
-            raise ValueError(f"the next run would take {folder} for images of {name}: name another --out")
 
 
 def _refuse_clashes(paths, folder, endings):

@@ -11,7 +11,7 @@ from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_c
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.run import ranks, tasks
-from cnnlib.cli.run.folder import Run
+from cnnlib.cli.run.folder import RUNS, Run, refuse_within
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.run.signals import how_it_ended
 from cnnlib.data import Normalization
@@ -206,6 +206,7 @@ def _data_set(options, name, folder, chosen, comm):
     if name == "folder":
         if chosen["validation"] == 0:
             raise ValueError("--validation 0: epochs are compared by validation images")
+        refuse_within(options.out or RUNS, place)
         shape = settings.CHANNELS[chosen["colours"]], *settings.pixels(chosen["image_size"])
         shares = {share: chosen[share] for share in ("validation", "test")}
         shares["skip_unreadable"] = options.skip_unreadable

@@ -12,7 +12,7 @@ from cnnlib.cli.options.settings import CHANNELS, defaults, parse_data, pixels, 
 from cnnlib.cli.options.transfer import KEPT
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
-from cnnlib.cli.run.folder import MODEL, REPORT, Run
+from cnnlib.cli.run.folder import MODEL, REPORT, RUNS, Run, refuse_within
 from cnnlib.cli.run.signals import how_it_ended
 from cnnlib.cli.run.trained import given_normalization
 from cnnlib.data import load_image_folder
@@ -40,6 +40,7 @@ def run(options, given):
     if name != "folder":
         raise ValueError(f"--from needs images in a folder for each class, --data folder:DIR, got {name}")
     folder = str(Path(folder).resolve())
+    refuse_within(options.out or RUNS, folder)
     started = time.monotonic()
     size = None if options.image_size is None else pixels(options.image_size)
     trunk = open_trunk(getattr(options, "from"), options.cut, _normalization(options), size, options.network)

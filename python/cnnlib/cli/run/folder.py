@@ -39,11 +39,18 @@ def locked(folder):
         yield
 
 
+def refuse_within(out, images):
+    """Refuse a folder of results within one of images, where the next run would find it."""
+    if Path(out).resolve().is_relative_to(Path(images).resolve()):
+        raise ValueError(f"the next run would take {out} for images of {images}: name another --out")
+
+
 FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 PICTURES_OF = {"classes": PICTURES, **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png"))}
 REPORT = "report.html"
+RUNS = "runs"  # where they are, unless --out says otherwise
 MODEL = "model.npz"  # of a run that began with somebody's network
 
 
@@ -66,7 +73,7 @@ class Run:
         if out is None:
             if overwrite:
                 raise ValueError("--overwrite replaces the run in a folder that --out names")
-            run = cls(_next_free(Path("runs"), data_name))
+            run = cls(_next_free(Path(RUNS), data_name))
             held.enter_context(locked(run.folder))
             return run
         run = cls(out)
