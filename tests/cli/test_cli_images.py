@@ -322,7 +322,7 @@ class TestSkipUnreadable:
         assert "means nothing to" in refused(capsys, "train", "--skip-unreadable")
 
 
-@pytest.mark.parametrize("more", [(), ("--out", "new/run"), ("--task", "pixels"), ("--from", "net.npz")])
+@pytest.mark.parametrize("more", [(), ("--out", "new/run"), ("--from", "net.npz")])
 def test_a_run_is_no_class_of_its_images(more, tmp_path, monkeypatch, capsys):
     """Its pictures would be one for the next run, and its own images would count as changed."""
     write_folder(tmp_path / "photos", {"ant": 10, "bee": 10})

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+from pathlib import Path
 
 import cnnlib
 import numpy as np
@@ -171,6 +173,15 @@ class TestMasks:
         assert (
             "2 files in" in lines(capsys, "predict", masks_run, photos, "--out", tmp_path / "photos-out")[-1]
         )
+
+
+def test_what_lies_beside_images_and_masks_is_neither(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(shutil.copytree(folders / "squares", tmp_path / "squares"))
+    out = lines(capsys, "train", "--task", "pixels", "--data", "folder:.", "--num-epochs", "1", *QUICK)
+    assert lines(capsys, "predict", "runs/squares-1", "images")[-1].endswith("files in predictions")
+    assert out[-1] == "; ".join(lines(capsys, "eval", "runs/squares-1"))
+    next(Path("images").iterdir()).unlink()
+    assert "no longer holds the run's images" in refused(capsys, "eval", "runs/squares-1")
 
 
 def test_what_crops_add_to_masks_has_no_label(folders, tmp_path, capsys):

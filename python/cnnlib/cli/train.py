@@ -206,7 +206,7 @@ def _data_set(options, name, folder, chosen, comm):
     if name == "folder":
         if chosen["validation"] == 0:
             raise ValueError("--validation 0: epochs are compared by validation images")
-        refuse_within(options.out or RUNS, place)
+        refuse_within(options.out or RUNS, place if task == "classes" else Path(place, "images"))
         shape = settings.CHANNELS[chosen["colours"]], *settings.pixels(chosen["image_size"])
         shares = {share: chosen[share] for share in ("validation", "test")}
         shares["skip_unreadable"] = options.skip_unreadable

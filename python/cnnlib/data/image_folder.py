@@ -128,13 +128,16 @@ def load_image_folder(
     }
 
 
-def folder_digest(root: str | os.PathLike, task: str = "classes") -> str:
+def folder_digest(root: str | os.PathLike, task: str = "classes", every: bool = False) -> str:
     """A text that is the same as long as the folder holds the same classes and files, by their names.
 
     The split depends on these: other files lead to other training images. With another `task` the folders
-    are those of images and masks, which may lie deeper.
+    are those of images and masks, which may lie deeper; with `every` all there are, as in older runs.
     """
     classes, files, *_ = _scan(Path(root), task != "classes")
+    if task != "classes" and not every:
+        classes = tuple(name for name in classes if name in ("images", "masks"))
+        files = [file for file in files if file.parts[0] in classes]
     names = "\0".join([*classes, "", *(file.as_posix() for file in files)])
     return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
 

@@ -227,7 +227,8 @@ class Run:
             if other != name:
                 raise ValueError(f"the run's model is for {name}, not for --data {option}")
         names = data.get("names")
-        if names is not None and not any_images and names != folder_digest(folder, task):
+        digests = (folder_digest(folder, task, every) for every in (False, True))
+        if names is not None and not any_images and names not in digests:
             raise ValueError(
                 f"{folder} no longer holds the run's images, so its split is another; "
                 "cnnlib eval --split all looks at all the images there are"
