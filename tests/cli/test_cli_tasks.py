@@ -163,6 +163,17 @@ class TestMasks:
         assert ("would be called c-over.png" if "c.png" in names else "replace the image") in message
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
+    def test_masks_stay_as_they_are(self, folders, masks_run, tmp_path, capsys):
+        """Those that were drawn by hand; those of an earlier prediction do not."""
+        image = folders / "squares/images/00.png"
+        masks = shutil.copytree(folders / "squares/masks", tmp_path / "masks")
+        before = {path: path.read_bytes() for path in masks.iterdir()}
+        message = refused(capsys, "predict", masks_run, image, "--out", masks)
+        assert f"would replace {masks / '00.png'}" in message
+        assert {path: path.read_bytes() for path in masks.iterdir()} == before
+        for _ in range(2):
+            lines(capsys, "predict", masks_run, image, "--out", tmp_path / "new")
+
     def test_results_are_no_images_of_the_next_run(self, masks_run, tmp_path, capsys):
         photos = tmp_path / "photos"
         photos.mkdir()

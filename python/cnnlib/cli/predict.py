@@ -108,7 +108,7 @@ def _endings(trained):
 
 
 def _refuse_clashes(paths, folder, endings):
-    """Refuse images whose predictions would have one name, or replace one of them."""
+    """Refuse images whose predictions would have one name, or replace one of them or its own mask."""
     names = Counter(f"{Path(path).stem}{ending}.png" for path in paths for ending in endings)
     for name, times in names.items():
         if times > 1:
@@ -116,6 +116,9 @@ def _refuse_clashes(paths, folder, endings):
     for path in paths:
         if Path(path).name in names and Path(path).resolve().parent == folder.resolve():
             raise ValueError(f"a prediction would replace the image {path}: name another folder with --out")
+        mask, *others = (folder / f"{Path(path).stem}{ending}.png" for ending in endings)
+        if others and mask.exists() and not others[0].exists():  # no mask of an earlier prediction
+            raise ValueError(f"a prediction would replace {mask}: name another folder with --out")
 
 
 def _predict_pixels(trained, batches, options):
