@@ -106,6 +106,8 @@ def test_flat_samples_have_no_channels():
         ({"lr": 0.1}, "optim_config={'learning_rate': 0.1}"),
         ({"momentum": 0.8}, "optim_config={'momentum': 0.8}"),
         ({"epochs": 3}, "did you mean 'num_epochs'?"),
+        ({"optimizer": "adam"}, "did you mean 'update_rule'?"),
+        ({"patience": 3}, "did you mean 'early_stopping'?"),
         ({"batchsize": 3}, "did you mean 'batch_size'?"),
         ({"zzz": 3}, "known: update_rule, optim_config"),
     ],

@@ -73,6 +73,10 @@ _OF_RULES = {  # keys of optim_config
     **{name: name for name in ("learning_rate", "momentum", "decay_rate", "beta1", "beta2", "epsilon")},
     "lr": "learning_rate",
 }
+_ELSEWHERE = {  # what other libraries call an option
+    **{"optimizer": "update_rule", "criterion": "loss", "patience": "early_stopping"},
+    **{"random_state": "seed", "callbacks": "on_epoch"},
+}
 _RULES: dict[str, Callable[..., Any]] = {name: getattr(optim, name) for name in optim.__all__}
 
 
@@ -100,7 +104,7 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
         if name in _OF_RULES:
             advice = f"it is a setting of the update rule: optim_config={{{_OF_RULES[name]!r}: {value!r}}}"
         else:
-            advice = hint(name, OPTIONS)
+            advice = hint(_ELSEWHERE.get(name, name), OPTIONS)
         raise TypeError(f"Solver: unknown argument {name}; {advice}")
 
 
