@@ -16,7 +16,7 @@ from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
 from cnnlib.cli.run.folder import Run, locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
-from helpers import WITHOUT_PICTURES
+from helpers import WITHOUT_PICTURES, refused
 
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
 
@@ -109,6 +109,13 @@ def test_what_is_replaced_while_it_is_looked_for(run, monkeypatch):
     monkeypatch.setattr(Run, "checkpoint", find_and_replace)
     model = Run.open(run).load_model(run, "last")
     np.testing.assert_array_equal(model.params["W1"], want.params["W1"])
+
+
+def test_another_programs_files_are_not_overwritten(tmp_path, capsys):
+    file = tmp_path / "config.json"
+    file.write_text('{"format": "another"}')
+    assert "is not that of a cnnlib run" in refused(capsys, "train", "--out", tmp_path, "--overwrite", *TINY)
+    assert file.read_text() == '{"format": "another"}'
 
 
 class TestLock:

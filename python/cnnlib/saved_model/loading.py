@@ -114,7 +114,7 @@ def _of_npz(path):
         return load_model(path)
     if not (isinstance(content, dict) and isinstance(content.get("run"), dict)):
         return Arrays(params, "a checkpoint")
-    if _lies_in_run(path):
+    if lies_in_run(path):
         return _model_of_run(path)
     best = content["run"].get("best")
     if not isinstance(best, dict) or not isinstance(best.get("params"), dict):
@@ -122,7 +122,7 @@ def _of_npz(path):
     return Arrays(best["params"], f"a Solver's checkpoint, epoch {content['run'].get('best_epoch')}")
 
 
-def _lies_in_run(path):
+def lies_in_run(path):
     """Whether the config.json beside a file is a run's, or damaged, and no other program's."""
     file = Path(path).with_name("config.json")
     if not file.is_file():

@@ -24,6 +24,7 @@ from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.models.spec.reading import COLOURS
 from cnnlib.saved_model import load_model
+from cnnlib.saved_model.loading import lies_in_run
 from cnnlib.solver import load_weights
 from cnnlib.solver.run_file import interrupted_path
 
@@ -84,6 +85,8 @@ class Run:
         if any(run.folder.iterdir()):
             if not overwrite:
                 raise ValueError(f"--out {out} exists and is not empty; --overwrite replaces the run in it")
+            if (run.folder / "config.json").is_file() and not lies_in_run(run.folder / "config.json"):
+                raise ValueError(f"--overwrite: {run.folder / 'config.json'} is not that of a cnnlib run")
             if not keep:
                 run._remove_files()
         return run
