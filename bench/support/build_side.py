@@ -205,16 +205,25 @@ class _Worker:
         return self._opened(time.perf_counter() - started) | {"difference": difference}
 
     def open_prediction(self, network, dtype, batch, file, write):
-        """Prepare a network, the same in both builds, and compare scores."""
+        """Prepare a network with the weights of the build that writes, and compare scores."""
         import cnnlib
 
-        X, predictor = minibatch(dtype, batch)[0], cnnlib.prepare(model(network, dtype))
+        network, X = model(network, dtype), minibatch(dtype, batch)[0]
+        if not write:
+            weights, wanted = _read(file)
+            network.params.update(weights)
+        predictor = cnnlib.prepare(network)
         self._call = lambda: predictor(X)
         self._call()
         started = time.perf_counter()
         scores = self._call()
         elapsed = time.perf_counter() - started
-        return self._opened(elapsed) | {"difference": _exchanged([scores], file, write)}
+        difference = 0.0
+        if write:
+            _write((dict(network.params), [scores]), file)
+        else:
+            difference = timing.difference([scores], wanted)
+        return self._opened(elapsed) | {"difference": difference}
 
     def _opened(self, elapsed):
         gc.collect()
