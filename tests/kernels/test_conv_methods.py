@@ -191,8 +191,11 @@ def test_a_plan_tells_the_memory_of_its_weights_gradient(isa, dtype, method, num
             num_threads(threads)
             plans.append(cnnlib.explain((64, *x_shape[1:]), w_shape, named, dtype).weight_gradient)
         one, three = plans
-        sums = one.blocks.get("partial sums", 1)
-        assert one.scratch_bytes > (sums * np.prod(w_shape) * dtype.itemsize if sums > 1 else 0), case
+        # One thread may add parts up as it goes.
+        sums = three.blocks.get("partial sums", 1)
+        kept = sums * np.prod(w_shape) * dtype.itemsize if sums > 1 and three.threads > 1 else 0
+        assert one.scratch_bytes > 0, case
+        assert three.scratch_bytes > kept, case
         # Every thread stages for itself.
         assert (three.scratch_bytes > one.scratch_bytes) == (three.threads > one.threads), case
 

@@ -71,6 +71,9 @@ void pack_filters(const WeightGradient<T>& g, const PositionBlock& block, Index 
     const T* grad = g.dout_of(dout, block, block.first_image + i, group, f);
     for (Index r = 0; r < runs; ++r, packed += length * height) {
       left -= length;
+      for (Index m = height; m < 2 * height;
+           ++m)  // the next panel's rows, too short for the processor to guess
+        prefetch(grad + m * g.OH * g.OW + r * g.OW, length);
       pack_panel<T>([&](Index m) { return grad + m * g.OH * g.OW + r * g.OW; }, height, length, packed, left);
     }
   }
@@ -268,18 +271,18 @@ class SharedPanels {
     if (small_result && blocks.blocks >= fewest_sums)
       blocks.set_parts(blocks.blocks <= most_sums ? blocks.blocks : std::min(most_sums, blocks.blocks / 2));
     g.set_blocks(blocks);
+    in_turn = blocks.parts == 1 || (threads == 1 && blocks.parts == blocks.blocks);
     by_filters = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     // Each task of a part stages the input, or packs dout, anew.
     constexpr double gain = 1.15;
-    tasks =
-        g.positions.parts == 1
-            ? 1
-            : splits_for(g.positions.parts, (by_filters ? all.panels : all.lane_blocks).last, threads, gain);
+    tasks = in_turn ? 1
+                    : splits_for(g.positions.parts, (by_filters ? all.panels : all.lane_blocks).last, threads,
+                                 gain);
   }
 
   void run(const WeightGradientOperands<T>& o) const {
     if (o.dw == nullptr) return;
-    if (g.positions.parts > 1) return run_in_parts(o);
+    if (!in_turn) return run_in_parts(o);
     SharedPanelsPart<T>(g, all, threads).run(o, {0, g.positions.blocks});
   }
 
@@ -290,7 +293,7 @@ class SharedPanels {
              {"output rows", blocks.rows},
              {"output columns", blocks.cols},
              {"partial sums", blocks.parts}});
-    if (g.positions.parts == 1) {
+    if (in_turn) {
       plan.scratch_bytes = SharedPanelsPart<T>(g, all, threads).scratch_bytes();
       return;
     }
@@ -327,6 +330,7 @@ class SharedPanels {
   Index result_size = g.s.F * g.C * g.taps;
   Panels panels{g.F};
   WeightsPart all{{0, panels.count}, {0, ceil_div(g.C, g.channel_lanes())}};
+  bool in_turn;     // blocks are added to the result itself: the same sums as parts of one block each
   bool by_filters;  // tasks of a part are panels of filters, not lane blocks
   Index tasks;      // of a part of the positions
 };
