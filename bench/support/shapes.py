@@ -232,6 +232,8 @@ def _table():
         _conv("odd", 100, 13, 1, 29),
         _conv("odd", 31, 31, 3, (27, 41), stride=2),
         _conv("odd", 65, 66, 3, 20, dilation=2),
+        _conv("odd", 512, 1, 1, 56),  # the last layers of networks for masks
+        _conv("odd", 64, 2, 1, 128),
     ]
     dilated = [_conv("dilated", C, C, 3, 28, dilation=d) for C, d in ((64, 2), (256, 2), (256, 4))]
     tiny = [

@@ -172,20 +172,21 @@ bool fits_gathered(const ConvShape& s, Pass pass) {
 
 // Few channels, and enough columns, to share the work of an image's rows.
 template <class T>
-bool few_channels(const ConvShape& s, Pass) {
-  constexpr Index few = 6, short_reach = 64;
+bool few_channels(const ConvShape& s, Index most) {
+  constexpr Index short_reach = 64;
   // Images are staged with margins as wide as the kernel.
   const auto short_beside = [&](Index reach, Index size) { return reach < std::max(short_reach, size); };
   const Index C = s.C / s.groups;
-  return s.N > 0 && C <= few && s.OW >= Simd<T>::size && s.OH * s.OW >= tile_lanes<T> &&
+  return s.N > 0 && C <= most && s.OW >= Simd<T>::size && s.OH * s.OW >= tile_lanes<T> &&
          short_beside(s.dilation_h * s.KH, s.H) && short_beside(s.dilation_w * s.KW, s.W);
 }
 template <class T>
 bool fits_col2im(const ConvShape& s, Pass pass) {
   // Of the products that a thread holds, of the output rows that one row of dx needs.
-  constexpr Index most_bytes = 16 << 20;
+  constexpr Index most_bytes = 16 << 20, most_channels = 6;
   const Index pairs = s.C / s.groups * s.KH * s.KW;
-  if (pass != Pass::input_gradient || !few_channels<T>(s, pass) || pairs < max_rows / 2) return false;
+  if (pass != Pass::input_gradient || !few_channels<T>(s, most_channels) || pairs < max_rows / 2)
+    return false;
   const Index rows = std::min(s.OH, (s.KH - 1) * s.dilation_h / s.stride_h + 2);
   return pairs <= most_bytes / Index(sizeof(T)) / (rows * s.OW);
 }
@@ -201,9 +202,10 @@ double cost_col2im(const ConvShape& s, Pass) {
 
 // dw as a small matrix of long dot products.
 template <class T>
-bool fits_dot_products(const ConvShape& s, Pass pass) {
-  constexpr Index narrow = 32;  // the side of 1x1 kernels, beyond which channels in the lanes are faster
-  return few_channels<T>(s, pass) ||
+bool fits_dot_products(const ConvShape& s, Pass) {
+  // Beyond them channels in the lanes are faster.
+  constexpr Index most_channels = 16, narrow = 32;  // the smaller side of 1x1 kernels
+  return few_channels<T>(s, most_channels) ||
          (s.N > 0 && pointwise(s) && std::min(s.C, s.F) / s.groups <= narrow && s.OH * s.OW >= tile_lanes<T>);
 }
 template <class T>
@@ -213,9 +215,12 @@ double cost_dot_products(const ConvShape& s, Pass) {
   const double sums = double(g.F) * double(round_up(g.C * g.taps + 1, dot_block));
   const double bytes = sums * sizeof(T) * Simd<T>::size;
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
-  return g.groups * (sums * double(s.OH * g.vectors(s.OW)) +
-                     (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
-                     (pointwise(s) ? 0 : Rates::stage_of(s.stride_w)) * double(g.C * g.vectors(s.H * s.W)));
+  const double stage = pointwise(s) ? 0 : Rates::stage_of(s.stride_w);
+  const double rows = double(g.C) * std::min(block_positions, double(g.positions)) * sizeof(T);
+  return g.groups *
+         ((rows > Rates::near_bytes ? Rates::far_rows : 1) * sums * double(s.OH * g.vectors(s.OW)) +
+          (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
+          (s.stride_w > 1 ? Rates::strided_dot_stage : 1) * stage * double(g.C * g.vectors(s.H * s.W)));
 }
 
 // With channels in the lanes.

@@ -26,6 +26,12 @@ struct Rates {
   // value by value.
   static constexpr double stage = 12, strided_stage = 24;
   static constexpr double stage_of(Index stride) { return stride > 2 ? strided_stage : stage; }
+  // Staging for dot products at a stride, beside stage_of.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  static constexpr double strided_dot_stage = 0.67;
+#else
+  static constexpr double strided_dot_stage = 1;
+#endif
   // A vector of a finished tile transposed and stored.
   static constexpr double transpose = 10;
   // A vector of weights, or of dout, transposed into a panel.
@@ -54,6 +60,8 @@ struct Rates {
   static constexpr double sum = 3, far_sum = 16;
 #endif
   static constexpr double near_bytes = 512 << 10;
+  // Dot products with an image's rows that are not near, beside near ones.
+  static constexpr double far_rows = 1.2;
   // A vector of a panel of filters that has no second one: AVX2's loads and few sums show.
 #ifdef __AVX512F__
   static constexpr double single_vector = 1;
