@@ -140,17 +140,12 @@ struct DenseKernels {
 
 template <class T>
 struct ElementwiseKernels {
-  void (*relu_forward)(const T* x, T* out, Index n);
-  void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
-  // One bit for each of n elements, from the lowest of a byte on.
+  // A ReLU's mask: one bit for each of n elements, from the lowest of a byte on.
   void (*relu_mask)(const T* x, std::uint8_t* bits, Index n);
   void (*relu_backward_by_mask)(const T* dout, const std::uint8_t* bits, T* dx, Index n);
-  void (*add)(const T* a, const T* b, T* out, Index n);
-  void (*add_relu)(const T* a, const T* b, T* out, Index n);
-  void (*multiply)(const T* a, const T* b, T* out, Index n);
-  // y has a value for each plane of S values.
-  void (*broadcast_add)(const T* x, const T* y, T* out, Index planes, Index S);
-  void (*broadcast_multiply)(const T* x, const T* y, T* out, Index planes, Index S);
+  void (*join)(Join, const T* a, const T* b, T* out, Index n);
+  // b has a value for each plane of S values.
+  void (*join_planes)(Join, const T* a, const T* b, T* out, Index planes, Index S);
   void (*normalize_bytes)(const std::uint8_t* x, const T* mean, const T* std, T* out, Index planes, Index C,
                           Index S);
   // alpha is leaky_relu's and elu's. Where the gradient is taken from the result, copy gets it too, or is

@@ -62,6 +62,7 @@ static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(M
 
 // Functions of one element that one kernel serves.
 enum class Activation {
+  relu,
   leaky_relu,
   relu6,
   sigmoid,
@@ -74,11 +75,17 @@ enum class Activation {
   elu,
   count
 };
-constexpr const char* activation_names[] = {"leaky_relu",   "relu6",      "sigmoid", "tanh",      "silu",
-                                            "hard_sigmoid", "hard_swish", "gelu",    "gelu_tanh", "elu"};
+constexpr const char* activation_names[] = {"relu", "leaky_relu", "relu6",        "sigmoid",
+                                            "tanh", "silu",       "hard_sigmoid", "hard_swish",
+                                            "gelu", "gelu_tanh",  "elu"};
 static_assert(sizeof(activation_names) / sizeof(*activation_names) == static_cast<int>(Activation::count));
 // Whether the gradient is taken from the result, not from x.
 inline bool from_result(Activation kind) { return kind == Activation::sigmoid || kind == Activation::tanh; }
+// Whether it takes no longer than reading and writing it does.
+inline bool is_cheap(Activation kind) { return kind == Activation::relu || kind == Activation::leaky_relu; }
+
+// What becomes of two values of one shape, element by element; add_relu is the ReLU of the sum.
+enum class Join { add, add_relu, multiply };
 
 // Losses of values and targets of one shape.
 enum class PointwiseLoss { mse, l1, huber, bce };

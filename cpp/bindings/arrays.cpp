@@ -2,20 +2,21 @@
 
 #include <algorithm>
 #include <chrono>
+#include <stdexcept>
 #include <thread>
 
 #include "../memory/buffers.hpp"
 #include "../threads/parallel.hpp"
 #include "../threads/team.hpp"
 
-void pybind11::detail::process_attribute<cnnlib::Arguments>::init(const cnnlib::Arguments& arguments,
+void pybind11::detail::process_attribute<cnnlib::Signature>::init(const cnnlib::Signature& signature,
                                                                   function_record* record) {
-  for (const cnnlib::Argument& a : arguments) {
-    if (a.with_value != nullptr)
-      process_attribute<arg_v>::init(*a.with_value, record);
-    else
-      process_attribute<arg>::init(*a.name, record);
-  }
+  append_self_arg_if_needed(record);
+  for (const auto& [name, value] : signature.arguments)
+    record->args.emplace_back(name.c_str(), nullptr, handle(value).inc_ref(), /*convert=*/true,
+                              /*none=*/true);
+  if (record->args.size() != record->nargs_pos)
+    throw std::logic_error(signature.name + " has another number of arguments");
 }
 
 namespace cnnlib {
@@ -61,6 +62,18 @@ void warn_of_thread_shortage(int started) {
 }
 
 }  // namespace
+
+Signature::Signature(std::string_view text) : name(text.substr(0, text.find('('))) {
+  for (std::size_t at = name.size() + 1, end; at + 1 < text.size(); at = end + 2) {
+    end = text.find_first_of(",)", at);
+    const std::string_view argument = text.substr(at, end - at);
+    const std::size_t equals = std::min(argument.find('='), argument.size());
+    py::object value;
+    if (equals < argument.size())
+      value = argument[equals + 1] == 'N' ? py::object(py::none()) : py::bool_(false);
+    arguments.push_back({std::string(argument.substr(0, equals)), value});
+  }
+}
 
 void append(std::string& message, const ShapeView& shape) {
   message += "(";

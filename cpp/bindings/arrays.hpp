@@ -65,22 +65,29 @@ struct Text : std::string_view {
   using std::string_view::string_view;
 };
 
-// The names of a function's arguments, with what else py::arg says of them, as one of pybind11's attributes:
-// of several it would compile the reading anew for each function.
-struct Argument {
-  const py::arg* name;
-  const py::arg_v* with_value = nullptr;
-  Argument(const py::arg& a) : name(&a) {}
-  Argument(const py::arg_v& a) : name(&a), with_value(&a) {}
+// A function's name and arguments as Python writes them, with no other defaults than None and False:
+// "relu_forward(x, out=None)". It is one of pybind11's attributes: py::arg, one for each argument, would be
+// compiled anew for each function.
+struct Signature {
+  struct Argument {
+    std::string name;
+    py::object value;  // null where there is no default
+  };
+  std::string name;
+  std::vector<Argument> arguments;
+
+  explicit Signature(std::string_view text);
 };
-using Arguments = std::initializer_list<Argument>;
 
 }  // namespace cnnlib
 
 namespace pybind11::detail {
 
 template <class T>
-struct handle_type_name<cnnlib::Array<T>> : handle_type_name<array_t<T, array::c_style>> {};
+struct handle_type_name<cnnlib::Array<T>> {
+  static constexpr auto name =
+      const_name("numpy.typing.NDArray[") + npy_format_descriptor<T>::name + const_name("]");
+};
 template <>
 struct handle_type_name<cnnlib::Floats> {
   static constexpr auto name = const_name("numpy.typing.NDArray[float32 | float64]");
@@ -101,8 +108,8 @@ struct type_caster<cnnlib::Text> {
 template <>
 struct type_caster<cnnlib::MaybeFloats> : optional_caster<cnnlib::MaybeFloats> {};
 template <>
-struct process_attribute<cnnlib::Arguments> : process_attribute_default<cnnlib::Arguments> {
-  static void init(const cnnlib::Arguments& arguments, function_record* record);
+struct process_attribute<cnnlib::Signature> : process_attribute_default<cnnlib::Signature> {
+  static void init(const cnnlib::Signature& signature, function_record* record);
 };
 
 }  // namespace pybind11::detail
@@ -115,6 +122,8 @@ class ShapeView {
   ShapeView(const Index* sizes, Index ndim) : begin_(sizes), end_(sizes + ndim) {}
   ShapeView(std::initializer_list<Index> sizes) : ShapeView(std::data(sizes), Index(sizes.size())) {}
   ShapeView(const std::vector<Index>& sizes) : ShapeView(sizes.data(), Index(sizes.size())) {}
+  template <std::size_t ndim>
+  ShapeView(const std::array<Index, ndim>& sizes) : ShapeView(sizes.data(), Index(ndim)) {}
   ShapeView(const py::array& array) : ShapeView(array.shape(), array.ndim()) {}
   const Index* begin() const { return begin_; }
   const Index* end() const { return end_; }
@@ -155,9 +164,6 @@ struct NamedArray {
   const py::array& array;
 };
 void require_shapes(Text function, const ShapeView& shape, std::initializer_list<NamedArray> arrays);
-
-// An unknown name is an error that names `function`.
-Activation activation_named(Text function, Text name);
 
 // The bytes of a result; a size that no array could hold is refused.
 Index result_bytes(Text function, const ShapeView& shape, Index item);
@@ -233,9 +239,6 @@ py::object computed(Text function, const Floats& like, const Kernel& kernel) {
 // of them needs a look at its type, dtype, strides or alignment.
 PyObject* ready_dtype(const py::handle* arrays, Index count);
 
-// An array that is taken as it is.
-inline py::arg fixed(const char* name) { return py::arg(name).noconvert(); }
-
 // The size of the numbers of what has a dtype; 0 of anything else.
 template <class A>
 Index float_size(const A&) {
@@ -252,15 +255,16 @@ void require_one_dtype(const Args&... args) {
 }
 
 // Adds a function to a module or a class, where what has a dtype among its arguments has to be of one.
-template <class To, class R, class... Args, class... Names>
-void def(To& to, const char* name, R (*function)(Args...), const Names&... names) {
-  constexpr int self = std::is_same_v<To, py::module_> ? 0 : 1;
-  static_assert(sizeof...(Names) + self == sizeof...(Args));
-  const auto of_one_dtype = [function](Args... args) {
-    require_one_dtype(args...);
-    return function(std::forward<Args>(args)...);
-  };
-  to.def(name, of_one_dtype, Arguments{names...});
+template <class To, class R, class... Args>
+void def(To& to, const char* text, R (*function)(Args...)) {
+  const Signature signature(text);
+  to.def(
+      signature.name.c_str(),
+      [function](Args... args) {
+        require_one_dtype(args...);
+        return function(std::forward<Args>(args)...);
+      },
+      signature);
 }
 
 [[gnu::cold]] void bind_inputs(py::module_& m);
@@ -268,15 +272,14 @@ void def(To& to, const char* name, R (*function)(Args...), const Names&... names
 
 // One family of layers each. What runs once is compiled for size.
 [[gnu::cold]] void bind_conv(py::module_& m);
-[[gnu::cold]] void bind_conv_algorithm(py::module_& m);
-[[gnu::cold]] void bind_prepared_conv(py::module_& m);
 [[gnu::cold]] void bind_program(py::module_& m);
 [[gnu::cold]] void bind_training(py::module_& m);
-[[gnu::cold]] void bind_pool(py::module_& m);
+[[gnu::cold]] void bind_images(py::module_& m);
+template <class Program>  // for prediction or for training
+[[gnu::cold]] void bind_image_layers(py::class_<Program>& program);
 [[gnu::cold]] void bind_norm(py::module_& m);
 [[gnu::cold]] void bind_dense(py::module_& m);
 [[gnu::cold]] void bind_losses(py::module_& m);
-[[gnu::cold]] void bind_activations(py::module_& m);
 [[gnu::cold]] void bind_update(py::module_& m);
 
 }  // namespace cnnlib

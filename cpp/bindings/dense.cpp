@@ -32,17 +32,6 @@ py::tuple affine_backward(Text function, const Floats& dout, const Floats& x, co
   return py::make_tuple(g.dx, g.dw, g.db);
 }
 
-py::object relu_forward(const Floats& x) {
-  const Index n = x.size();
-  return computed("relu_forward", x, [&](const auto& k, Out y) { k.relu_forward(x, y, n); });
-}
-
-py::object relu_backward(Text function, const Floats& dout, const Floats& x) {
-  require_shape(function, "dout", dout, x);
-  const Index n = x.size();
-  return computed(function, x, [&](const auto& k, Out dx) { k.relu_backward(dout, x, dx, n); });
-}
-
 // The mask of a ReLU from its result x: a bit for each element, set where the gradient passes.
 py::object relu_mask(Text function, const Floats& x) {
   const Index n = x.size();
@@ -58,21 +47,11 @@ py::object relu_backward_by_mask(Text function, const Floats& dout, const Array<
   return computed(function, dout, [&](const auto& k, Out dx) { k.relu_backward_by_mask(dout, mask, dx, n); });
 }
 
-// out = kernel_of(k)(a, b)
-template <class KernelOf>
-py::object combined(Text function, const Floats& a, const Floats& b, const KernelOf& kernel_of) {
+template <Join kind>
+py::object joined(Text function, const Floats& a, const Floats& b) {
   require_shape(function, "b", b, a);
   const Index n = a.size();
-  return computed(function, a, [&](const auto& k, Out out) { kernel_of(k)(a, b, out, n); });
-}
-py::object add(Text function, const Floats& a, const Floats& b) {
-  return combined(function, a, b, [](const auto& k) { return k.add; });
-}
-py::object add_relu(Text function, const Floats& a, const Floats& b) {
-  return combined(function, a, b, [](const auto& k) { return k.add_relu; });
-}
-py::object multiply(Text function, const Floats& a, const Floats& b) {
-  return combined(function, a, b, [](const auto& k) { return k.multiply; });
+  return computed(function, a, [&](const auto& k, Out out) { k.join(kind, a, b, out, n); });
 }
 
 // a += b
@@ -80,28 +59,20 @@ void add_to(Text function, Floats& a, const Floats& b) {
   require_shape(function, "b", b, a);
   const Out to = a.mutable_data();
   const Index n = a.size();
-  unlocked(a, [&](const auto& k) { k.add(to, b, to, n); });
+  unlocked(a, [&](const auto& k) { k.join(Join::add, to, b, to, n); });
 }
 
 }  // namespace
 
 void bind_dense(py::module_& m) {
-  const auto x = fixed("x"), w = fixed("w"), dout = fixed("dout");
-  const auto b = fixed("b").none(true);
-  const auto function = py::arg("function");
-  def(m, "affine_forward", &affine_forward, function, x, w, b, py::arg("relu") = false,
-      py::arg("transposed") = false);
-  def(m, "affine_backward", &affine_backward, function, dout, x, w, py::arg("needs"),
-      py::arg("transposed") = false);
-  def(m, "relu_forward", &relu_forward, x);
-  def(m, "relu_backward", &relu_backward, function, dout, x);
-  def(m, "relu_mask", &relu_mask, function, x);
-  def(m, "relu_backward_by_mask", &relu_backward_by_mask, function, dout, fixed("mask"));
-  const auto a = fixed("a"), other = fixed("b");
-  def(m, "add", &add, function, a, other);
-  def(m, "add_relu", &add_relu, function, a, other);
-  def(m, "multiply", &multiply, function, a, other);
-  def(m, "add_to", &add_to, function, a, other);
+  def(m, "affine_forward(function, x, w, b, relu, transposed)", &affine_forward);
+  def(m, "affine_backward(function, dout, x, w, needs, transposed)", &affine_backward);
+  def(m, "relu_mask(function, x)", &relu_mask);
+  def(m, "relu_backward_by_mask(function, dout, mask)", &relu_backward_by_mask);
+  def(m, "add(function, a, b)", &joined<Join::add>);
+  def(m, "add_relu(function, a, b)", &joined<Join::add_relu>);
+  def(m, "multiply(function, a, b)", &joined<Join::multiply>);
+  def(m, "add_to(function, a, b)", &add_to);
 }
 
 }  // namespace cnnlib

@@ -23,6 +23,12 @@ py::object named_ready_dtype(const py::tuple& names, const py::tuple& arrays) {
   return dtype != nullptr ? py::reinterpret_borrow<py::object>(dtype) : py::none();
 }
 
+py::array new_array_of_numbers(Text function, const std::vector<Index>& shape, const py::dtype& dtype) {
+  if (std::strchr("fiub", dtype.kind()) == nullptr)  // what is not written would be no object
+    throw py::type_error(message_of(function, ": expected a dtype of numbers"));
+  return new_array(function, shape, dtype);
+}
+
 }  // namespace
 
 PyObject* ready_dtype(const py::handle* arrays, Index count) {
@@ -43,15 +49,8 @@ PyObject* ready_dtype(const py::handle* arrays, Index count) {
 }
 
 void bind_inputs(py::module_& m) {
-  m.def("ready_dtype", &named_ready_dtype, py::arg("names"), py::arg("arrays"));
-  m.def(
-      "new_array",
-      [](Text function, const std::vector<Index>& shape, const py::dtype& dtype) {
-        if (std::strchr("fiub", dtype.kind()) == nullptr)  // what is not written would be no object
-          throw py::type_error(message_of(function, ": expected a dtype of numbers"));
-        return new_array(function, shape, dtype);
-      },
-      py::arg("function"), py::arg("shape"), py::arg("dtype"));
+  def(m, "ready_dtype(names, arrays)", &named_ready_dtype);
+  def(m, "new_array(function, shape, dtype)", &new_array_of_numbers);
 }
 
 }  // namespace cnnlib

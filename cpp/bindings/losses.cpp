@@ -94,13 +94,10 @@ py::tuple dice_loss(Text function, const Floats& x, const Floats& y, Index maps)
 }  // namespace
 
 void bind_losses(py::module_& m) {
-  const auto function = py::arg("function"), x = fixed("x"), y = fixed("y");
-  const auto weights = fixed("weights").none(true) = py::none();
-  const auto ignore = py::arg("ignore") = -1;
-  def(m, "softmax_loss", &softmax_loss_of_labels, function, x, y, weights, ignore);
-  def(m, "softmax_loss", &softmax_loss_of_values, function, x, y, weights, ignore);
-  def(m, "pointwise_loss", &pointwise_loss, function, x, y, py::arg("option") = 1.0, weights);
-  def(m, "dice_loss", &dice_loss, function, x, y, py::arg("maps"));
+  def(m, "softmax_loss(function, x, y, weights, ignore)", &softmax_loss_of_labels);
+  def(m, "softmax_loss(function, x, y, weights, ignore)", &softmax_loss_of_values);
+  def(m, "pointwise_loss(function, x, y, option, weights)", &pointwise_loss);
+  def(m, "dice_loss(function, x, y, maps)", &dice_loss);
 }
 
 }  // namespace cnnlib

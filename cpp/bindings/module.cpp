@@ -12,26 +12,25 @@ namespace {
 void bind_instruction_sets(py::module_& m) {
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
-  m.def("use_isa", &use_isa, py::arg("name"));
+  def(m, "use_isa(name)", &use_isa);
   m.def("active_products", [] { return std::string(active_products().name); });
   m.def("int8_limit", &int8_limit);
-  m.def("limit_int8", &limit_int8, py::arg("name"));
+  def(m, "limit_int8(name)", &limit_int8);
+}
+
+py::tuple sizes_of(const Caches& c) { return py::make_tuple(c.l1, c.l2, c.l3); }
+py::tuple sizes_of_system_caches(const std::string& folder, const std::vector<int>& processors) {
+  return sizes_of(system_caches(folder, processors));
 }
 
 void bind_machine(py::module_& m) {
-  const auto sizes = [](const Caches& c) { return py::make_tuple(c.l1, c.l2, c.l3); };
-  m.def("caches", [sizes] { return sizes(caches()); });
-  m.def(
-      "system_caches",
-      [sizes](const std::string& folder, const std::vector<int>& processors) {
-        return sizes(system_caches(folder, processors));
-      },
-      py::arg("folder"), py::arg("processors"));
+  m.def("caches", [] { return sizes_of(caches()); });
+  def(m, "system_caches(folder, processors)", &sizes_of_system_caches);
   m.def("physical_cores", &physical_cores);
-  m.def("system_cores", &system_cores, py::arg("folder"), py::arg("processors"));
+  def(m, "system_cores(folder, processors)", &system_cores);
   m.def("memory_limit", &memory_limit);
-  m.def("cgroup_memory_limit", &cgroup_memory_limit, py::arg("membership"), py::arg("mount"));
-  m.def("cgroup_cpus", &cgroup_cpus, py::arg("membership"), py::arg("mount"));
+  def(m, "cgroup_memory_limit(membership, mount)", &cgroup_memory_limit);
+  def(m, "cgroup_cpus(membership, mount)", &cgroup_cpus);
 }
 
 void bind_memory(py::module_& m) {
@@ -60,13 +59,10 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   caches();
   bind_inputs(m);
   bind_conv(m);
-  bind_conv_algorithm(m);
-  bind_prepared_conv(m);
-  bind_pool(m);
+  bind_images(m);
   bind_norm(m);
   bind_dense(m);
   bind_losses(m);
-  bind_activations(m);
   bind_update(m);
   bind_program(m);
   bind_training(m);

@@ -106,22 +106,15 @@ py::tuple rownorm_backward(Text function, const Floats& dout, const Floats& x, i
 }  // namespace
 
 void bind_norm(py::module_& m) {
-  const auto function = py::arg("function"), ndim = py::arg("ndim");
-  const auto x = fixed("x"), dout = fixed("dout");
-  const auto gamma = fixed("gamma"), beta = fixed("beta");
-  const auto mean = fixed("mean"), inv_std = fixed("inv_std");
-  const auto out = fixed("out") = py::none();
-  def(m, "batchnorm_train", &batchnorm_train, function, x, ndim, gamma, beta, py::arg("eps"),
-      py::arg("relu") = false, out);
-  def(m, "moved_statistic", &moved, function, fixed("running"), fixed("statistic"), py::arg("momentum"));
-  def(m, "batchnorm_normalize", &batchnorm_normalize, function, x, ndim, mean, inv_std, gamma, beta,
-      py::arg("relu") = false, out);
-  def(m, "batchnorm_backward", &batchnorm_backward, function, dout, x, ndim, mean, inv_std, gamma,
-      fixed("beta").none(true), py::arg("from_batch"));
-  def(m, "rownorm_forward", &rownorm_forward, function, x, ndim, gamma, beta, py::arg("groups"),
-      py::arg("eps"), out, py::arg("by_pixel") = false);
-  def(m, "rownorm_backward", &rownorm_backward, function, dout, x, ndim, mean, inv_std, gamma,
-      py::arg("groups"), py::arg("by_pixel") = false);
+  def(m, "batchnorm_train(function, x, ndim, gamma, beta, eps, relu=False, out=None)", &batchnorm_train);
+  def(m, "moved_statistic(function, running, statistic, momentum)", &moved);
+  def(m, "batchnorm_normalize(function, x, ndim, mean, inv_std, gamma, beta, relu=False, out=None)",
+      &batchnorm_normalize);
+  def(m, "batchnorm_backward(function, dout, x, ndim, mean, inv_std, gamma, beta, from_batch)",
+      &batchnorm_backward);
+  def(m, "rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out, by_pixel)", &rownorm_forward);
+  def(m, "rownorm_backward(function, dout, x, ndim, mean, inv_std, gamma, groups, by_pixel)",
+      &rownorm_backward);
 }
 
 }  // namespace cnnlib

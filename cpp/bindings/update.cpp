@@ -48,17 +48,11 @@ double sum_of_squares(const Floats& x) {
 }  // namespace
 
 void bind_update(py::module_& m) {
-  const auto w = fixed("w"), dw = fixed("dw");
-  const auto v = fixed("v"), a = fixed("a");
-  const auto rate = py::arg("learning_rate"), epsilon = py::arg("epsilon");
-  const auto scale = py::arg("scale");
-  def(m, "sgd_step", &sgd_step, w, dw, scale, rate);
-  def(m, "momentum_step", &momentum_step, w, dw, scale, fixed("velocity"), rate, py::arg("momentum"),
-      py::arg("nesterov"));
-  def(m, "rmsprop_step", &rmsprop_step, w, dw, scale, a, rate, py::arg("decay_rate"), epsilon);
-  def(m, "adam_step", &adam_step, w, dw, scale, v, a, rate, py::arg("beta1"), py::arg("beta2"), epsilon,
-      py::arg("weight_decay"), py::arg("t"));
-  def(m, "sum_of_squares", &sum_of_squares, fixed("x"));
+  def(m, "sgd_step(w, dw, scale, learning_rate)", &sgd_step);
+  def(m, "momentum_step(w, dw, scale, velocity, learning_rate, momentum, nesterov)", &momentum_step);
+  def(m, "rmsprop_step(w, dw, scale, a, learning_rate, decay_rate, epsilon)", &rmsprop_step);
+  def(m, "adam_step(w, dw, scale, v, a, learning_rate, beta1, beta2, epsilon, weight_decay, t)", &adam_step);
+  def(m, "sum_of_squares(x)", &sum_of_squares);
 }
 
 }  // namespace cnnlib

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 
@@ -38,13 +39,11 @@ Index bytes_in(const std::string& text) {
 // How many numbers a list like "0-3,8" has.
 Index count_in(const std::string& list) {
   Index count = 0;
-  for (std::size_t at = 0; at < list.size();) {
-    const std::size_t end = std::min(list.find(',', at), list.size());
-    const std::string range = list.substr(at, end - at);
+  std::istringstream ranges(list);
+  for (std::string range; std::getline(ranges, range, ',');) {
     const std::size_t dash = range.find('-');
     count +=
         dash == std::string::npos ? 1 : std::atoi(range.c_str() + dash + 1) - std::atoi(range.c_str()) + 1;
-    at = end + 1;
   }
   return std::max<Index>(count, 1);
 }
@@ -60,13 +59,10 @@ std::string siblings_of(const std::string& folder, int processor) {
 
 Caches parse_caches(const std::string& text) {
   Index sizes[3] = {};
-  std::size_t at = 0;
-  for (Index& size : sizes) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    size = bytes_in(text.substr(std::min(at, text.size()), end - std::min(at, end)));
-    at = end + 1;
-  }
-  if (at <= text.size() || sizes[0] < 4 << 10 || sizes[1] < sizes[0] || sizes[2] < sizes[1])
+  std::istringstream parts(text);
+  std::string part;
+  for (Index& size : sizes) size = std::getline(parts, part, ',') ? bytes_in(part) : 0;
+  if (!parts.eof() || sizes[0] < 4 << 10 || sizes[1] < sizes[0] || sizes[2] < sizes[1])
     throw std::invalid_argument(
         "CNNLIB_CACHES must be sizes of the first, second and third level that do not decrease, from 4K on, "
         "as '32K,512K,4M', got '" +

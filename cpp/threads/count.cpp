@@ -8,10 +8,10 @@
 #include "../machine/cgroup.hpp"
 #include "../machine/processor.hpp"
 #include "missing_cores.hpp"
-#include "openmp_team.hpp"
 #include "parallel.hpp"
 #include "recorder/recorder.hpp"
 #include "standing_team.hpp"
+#include "team.hpp"
 
 namespace cnnlib {
 namespace {
@@ -73,7 +73,7 @@ SingleThread::~SingleThread() { --single_thread; }
 
 int threads_for(double work) {
   const int most = num_threads();
-  const double least = has_standing_team() ? work_of_standing_thread : work_per_thread;
+  const double least = threads_of_standing_team() > 0 ? work_of_standing_thread : work_per_thread;
   return work >= least * most ? most : std::max(1, static_cast<int>(work / least));
 }
 

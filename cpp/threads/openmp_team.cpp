@@ -1,4 +1,4 @@
-#include "openmp_team.hpp"
+#include "team.hpp"
 
 #ifdef CNNLIB_OPENMP
 

@@ -40,7 +40,6 @@ void indices_of(Index task, const Index* sizes, int n, Index* at) {
   for (int i = n - 1; i >= 0; task /= sizes[i--]) at[i] = task % sizes[i];
 }
 
-bool has_standing_team() { return standing_team != nullptr; }
 int threads_of_standing_team() { return standing_team != nullptr ? standing_team->threads() : 0; }
 
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
@@ -48,7 +47,7 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
   threads = static_cast<int>(std::min<Index>(threads, tasks));
 #ifdef CNNLIB_VIRTUAL_CORES
   if (tasks > 0 && recorded_threads() > 0)
-    return record_tasks(tasks, threads, has_standing_team(), run, data);
+    return record_tasks(tasks, threads, standing_team != nullptr, run, data);
 #endif
   if (threads <= 1) {
     for (Index i = 0; i < tasks; ++i) run(data, order == Order::forward ? i : tasks - 1 - i, 0);

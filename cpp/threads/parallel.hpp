@@ -22,9 +22,6 @@ class CallThreads {
   int before_;
 };
 
-// Whether the loops of the calling thread find a standing team (with_standing_team).
-bool has_standing_team();
-
 // Whether threads that wait may spin for a while: not with OMP_WAIT_POLICY=passive.
 bool may_spin();
 

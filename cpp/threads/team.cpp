@@ -9,7 +9,6 @@
 #include <thread>
 #include <vector>
 
-#include "openmp_team.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib {

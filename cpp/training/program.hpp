@@ -32,6 +32,7 @@ inline Memory<void> lent_memory(In memory) {
 // A batch on its way through the network and back.
 struct Batch {
   using Backward = std::function<void(Batch&)>;
+  using Layer = std::function<Backward(Batch&)>;
 
   Batch(bool single, Index images, std::vector<Index> sizes_of_values)
       : kernels(single),
@@ -88,46 +89,25 @@ struct Batch {
     }
     // Into that of the two that nobody else holds: a sum hands one gradient to both of its terms.
     Memory<void> sum = total.use_count() == 1 ? total : gradient.use_count() == 1 ? gradient : like(i);
-    kernels([&](const auto& k) { k.add(In(total), In(gradient), Out(sum), elements(i)); });
+    kernels([&](const auto& k) { k.join(Join::add, In(total), In(gradient), Out(sum), elements(i)); });
     total = std::move(sum);
   }
-};
 
-class TrainingProgram {
- public:
-  using Layer = std::function<Batch::Backward(Batch&)>;
-
-  // `done` are the values that no later layer reads. A layer without a gradient is not active and keeps
-  // nothing.
-  void add(Layer layer, std::vector<int> done, bool active) {
-    layers_.push_back({std::move(layer), std::move(done), active});
+  // Through a layer; one without a gradient is not active and keeps nothing. `done` are the values that no
+  // later layer reads.
+  void pass_forward(const Layer& layer, bool active, const std::vector<int>& done) {
+    Backward layers_own = layer(*this);
+    backward.push_back(active ? std::move(layers_own) : nullptr);
+    for (const int i : done) value(i).reset();
   }
-  std::size_t layers() const { return layers_.size(); }
-
-  void forward(Batch& batch) const {
-    for (const auto& [layer, done, active] : layers_) {
-      auto backward = layer(batch);
-      batch.backward.push_back(active ? std::move(backward) : nullptr);
-      for (const int value : done) batch.value(value).reset();
+  // Through all layers; releases what each kept as soon as its gradients are there.
+  void pass_backward() {
+    while (!backward.empty()) {
+      const Backward layer = std::move(backward.back());
+      backward.pop_back();
+      if (layer) layer(*this);
     }
   }
-
-  // Releases what each layer kept as soon as its gradients are there.
-  void backward(Batch& batch) const {
-    while (!batch.backward.empty()) {
-      const auto layer = std::move(batch.backward.back());
-      batch.backward.pop_back();
-      if (layer) layer(batch);
-    }
-  }
-
- private:
-  struct Entry {
-    Layer layer;
-    std::vector<int> done;
-    bool active;
-  };
-  std::vector<Entry> layers_;
 };
 
 }  // namespace cnnlib

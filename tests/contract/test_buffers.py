@@ -202,7 +202,7 @@ def test_the_core_takes_arrays_of_one_dtype_alone():
     filters = _core.PreparedConv(double.reshape(4, 1, 1, 1), None, {})
     for call in (
         lambda: _core.add("f", single, double),
-        lambda: _core.affine_forward("f", single, single.T, double[0]),
+        lambda: _core.affine_forward("f", single, single.T, double[0], False, False),
         lambda: program.run(double, [1, 4]),
         lambda: program.affine("", 0, 1, double.T @ double, None, False),
         lambda: filters.forward("f", np.ones((1, 1, 2, 2), np.float32), False),

@@ -423,7 +423,7 @@ def test_outputs_outlive_the_batch_and_are_nobody_elses(rng):
 
 def test_results_beyond_any_array_are_refused():
     core = _core.Training(np.dtype("f8"), [4, 2**54], [], [], [()], [True])
-    core.adaptive_pool(0, 1, (1, 2, 2, 2**27, 2**27), False)
+    core.adaptive_avg_pool(0, 1, LIKE, (2**27, 2**27))
     with pytest.raises(ValueError, match="loss: a result that is too large"):
         core.forward(np.ones((512, 4)), [], [], [], [])
 
@@ -448,6 +448,7 @@ def test_many_python_threads_on_one_model(rng):
 X, PARAMS = np.ones((2, 4)), (np.ones((4, 4)), np.ones(4))
 LIKE, WEIGHTS = np.empty((0, 1, 2, 2)), np.ones((3, 1, 1, 1))
 NORM = 1e-5, 0.9, np.zeros(4), np.ones(4)
+RELU = np.empty((0, 4)), "relu", 0.0
 
 
 def program(
@@ -461,13 +462,17 @@ def run(core, x=X, params=PARAMS, norms=(), masks=(), outputs=((2, [4]),)):
 
 
 REFUSED = {
-    "another size": lambda: program((4, 5, 4)).relu(0, 1),
-    "no such value": lambda: program().relu(0, 3),
-    "a negative value": lambda: program().relu(-1, 1),
-    "a value before it is made": lambda: program().relu(1, 2),
-    "a value made again": lambda: program().relu(0, 0),
-    "a value that was released": lambda: (core := program()).relu(0, 1) or core.relu(0, 2),
-    "a layer too many": lambda: (core := program(done=[()])).relu(0, 1) or core.relu(1, 2),
+    "another size": lambda: program((4, 5, 4)).activation(0, 1, *RELU),
+    "no such value": lambda: program().activation(0, 3, *RELU),
+    "a negative value": lambda: program().activation(-1, 1, *RELU),
+    "a value before it is made": lambda: program().activation(1, 2, *RELU),
+    "a value made again": lambda: program().activation(0, 0, *RELU),
+    "a value that was released": lambda: (
+        (core := program()).activation(0, 1, *RELU) or core.activation(0, 2, *RELU)
+    ),
+    "a layer too many": lambda: (
+        (core := program(done=[()])).activation(0, 1, *RELU) or core.activation(1, 2, *RELU)
+    ),
     "release of no value": lambda: program(done=[(9,)]),
     "no values": lambda: program(()),
     "a value of less than nothing": lambda: program((4, -1, 4)),
@@ -485,7 +490,7 @@ REFUSED = {
     "a norm that is frozen": lambda: program(trained=(True, False)).batchnorm(0, 1, 4, 1, 1, 1, 0, False),
     "parts of another sum": lambda: program((4, 3, 4)).concat([0, 0], 1, [True, True]),
     "layers missing": lambda: run(program()),
-    "an upsampling": lambda: program().upsample(0, 1, (1, 2, 2, 2**40, 1), False, False),
+    "an upsampling": lambda: program().upsample(0, 1, LIKE, (2**40, 1), False, False),
 }
 CALLS = {
     "samples": {"x": np.ones((2, 5))},
@@ -521,7 +526,7 @@ def test_calls_that_do_not_fit_are_refused(name):
 
 def one_layer():
     core = program((4, 4), done=[()], active=[True])
-    core.relu(0, 1)
+    core.activation(0, 1, *RELU)
     return core
 
 

@@ -146,20 +146,20 @@ std::pair<std::size_t, std::size_t> conv_bn_relu_scratch(const Floats& x, const 
 }  // namespace
 
 void bind_conv(py::module_& m) {
-  const auto function = py::arg("function"), conv_param = py::arg("conv_param"), needs = py::arg("needs");
-  const auto x = fixed("x"), w = fixed("w"), b = fixed("b").none(true), dout = fixed("dout");
-  const auto out = fixed("out") = py::none();
-  m.def("ready_conv_forward", &ready_conv_forward, function, py::arg("x"), py::arg("w"), py::arg("b"),
-        conv_param, py::arg("relu"));
-  m.def("ready_conv_backward", &ready_conv_backward, function, py::arg("dout"), py::arg("cache"), needs);
-  def(m, "conv_forward", &conv_forward, function, x, w, b, conv_param, py::arg("relu") = false, out);
-  def(m, "conv_plans", &conv_plans, x, w, conv_param);
-  def(m, "conv_bn_relu_scratch", &conv_bn_relu_scratch, x, w, conv_param);
-  def(m, "conv_backward", &conv_backward, function, dout, x, w, conv_param, needs);
-  def(m, "conv_bn_relu_backward", &conv_bn_relu_backward, function, dout, x, w, fixed("a"), fixed("mean"),
-      fixed("inv_std"), fixed("gamma"), fixed("beta"), py::arg("from_batch"), conv_param, needs);
-  def(m, "conv_transpose_forward", &conv_transpose_forward, x, w, b, conv_param, out);
-  def(m, "conv_transpose_backward", &conv_transpose_backward, dout, x, w, conv_param, needs);
+  def(m, "ready_conv_forward(function, x, w, b, conv_param, relu)", &ready_conv_forward);
+  def(m, "ready_conv_backward(function, dout, cache, needs)", &ready_conv_backward);
+  def(m, "conv_forward(function, x, w, b, conv_param, relu=False, out=None)", &conv_forward);
+  def(m, "conv_plans(x, w, conv_param)", &conv_plans);
+  def(m, "conv_bn_relu_scratch(x, w, conv_param)", &conv_bn_relu_scratch);
+  def(m, "conv_backward(function, dout, x, w, conv_param, needs)", &conv_backward);
+  def(m,
+      "conv_bn_relu_backward(function, dout, x, w, a, mean, inv_std, gamma, beta, from_batch, conv_param, "
+      "needs)",
+      &conv_bn_relu_backward);
+  def(m, "conv_transpose_forward(x, w, b, conv_param, out=None)", &conv_transpose_forward);
+  def(m, "conv_transpose_backward(dout, x, w, conv_param, needs)", &conv_transpose_backward);
+  bind_conv_algorithm(m);
+  bind_prepared_conv(m);
 }
 
 }  // namespace cnnlib

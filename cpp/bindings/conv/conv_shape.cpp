@@ -83,9 +83,15 @@ void draw_taps_near(Index size, Index outputs, Index K, Index stride, Index& dil
   dilation = enough;
 }
 
-void draw_taps_near(ConvShape& s) {
+// Once all sizes are known.
+void settle(Text function, bool single, ConvShape& s) {
   draw_taps_near(s.H, s.OH, s.KH, s.stride_h, s.dilation_h, s.pad_top);
   draw_taps_near(s.W, s.OW, s.KW, s.stride_w, s.dilation_w, s.pad_left);
+  settle_algorithm(function, single, s);
+}
+
+void set_conv_algorithm(const py::object& name) {
+  process_algorithm = algorithm_named("set_conv_algorithm", "name", name);
 }
 
 }  // namespace
@@ -104,8 +110,7 @@ ConvShape conv_shape(Text function, const Floats& x, const Floats& w, const py::
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
   result_bytes(function, {std::max<Index>(s.N, 1), s.F, s.OH, s.OW}, x.itemsize());
-  draw_taps_near(s);
-  settle_algorithm(function, x.single(), s);
+  settle(function, x.single(), s);
   return s;
 }
 
@@ -134,8 +139,7 @@ ConvShape conv_transpose_shape(Text function, const Floats& x, const Floats& w,
   s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w, param.output_pad[1]);
   result_bytes(function, {std::max<Index>(s.N, 1), s.C, s.H, s.W}, x.itemsize());
-  draw_taps_near(s);
-  settle_algorithm(function, x.single(), s);
+  settle(function, x.single(), s);
   return s;
 }
 
@@ -144,10 +148,7 @@ void bind_conv_algorithm(py::module_& m) {
   for (const char* name : method_names) names.append(name);
   m.attr("conv_methods") = py::tuple(names);
   m.def("get_conv_algorithm", [] { return name_of(process_algorithm); });
-  m.def(
-      "set_conv_algorithm",
-      [](const py::object& name) { process_algorithm = algorithm_named("set_conv_algorithm", "name", name); },
-      py::arg("name"));
+  def(m, "set_conv_algorithm(name)", &set_conv_algorithm);
 }
 
 }  // namespace cnnlib

@@ -42,4 +42,7 @@ void run_conv_transpose_backward(const Kernels& k, In dout, In x, In w, Out dx, 
   if (db) k.bias_gradient(dout, db, s.N, s.C, s.H * s.W);
 }
 
+[[gnu::cold]] void bind_conv_algorithm(py::module_& m);
+[[gnu::cold]] void bind_prepared_conv(py::module_& m);
+
 }  // namespace cnnlib

@@ -95,10 +95,8 @@ class PreparedConv {
 
 void bind_prepared_conv(py::module_& m) {
   py::class_<PreparedConv>(m, "PreparedConv")
-      .def(py::init<const Floats&, const MaybeFloats&, const py::object&>(), fixed("w"),
-           fixed("b").none(true), py::arg("conv_param"))
-      .def("forward", &PreparedConv::forward, py::arg("function"), fixed("x"), py::arg("relu"),
-           fixed("out") = py::none())
+      .def(py::init<const Floats&, const MaybeFloats&, const py::object&>(), Signature("(w, b, conv_param)"))
+      .def("forward", &PreparedConv::forward, Signature("(function, x, relu, out=None)"))
       .def("packed", &PreparedConv::packed);
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "../../inference/weight_memory.hpp"
-#include "../layers/image_layer.hpp"
 #include "checks.hpp"
 
 namespace cnnlib {
@@ -42,13 +41,6 @@ class BoundProgram : public ProgramValues {
       program_.add({name, work, weight_bytes,
                     [run, own = kernels](const Frame& f) { own([&](const auto& k) { run(k, f); }); }});
     packed_bytes_ += weight_bytes;
-  }
-
-  void add_layer(const std::string& name, int input, int output, const ImageLayer& layer) {
-    reads_and_writes(input, layer.x, output, layer.out);
-    add_step(name, layer.work, [=, own = kernels, forward = layer.forward](const Frame& f) {
-      forward(own, f.read(input), f.write(output), nullptr, f.images);
-    });
   }
 
   py::array run(const Floats& x, const std::vector<Index>& shape) const {
@@ -100,7 +92,6 @@ class BoundProgram : public ProgramValues {
 
 // The steps by family.
 [[gnu::cold]] void bind_weighted_steps(py::class_<BoundProgram>& program);
-[[gnu::cold]] void bind_norm_steps(py::class_<BoundProgram>& program);
 [[gnu::cold]] void bind_elementwise_steps(py::class_<BoundProgram>& program);
 [[gnu::cold]] void bind_byte_steps(py::class_<BoundProgram>& program);
 

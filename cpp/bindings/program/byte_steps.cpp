@@ -209,21 +209,20 @@ void byte_concat_step(P& p, const std::string& name, const std::vector<int>& inp
 }  // namespace
 
 void bind_byte_steps(py::class_<BoundProgram>& program) {
-  const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
-  const auto x = py::arg("x"), y = py::arg("y"), zero = py::arg("zero"), scale = py::arg("scale");
-  const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode");
-  def(program, "quantize", &quantize_step, name, input, output, y, scale, zero);
-  def(program, "dequantize", &dequantize_step, name, input, output, x, scale, zero);
-  def(program, "byte_conv", &byte_conv_step, name, input, py::arg("other"), output, x, py::arg("other_image"),
-      py::arg("y").none(true), fixed("w"), fixed("bias"), fixed("multiplier"), fixed("factor").none(true),
-      py::arg("numbers"), py::arg("conv_param"));
-  def(program, "byte_max_pool", &byte_max_pool_step, name, input, output, x, y, zero, geometry, ceil_mode);
-  def(program, "byte_avg_pool", &byte_avg_pool_step, name, input, output, x, y, py::arg("x_zero"),
-      py::arg("ratio"), zero, geometry, ceil_mode, py::arg("count_include_pad"));
-  def(program, "byte_add", &byte_add_step, name, py::arg("a"), py::arg("b"), output, py::arg("a_image"),
-      py::arg("b_image"), y, py::arg("factors"), py::arg("multiplier"), py::arg("numbers"));
-  def(program, "byte_table", &byte_table_step, name, input, output, x, y, fixed("table"), zero);
-  def(program, "byte_concat", &byte_concat_step, name, py::arg("inputs"), output, py::arg("images"), y, zero);
+  def(program, "quantize(name, input, output, y, scale, zero)", &quantize_step);
+  def(program, "dequantize(name, input, output, x, scale, zero)", &dequantize_step);
+  def(program,
+      "byte_conv(name, input, other, output, x, other_image, y, w, bias, multiplier, factor, numbers, "
+      "conv_param)",
+      &byte_conv_step);
+  def(program, "byte_max_pool(name, input, output, x, y, zero, geometry, ceil_mode)", &byte_max_pool_step);
+  def(program,
+      "byte_avg_pool(name, input, output, x, y, x_zero, ratio, zero, geometry, ceil_mode, count_include_pad)",
+      &byte_avg_pool_step);
+  def(program, "byte_add(name, a, b, output, a_image, b_image, y, factors, multiplier, numbers)",
+      &byte_add_step);
+  def(program, "byte_table(name, input, output, x, y, table, zero)", &byte_table_step);
+  def(program, "byte_concat(name, inputs, output, images, y, zero)", &byte_concat_step);
 }
 
 }  // namespace cnnlib

@@ -24,7 +24,7 @@ RowNormShape row_norm_shape(Text function, const std::array<Index, 5>& shape) {
   const bool right = elements_of({s.rows, s.channels, s.S}) > 0 && s.C > 0 && s.C % s.channels == 0 &&
                      s.rows % (s.C / s.channels) == 0 &&
                      (s.pixels == 1 || (s.pixels == s.rows && s.channels == s.C && s.S == 1));
-  require(right, function, ": rows of other channels: ", ShapeView(shape.data(), 5));
+  require(right, function, ": rows of other channels: ", ShapeView(shape));
   return s;
 }
 

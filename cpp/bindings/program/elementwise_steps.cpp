@@ -6,40 +6,28 @@
 namespace cnnlib {
 namespace {
 
-// b is as large as a: whole(k, a, b, out, n); or has a value for each of its `planes`: broadcast(k, a, b,
-// out, planes, elements of a plane).
-template <class Whole, class Broadcast>
-void pairs_step(BoundProgram& p, const std::string& name, int a, int b, int output, Index planes,
-                const Whole& whole, const Broadcast& broadcast) {
+// b is as large as a, or has a value for each of its `planes`.
+void join_step(BoundProgram& p, const std::string& name, int a, int b, int output, Index planes, Join kind) {
   const Index size = p.size_of(output);
   p.reads_and_writes(a, {size}, output, {size});
-  const double work = double(size) / 4;
-  if (p.size_of(b) == size)
-    return p.add_step(name, work, [=](const auto& k, const Frame& f) {
-      whole(k, f.read(a), f.read(b), f.write(output), size * f.images);
-    });
-  p.reads(b, {planes});
-  require(size % planes == 0, "prepare: planes that do not divide their value");
-  p.add_step(name, work, [=](const auto& k, const Frame& f) {
-    broadcast(k, f.read(a), f.read(b), f.write(output), planes * f.images, size / planes);
+  const bool whole = p.size_of(b) == size;
+  if (!whole) {
+    p.reads(b, {planes});
+    require(size % planes == 0, "prepare: planes that do not divide their value");
+  }
+  p.add_step(name, double(size) / 4, [=](const auto& k, const Frame& f) {
+    const In x = f.read(a), y = f.read(b);
+    whole ? k.join(kind, x, y, f.write(output), size * f.images)
+          : k.join_planes(kind, x, y, f.write(output), planes * f.images, size / planes);
   });
 }
 
 void sum_step(BoundProgram& p, const std::string& name, int a, int b, int output, Index planes, bool relu) {
-  pairs_step(
-      p, name, a, b, output, planes,
-      [=](const auto& k, In x, In y, Out out, Index n) { (relu ? k.add_relu : k.add)(x, y, out, n); },
-      [=](const auto& k, In x, In y, Out out, Index n, Index S) {
-        k.broadcast_add(x, y, out, n, S);
-        if (relu) k.relu_forward(out, out, n * S);
-      });
+  join_step(p, name, a, b, output, planes, relu ? Join::add_relu : Join::add);
 }
 
 void product_step(BoundProgram& p, const std::string& name, int a, int b, int output, Index planes) {
-  pairs_step(
-      p, name, a, b, output, planes,
-      [](const auto& k, In x, In y, Out out, Index n) { k.multiply(x, y, out, n); },
-      [](const auto& k, In x, In y, Out out, Index n, Index S) { k.broadcast_multiply(x, y, out, n, S); });
+  join_step(p, name, a, b, output, planes, Join::multiply);
 }
 
 void concat_step(BoundProgram& p, const std::string& name, const std::vector<int>& inputs, int output) {
@@ -61,11 +49,9 @@ void concat_step(BoundProgram& p, const std::string& name, const std::vector<int
 }  // namespace
 
 void bind_elementwise_steps(py::class_<BoundProgram>& program) {
-  const auto name = py::arg("name"), output = py::arg("output");
-  const auto a = py::arg("a"), b = py::arg("b"), planes = py::arg("planes");
-  def(program, "sum", &sum_step, name, a, b, output, planes, py::arg("relu"));
-  def(program, "product", &product_step, name, a, b, output, planes);
-  def(program, "concat", &concat_step, name, py::arg("inputs"), output);
+  def(program, "sum(name, a, b, output, planes, relu)", &sum_step);
+  def(program, "product(name, a, b, output, planes)", &product_step);
+  def(program, "concat(name, inputs, output)", &concat_step);
 }
 
 }  // namespace cnnlib

@@ -15,20 +15,17 @@ bool conv_adds(const Floats& like, const Floats& w, const py::object& conv_param
 
 void bind_program(py::module_& m) {
   using P = BoundProgram;
-  const auto x = fixed("x"), shape = py::arg("shape");
-  def(m, "conv_adds", &conv_adds, fixed("like"), fixed("w"), py::arg("conv_param"));
+  using Values = std::vector<std::tuple<int, Index, Index>>;
+  def(m, "conv_adds(like, w, conv_param)", &conv_adds);
   py::class_<P> program(m, "Program");
   program
-      .def(py::init<const py::dtype&, const std::vector<std::tuple<int, Index, Index>>&, Index, Index,
-                    Index>(),
-           py::arg("dtype"), py::arg("values"), py::arg("input_size"), py::arg("output_size"),
-           py::arg("arena"))
-      .def("run", &P::run, x, shape)
-      .def("run_bytes", &P::run_bytes, x, fixed("mean"), fixed("std"), shape)
-      .def("profile", &P::profile, x, shape, py::arg("repeats"))
+      .def(py::init<const py::dtype&, const Values&, Index, Index, Index>(),
+           Signature("(dtype, values, input_size, output_size, arena)"))
+      .def("run", &P::run, Signature("(x, shape)"))
+      .def("run_bytes", &P::run_bytes, Signature("(x, mean, std, shape)"))
+      .def("profile", &P::profile, Signature("(x, shape, repeats)"))
       .def_property_readonly("packed_bytes", &P::packed_bytes);
   bind_weighted_steps(program);
-  bind_norm_steps(program);
   bind_image_layers(program);
   bind_elementwise_steps(program);
   bind_byte_steps(program);

@@ -1,4 +1,4 @@
-// Steps with weights: convolutions and fully connected layers.
+// Steps with weights: convolutions, fully connected layers and norms.
 #include <array>
 #include <tuple>
 
@@ -124,18 +124,41 @@ void affine_step(BoundProgram& p, const std::string& name, int input, int output
   });
 }
 
+// By the statistics (C,) of a batch norm over images (C, S).
+void normalize_step(BoundProgram& p, const std::string& name, int input, int output, Index S,
+                    const Array<double>& mean, const Array<double>& inv_std, const Floats& gamma,
+                    const Floats& beta, bool relu) {
+  const Index C = gamma.size();
+  p.reads_and_writes(input, {C, S}, output, {C, S});
+  require_shapes("prepare", {C}, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
+  const double *m = p.keep(mean), *i = p.keep(inv_std);
+  const In g = p.keep(gamma), b = p.keep(beta);
+  p.add_step(name, double(C) * double(S) / 4, [=](const auto& k, const Frame& f) {
+    k.batchnorm_normalize(f.read(input), m, i, g, b, f.write(output), {f.images, C, S}, relu);
+  });
+}
+
+void row_norm_step(BoundProgram& p, const std::string& name, int input, int output,
+                   const std::array<Index, 5>& shape, double eps, const Floats& gamma, const Floats& beta) {
+  const RowNormShape s = row_norm_shape("prepare", shape);
+  p.reads_and_writes(input, {s.rows, s.channels, s.S}, output, {s.rows, s.channels, s.S});
+  require_shapes("prepare", {s.C}, {{"gamma", gamma}, {"beta", beta}});
+  const In g = p.keep(gamma), b = p.keep(beta);
+  p.add_step(name, double(s.rows * s.channels) * double(s.S) / 2, [=](const auto& k, const Frame& f) {
+    k.rownorm_forward(f.read(input), g, b, eps, f.write(output), nullptr, nullptr, of_images(s, f.images));
+  });
+}
+
 }  // namespace
 
 void bind_weighted_steps(py::class_<BoundProgram>& program) {
-  const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
-  const auto like = fixed("like"), w = fixed("w");
-  const auto b = fixed("b").none(true), conv_param = py::arg("conv_param"), relu = py::arg("relu");
-  def(program, "conv", &conv_step, name, input, output, like, w, b, conv_param, py::arg("add"), relu,
-      py::arg("most"));
-  def(program, "inverted_residual", &inverted_residual_step, name, input, py::arg("other"), output, like,
-      py::arg("layers"), conv_param);
-  def(program, "conv_transpose", &conv_transpose_step, name, input, output, like, w, b, conv_param);
-  def(program, "affine", &affine_step, name, input, output, w, b, relu);
+  def(program, "conv(name, input, output, like, w, b, conv_param, add, relu, most)", &conv_step);
+  def(program, "inverted_residual(name, input, other, output, like, layers, conv_param)",
+      &inverted_residual_step);
+  def(program, "conv_transpose(name, input, output, like, w, b, conv_param)", &conv_transpose_step);
+  def(program, "affine(name, input, output, w, b, relu)", &affine_step);
+  def(program, "normalize(name, input, output, S, mean, inv_std, gamma, beta, relu)", &normalize_step);
+  def(program, "row_norm(name, input, output, shape, eps, gamma, beta)", &row_norm_step);
 }
 
 }  // namespace cnnlib

@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "../../training/program.hpp"
-#include "../layers/image_layer.hpp"
+#include "../program/checks.hpp"
 #include "../running_statistics.hpp"
 
 namespace cnnlib {
@@ -30,10 +30,11 @@ class TrainingValues {
   // The layer that is being added reads and makes values of which an image has these shapes.
   void reads(int value, const ShapeView& shape) const;
   void makes(int value, const ShapeView& shape);
-  // What the layer releases.
-  const std::vector<int>& end_layer();
+  void end_layer();
 
   const std::vector<Index>& sizes() const { return sizes_; }
+  // What each layer releases.
+  const std::vector<std::vector<int>>& done() const { return done_; }
   Index size_of(int value) const;
   bool all_layers() const { return layers_ == done_.size(); }
 
@@ -71,11 +72,10 @@ class BoundTraining : public TrainingValues {
     require(mask == masks_.size(), "loss: masks are numbered in order");
     masks_.push_back(elements);
   }
-  void add(TrainingProgram::Layer layer) {
-    const bool active = !all_layers() && active_[program_.layers()];
-    program_.add(std::move(layer), end_layer(), active);
+  void add(Batch::Layer layer) {
+    end_layer();
+    layers_.push_back(std::move(layer));
   }
-  void add_layer(int x, int out, const ImageLayer& layer);
 
   // Whether these are the arrays that the program is for.
   bool fits(const std::vector<py::object>& params) const {
@@ -111,7 +111,9 @@ class BoundTraining : public TrainingValues {
     batch.mean.resize(norms.size());
     batch.var.resize(norms.size());
     batch.values[0] = lent_memory(x);
-    run_unlocked(batch.N, [&] { program_.forward(batch); });
+    run_unlocked(batch.N, [&] {
+      for (std::size_t i = 0; i < layers_.size(); ++i) batch.pass_forward(layers_[i], active_[i], done()[i]);
+    });
     py::list results, statistics;
     for (const auto& [value, shape] : outputs) results.append(array_of(batch, value, shape));
     for (std::size_t i = 0; i < norms.size(); ++i) {
@@ -141,7 +143,7 @@ class BoundTraining : public TrainingValues {
       gradients.append(std::move(gradient));
     }
     for (const auto& [value, dout] : douts) batch.add_gradient(value, lent_memory(dout));
-    run_unlocked(batch.N, [&] { program_.backward(batch); });
+    run_unlocked(batch.N, [&] { batch.pass_backward(); });
     return gradients;
   }
 
@@ -181,7 +183,7 @@ class BoundTraining : public TrainingValues {
   std::vector<std::vector<Index>> params_;
   std::vector<bool> trained_, active_;  // of the parameters; of the layers
   std::vector<Index> norms_, masks_;    // channels, and elements of an image
-  TrainingProgram program_;
+  std::vector<Batch::Layer> layers_;
 };
 
 // Whether a ReLU follows a layer, and what the layer keeps of its result for it: the bits where the gradient
@@ -209,7 +211,7 @@ struct KeptRelu {
       if (mask != nullptr)
         k.relu_backward_by_mask(In(dout), mask.get(), Out(result), n);
       else
-        k.relu_backward(In(dout), In(y), Out(result), n);
+        k.activation_backward(Activation::relu, In(dout), In(y), Out(result), 0, n);
     });
     return result;
   }

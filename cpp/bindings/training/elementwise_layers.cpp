@@ -35,7 +35,7 @@ void scale_layer(BoundTraining& p, int x, int out, double factor) {
 void dropout_layer(BoundTraining& p, int x, int out, std::size_t mask) {
   p.has_mask(mask, p.size_of(x));
   factors_layer(p, x, out, [=](const Batch& batch, In from, Out to, Index n) {
-    batch.kernels([&](const auto& k) { k.multiply(from, batch.masks[mask], to, n); });
+    batch.kernels([&](const auto& k) { k.join(Join::multiply, from, batch.masks[mask], to, n); });
   });
 }
 
@@ -48,7 +48,9 @@ void add_layer(BoundTraining& p, const std::array<int, 2>& terms, int out, bool 
   p.add([=](Batch& batch) -> Batch::Backward {
     const In first = batch.value(terms[0]), second = batch.value(terms[1]);
     const Out y = batch.make(out);
-    batch.kernels([&](const auto& k) { (relu ? k.add_relu : k.add)(first, second, y, batch.elements(out)); });
+    batch.kernels([&](const auto& k) {
+      k.join(relu ? Join::add_relu : Join::add, first, second, y, batch.elements(out));
+    });
     return [=, kept = KeptRelu(batch, out, relu ? Relu::by_result : Relu::none)](Batch& taken) {
       const Memory<void> dout = kept.before(taken, out, taken.take_gradient(out));
       for (int i = 0; i < 2; ++i)
@@ -99,12 +101,11 @@ void flatten_layer(BoundTraining& p, int x, int out) {
 }  // namespace
 
 void bind_elementwise_layers(py::class_<BoundTraining>& program) {
-  const auto x = py::arg("x"), out = py::arg("out"), needs = py::arg("needs");
-  def(program, "scale", &scale_layer, x, out, py::arg("factor"));
-  def(program, "dropout", &dropout_layer, x, out, py::arg("mask"));
-  def(program, "add", &add_layer, py::arg("terms"), out, py::arg("relu"), needs);
-  def(program, "concat", &concat_layer, py::arg("xs"), out, needs);
-  def(program, "flatten", &flatten_layer, x, out);
+  def(program, "scale(x, out, factor)", &scale_layer);
+  def(program, "dropout(x, out, mask)", &dropout_layer);
+  def(program, "add(terms, out, relu, needs)", &add_layer);
+  def(program, "concat(xs, out, needs)", &concat_layer);
+  def(program, "flatten(x, out)", &flatten_layer);
 }
 
 }  // namespace cnnlib

@@ -32,10 +32,9 @@ void TrainingValues::makes(int value, const ShapeView& shape) {
   alive_[static_cast<std::size_t>(value)] = true;
 }
 
-const std::vector<int>& TrainingValues::end_layer() {
+void TrainingValues::end_layer() {
   require(!all_layers(), "loss: a layer too many");
-  for (const int value : done_[layers_]) alive_[static_cast<std::size_t>(value)] = false;
-  return done_[layers_++];
+  for (const int value : done_[layers_++]) alive_[static_cast<std::size_t>(value)] = false;
 }
 
 void BoundTraining::takes(int param, Index elements, bool optional) const {
@@ -66,24 +65,6 @@ void BoundTraining::check_call(const Floats& x, const std::vector<py::object>& p
   for (const auto& [value, shape] : outputs) reads(value, shape);
 }
 
-void BoundTraining::add_layer(int x, int out, const ImageLayer& layer) {
-  using Keeps = ImageLayer::Keeps;
-  reads(x, layer.x);
-  makes(out, layer.out);
-  add([=, layer = std::make_shared<const ImageLayer>(layer)](Batch& batch) -> Batch::Backward {
-    Memory<std::uint8_t> places;
-    if (layer->place_bytes > 0) places = new_memory<std::uint8_t>(batch.N * layer->place_bytes);
-    layer->forward(batch.kernels, batch.value(x), batch.make(out), places.get(), batch.N);
-    Memory<void> kept;
-    if (layer->keeps != Keeps::nothing) kept = batch.value(layer->keeps == Keeps::x ? x : out);
-    return [=](Batch& taken) {
-      taken.pass_back(x, out, [&](In dout, Out dx) {
-        layer->backward(taken.kernels, dout, kept, places.get(), dx, taken.N);
-      });
-    };
-  });
-}
-
 void bind_training(py::module_& m) {
   using P = BoundTraining;
   py::class_<BoundBatch>(m, "Batch").def_property_readonly("N", [](const BoundBatch& bound) {
@@ -93,12 +74,10 @@ void bind_training(py::module_& m) {
   program
       .def(py::init<const py::dtype&, std::vector<Index>, std::vector<std::vector<Index>>, std::vector<bool>,
                     std::vector<std::vector<int>>, std::vector<bool>>(),
-           py::arg("dtype"), py::arg("sizes"), py::arg("params"), py::arg("trained"), py::arg("done"),
-           py::arg("active"))
-      .def("fits", &P::fits, py::arg("params"))
-      .def("forward", &P::forward, fixed("x"), py::arg("params"), py::arg("norms"), py::arg("masks"),
-           py::arg("outputs"))
-      .def("backward", &P::backward, py::arg("batch"), py::arg("douts"));
+           Signature("(dtype, sizes, params, trained, done, active)"))
+      .def("fits", &P::fits, Signature("(params)"))
+      .def("forward", &P::forward, Signature("(x, params, norms, masks, outputs)"))
+      .def("backward", &P::backward, Signature("(batch, douts)"));
   bind_weighted_layers(program);
   bind_image_layers(program);
   bind_elementwise_layers(program);

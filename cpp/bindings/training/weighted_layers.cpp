@@ -186,19 +186,13 @@ void affine_layer(BoundTraining& p, int x, int out, Index D, Index M, int w, int
 }  // namespace
 
 void bind_weighted_layers(py::class_<BoundTraining>& program) {
-  const auto x = py::arg("x"), out = py::arg("out"), w = py::arg("w"), b = py::arg("b");
-  const auto gamma = py::arg("gamma"), beta = py::arg("beta"), norm = py::arg("norm");
-  const auto like = fixed("like"), weights = fixed("weights");
-  const auto conv_param = py::arg("conv_param"), has_relu = py::arg("relu"), need_dx = py::arg("need_dx");
-  def(program, "conv", &conv_layer, x, out, like, weights, w, b, conv_param, has_relu, py::arg("by_mask"),
-      need_dx);
-  def(program, "conv_transpose", &conv_transpose_layer, x, out, like, weights, w, b, conv_param, need_dx);
-  def(program, "conv_bn_relu", &conv_bn_relu_layer, x, out, like, weights, w, b, gamma, beta, norm,
-      conv_param, need_dx);
-  def(program, "batchnorm", &batchnorm_layer, x, out, py::arg("C"), py::arg("S"), gamma, beta, norm,
-      has_relu);
-  def(program, "row_norm", &row_norm_layer, x, out, py::arg("shape"), gamma, beta, py::arg("eps"));
-  def(program, "affine", &affine_layer, x, out, py::arg("D"), py::arg("M"), w, b, has_relu, need_dx);
+  def(program, "conv(x, out, like, weights, w, b, conv_param, relu, by_mask, need_dx)", &conv_layer);
+  def(program, "conv_transpose(x, out, like, weights, w, b, conv_param, need_dx)", &conv_transpose_layer);
+  def(program, "conv_bn_relu(x, out, like, weights, w, b, gamma, beta, norm, conv_param, need_dx)",
+      &conv_bn_relu_layer);
+  def(program, "batchnorm(x, out, C, S, gamma, beta, norm, relu)", &batchnorm_layer);
+  def(program, "row_norm(x, out, shape, gamma, beta, eps)", &row_norm_layer);
+  def(program, "affine(x, out, D, M, w, b, relu, need_dx)", &affine_layer);
 }
 
 }  // namespace cnnlib

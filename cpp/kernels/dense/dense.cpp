@@ -1,10 +1,9 @@
 // The table's entries for affine layers, softmax and losses.
 #include "kernels.hpp"
 #include "kernels/dense/affine.hpp"
-#include "kernels/dense/dice_loss.hpp"
-#include "kernels/dense/pointwise_loss.hpp"
 #include "kernels/dense/softmax.hpp"
 #include "kernels/dense/softmax_loss.hpp"
+#include "kernels/dense/value_losses.hpp"
 #include "kernels/families.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

@@ -89,15 +89,10 @@ struct SoftmaxPixelsGradient {
     return std::clamp<Index>(fitting / S::size * S::size, least, most);
   }
 
-  template <class Body>
-  [[gnu::always_inline]] void vectors(const Body& body) const {
-    SoftmaxRow<T>::vectors(0, count, body);
-  }
-
   // sum[i], or 0 if nothing is `added` yet, + sum over n channels of dout * y
   template <int n>
   void add_products(const T* dout, const T* y, T* sum, bool added) const {
-    vectors([=](Index i, Index lanes) {
+    each_vector<T>(0, count, [=](Index i, Index lanes) {
       auto part = added ? S::load(sum + i) : S::zero();
 #pragma GCC unroll 4
       for (Index c = 0; c < n; ++c)
@@ -127,7 +122,7 @@ struct SoftmaxPixelsGradient {
     T mean[most];
     find_mean(dout, y, mean);
     for (Index c = 0; c < C; ++c, dout += inner, y += inner, dx += inner)
-      vectors([&](Index i, Index lanes) {
+      each_vector<T>(0, count, [&](Index i, Index lanes) {
         const auto centered = S::sub(load_first(dout + i, lanes), S::load(mean + i));
         store_first(dx + i, lanes, S::mul(load_first(y + i, lanes), centered));
       });

@@ -64,7 +64,7 @@ double softmax_loss_of_row(const T* x, const SoftmaxTargets<T>& to, Index n, T* 
                                S::fill(most));
     });
   const auto factor = S::fill(T(to.scale * mass / total)), scale = S::fill(T(-to.scale));
-  Row::vectors(0, C, [&](Index c, Index count) {
+  each_vector<T>(0, C, [&](Index c, Index count) {
     auto v = S::mul(load_first<T>(dx + c, count), factor);
     if (!labelled) v = S::fma(row_of_targets(to, y, c, count), scale, v);
     store_first(dx + c, count, v);
@@ -150,9 +150,7 @@ double softmax_loss(const T* x, const SoftmaxTargets<T>& to, T* dx, double* part
     parts[r] = inner == 1 ? softmax_loss_of_row(x + at, to, r, dx + at, C)
                           : pixels.run(x + at, to, at, r / runs * inner + r % runs * width, dx + at);
   });
-  double total = 0;
-  for (Index r = 0; r < N * runs; ++r) total += parts[r];
-  return total;
+  return sum_in_order(parts, N * runs);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

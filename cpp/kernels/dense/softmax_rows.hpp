@@ -12,13 +12,6 @@ template <class T>
 struct SoftmaxRow {
   using S = Simd<T>;
 
-  template <class Body>
-  [[gnu::always_inline]] static void vectors(Index begin, Index end, const Body& body) {
-    Index c = begin;
-    for (; c + S::size <= end; c += S::size) body(c, Index(S::size));
-    if (c < end) body(c, end - c);
-  }
-
   // The parts take a vector each in turn, which hides the latency of joining one to them.
   template <int parts, class Join>
   [[gnu::always_inline]] static void gather(Index begin, Index end, Packet<T> (&part)[parts],
@@ -27,7 +20,7 @@ struct SoftmaxRow {
     for (; c + parts * S::size <= end; c += parts * S::size)
 #pragma GCC unroll 4
       for (int k = 0; k < parts; ++k) part[k] = join(part[k], c + k * S::size, Index(S::size));
-    vectors(c, end, [&](Index i, Index count) { part[0] = join(part[0], i, count); });
+    each_vector<T>(c, end, [&](Index i, Index count) { part[0] = join(part[0], i, count); });
   }
   template <int parts, class Join>
   [[gnu::always_inline]] static Packet<T> joined(const Packet<T> (&part)[parts], const Join& join) {
@@ -79,7 +72,7 @@ struct SoftmaxRows {
   void forward(const T* x, T* y, T* copy, Index rows) const {
     for (const T* end = y + rows * C; y < end; x += C, y += C) {
       const auto scale = S::fill(T(1 / Row::exponentials(x, Row::highest(x, C), y, C)));
-      Row::vectors(0, C, [=](Index c, Index count) {
+      each_vector<T>(0, C, [=](Index c, Index count) {
         const auto value = S::mul(load_first<T>(y + c, count), scale);
         store_first(y + c, count, value);
         if (copy != nullptr) store_first(copy + c, count, value);
@@ -92,7 +85,7 @@ struct SoftmaxRows {
       const auto mean = S::fill(T(Row::template sum<4>(C, [=](Index c, Index count) {
         return S::mul(load_first(dout + c, count), load_first(y + c, count));
       })));
-      Row::vectors(0, C, [=](Index c, Index count) {
+      each_vector<T>(0, C, [=](Index c, Index count) {
         const auto centered = S::sub(load_first(dout + c, count), mean);
         store_first(dx + c, count, S::mul(load_first(y + c, count), centered));
       });

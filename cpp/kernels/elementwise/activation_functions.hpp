@@ -1,4 +1,4 @@
-// Activations beside ReLU, as functions of a vector: value(x), and gradient(dout, x) = dout * value'(x), or
+// Activations as functions of a vector: value(x), and gradient(dout, x) = dout * value'(x), or
 // gradient(dout, y) of y = value(x) where `from_value` says so, which saves an exponential. NaN stays NaN; an
 // infinity has the limit's value and gradient. Exponentials are taken of negative numbers alone, so that none
 // overflows, and differences that would cancel are avoided.
@@ -51,6 +51,17 @@ Packet<T> times_itself(Packet<T> x, Packet<T> minus_abs, Packet<T> f) {
   return Simd<T>::fma(minus_abs, f, Simd<T>::max(x, Simd<T>::zero()));
 }
 
+// x where x > 0 or NaN, else 0.
+template <class T>
+struct Relu {
+  using S = Simd<T>;
+  static constexpr bool from_value = false;
+  Packet<T> value(Packet<T> x) const { return S::relu(x); }
+  Packet<T> gradient(Packet<T> dout, Packet<T> x) const {
+    return S::select(S::less_equal(x, S::zero()), S::zero(), dout);
+  }
+};
+
 // x where x > 0, else alpha * x.
 template <class T>
 struct LeakyRelu {
@@ -72,8 +83,7 @@ struct Relu6 {
   static constexpr bool from_value = false;
   Packet<T> value(Packet<T> x) const { return S::min(S::relu(x), S::fill(T(6))); }
   Packet<T> gradient(Packet<T> dout, Packet<T> x) const {
-    const auto above = S::select(S::less_equal(x, S::zero()), S::zero(), dout);
-    return S::select(S::less_equal(S::fill(T(6)), x), S::zero(), above);
+    return S::select(S::less_equal(S::fill(T(6)), x), S::zero(), Relu<T>().gradient(dout, x));
   }
 };
 

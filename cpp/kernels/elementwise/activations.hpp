@@ -22,11 +22,6 @@ void elementwise(T* out, Index n, double work, const Value& value) {
   });
 }
 
-template <class T, class Value>
-void elementwise(T* out, Index n, const Value& value) {
-  elementwise(out, n, 1, value);
-}
-
 // The same, and copy[i] = out[i].
 template <class T, class Value>
 void elementwise_with_copy(T* out, T* copy, Index n, double work, const Value& value) {
@@ -40,23 +35,6 @@ void elementwise_with_copy(T* out, T* copy, Index n, double work, const Value& v
       return v;
     });
     store_fence();
-  });
-}
-
-// out = x where x > 0 or NaN, else 0.
-template <class T>
-void relu_forward(const T* x, T* out, Index n) {
-  using S = Simd<T>;
-  elementwise(out, n, [=](Index i, Index count) { return S::relu(load_first(x + i, count)); });
-}
-
-// dx = 0 where x <= 0, else dout.
-template <class T>
-void relu_backward(const T* dout, const T* x, T* dx, Index n) {
-  using S = Simd<T>;
-  elementwise(dx, n, [=](Index i, Index count) {
-    return S::select(S::less_equal(load_first(x + i, count), S::zero()), S::zero(),
-                     load_first(dout + i, count));
   });
 }
 
@@ -102,32 +80,14 @@ void relu_backward_by_mask(const T* dout, const std::uint8_t* bits, T* dx, Index
   });
 }
 
-// out = op(a, b), element by element.
-template <class T, class Op>
-void combine(const T* a, const T* b, T* out, Index n, const Op& op) {
-  elementwise(out, n,
-              [=](Index i, Index count) { return op(load_first(a + i, count), load_first(b + i, count)); });
-}
-template <class T>
-void add(const T* a, const T* b, T* out, Index n) {
-  combine(a, b, out, n, [](auto x, auto y) { return Simd<T>::add(x, y); });
-}
-template <class T>
-void add_relu(const T* a, const T* b, T* out, Index n) {
-  combine(a, b, out, n, [](auto x, auto y) { return Simd<T>::relu(Simd<T>::add(x, y)); });
-}
-template <class T>
-void multiply(const T* a, const T* b, T* out, Index n) {
-  combine(a, b, out, n, [](auto x, auto y) { return Simd<T>::mul(x, y); });
-}
-
 // The work of an element, next to reading and writing it.
-inline double activation_work(Activation kind) { return kind == Activation::leaky_relu ? 1 : 8; }
+inline double activation_work(Activation kind) { return is_cheap(kind) ? 1 : 8; }
 
 // use(function) with the function's own type.
 template <class T, class Use>
 void with_function(Activation kind, T alpha, const Use& use) {
   switch (kind) {
+    case Activation::relu: return use(Relu<T>{});
     case Activation::leaky_relu: return use(LeakyRelu<T>{alpha});
     case Activation::relu6: return use(Relu6<T>{});
     case Activation::sigmoid: return use(Sigmoid<T>{});
@@ -154,12 +114,16 @@ void activation_forward(Activation kind, const T* x, T* out, T* copy, T alpha, I
 }
 
 // dx[i] = dout[i] * value'(x[i]), where `kept` is x, or value(x).
+template <class T, class Function>
+void gradient_of(const Function& function, const T* dout, const T* kept, T* dx, Index n, double work) {
+  elementwise(dx, n, work, [=](Index i, Index count) {
+    return function.gradient(load_first(dout + i, count), load_first(kept + i, count));
+  });
+}
 template <class T>
 void activation_backward(Activation kind, const T* dout, const T* kept, T* dx, T alpha, Index n) {
   with_function<T>(kind, alpha, [=](auto function) {
-    elementwise(dx, n, function.from_value ? 1 : activation_work(kind), [=](Index i, Index count) {
-      return function.gradient(load_first(dout + i, count), load_first(kept + i, count));
-    });
+    gradient_of(function, dout, kept, dx, n, function.from_value ? 1 : activation_work(kind));
   });
 }
 

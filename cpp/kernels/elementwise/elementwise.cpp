@@ -1,7 +1,7 @@
 // The table's entries for activations, sums and products of arrays, and updates.
 #include "kernels.hpp"
 #include "kernels/elementwise/activations.hpp"
-#include "kernels/elementwise/broadcast.hpp"
+#include "kernels/elementwise/joins.hpp"
 #include "kernels/elementwise/update.hpp"
 #include "kernels/families.hpp"
 
@@ -10,15 +10,10 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 ElementwiseKernels<T> elementwise_kernels() {
   return {
-      .relu_forward = &relu_forward<T>,
-      .relu_backward = &relu_backward<T>,
       .relu_mask = &relu_mask<T>,
       .relu_backward_by_mask = &relu_backward_by_mask<T>,
-      .add = &add<T>,
-      .add_relu = &add_relu<T>,
-      .multiply = &multiply<T>,
-      .broadcast_add = &broadcast_add<T>,
-      .broadcast_multiply = &broadcast_multiply<T>,
+      .join = &join<T>,
+      .join_planes = &join_planes<T>,
       .normalize_bytes = &normalize_bytes<T>,
       .activation_forward = &activation_forward<T>,
       .activation_backward = &activation_backward<T>,

@@ -6,18 +6,15 @@
 
 #include "kernels/elementwise/activations.hpp"
 #include "kernels/scratch_layout.hpp"
+#include "kernels/simd/sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 // step(i, lanes) for all vectors of [0, n), in parallel.
 template <class T, class Step>
-void each_vector(Index n, double work_per_item, const Step& step) {
-  using S = Simd<T>;
-  parallel_ranges(n, elementwise_grain, work_per_item, [=](Index begin, Index end) {
-    Index i = begin;
-    for (; i + S::size <= end; i += S::size) step(i, S::size);
-    if (i < end) step(i, end - i);
-  });
+void update(Index n, double work_per_item, const Step& step) {
+  parallel_ranges(n, elementwise_grain, work_per_item,
+                  [=](Index begin, Index end) { each_vector<T>(begin, end, step); });
 }
 
 // w -= rate * dw
@@ -25,7 +22,7 @@ template <class T>
 void sgd_step(T* w, const T* dw, double scale_, double rate_, Index n) {
   using S = Simd<T>;
   const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_));
-  each_vector<T>(n, 1, [=](Index i, Index count) {
+  update<T>(n, 1, [=](Index i, Index count) {
     const auto g = S::mul(load_first(dw + i, count), scale);
     store_first(w + i, count, S::sub(load_first(w + i, count), S::mul(rate, g)));
   });
@@ -38,7 +35,7 @@ void momentum_step(T* w, const T* dw, double scale_, T* velocity, double rate_, 
                    bool nesterov, Index n) {
   using S = Simd<T>;
   const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_)), momentum = S::fill(T(momentum_));
-  each_vector<T>(n, 2, [=](Index i, Index count) {
+  update<T>(n, 2, [=](Index i, Index count) {
     const auto g = S::mul(load_first(dw + i, count), scale);
     const auto old = load_first(velocity + i, count);
     const auto v = S::sub(S::mul(momentum, old), S::mul(rate, g));
@@ -55,7 +52,7 @@ void rmsprop_step(T* w, const T* dw, double scale_, T* a, double rate_, double d
   using S = Simd<T>;
   const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_)), epsilon = S::fill(T(epsilon_));
   const auto decay = S::fill(T(decay_)), fresh = S::fill(T(1 - decay_));
-  each_vector<T>(n, 4, [=](Index i, Index count) {
+  update<T>(n, 4, [=](Index i, Index count) {
     const auto g = S::mul(load_first(dw + i, count), scale);
     const auto second = S::fma(S::mul(fresh, g), g, S::mul(decay, load_first(a + i, count)));
     const auto step = S::div(S::mul(rate, g), S::add(S::sqrt(second), epsilon));
@@ -76,7 +73,7 @@ void adam_step(T* w, const T* dw, double scale_, T* v, T* a, double rate_, doubl
   const auto epsilon = S::fill(T(epsilon_));
   const auto rate = S::fill(T(rate_ / (1 - std::pow(beta1_, double(t)))));
   const auto correction = S::fill(T(1 / (1 - std::pow(beta2_, double(t)))));
-  each_vector<T>(n, 4, [=](Index i, Index count) {
+  update<T>(n, 4, [=](Index i, Index count) {
     const auto g = S::mul(load_first(dw + i, count), scale);
     const auto first = S::fma(fresh1, g, S::mul(beta1, load_first(v + i, count)));
     const auto second = S::fma(S::mul(fresh2, g), g, S::mul(beta2, load_first(a + i, count)));
@@ -104,9 +101,7 @@ double sum_of_squares(const T* x, Index n) {
     for (const double p : part) sum += p;
     sums[begin / elementwise_grain] = sum;
   });
-  double sum = 0;
-  for (Index k = 0; k < ranges; ++k) sum += sums[k];
-  return sum;
+  return sum_in_order(sums, ranges);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

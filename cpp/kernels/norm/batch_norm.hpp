@@ -129,7 +129,7 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
   if (s.S == 1) {
     if (beta != nullptr) {  // dx holds what passed through ReLU in the meantime
       column_normalize(x, mean, inv_std, gamma, beta, dx, s.N, s.C, true);
-      relu_backward(dout, dx, dx, s.N * s.C);
+      gradient_of(Relu<T>(), dout, dx, dx, s.N * s.C, 1);
       dout = dx;
     }
     return column_backward(dout, x, mean, dx, s.N, s.C, [&](Index c, const TwoSums& sums) {

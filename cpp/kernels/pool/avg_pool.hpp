@@ -141,11 +141,8 @@ void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
   parallel_grid({planes, parts.count}, threads_for(all * double(planes)), [=](Index plane, Index i, int) {
     sums[plane * parts.count + i] = sum(x + plane * size + parts.first(i), parts.values(i));
   });
-  for (Index plane = 0; plane < planes; ++plane) {
-    double total = 0;
-    for (Index i = 0; i < parts.count; ++i) total += sums[plane * parts.count + i];
-    out[plane] = T(total / all);
-  }
+  for (Index plane = 0; plane < planes; ++plane)
+    out[plane] = T(sum_in_order(sums + plane * parts.count, parts.count) / all);
 }
 
 // dx[plane, i] = dout[plane] / size.

@@ -23,6 +23,15 @@ void store_first(T* p, Index count, Packet<T> v) {
   count == Simd<T>::size ? Simd<T>::store(p, v) : Simd<T>::store_lanes(p, v, 0, count);
 }
 
+// body(i, lanes) for the vectors of [begin, end), of which the last may have fewer lanes.
+template <class T, class Body>
+[[gnu::always_inline]] inline void each_vector(Index begin, Index end, const Body& body) {
+  constexpr Index size = Simd<T>::size;
+  Index i = begin;
+  for (; i + size <= end; i += size) body(i, size);
+  if (i < end) body(i, end - i);
+}
+
 // to[i], to[i + 1], ... = the first `count` lanes of value(i, count), for vectors that cover [0, n). After
 // non-temporal stores a store_fence() has to follow.
 template <class T, class Value>

@@ -156,8 +156,7 @@ struct GenericSimd {
 
   // Lanes [first, first + count) of the vector at p, and 0 or `other` in the other lanes, whose memory is not
   // touched.
-  static Packet load_lanes(const T* p, Index first, Index count) { return S::load_lanes(p, first, count, 0); }
-  static Packet load_lanes(const T* p, Index first, Index count, T other) {
+  static Packet load_lanes(const T* p, Index first, Index count, T other = 0) {
     T lanes[size];
     for (Index l = 0; l < size; ++l) lanes[l] = l >= first && l < first + count ? p[l] : other;
     return load(lanes);
@@ -231,8 +230,7 @@ struct HalvesSimd : GenericSimd<T> {
   using Halves [[gnu::vector_size(16)]] = std::uint64_t;
   static constexpr Index half = GenericSimd<T>::size / 2;
 
-  using GenericSimd<T>::load_lanes;
-  static Packet load_lanes(const T* p, Index first, Index count, T other) {
+  static Packet load_lanes(const T* p, Index first, Index count, T other = 0) {
     Lanes v = other - Lanes{};
     each_half(
         first, count,

@@ -46,6 +46,13 @@ double sum(const T* p, Index n) {
   return total;
 }
 
+// p[0] + ... + p[n - 1], added in this order.
+inline double sum_in_order(const double* p, Index n) {
+  double total = 0;
+  for (Index i = 0; i < n; ++i) total += p[i];
+  return total;
+}
+
 // sum[i] += part[i], i < size
 template <class T>
 void add_to(T* sum, const T* part, Index size) {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
@@ -67,24 +66,23 @@ def core_call(
 
     None for layers that training and inference tell the core each in its own way.
     """
-    layer, (C, *plane) = node.layer, before
-    if layer in ACTIVATIONS:
+    layer, plane = node.layer, before[1:]
+    like = np.empty((0, *before), dtype)
+    if layer in ("relu", *ACTIVATIONS):
         kind = "gelu_tanh" if node.args[:1] == ("tanh",) else layer
-        return "activation", (kind, float(node.args[0]) if layer == "elu" and node.args else 1.0)
+        return "activation", (like, kind, float(node.args[0]) if layer == "elu" and node.args else 1.0)
     if layer == "leaky_relu":
-        return "activation", (layer, node.arguments()["alpha"])
+        return "activation", (like, layer, node.arguments()["alpha"])
     if layer in ("max_pool", "avg_pool"):
-        like = np.empty((0, *before), dtype)
         return layer, (like, *pool_arguments(where, layer, node.args[0], like))
     if layer in ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool"):
-        return "adaptive_pool", ((*before, *(after[1:] or (1, 1))), layer == "adaptive_max_pool")
+        method = "adaptive_avg_pool" if layer == "global_avg_pool" else layer
+        return method, (like, after[1:] or (1, 1))
     if layer == "upsample":
         _, mode, corners = node.arguments().values()
-        factors = (m // n for n, m in zip(plane, after[1:], strict=True))
-        return layer, ((*before, *factors), mode == "bilinear", bool(corners))
-    if layer == "softmax":
-        return layer, (C, math.prod(plane))
-    return (layer, ()) if layer == "relu" else None
+        factors = tuple(m // n for n, m in zip(plane, after[1:], strict=True))
+        return layer, (like, factors, mode == "bilinear", bool(corners))
+    return (layer, (like,)) if layer == "softmax" else None
 
 
 def pool_arguments(where: str, layer: str, pool_param: dict[str, Any], like: Any) -> tuple[Any, ...]:

@@ -23,18 +23,18 @@ _GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
 
 def _forward(function, name, x, alpha=0.0):
     (x,), dtype = prepare(function, ("x",), x)
-    return result(_core.activation_forward(function, name, x, alpha)[0], dtype)
+    return result(_core.activation_forward(function, x, name, alpha)[0], dtype)
 
 
 def _backward(function, name, dout, kept, alpha=0.0, names=("x",)):
     """The gradient by what the forward pass kept: x, or with `names` ("out",) the result."""
     (dout, kept), dtype = prepare_backward(function, dout, names, kept)
-    return result(_core.activation_backward(function, name, dout, kept, alpha), dtype)
+    return result(_core.activation_backward(function, dout, kept, name, alpha), dtype)
 
 
 def _forward_with_copy(function, name, x):
     (x,), dtype = prepare(function, ("x",), x)
-    out, copy = _core.activation_forward(function, name, x, 0.0, True)
+    out, copy = _core.activation_forward(function, x, name, 0.0)
     return result(out, dtype), result(copy, dtype)
 
 

@@ -1,5 +1,6 @@
-// Losses that are sums over values x and their targets y: loss(x, y, slope) returns the loss of a vector of
-// them, and its derivative by x in `slope`. Lanes beyond the last value hold of_none and 0, whose loss is 0.
+// Losses of values x and their targets y. Those that are sums over them: loss(x, y, slope) returns the loss
+// of a vector of them, and its derivative by x in `slope`. Lanes beyond the last value hold of_none and 0,
+// whose loss is 0.
 #pragma once
 
 #include "kernels/elementwise/activation_functions.hpp"
@@ -90,9 +91,7 @@ double sum_of_losses(const T* x, const T* y, T* dx, Index n, double scale, doubl
     store_fence();
     parts[part] = total;
   });
-  double total = 0;
-  for (Index part = 0; part < cut.count; ++part) total += parts[part];
-  return total * scale;
+  return sum_in_order(parts, cut.count) * scale;
 }
 
 // `option` is Huber's delta, or the weight of positive targets.
@@ -111,6 +110,48 @@ double pointwise_loss(PointwiseLoss kind, const T* x, const T* y, const T* weigh
       return sum_of_losses(x, y, dx, n, scale, 20, LogisticLoss<T>{weights, T(option)});
   }
   return 0;
+}
+
+// Dice loss of maps of logits x and targets y, each of `size` values: with p = sigmoid(x), I = sum p * y and
+// D = sum p + sum y + 1,
+//
+//     loss = mean over the maps of 1 - (2 I + 1) / D,  dx = p (1 - p) * ((2 I + 1) / D - 2 y) / D / maps
+template <class T>
+double dice_loss_of_map(const T* x, const T* y, T* dx, Index size, double scale) {
+  using S = Simd<T>;
+  double product = 0, mass = 0;
+  for (Index begin = 0; begin < size; begin += short_run) {
+    auto products = S::zero(), masses = S::zero();
+    write_vectors(dx + begin, std::min(short_run, size - begin), false, [&](Index from, Index count) {
+      const auto lowest = std::numeric_limits<T>::lowest();  // its sigmoid is 0
+      const auto p = Sigmoid<T>().value(load_first(x + begin + from, count, lowest));
+      const auto v = load_first(y + begin + from, count);
+      products = S::fma(p, v, products);
+      masses = S::add(masses, S::add(p, v));
+      return p;
+    });
+    product += double(S::sum(products));
+    mass += double(S::sum(masses));
+  }
+  const double share = (2 * product + 1) / (mass + 1);
+  const auto ratio = S::fill(T(share)), two = S::fill(T(2)), factor = S::fill(T(scale / (mass + 1)));
+  write_vectors(dx, size, false, [&](Index i, Index count) {
+    const auto p = load_first<T>(dx + i, count), slope = S::mul(p, S::sub(S::fill(T(1)), p));
+    const auto y_part = S::sub(ratio, S::mul(two, load_first(y + i, count)));
+    return S::mul(S::mul(slope, factor), y_part);
+  });
+  return scale * (1 - share);
+}
+
+// `parts` has room for a loss of each map; returns their sum.
+template <class T>
+double dice_loss(const T* x, const T* y, T* dx, double* parts, Index maps, Index size) {
+  const double scale = 1 / double(maps);
+  parallel_ranges(maps, std::max<Index>(1, 2048 / size), 12.0 * double(size), [=](Index begin, Index end) {
+    for (Index m = begin; m < end; ++m)
+      parts[m] = dice_loss_of_map(x + m * size, y + m * size, dx + m * size, size, scale);
+  });
+  return sum_in_order(parts, maps);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
