@@ -1,6 +1,7 @@
-// Layers without parameters that take each image by itself: functions of arrays, prepared networks and
-// training steps run the same ones. What makes a layer takes the function that messages name, an array whose
-// images have the shape of the layer's input (there may be none of them), and the layer's own arguments.
+// Layers without parameters that take each image by itself: prepared networks and training steps run the
+// same ones, functions of arrays those of planes. What makes a layer takes the function that messages name,
+// an array whose images have the shape of the layer's input (there may be none of them), and the layer's own
+// arguments.
 #pragma once
 
 #include <algorithm>
@@ -13,15 +14,15 @@ namespace cnnlib {
 // C, H and W of an image; of single elements their number, 1 and 1.
 using ImageShape = std::array<Index, 3>;
 
-// What the backward pass needs of a layer's input or output. A function of arrays keeps a copy of the output.
+// What the backward pass needs of a layer's input or output.
 enum class Keeps { nothing, x, out };
 
 template <class Forward, class Backward>
 struct ImageLayer {
   ImageShape x, out;
   double work;  // scalar operations of an image, as threads_for counts them
-  // forward(k, x, out, more, N) of N images. `more` is null, or gets what else is kept: the place of each
-  // maximum, or the copy of the output.
+  // forward(k, x, out, more, N) of N images. `more` is null, or gets the place of each maximum, or a copy
+  // of an output that is kept.
   Forward forward;
   // backward(k, dout, kept, places, dx, N). `kept` is what the layer `keeps`.
   Backward backward;
