@@ -17,9 +17,9 @@ from cnnlib.cli.report.pictures import colours
 from cnnlib.cli.run.folder import refuse_within
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, open_image, passed_over, photo
+from cnnlib.data.writing import ink_of
 
 _OPACITY = 0.5  # of a mask over its photo
-_INK = 51  # of 255: what counts as part of a digit
 _BATCH_VALUES = 2**22  # of images that are read together
 
 
@@ -234,53 +234,5 @@ def read_image(file, trained, most_pixels=None):
     """
     C, H, W = trained.shape
     if trained.normalization.ink and trained.task == "classes":
-        return _writing(open_image(file, most_pixels=most_pixels).convert("L"), H, W)[None]
+        return ink_of(open_image(file, most_pixels=most_pixels).convert("L"), H, W)[None]
     return photo(file, (H, W), C, most_pixels)
-
-
-def writing(files, shape):
-    """Files of single characters as images (N, *shape) of their ink, float32 in [0, 1]."""
-    images = [_writing(open_image(file).convert("L"), *shape[1:]) for file in files]
-    return np.array(images, np.float32).reshape(-1, *shape)
-
-
-def _writing(image, H, W):
-    """A grey image of a character as float32 (H, W) in [0, 1], bright ink on a dark ground."""
-    pixels = np.asarray(image)
-    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    if np.median(edge) > 127.5:
-        pixels = 255 - pixels
-    if pixels.shape == (H, W):
-        return np.float32(pixels) / 255
-    inked = pixels > _INK
-    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
-    if len(rows) == 0:
-        return np.zeros((H, W), dtype=np.float32)
-    ink = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    # On a square (or H : W) ground that the longer side of the ink fills, and that is never whole in memory.
-    if ink.shape[0] * W > ink.shape[1] * H:
-        ground = round(ink.shape[0] / H * W)
-        return np.float32(_boxes(_boxes(ink, H, ink.shape[0]).T, W, ground).T / 255)
-    ground = round(ink.shape[1] / W * H)
-    return np.float32(_boxes(_boxes(ink.T, W, ink.shape[1]).T, H, ground) / 255)
-
-
-def _boxes(image, rows, height):
-    """`image` in the middle of a dark ground of that height, in so many rows.
-
-    Each is the mean of a block of rows, as the published digits are counts of inked dots in blocks, or, of
-    fewer rows, the nearest one. The ground itself takes no memory.
-    """
-    height = max(height, len(image))
-    top = (height - len(image)) // 2
-    if height < rows:
-        first = (2 * np.arange(rows) + 1) * height // (2 * rows)
-        last = first + 1
-    else:
-        edges = (2 * np.arange(rows + 1) * height - rows) // (2 * rows) + 1
-        first, last = edges[:-1], edges[1:]
-    sums = [
-        image[max(start - top, 0) : max(stop - top, 0)].sum(axis=0, dtype=np.float64)
-        for start, stop in zip(first, last, strict=True)
-    ]
-    return np.stack(sums) / (last - first)[:, None]

@@ -74,8 +74,11 @@ _OF_RULES = {  # keys of optim_config
     "lr": "learning_rate",
 }
 _ELSEWHERE = {  # what other libraries call an option
-    **{"optimizer": "update_rule", "criterion": "loss", "patience": "early_stopping"},
-    **{"random_state": "seed", "callbacks": "on_epoch"},
+    "optimizer": "update_rule",
+    "criterion": "loss",
+    "patience": "early_stopping",
+    "random_state": "seed",
+    "callbacks": "on_epoch",
 }
 _RULES: dict[str, Callable[..., Any]] = {name: getattr(optim, name) for name in optim.__all__}
 

@@ -17,6 +17,7 @@ from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
+from cnnlib.data.writing import load_writing
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.models.graph_model import input_dim_of
 from cnnlib.models.spec.reading import COLOURS
@@ -207,11 +208,10 @@ def _load_named(path, kind, own, data, split):
                 f"those of {name} are {found.shape} of {len(found.classes)}"
             )
     if found.ink and name == "folder" and found.task == "classes":
-        from cnnlib.cli.predict import writing  # which imports this module
 
         def load(parts):
             data = found.load(folder, parts)
-            return data | {f"X_{part}": writing(data[f"files_{part}"], own.shape) for part in parts}
+            return data | {f"X_{part}": load_writing(data[f"files_{part}"], own.shape) for part in parts}
 
         return _pairs(load, split), 1.0
     return _pairs(lambda parts: found.load(folder, parts), split), found.white
