@@ -109,9 +109,11 @@ py::object softmax_backward(Text function, const Floats& dout, const Floats& y) 
 
 py::object global_avg_pool_forward(const Floats& x, const MaybeFloats& out) {
   constexpr Text function = "global_avg_pool_forward";
-  const auto layer = adaptive_avg_pool(function, x, {1, 1});
+  require(x.ndim() == 4 && x.shape(2) >= 1 && x.shape(3) >= 1, function,
+          ": x must be (N, C, H, W) with H, W >= 1, got shape ", x);
+  const AdaptivePoolShape s{x.shape(0) * x.shape(1), x.shape(2), x.shape(3), 1, 1};
   return computed(function, {x.shape(0), x.shape(1)}, x, out,
-                  [&, N = x.shape(0)](const auto& k, Out y) { layer.forward(k, x, y, Out(), N); });
+                  [&](const auto& k, Out y) { k.adaptive_avg_pool_forward(x, y, s); });
 }
 
 py::object global_avg_pool_backward(const Floats& dout, const std::array<Index, 4>& shape) {

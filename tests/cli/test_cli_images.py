@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from cnnlib.cli.main import main
 from cnnlib.cli.options.settings import parse_data
-from cnnlib.cli.predict import _writing
 from cnnlib.cli.run.folder import Run
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_digits, load_image_folder
 from cnnlib.data.image_files import find_images
+from cnnlib.data.writing import ink_of
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
 from helpers import lines, refused
@@ -370,7 +370,7 @@ def test_writing_is_scaled_by_means_of_blocks(size, rng):
     ground[top : top + size[0], left : left + size[1]] = ink / np.float32(255)
     want = np.asarray(Image.fromarray(ground).resize((W, H), Image.Resampling.BOX))
     for image in (page, 255 - page):  # bright on dark, dark on bright
-        got = _writing(Image.fromarray(image), H, W)
+        got = ink_of(Image.fromarray(image), H, W)
         assert (got.dtype, got.shape) == (np.float32, (H, W))
         np.testing.assert_allclose(got, want, atol=1e-6)
 

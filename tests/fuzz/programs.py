@@ -5,7 +5,7 @@ from calls import REFUSALS, conv_param, geometry
 from cnnlib import _core
 from source import Source
 
-KINDS = ["leaky_relu", "relu6", "sigmoid", "silu", "gelu", "elu", "tanh"]
+KINDS = ["relu", "leaky_relu", "relu6", "sigmoid", "silu", "gelu", "elu", "tanh"]
 
 
 def steps(source, dtype, C, H, W):
@@ -28,11 +28,11 @@ def steps(source, dtype, C, H, W):
             source.choice([(1, C, S, C, 1), (C, 1, S, C, 1), (S, C, 1, C, S), (1, 1, S, C, 2)]),
             *(1e-3, A(C, dtype), A(C, dtype)),
         ),
-        "relu": (),
-        "activation": (source.choice([*KINDS, source.garbage()]), source.number()),
-        "softmax": (C, S),
-        "adaptive_pool": ((C, H, W, *source.choice([(H, W), (1, 1)])), flag),
-        "upsample": ((C, H, W, 1, source.choice([1, 1, 2])), flag, False),
+        "activation": (like, source.choice([*KINDS, source.garbage()]), source.number()),
+        "softmax": (like,),
+        "adaptive_max_pool": (like, source.choice([(H, W), (1, 1)])),
+        "adaptive_avg_pool": (like, source.choice([(H, W), (1, 1)])),
+        "upsample": (like, (1, source.choice([1, 1, 2])), flag, False),
     }
 
 
