@@ -74,11 +74,13 @@ std::size_t skinny_product_by_rows(const MatrixProduct<T>& p) {
   if (p.c == nullptr) return layout.bytes();
   const LayoutMemory memory(layout);
   T* parts = part_memory.data();
-  // Several short rows are one run of memory; long ones are as many as a processor prefetches well.
-  constexpr Index short_row_bytes = 8 << 10;
+  // Several short rows are one run of memory; long ones are as many as a processor prefetches well, and so
+  // are those whose columns share a set of the first-level cache, which holds no more of them.
+  constexpr Index short_row_bytes = 8 << 10, alias_bytes = 4 << 10;  // a way of that cache
   constexpr int few = 4, many = M == 1 ? 16 : few;
-  const auto multiply = p.b.row * Index(sizeof(T)) <= short_row_bytes ? &multiply_rows_of_b<T, M, many>
-                                                                      : &multiply_rows_of_b<T, M, few>;
+  const Index row_bytes = p.b.row * Index(sizeof(T));
+  const bool run = row_bytes <= short_row_bytes && row_bytes % alias_bytes != 0;
+  const auto multiply = run ? &multiply_rows_of_b<T, M, many> : &multiply_rows_of_b<T, M, few>;
   parallel_grid({p.chunks(), strips}, threads, [&](Index chunk, Index strip, int) {
     multiply(p, chunk, strip * columns, std::min((strip + 1) * columns, p.N), parts + chunk * M * p.N);
   });
