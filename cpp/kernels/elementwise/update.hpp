@@ -97,9 +97,7 @@ double sum_of_squares(const T* x, Index n) {
     for (; i + lanes <= end; i += lanes)
       for (Index k = 0; k < lanes; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
     for (Index k = 0; i + k < end; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
-    double sum = 0;
-    for (const double p : part) sum += p;
-    sums[begin / elementwise_grain] = sum;
+    sums[begin / elementwise_grain] = sum_in_order(part, lanes);
   });
   return sum_in_order(sums, ranges);
 }

@@ -31,7 +31,7 @@ void add_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index k, Index first,
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) av[m][i] = S::fill(a[m * p.a.row + i * p.a.col]);
-  const auto columns = [&](Index n, Index count) __attribute__((always_inline)) {
+  each_vector<T>(first, last, [&](Index n, Index count) __attribute__((always_inline)) {
     Packet<T> sum[M];
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) sum[m] = k == 0 ? S::zero() : load_first<T>(to + m * p.N + n, count);
@@ -43,10 +43,7 @@ void add_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index k, Index first,
     }
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) store_first(to + m * p.N + n, count, sum[m]);
-  };
-  Index n = first;
-  for (; n + S::size <= last; n += S::size) columns(n, S::size);
-  if (n < last) columns(n, last - n);
+  });
 }
 
 // to (M, N), in columns [first, last) <- one chunk of the product: `block` rows of b at a time, so that the
