@@ -90,8 +90,9 @@ class TileTransforms {
   using Down = typename K::DownAxis::template Transform<T>;
   using Across = typename K::AcrossAxis::template Transform<T>;
 
-  // step(transforms, in, out) for each column, then for each row; of a line there is one alone.
-  template <int from_w, int to_h, class Step, class Load, class Store>
+  // step(transforms, in, out) for each column, then for each row; of a line there is one alone. Columns are
+  // taken by a loop, whose code is half as large, or written out.
+  template <int from_w, int to_h, bool write_out = false, class Step, class Load, class Store>
   [[gnu::always_inline]] static void both(const Step& step, const Load& load, const Store& store) {
     if constexpr (K::sizes.KH == 1) {
       step(Across(), [&](int j) { return load(0, j); }, [&](int j, Packet v) { store(0, j, v); });
@@ -99,9 +100,16 @@ class TileTransforms {
       step(Down(), [&](int i) { return load(i, 0); }, [&](int i, Packet v) { store(i, 0, v); });
     } else {
       Packet half[to_h][from_w];
-#pragma GCC unroll 1  // written out, the columns would double the code, and be no faster
-      for (int j = 0; j < from_w; ++j)
+      const auto column = [&](int j) __attribute__((always_inline)) {
         step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
+      };
+      if constexpr (write_out) {
+#pragma GCC unroll 8
+        for (int j = 0; j < from_w; ++j) column(j);
+      } else {
+#pragma GCC unroll 1
+        for (int j = 0; j < from_w; ++j) column(j);
+      }
       const auto row = [&](int i) __attribute__((always_inline)) {
         step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });
       };
@@ -116,9 +124,9 @@ class TileTransforms {
   }
 
  public:
-  template <class Load, class Store>
+  template <bool write_out, class Load, class Store>
   static void input(const Load& load, const Store& store) {
-    both<K::sizes.in_w, K::sizes.points_h>(
+    both<K::sizes.in_w, K::sizes.points_h, write_out>(
         [](auto line, const auto& d, const auto& out) { line.input(d, out); }, load, store);
   }
   template <class Load, class Store>
@@ -126,9 +134,9 @@ class TileTransforms {
     both<K::sizes.points_w, K::sizes.out_h>(
         [](auto line, const auto& m, const auto& out) { line.output(m, out); }, load, store);
   }
-  template <class Load, class Store>
+  template <bool write_out, class Load, class Store>
   static void gradient(const Load& load, const Store& store) {
-    both<K::sizes.out_w, K::sizes.points_h>(
+    both<K::sizes.out_w, K::sizes.points_h, write_out>(
         [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
   }
   template <class Load, class Store>

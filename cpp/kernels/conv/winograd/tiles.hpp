@@ -66,39 +66,57 @@ struct TilePlaces {
   Index operator[](Index tile) const { return at != nullptr ? at[tile] : tile * stride; }
 };
 
-// values[point * point_stride + places[tile] + lane]: transform(load, store) of the tiles of a run in staged
-// rows, where a tile takes `extent` columns and the next one begins `tile_step` farther on.
-template <class T, class K, class Transform>
+// Columns of a tile that its transform writes out where they are neighbours, so that their addresses are
+// constants: 1.1 times as fast on layers of few channels. With 16 registers a loop is faster.
+#ifdef __AVX512F__
+constexpr Index most_columns_written_out = 8;
+#else
+constexpr Index most_columns_written_out = 0;
+#endif
+
+// values[point * point_stride + places[tile] + lane]: transform(load, store, whether to write columns out) of
+// the tiles of a run in staged rows, where a tile takes `extent` columns and the next one begins `tile_step`
+// farther on.
+template <class T, class K, int extent, class Transform>
 [[gnu::always_inline]] inline void transform_run(const TileGrid& grid, Index col, Index tiles,
-                                                 Index tile_step, Index extent, const T* staged, T* values,
+                                                 Index tile_step, const T* staged, T* values,
                                                  const TilePlaces& places, Index point_stride,
                                                  const Transform& transform) {
   constexpr Index lanes = Simd<T>::size;
-  const Index width = grid.run_width(col, tiles, tile_step, extent), step = grid.dilation_w;
-  TileColumn column(grid, col, tile_step);
-  for (Index t = 0; t < tiles; ++t, ++column) {
-    const T* from = staged + *column * lanes;
-    T* to = values + places[t];
-    transform(
-        [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-        [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::sizes.points_w + j) * point_stride, v); });
-  }
+  const Index width = grid.run_width(col, tiles, tile_step, extent);
+  const auto run = [&](auto step, auto write_out) {
+    TileColumn column(grid, col, tile_step);
+    for (Index t = 0; t < tiles; ++t, ++column) {
+      const T* from = staged + *column * lanes;
+      T* to = values + places[t];
+      transform(
+          [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
+          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::sizes.points_w + j) * point_stride, v); },
+          write_out);
+    }
+  };
+  if constexpr (K::sizes.KH > 1 && K::sizes.KW > 1 && extent <= most_columns_written_out)
+    if (grid.dilation_w == 1) return run(std::integral_constant<Index, 1>(), std::true_type());
+  run(grid.dilation_w, std::false_type());
 }
 
 // B' d B of the tiles of a run, for one vector of channels.
 template <class T, class K>
 void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                       const TilePlaces& places, Index point_stride) {
-  transform_run<T, K>(grid, col, tiles, K::sizes.step_w, K::sizes.in_w, staged, values, places, point_stride,
-                      [](const auto& load, const auto& store) { TileTransforms<T, K>::input(load, store); });
+  transform_run<T, K, K::sizes.in_w>(grid, col, tiles, K::sizes.step_w, staged, values, places, point_stride,
+                                     [](const auto& load, const auto& store, auto write_out) {
+                                       TileTransforms<T, K>::template input<write_out>(load, store);
+                                     });
 }
 // A dy A' of the tiles of a run, for one vector of filters.
 template <class T, class K>
 void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                          const TilePlaces& places, Index point_stride) {
-  transform_run<T, K>(
-      grid, col, tiles, K::sizes.out_w, K::sizes.out_w, staged, values, places, point_stride,
-      [](const auto& load, const auto& store) { TileTransforms<T, K>::gradient(load, store); });
+  transform_run<T, K, K::sizes.out_w>(grid, col, tiles, K::sizes.out_w, staged, values, places, point_stride,
+                                      [](const auto& load, const auto& store, auto write_out) {
+                                        TileTransforms<T, K>::template gradient<write_out>(load, store);
+                                      });
 }
 
 // Values of scratch that transform_filters needs: [c][tap][filter] of one square.
