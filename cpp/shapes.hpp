@@ -51,13 +51,14 @@ enum class Method {
   col2im,
   dot_products,
   shared_panels,
+  tap_rows,
   count
 };
 constexpr const char* method_names[] = {
     "auto",           "direct",          "winograd",           "winograd-rows",
     "matrix-product", "depthwise-rows",  "depthwise-channels", "pixel-lanes",
     "filter-lanes",   "position-panels", "gathered",           "single-row",
-    "col2im",         "dot-products",    "shared-panels"};
+    "col2im",         "dot-products",    "shared-panels",      "tap-rows"};
 static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
 // Functions of one element that one kernel serves.

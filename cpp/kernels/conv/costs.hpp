@@ -223,6 +223,20 @@ double cost_dot_products(const ConvShape& s, Pass) {
           (s.stride_w > 1 ? Rates::strided_dot_stage : 1) * stage * double(g.C * g.vectors(s.H * s.W)));
 }
 
+// With filters in the lanes, and neighbouring columns of a kernel as the rows of a tile.
+template <class T>
+bool fits_tap_rows(const ConvShape& s, Pass) {
+  constexpr Index least_columns = 4, most_channels = 16;
+  return InstructionSet::tap_rows && s.N > 0 && s.KW >= least_columns && s.KW <= max_rows &&
+         s.dilation_w == 1 && s.C / s.groups <= most_channels && s.OH * s.OW >= tile_lanes<T>;
+}
+template <class T>
+double cost_tap_rows(const ConvShape& s, Pass) {
+  const GroupSizes<T> g(s);
+  return g.groups * double(g.vectors(g.F)) * double(g.positions) *
+         (double(g.C * g.taps) + Rates::tap_rows_pack);
+}
+
 // With channels in the lanes.
 template <class T>
 double cost_shared_panels(const ConvShape& s, Pass) {

@@ -44,6 +44,7 @@ inline constexpr ConvMethod<T> conv_methods[] = {
     {Method::single_row, &fits_single_row, &cost_single_row<T>, &single_row<T>, &single_row_gradient<T>},
     {Method::col2im, &fits_col2im<T>, &cost_col2im<T>, &col2im<T>, nullptr},
     {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, nullptr, &dot_products<T>},
+    {Method::tap_rows, &fits_tap_rows<T>, &cost_tap_rows<T>, nullptr, &tap_rows<T>},
     {Method::shared_panels, &fits_any, &cost_shared_panels<T>, nullptr, &shared_panels<T>},
 };
 

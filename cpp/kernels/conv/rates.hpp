@@ -36,6 +36,8 @@ struct Rates {
   static constexpr double transpose = 10;
   // A vector of weights, or of dout, transposed into a panel.
   static constexpr double pack = 8;
+  // The same for dw with taps in the rows, whose tiles have a kernel's columns and no more rows.
+  static constexpr double tap_rows_pack = 16;
   // A pixel of an image staged with channels last, a vector of them; at a stride the same.
   static constexpr double stage_channels = 4, strided_stage_channels = 20;
   static constexpr double stage_channels_of(Index stride) {
@@ -91,7 +93,11 @@ struct Rates {
   // A vector of points of windows gathered, or added to a row of the image; a row of them; a vector of the
   // image that they are added to.
   static constexpr double points = 14, point_row = 2, spread_image = 4;
+#ifdef __AVX512F__
+  static constexpr double spread_points(Index stride) { return stride > 2 ? 24 : 20; }
+#else
   static constexpr double spread_points(Index stride) { return stride > 2 ? 16 : 8; }
+#endif
 
   // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. Kernels of one
   // row or column, and of 2x2, have small tiles; those in parts stage an image again; dw transforms both

@@ -27,6 +27,9 @@ WeightGradientSteps<T> shared_panels();
 // Lanes are positions.
 template <class T>
 WeightGradientSteps<T> dot_products();
+// Lanes are filters, rows neighbouring taps.
+template <class T>
+WeightGradientSteps<T> tap_rows();
 
 // winograd/: tiles in two dimensions.
 template <class T>

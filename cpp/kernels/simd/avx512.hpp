@@ -11,6 +11,7 @@ struct InstructionSet : SixteenRegisters {
   static constexpr int dot_block = 5, dot_rows = 5;  // 25 sums, 5 vectors of one side and 1 of the other
   static constexpr int stencil_rows = 8;             // 8 sums, the 9 weights and the input
   static constexpr int pointwise_panel_bytes = 16 << 10;
+  static constexpr bool tap_rows = true;
   static constexpr bool large_winograd_tile = true;
 };
 

@@ -37,6 +37,9 @@ struct SixteenRegisters {
   // Whether 1x1 layers gain by panels of positions that all filters share: elsewhere another method is always
   // cheaper.
   static constexpr bool position_panels = false;
+  // Whether dw of first layers gains by tiles whose rows are taps: loads of wide vectors along an image cross
+  // cache lines.
+  static constexpr bool tap_rows = false;
   // Whether Winograd's F(5x5, 3x3) is worth the size of its code.
   static constexpr bool large_winograd_tile = false;
   // Whether a multiply-add takes one lane of a vector as a factor.

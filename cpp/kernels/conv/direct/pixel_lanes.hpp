@@ -87,8 +87,10 @@ class PixelLanes {
     threads = threads_for(p.work());
     channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
     // A single panel of filters reads all channels once. Where those of an image are far, a chunk is so few
-    // of them that the processor prefetches each one's row, and the rows are long.
-    constexpr Index far_image_bytes = 3 << 20, streams = 16, longest = 2048;
+    // of them that the processor prefetches each one's row, and the rows are long. The sums of wide vectors
+    // take longer to load and store than few channels to multiply.
+    constexpr Index far_image_bytes = 3 << 20, streams = InstructionSet::registers > 16 ? 32 : 16,
+                    longest = 2048;
     const bool streamed =
         in_place && taps == 1 && panels.count == 1 && p.C * p.x_plane * Index(sizeof(T)) >= far_image_bytes;
     if (streamed) channels = even_part(p.C, streams);
