@@ -12,6 +12,7 @@
 
 #include "kernels/conv/method.hpp"
 #include "kernels/conv/winograd_rows/row_tiles.hpp"
+#include "kernels/simd/loops.hpp"
 #include "threads/grid.hpp"
 #include "threads/parallel.hpp"
 
@@ -106,19 +107,23 @@ class RowCorrelation {
     for (Index panel = 0; panel < panels.count; ++panel)
       for (Index at = 0; at < positions; at += block) {
         const Index f = panels.first(panel), rows = panels.rows(panel);
-        multiply_points(work, at, panel);
-        write(work, at, std::min(block, positions - at), rows, epilogue.from(f),
-              out + f * s.OH * s.OW + band * tiles.rows * s.OW);
+        T* to = out + f * s.OH * s.OW + band * tiles.rows * s.OW;
+        multiply_points(work, at, panel, to + at / tiles.cols * s.OW + at % tiles.cols * row_outs);
+        write(work, at, std::min(block, positions - at), rows, epilogue.from(f), to);
       }
   }
 
   // products[point][filter of the panel][tile] of the block of tiles at `at`.
-  void multiply_points(const Work& work, Index at, Index panel) const {
+  void multiply_points(const Work& work, Index at, Index panel, const T* out) const {
     const Index rows = panels.rows(panel), step = tiles.terms * rows;
     const auto kernel = tile_kernel<T>(rows);
     const T* weights = work.packed + panels.first(panel) * tiles.terms * tiles.tile.points;
     auto target = Target<T>::rows(work.products, tile_vectors);
     for (Index p = 0; p < tiles.tile.points; ++p, weights += step) {
+      if (far_outputs) {
+        const Range own = range_of(rows, p, tiles.tile.points);
+        for (Index m = own.first; m < own.last; ++m) prefetch<3>(out + m * s.OH * s.OW, block * row_outs);
+      }
       const T* b[tile_vectors];
       for (int v = 0; v < tile_vectors; ++v) {
         b[v] = work.values + p * tiles.point_step() + at + v * lanes;
@@ -155,6 +160,7 @@ class RowCorrelation {
   ConvOperands<T> o;
   Panels panels;
   int threads;
+  bool far_outputs = use_non_temporal<T>(8 * s.N * s.F * s.OH * s.OW);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
