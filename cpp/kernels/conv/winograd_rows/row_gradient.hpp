@@ -6,8 +6,10 @@
 // db is what A dy sums up on the way.
 #pragma once
 
+#include "kernels/conv/prefetch_ahead.hpp"
 #include "kernels/conv/winograd_rows/row_tiles.hpp"
 #include "kernels/gemm/dot_product.hpp"
+#include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
 #include "threads/grid.hpp"
 
@@ -114,11 +116,24 @@ class RowGradient {
       for (Index i = 0; i < height; ++i, db += lanes)
         transform_gradient(work, dout + (filters.first(block) + i) * s.OH * s.OW, positions,
                            work.y + i * tiles.tile.points * y_step(), db);
-      for (Index p = 0; p < tiles.tile.points && with_dw; ++p)
+      const PrefetchAhead next = next_rows(dout, band, block, blocks);
+      for (Index p = 0; p < tiles.tile.points && with_dw; ++p) {
+        next.part(p);
         for (Index k = 0; k < term_blocks * dot_block; k += dot_block, running += height * dot_block * lanes)
           multiply(work, p, k, height, positions, first, running);
+      }
       if (sums != nullptr) sum_each(own, height * (products + 1), sums + sums_before(block));
     }
+  }
+
+  // dout of the next block of filters, or of the first one in the next band, where no cache holds dout.
+  PrefetchAhead next_rows(const T* dout, Index band, Index block, Range blocks) const {
+    const bool same_band = block + 1 < blocks.last;
+    if (!far_gradients || (!same_band && band + 1 == tiles.bands)) return {};
+    const Index next = same_band ? block + 1 : blocks.first, plane = s.OH * s.OW;
+    const Index rows = std::min(tiles.rows, s.OH - (band + !same_band) * tiles.rows);
+    return {dout + filters.first(next) * plane + (same_band ? 0 : tiles.rows * s.OW), filters.rows(next),
+            plane, rows * s.OW, tiles.tile.points};
   }
 
   // A dy of the tiles of a band, zero behind them.
@@ -178,6 +193,7 @@ class RowGradient {
   Index term_blocks, parts, filter_parts;
   Index products, sum_count;  // of a filter; sums of all
   int threads;
+  bool far_gradients = use_non_temporal<T>(8 * s.N * s.F * s.OH * s.OW);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
