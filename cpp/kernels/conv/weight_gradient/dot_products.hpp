@@ -44,12 +44,13 @@ class DotProducts {
     T* sums = scratch->sums.data();
     list_pairs(scratch->pair.data(), offset);
     const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
+    scratch->first_use.reset();
     parallel_grid({parts, groups, filter_parts}, threads,
                   [&](Index part, Index group, Index filter_part, int slot) {
                     const Range some = range_of(filters.count, filter_part, filter_parts);
                     const Work work{scratch->staged[slot], scratch->tails[slot], scratch->running[slot],
                                     scratch->vectors[slot], offset};
-                    std::fill_n(work.staged + ones_at, ones_size, T(1));
+                    if (scratch->first_use(slot)) std::fill_n(work.staged + ones_at, ones_size, T(1));
                     const Range own = range_of(blocks, part, parts);
                     for (Index i = own.first; i < own.last; ++i) {
                       const PositionBlock block = g.block(i);  // of one image
@@ -73,6 +74,7 @@ class DotProducts {
   struct Memory {
     const DotProducts& m;
     Layout& layout;
+    FirstUse first_use{m.threads, layout};
     ThreadReserved<T> staged{layout, m.threads, m.ones_at + m.ones_size};
     ThreadReserved<VectorAt> vectors{layout, m.threads,
                                      m.g.positions.rows * (m.g.positions.cols / S::size + 1)};
