@@ -52,7 +52,7 @@ class TapRows {
 
   void describe(ConvPlan& plan) const {
     fill_in(
-        plan, {columns.rows(0), width}, threads,
+        plan, {g.s.KW, width}, threads,
         {{"output rows", g.positions.rows}, {"output columns", g.positions.cols}, {"partial sums", parts}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
@@ -131,16 +131,13 @@ class TapRows {
     const Index size = filters_of(panel);
     const T* packed = work.packed + panel * packed_size;
     T* sum = work.sums + sums_before(panel);
+    const auto kernel = position_kernel<T>(g.s.KW, panels.rows(panel));
     for (Index c = 0; c < g.C && pairs > 0; ++c)
       for (Index a = 0; a < g.s.KH; ++a) {
         next.part(c * g.s.KH + a);
-        const T* row = work.staged + (c * height + a * g.s.dilation_h) * pitch;
-        for (Index q = 0; q < columns.count; ++q) {
-          const Index count = columns.rows(q);
-          position_kernel<T>(count, panels.rows(panel))(K, row + columns.first(q), work.offset, packed, sum,
-                                                        size, add, nullptr, 0);
-          sum += count * size;
-        }
+        kernel(K, work.staged + (c * height + a * g.s.dilation_h) * pitch, work.offset, packed, sum, size,
+               add, nullptr, 0);
+        sum += g.s.KW * size;
       }
     if (makes_db) sum_columns(packed, K, size, add, sum);
   }
@@ -175,10 +172,9 @@ class TapRows {
 
   WeightGradient<T> g;
   bool makes_db;
-  Panels columns{g.s.KW};                                                      // of the kernel
-  Index vectors = ceil_div(g.F, lanes);                                        // of the filters
-  Panels panels{vectors, std::min(vectors, vectors_beside(columns.rows(0)))};  // of vectors
-  Index width = panels.rows(0) * lanes;                                        // of the widest panel
+  Index vectors = ceil_div(g.F, lanes);                               // of the filters
+  Panels panels{vectors, std::min(vectors, vectors_beside(g.s.KW))};  // of vectors
+  Index width = panels.rows(0) * lanes;                               // of the widest panel
   Index image_blocks, parts, pairs;
   int threads;
   Index height, pitch;  // of a staged channel
