@@ -227,7 +227,7 @@ def test_auto_takes_the_cheapest_and_direct_anything_but_winograd(isa, dtype):
             assert costs == sorted(costs), case
             assert (plan.method, plan.cost) == plan.alternatives[0], case
             assert plan.cost > 0, case
-            # Of its own alternatives: a method that runs another convolution plans that one without Winograd too.
+            # Of its own alternatives: methods that plan another convolution do so without Winograd too.
             others = [m for m, _ in getattr(direct, name).alternatives if not m.startswith("winograd")]
             assert getattr(direct, name).method == others[0], case
 
