@@ -18,6 +18,9 @@ WEIGHT_GRADIENTS = ("winograd", "winograd-rows", "dot-products", "shared-panels"
 CASES = {
     "3x3": ((2, 20, 14, 13), (18, 20, 3, 3), {"pad": 1}),
     "3x3 many": ((2, 150, 9, 9), (66, 150, 3, 3), {"pad": (1, 0)}),
+    # Rows of few filters, beside which a tile has room for several taps.
+    "3x3 three filters": ((2, 40, 9, 11), (3, 40, 3, 3), {"pad": 1}),
+    "4x4 one filter": ((2, 70, 8, 9), (1, 70, 4, 4), {"pad": 1}),
     "3x3 stride 2": ((3, 70, 9, 8), (65, 70, 3, 3), {"stride": 2, "pad": 1}),
     "3x3 stride 3": ((2, 5, 11, 13), (7, 5, 3, 3), {"stride": 3}),
     "3x3 grouped": ((2, 12, 10, 9), (8, 6, 3, 3), {"pad": 1, "groups": 2}),

@@ -191,28 +191,38 @@ class SharedPanelsPart {
     const Index rows = panels.rows(panel), f = group * g.F + panels.first(panel);
     const Index c0 = first_channel(lane_block), channels = std::min(lanes, g.C - c0);
     const T* staged = staged_block(work, group, lane_block);
-    // A tile has the vectors of one tap or, where a vector holds all channels, one vector each of two taps.
-    const Index taps_of_tile = lanes == size ? tile_vectors : 1;
-    const auto multiply = [&](Index tap, T* to, Index step, bool add_to_it) {
-      const Index vectors =
-          taps_of_tile > 1 ? std::min(taps_of_tile, g.taps - tap) : ceil_div(channels, size);
-      const T* source[tile_vectors];
+    // Vector v of a row of products: of tap v / vectors_of_tap.
+    const Index vectors_of_tap = lanes / size;
+    const auto multiply = [&](Index first, Index vectors, TileKernel<T> kernel, T* to, Index step,
+                              bool add_to_it) {
+      const T* source[most_vectors];
       Target<T> target;
       for (Index v = 0; v < vectors; ++v) {
-        source[v] = staged +
-                    (taps_of_tile > 1 ? g.tap_offset(tap + v) * lanes : g.tap_offset(tap) * lanes + v * size);
+        const Index at = first + v;
+        source[v] = staged + g.tap_offset(at / vectors_of_tap) * lanes + at % vectors_of_tap * size;
         target.to[v] = to + v * size;
       }
       target.step = step;
       target.add = add_to_it;
-      const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T>(rows);
       kernel(K, packed_panel(work, K, group, panel), rows, work.offset, source, target);
     };
     T* to = dw + (f * g.C + c0) * g.taps;
-    if (g.taps == 1 && channels == lanes) return multiply(0, to, g.C, add);
-    for (Index t = 0; t < g.taps; t += taps_of_tile) multiply(t, work.tile + t * lanes, row_size, false);
+    if (g.taps == 1 && channels == lanes)
+      return multiply(0, vectors_of_tap, kernel_of(rows, vectors_of_tap), to, g.C, add);
+    const Index all = g.taps == 1 ? ceil_div(channels, size) : g.taps * vectors_of_tap;
+    // Few filters leave registers for more taps.
+    for (Index v = 0, some; v < all; v += some) {
+      some = all - v >= vectors_for(rows) ? vectors_for(rows) : std::min<Index>(tile_vectors, all - v);
+      multiply(v, some, kernel_of(rows, some), work.tile + v * size, row_size, false);
+    }
     for (Index m = 0; m < rows; ++m, to += g.C * g.taps)
       add_row(work.tile + m * row_size, channels, add, work.tile + max_rows * row_size, to);
+  }
+
+  static TileKernel<T> kernel_of(Index rows, Index vectors) {
+    return vectors == 1              ? packed_tile_kernel<T, 1>(rows)
+           : vectors == tile_vectors ? packed_tile_kernel<T>(rows)
+                                     : wide_tile_kernel<T>(rows);
   }
 
   // to[c][tap] (+)= row[tap][lane], for the channels of a lane block.
