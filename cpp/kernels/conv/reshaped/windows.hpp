@@ -6,11 +6,21 @@
 
 #include "kernels/conv/staging.hpp"
 #include "kernels/simd/loops.hpp"
+#include "kernels/simd/phases.hpp"
 #include "kernels/simd/sums.hpp"
 #include "kernels/simd/transpose.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
+
+// Whether windows share no position and leave no column between them, so that a row of the image is runs of
+// their columns.
+template <class T>
+bool windows_side_by_side(const ConvShape& s) {
+  return s.KW == s.stride_w && (s.KW == 2 || s.KW == 4 || s.KW == 8) && s.dilation_w == 1 &&
+         s.KH <= s.stride_h && (s.KH == 1 || s.dilation_h == 1) && s.pad_top == 0 && s.pad_left == 0 &&
+         (s.OH - 1) * s.stride_h + s.KH <= s.H && s.OW * s.KW <= s.W && s.OH * s.OW >= Simd<T>::size;
+}
 
 template <class T>
 class Windows {
@@ -39,6 +49,8 @@ class Windows {
     const T* end = x + planes * s.H * s.W;
     parallel_for(planes, threads_for(3.0 * double(planes) * double(plane_size)), [&](Index plane, int) {
       T* to = points + plane * plane_size;
+      if (side_by_side)
+        return with_columns([&](auto count) { split_plane<count>(x + plane * s.H * s.W, to); });
       for (Index a = 0; a < s.KH; ++a, to += s.KW * positions)
         for (Index i = 0; i < s.OH; ++i) {
           const Index line = i * s.stride_h + a * s.dilation_h - s.pad_top;
@@ -61,6 +73,7 @@ class Windows {
     parallel_for(planes, spread_threads(planes), [&](Index plane, int slot) {
       const T *from = points + plane * plane_size, background = bias != nullptr ? bias[plane % s.C] : T(0);
       T* to = x + plane * s.H * s.W;
+      if (side_by_side) return with_columns([&](auto count) { join_plane<count>(from, background, to); });
       for (Index h = 0; h < s.H; ++h, to += s.W) {
         T* line = alternates || s.stride_w == 1 ? to : lines[slot];
         if (!alternates) fill_vectors(line, line == to ? s.W : line_size(), background);
@@ -80,6 +93,58 @@ class Windows {
   }
 
  private:
+  // body(the columns of a kernel, as a constant), of windows side by side.
+  template <class Body>
+  void with_columns(const Body& body) const {
+    s.KW == 2   ? body(std::integral_constant<int, 2>())
+    : s.KW == 4 ? body(std::integral_constant<int, 4>())
+                : body(std::integral_constant<int, 8>());
+  }
+
+  // Of windows side by side, a vector of outputs from number `at` on: part(its first one, their number, where
+  // row a of their windows begins in the image) for each row of outputs that it has some of.
+  template <class Part>
+  void each_part(Index at, Index a, const Part& part) const {
+    Index i = at / s.OW, j = at % s.OW;
+    for (Index first = 0, some; first < S::size; first += some, ++i, j = 0) {
+      some = std::min(s.OW - j, S::size - first);
+      part(first, some, (i * s.stride_h + a * s.dilation_h) * s.W + j * s.KW);
+    }
+  }
+
+  // The points of a plane of windows side by side: a row of a window is a value of each phase.
+  template <int count>
+  void split_plane(const T* x, T* to) const {
+    for (Index a = 0; a < s.KH; ++a, to += count * positions)
+      for (Index p = 0; p < positions; p += S::size) {
+        const Index at = std::min(p, positions - S::size);
+        T run[count * S::size];
+        each_part(at, a, [&](Index first, Index some, Index place) {
+          std::copy_n(x + place, some * count, run + first * count);
+        });
+        split_run<T, count>(run, [&](int q, auto packet) { S::store(to + q * positions + at, packet); });
+      }
+  }
+
+  // The reverse; `background` is added.
+  template <int count>
+  void join_plane(const T* from, T background, T* x) const {
+    const auto start = S::fill(background);
+    for (Index h = 0; h < s.H; ++h) {  // what no window covers
+      const bool covered = h < s.OH * s.stride_h && h % s.stride_h < s.KH;
+      std::fill(x + h * s.W + (covered ? s.OW * count : 0), x + (h + 1) * s.W, background);
+    }
+    for (Index a = 0; a < s.KH; ++a, from += count * positions)
+      for (Index p = 0; p < positions; p += S::size) {
+        const Index at = std::min(p, positions - S::size);
+        T run[count * S::size];
+        join_run<T, count>([&](int q) { return S::add(S::load(from + q * positions + at), start); }, run);
+        each_part(at, a, [&](Index first, Index some, Index place) {
+          std::copy_n(run + first * count, some * count, x + place);
+        });
+      }
+  }
+
   // `row` null: outside the image.
   void gather_row(const T* row, const T* end, const Column* columns, T* to) const {
     if (row != nullptr && transposes) return transpose(row, s.stride_w, s.OW, s.KW, to, positions);
@@ -102,17 +167,15 @@ class Windows {
       add_to(line + columns[b].at, from + columns[b].first, columns[b].last - columns[b].first);
   }
 
-  // A row of windows of one or two columns, at stride 2.
+  // A row of windows of one column, at stride 2.
   void alternate(const T* from, T background, const Column* columns, T* to) const {
     const auto none = S::fill(background);
-    const Index even = columns[0].last, odd = s.KW == 2 ? columns[1].last : 0;
+    const Index even = columns[0].last;
     Index j = 0;
-    for (; j + S::size <= (s.KW == 2 ? odd : even) && 2 * (j + S::size) <= s.W; j += S::size)
-      S::store_pairs(to + 2 * j, S::add(S::load(from + j), none),
-                     s.KW == 2 ? S::add(S::load(from + positions + j), none) : none);
+    for (; j + S::size <= even && 2 * (j + S::size) <= s.W; j += S::size)
+      S::store_pairs(to + 2 * j, S::add(S::load(from + j), none), none);
     std::fill(to + 2 * j, to + s.W, background);
-    for (Index k = j; k < even; ++k) to[2 * k] += from[k];
-    for (Index k = j; k < odd; ++k) to[2 * k + 1] += from[positions + k];
+    for (; j < even; ++j) to[2 * j] += from[j];
   }
 
   // Columns of each phase modulo the stride, one after the other, to a row of the image.
@@ -133,9 +196,10 @@ class Windows {
   // Windows side by side: columns of a row of them change places with those of the kernel.
   bool transposes =
       s.KW >= S::size && s.dilation_w == 1 && s.pad_left == 0 && (s.OW - 1) * s.stride_w + s.KW <= s.W;
-  // No two windows, at stride 2, that share a position.
-  bool alternates = s.stride_w == 2 && s.KW <= 2 && s.dilation_w == 1 && s.pad_left == 0 &&
-                    s.KH <= s.stride_h && (s.KH == 1 || s.dilation_h == 1);
+  // Windows of a single column at stride 2, which share no position.
+  bool alternates = s.stride_w == 2 && s.KW == 1 && s.pad_left == 0 && s.KH <= s.stride_h &&
+                    (s.KH == 1 || s.dilation_h == 1);
+  bool side_by_side = windows_side_by_side<T>(s);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

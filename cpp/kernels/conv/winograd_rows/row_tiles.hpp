@@ -13,33 +13,16 @@
 
 #include "kernels/conv/staging.hpp"
 #include "kernels/conv/winograd_rows/row_transforms.hpp"
+#include "kernels/simd/phases.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// Every count-th value of a run from q on, to store(q, packet), q < count, a power of two; v are `count`
-// vectors of the run.
-template <class T, int count, class Store>
-[[gnu::always_inline]] inline void split_phases(const typename Simd<T>::Packet* v, const Store& store) {
-  if constexpr (count == 1) {
-    store(0, v[0]);
-  } else {
-    typename Simd<T>::Packet even[count / 2], odd[count / 2];
-#pragma GCC unroll 8
-    for (int i = 0; i < count / 2; ++i) Simd<T>::split_pairs(v[2 * i], v[2 * i + 1], even[i], odd[i]);
-    split_phases<T, count / 2>(even, [&](int q, auto packet) { store(2 * q, packet); });
-    split_phases<T, count / 2>(odd, [&](int q, auto packet) { store(2 * q + 1, packet); });
-  }
-}
 
 // phases[q * width + t] = line[count * t + q], t < width, which is a number of whole vectors.
 template <class T, int count>
 void split_line(const T* line, Index width, T* phases) {
   using S = Simd<T>;
   for (Index t = 0; t < width; t += S::size, line += count * S::size) {
-    typename S::Packet v[count];
-#pragma GCC unroll 16
-    for (int i = 0; i < count; ++i) v[i] = S::load(line + i * S::size);
-    split_phases<T, count>(v, [&](int q, auto packet) { S::store(phases + q * width + t, packet); });
+    split_run<T, count>(line, [&](int q, auto packet) { S::store(phases + q * width + t, packet); });
   }
 }
 template <class T>
