@@ -233,8 +233,7 @@ bool fits_tap_rows(const ConvShape& s, Pass) {
 template <class T>
 double cost_tap_rows(const ConvShape& s, Pass) {
   const GroupSizes<T> g(s);
-  return g.groups * double(g.vectors(g.F)) * double(g.positions) *
-         (double(g.C * g.taps) + Rates::tap_rows_pack);
+  return g.groups * double(g.vectors(g.F)) * double(g.positions) * (double(g.C * g.taps) + Rates::pack);
 }
 
 // With channels in the lanes.

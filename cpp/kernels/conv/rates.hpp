@@ -36,8 +36,6 @@ struct Rates {
   static constexpr double transpose = 10;
   // A vector of weights, or of dout, transposed into a panel.
   static constexpr double pack = 8;
-  // The same for dw with taps in the rows, whose tiles have a kernel's columns and no more rows.
-  static constexpr double tap_rows_pack = 16;
   // A pixel of an image staged with channels last, a vector of them; at a stride the same.
   static constexpr double stage_channels = 4, strided_stage_channels = 20;
   static constexpr double stage_channels_of(Index stride) {
