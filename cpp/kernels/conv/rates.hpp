@@ -90,7 +90,8 @@ struct Rates {
   static constexpr double store_scattered = 30;
   // A vector of points of windows gathered, or added to a row of the image; a row of them; a vector of the
   // image that they are added to. Points of windows side by side are rows of the image, split.
-  static constexpr double points = 14, split_points = 8, point_row = 2, spread_image = 4;
+  static constexpr double points = 14, split_points = 8, far_split_points = 32, near_points_bytes = 1 << 20,
+                          point_row = 2, spread_image = 4;
 #ifdef __AVX512F__
   static constexpr double spread_points(Index stride) { return stride > 2 ? 24 : 20; }
 #else
