@@ -205,13 +205,18 @@ class _Worker:
         return self._opened(time.perf_counter() - started) | {"difference": difference}
 
     def open_prediction(self, network, dtype, batch, file, write):
-        """Prepare a network with the weights of the build that writes, and compare scores."""
+        """Prepare a network with the weights and statistics of the build that writes; compare scores."""
         import cnnlib
 
-        network, X = model(network, dtype), minibatch(dtype, batch)[0]
-        if not write:
-            weights, wanted = _read(file)
+        network = model(network, dtype)
+        X, y = minibatch(dtype, batch)
+        if write:
+            network.loss(X, y)  # for running statistics: builds begin with others
+        else:
+            weights, statistics, wanted = _read(file)
             network.params.update(weights)
+            for own, other in zip(network.bn_params, statistics, strict=True):
+                own.update(other)
         predictor = cnnlib.prepare(network)
         self._call = lambda: predictor(X)
         self._call()
@@ -220,7 +225,11 @@ class _Worker:
         elapsed = time.perf_counter() - started
         difference = 0.0
         if write:
-            _write((dict(network.params), [scores]), file)
+            statistics = [
+                {"running_mean": p["running_mean"], "running_var": p["running_var"]}
+                for p in network.bn_params
+            ]
+            _write((dict(network.params), statistics, [scores]), file)
         else:
             difference = timing.difference([scores], wanted)
         return self._opened(elapsed) | {"difference": difference}
