@@ -28,12 +28,13 @@ double cost_gathered(const ConvShape& s, Pass pass) {
   const bool dx = pass == Pass::input_gradient;
   const ConvShape points = shape_of_points(s);
   const double rows = double(points.C * s.OH), image = double(s.C * s.H * ceil_div(s.W, Simd<T>::size));
+  const double bytes = rows * double(s.OW) * sizeof(T);
   // The forward pass reads the points once for each panel of filters.
-  const bool far = pass == Pass::forward && rows * double(s.OW) * sizeof(T) > Rates::near_points_bytes;
-  const double rate = windows_side_by_side<T>(s) && s.KW > 2
-                          ? (far ? Rates::far_split_points : Rates::split_points)
-                      : dx ? Rates::spread_points(s.stride_w)
-                           : Rates::points;
+  const bool far = pass == Pass::forward && bytes > Rates::near_points_bytes;
+  const bool split = windows_side_by_side<T>(s) && (s.KW > 2 || bytes <= Rates::near_bytes);
+  const double rate = split ? (far ? Rates::far_split_points : Rates::split_points)
+                      : dx  ? Rates::spread_points(s.stride_w)
+                            : Rates::points;
   return choose_method<T>(points, pass).cycles * Rates::fmas_per_cycle +
          rows * (rate * double(s.OW) / Simd<T>::size + Rates::point_row) +
          (dx ? Rates::spread_image * image : 0);
