@@ -92,11 +92,7 @@ struct Rates {
   // image that they are added to. Points of windows side by side are rows of the image, split.
   static constexpr double points = 14, split_points = 8, far_split_points = 32, near_points_bytes = 1 << 20,
                           point_row = 2, spread_image = 4;
-#ifdef __AVX512F__
   static constexpr double spread_points(Index stride) { return stride > 2 ? 24 : 20; }
-#else
-  static constexpr double spread_points(Index stride) { return stride > 2 ? 16 : 8; }
-#endif
 
   // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. Kernels of one
   // row or column, and of 2x2, have small tiles; those in parts stage an image again; dw transforms both
