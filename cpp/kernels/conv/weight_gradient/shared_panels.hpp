@@ -191,16 +191,16 @@ class SharedPanelsPart {
     const Index rows = panels.rows(panel), f = group * g.F + panels.first(panel);
     const Index c0 = first_channel(lane_block), channels = std::min(lanes, g.C - c0);
     const T* staged = staged_block(work, group, lane_block);
-    // Vector v of a row of products: of tap v / vectors_of_tap.
-    const Index vectors_of_tap = lanes / size;
+    // Vector v of a row of products is of tap v / vectors_of_tap.
+    const Index vectors_of_tap = ceil_div(channels, size);
     const auto multiply = [&](Index first, Index vectors, TileKernel<T> kernel, T* to, Index step,
                               bool add_to_it) {
       const T* source[most_vectors];
       Target<T> target;
       for (Index v = 0; v < vectors; ++v) {
-        const Index at = first + v;
-        source[v] = staged + g.tap_offset(at / vectors_of_tap) * lanes + at % vectors_of_tap * size;
-        target.to[v] = to + v * size;
+        const Index tap = (first + v) / vectors_of_tap, lane = (first + v) % vectors_of_tap * size;
+        source[v] = staged + g.tap_offset(tap) * lanes + lane;
+        target.to[v] = to + tap * lanes + lane;
       }
       target.step = step;
       target.add = add_to_it;
@@ -209,11 +209,11 @@ class SharedPanelsPart {
     T* to = dw + (f * g.C + c0) * g.taps;
     if (g.taps == 1 && channels == lanes)
       return multiply(0, vectors_of_tap, kernel_of(rows, vectors_of_tap), to, g.C, add);
-    const Index all = g.taps == 1 ? ceil_div(channels, size) : g.taps * vectors_of_tap;
+    const Index all = g.taps * vectors_of_tap;
     // Few filters leave registers for more taps.
     for (Index v = 0, some; v < all; v += some) {
       some = all - v >= vectors_for(rows) ? vectors_for(rows) : std::min<Index>(tile_vectors, all - v);
-      multiply(v, some, kernel_of(rows, some), work.tile + v * size, row_size, false);
+      multiply(v, some, kernel_of(rows, some), work.tile, row_size, false);
     }
     for (Index m = 0; m < rows; ++m, to += g.C * g.taps)
       add_row(work.tile + m * row_size, channels, add, work.tile + max_rows * row_size, to);
