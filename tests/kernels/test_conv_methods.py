@@ -68,6 +68,9 @@ CASES = {
     "1x1 padded stride": ((2, 3, 7, 7), (5, 3, 1, 1), {"stride": (2, 3), "pad": 1}),
     "windows side by side": ((3, 5, 32, 48), (18, 5, 16, 16), {"stride": 16}),
     "windows in pairs": ((3, 34, 14, 35), (40, 34, 2, 2), {"stride": 2}),
+    # Leftover rows and columns; rows of the image between the windows.
+    "windows of four": ((2, 6, 27, 38), (10, 3, 4, 4), {"stride": 4, "groups": 2}),
+    "windows of eight": ((2, 3, 23, 50), (9, 3, 5, 8), {"stride": (7, 8)}),
     "windows apart": ((2, 6, 17, 23), (10, 3, 3, 2), {"stride": (4, 5), "pad": (1, 0), "groups": 2}),
     # Rows and columns of outputs in the padding alone, beside several chunks of channels.
     "1x1 padded": ((2, 530, 5, 7), (37, 530, 1, 1), {"pad": ((1, 0), (2, 1))}),

@@ -89,8 +89,7 @@ class PixelLanes {
     // A single panel of filters reads all channels once. Where those of an image are far, a chunk is so few
     // of them that the processor prefetches each one's row, and the rows are long. The sums of wide vectors
     // take longer to load and store than few channels to multiply.
-    constexpr Index far_image_bytes = 3 << 20, streams = InstructionSet::registers > 16 ? 32 : 16,
-                    longest = 2048;
+    constexpr Index far_image_bytes = 3 << 20, streams = Simd<T>::bytes > 32 ? 32 : 16, longest = 2048;
     const bool streamed =
         in_place && taps == 1 && panels.count == 1 && p.C * p.x_plane * Index(sizeof(T)) >= far_image_bytes;
     if (streamed) channels = even_part(p.C, streams);

@@ -95,17 +95,16 @@ class TapRows {
     const ConvShape& s = g.s;
     const T* planes = x + (block.first_image * s.groups + group) * g.C * g.H * g.W;
     const Index top = block.oh * s.stride_h - s.pad_top, left = block.ow * s.stride_w - s.pad_left;
-    const Index first = std::clamp<Index>(-left, 0, pitch),
-                last = std::clamp<Index>(g.W - left, first, pitch);
+    const Inside inside(left, 1, g.W, pitch);
     for (Index c = 0; c < g.C; ++c)
       for (Index i = 0; i < height; ++i) {
         T* to = work.staged + (c * height + i) * pitch;
-        const bool inside = top + i >= 0 && top + i < g.H;
-        std::fill_n(to, inside ? first : pitch, T(0));
-        if (!inside) continue;
+        const bool outside = top + i < 0 || top + i >= g.H;
+        std::fill_n(to, outside ? pitch : inside.first, T(0));
+        if (outside) continue;
         const T* row = planes + (c * g.H + top + i) * g.W + left;
-        std::copy(row + first, row + last, to + first);
-        std::fill_n(to + last, pitch - last, T(0));
+        std::copy(row + inside.first, row + inside.last, to + inside.first);
+        std::fill(to + inside.last, to + pitch, T(0));
       }
     Index* offset = work.offset;
     for (Index r = 0; r < block.rows; ++r)

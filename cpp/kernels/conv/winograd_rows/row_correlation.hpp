@@ -12,7 +12,6 @@
 
 #include "kernels/conv/method.hpp"
 #include "kernels/conv/winograd_rows/row_tiles.hpp"
-#include "kernels/simd/loops.hpp"
 #include "threads/grid.hpp"
 #include "threads/parallel.hpp"
 
@@ -120,9 +119,9 @@ class RowCorrelation {
     const T* weights = work.packed + panels.first(panel) * tiles.terms * tiles.tile.points;
     auto target = Target<T>::rows(work.products, tile_vectors);
     for (Index p = 0; p < tiles.tile.points; ++p, weights += step) {
-      if (far_outputs) {
+      if (tiles.far_results) {
         const Range own = range_of(rows, p, tiles.tile.points);
-        for (Index m = own.first; m < own.last; ++m) prefetch<3>(out + m * s.OH * s.OW, block * row_outs);
+        for (Index m = own.first; m < own.last; ++m) prefetch(out + m * s.OH * s.OW, block * row_outs);
       }
       const T* b[tile_vectors];
       for (int v = 0; v < tile_vectors; ++v) {
@@ -160,7 +159,6 @@ class RowCorrelation {
   ConvOperands<T> o;
   Panels panels;
   int threads;
-  bool far_outputs = use_non_temporal<T>(8 * s.N * s.F * s.OH * s.OW);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

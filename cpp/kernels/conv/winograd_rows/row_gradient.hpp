@@ -9,7 +9,6 @@
 #include "kernels/conv/prefetch_ahead.hpp"
 #include "kernels/conv/winograd_rows/row_tiles.hpp"
 #include "kernels/gemm/dot_product.hpp"
-#include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
 #include "threads/grid.hpp"
 
@@ -129,7 +128,7 @@ class RowGradient {
   // dout of the next block of filters, or of the first one in the next band, where no cache holds dout.
   PrefetchAhead next_rows(const T* dout, Index band, Index block, Range blocks) const {
     const bool same_band = block + 1 < blocks.last;
-    if (!far_gradients || (!same_band && band + 1 == tiles.bands)) return {};
+    if (!tiles.far_results || (!same_band && band + 1 == tiles.bands)) return {};
     const Index next = same_band ? block + 1 : blocks.first, plane = s.OH * s.OW;
     const Index rows = std::min(tiles.rows, s.OH - (band + !same_band) * tiles.rows);
     return {dout + filters.first(next) * plane + (same_band ? 0 : tiles.rows * s.OW), filters.rows(next),
@@ -193,7 +192,6 @@ class RowGradient {
   Index term_blocks, parts, filter_parts;
   Index products, sum_count;  // of a filter; sums of all
   int threads;
-  bool far_gradients = use_non_temporal<T>(8 * s.N * s.F * s.OH * s.OW);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

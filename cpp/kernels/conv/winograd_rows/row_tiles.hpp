@@ -13,6 +13,7 @@
 
 #include "kernels/conv/staging.hpp"
 #include "kernels/conv/winograd_rows/row_transforms.hpp"
+#include "kernels/simd/loops.hpp"
 #include "kernels/simd/phases.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -44,6 +45,8 @@ class RowTiles {
   Index cols;   // tiles of a row of outputs
   Index rows;   // of outputs in a band, whose x' stays in a cache
   Index bands;  // of an image
+  // Whether results of all images fill so much of the caches that prefetching them is worth its instructions.
+  bool far_results = use_non_temporal<T>(8 * s.N * s.F * s.OH * s.OW);
 
   explicit RowTiles(const ConvShape& shape)
       : s(shape),
