@@ -220,7 +220,7 @@ class TestLog:
         whole, parts = tmp_path / "whole", tmp_path / "parts"
         for run in (whole, parts):
             train(capsys, *TINY, "--epochs", 3, "--log", "csv", "--keep-checkpoints", "--out", run)
-        train(capsys, "--resume", parts / "checkpoint_epoch_1.npz", "--epochs", 2, "--log", "csv,jsonl")
+        train(capsys, "--resume", parts / "checkpoint_epoch_1.npz", "--epochs", 2, "--log", "jsonl")
         want = [row for row in self.rows(whole) if int(row["epoch"]) <= 2]
         got = self.rows(parts)
         for row in (*want, *got):
@@ -294,7 +294,7 @@ class TestLog:
 
         first, _ = self.scalars(tmp_path)
         check(first, (0, 1, 2))
-        train(capsys, "--resume", tmp_path / "checkpoint_epoch_1.npz", "--epochs", 3, *log)
+        train(capsys, "--resume", tmp_path / "checkpoint_epoch_1.npz", "--epochs", 3)
         both, starts = self.scalars(tmp_path)
         check(both[len(first) :], (2, 3))
         assert 5 in starts  # epoch 1 ends with iteration 4

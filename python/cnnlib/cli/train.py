@@ -109,7 +109,7 @@ def run(options):
 
 def _train(options, run, solver, data):
     """Let the Solver train, and report; returns the exit status."""
-    log = RunLog(run, (options.log or []) if solver.comm.rank == 0 else [])
+    log = RunLog(run, options.log or [])
 
     def after_epoch(solver):
         # The checkpoint is there, and these are written anew after the next epoch.

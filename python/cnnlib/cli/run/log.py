@@ -8,8 +8,9 @@ import math
 from cnnlib._system.packages import required
 
 LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
-LOG_KINDS = (*LOG_FILES, "tensorboard")
 _EVENTS = "tensorboard"  # the folder
+_PATTERNS = {**LOG_FILES, "tensorboard": f"{_EVENTS}/events.out.tfevents.*"}
+LOG_KINDS = tuple(_PATTERNS)
 _TAGS = {"loss": "loss/training", "val_loss": "loss/validation", "learning_rate": "learning_rate"}
 
 
@@ -45,15 +46,16 @@ def _tag(name):
 
 
 class RunLog:
-    """Brings the logs in a run's folder, of the `kinds` that are asked for, up to date after each epoch."""
+    """Brings a run's logs, of these `kinds` and those that its folder has, up to date after each epoch."""
 
     def __init__(self, run, kinds):
-        self._run, self._kinds = run, kinds
+        self._run = run
+        self._kinds = {*kinds, *(kind for kind in LOG_KINDS if any(_files(run.folder, kind)))}
         self._writer, self._written = None, -1  # the last epoch in TensorBoard's files
 
     def start(self, epoch):
         """The run begins, or goes on, after `epoch` epochs."""
-        if "tensorboard" in self._kinds and any((self._run.folder / _EVENTS).glob("events*")):
+        if any(_files(self._run.folder, "tensorboard")):
             self._written = epoch
 
     def after_epoch(self, solver):
@@ -101,8 +103,13 @@ def check_kinds(kinds):
 
 def remove_event_files(folder):
     """Remove TensorBoard's files in a run's folder."""
-    for path in (folder / _EVENTS).glob("events.out.tfevents.*"):
+    for path in _files(folder, "tensorboard"):
         path.unlink()
+
+
+def _files(folder, kind):
+    """The files of a kind of log in a run's folder."""
+    return folder.glob(_PATTERNS[kind])
 
 
 def _rows(solver):
