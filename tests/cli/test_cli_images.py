@@ -15,7 +15,7 @@ from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_digits, load_image_folder
-from cnnlib.data.image_files import find_images
+from cnnlib.data.image_files import find_images, open_image
 from cnnlib.data.writing import ink_of
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
@@ -353,6 +353,34 @@ class TestInk:
         assert right > 10
         out = lines(capsys, "eval", digits / "model.npz", "--data", f"folder:{tmp_path}", "--split", "all")
         assert out[-1] == f"all accuracy: {right / len(rows):.4f}"
+        data, parts = f"folder:{tmp_path}", ("val", "test")
+        found = [
+            lines(capsys, "eval", digits / "model.npz", "--data", data, "--split", part) for part in parts
+        ]
+        assert not list(tmp_path.parent.glob("*cache*"))  # the files were decoded once, as writing
+        split = load_image_folder(tmp_path, 8)
+        for part, out in zip(parts, found, strict=True):
+            files = list(map(str, split[f"files_{part}"]))
+            right = [
+                row["predictions"][0]["class"] == Path(row["file"]).parent.name
+                for row in rows
+                if row["file"] in files
+            ]
+            assert out[-1] == f"{part} accuracy: {np.mean(right):.4f}"
+
+    def test_calibration_reads_what_predict_reads(self, digits, tmp_path):
+        """Photographs of the scans, which are black on white, would show other ranges."""
+        for n in range(18):
+            (tmp_path / f"{n % 2}").mkdir(exist_ok=True)
+            shutil.copy(digits / f"{n}.png", tmp_path / f"{n % 2}")
+        model = cnnlib.load_model(digits / "model.npz")
+        images = np.float32([[ink_of(open_image(file), 8, 8)] for file in tmp_path.glob("*/*.png")])
+        by_array, by_folder = (
+            cnnlib.prepare(model, precision="int8", calibration=calibration, ranges="minmax")
+            for calibration in (model.preprocess(images), tmp_path)
+        )
+        X = model.preprocess(load_digits()["X_test"])
+        np.testing.assert_array_equal(by_folder(X), by_array(X))
 
     def test_of_colours(self, saved, photos, capsys):
         assert "writing is grey" in refused(capsys, "predict", saved[0], photos, "--ink")

@@ -95,21 +95,16 @@ def load_image_folder(
     >>> data["X_train"].shape, data["classes"]
     ((16, 3, 16, 16), ('cats', 'dogs'))
     """
-    required("PIL", _WHERE, "Pillow", "images")
     height, width, *shares = checked_options(_WHERE, size, validation, test, seed, channels)
     root = Path(path_text(_WHERE, "root", root))
-    classes, files, labels, lost = _scan(root)
-    if lost:
-        which = f"{len(lost)} images lie elsewhere than in a class's folder itself, as {lost[0]}"
-        warnings.warn(f"{_WHERE}: {which}; they are not read", stacklevel=2)
-    place = places(labels, random_stream(seed, _WHERE))
-    order = np.lexsort((labels, place))
+    classes, files, labels, place = in_order_of_splits(root, seed)
+    every = np.arange(len(files))
 
     def source(rows):
         return Source(root, classes, tuple(files[i] for i in rows), labels[rows], int(seed))
 
-    faults = known_unreadable(source(order)) if flag(_WHERE, "skip_unreadable", skip_unreadable) else {}
-    kept = np.delete(order, list(faults))
+    faults = known_unreadable(source(every)) if flag(_WHERE, "skip_unreadable", skip_unreadable) else {}
+    kept = np.delete(every, list(faults))
     while True:
         try:
             X = cached_images(source(kept), height, width, channels, verbose)
@@ -117,9 +112,9 @@ def load_image_folder(
         except UnreadableImages as error:
             if not skip_unreadable:
                 raise
-            faults |= {int(np.flatnonzero(order == kept[k])[0]): fault for k, fault in error.faults.items()}
-            note_unreadable(source(order), faults)
-            kept = np.delete(order, list(faults))
+            faults |= {int(kept[k]): fault for k, fault in error.faults.items()}
+            note_unreadable(source(every), faults)
+            kept = np.delete(every, list(faults))
     paths = tuple(root / files[i] for i in kept)
     return {
         **splits(_WHERE, X, labels[kept], paths, place[kept], *shares),
@@ -186,6 +181,18 @@ def _scan(root, deep=False):
         files += [path.relative_to(root) for path in images]
         labels += [label] * len(images)
     return tuple(folder.name for folder in folders), files, np.array(labels, dtype=np.int64), lost
+
+
+def in_order_of_splits(root: Path, seed: int) -> tuple[tuple[str, ...], list[Path], np.ndarray, np.ndarray]:
+    """Classes; files relative to `root`, labels (N,) and places (N,), in the order of the places."""
+    required("PIL", _WHERE, "Pillow", "images")
+    classes, files, labels, lost = _scan(root)
+    if lost:
+        which = f"{len(lost)} images lie elsewhere than in a class's folder itself, as {lost[0]}"
+        warnings.warn(f"{_WHERE}: {which}; they are not read", stacklevel=3)
+    place = places(labels, random_stream(seed, _WHERE))
+    order = np.lexsort((labels, place))
+    return classes, [files[i] for i in order], labels[order], place[order]
 
 
 def places(labels: np.ndarray, random: Any) -> np.ndarray:

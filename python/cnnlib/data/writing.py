@@ -1,16 +1,29 @@
 """Files of single handwritten characters, as a network of scanned ones wants them."""
 
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from cnnlib.data.image_files import open_image
+from cnnlib.data.image_folder import in_order_of_splits, splits
 
 _INK = 51  # of 255: what counts as part of a digit
 
 
-def load_writing(files, shape):
-    """Files of single characters as images (N, *shape) of their ink, float32 in [0, 1]."""
-    images = [ink_of(open_image(file).convert("L"), *shape[1:]) for file in files]
-    return np.array(images, np.float32).reshape(-1, *shape)
+def load_writing(
+    root: str | os.PathLike, shape: tuple[int, ...], validation: float = 0.1, test: float = 0.1
+) -> dict[str, Any]:
+    """The splits of ``load_image_folder``, of images (N, *shape) of the files' ink, float32 in [0, 1]."""
+    root = Path(root)
+    classes, files, labels, place = in_order_of_splits(root, seed=0)
+    paths = tuple(root / file for file in files)
+    images = [ink_of(open_image(path).convert("L"), *shape[1:]) for path in paths]
+    X = np.array(images, np.float32).reshape(-1, *shape)
+    return {**splits("load_writing", X, labels, paths, place, validation, test), "classes": classes}
 
 
 def ink_of(image, H, W):

@@ -126,7 +126,7 @@ def _of_eight_bits(predictor: Predictor, calibration: Any, kept: Sequence[str], 
     choice("prepare", "ranges", ranges, METHODS)
     graph, params = predictor.graph_and_params()
     graph.refuse_several("prepare: precision='int8'")
-    images = map(predictor._calibration, batches_of(calibration, predictor.input_dim))
+    images = map(predictor._calibration, batches_of(calibration, predictor))
     names = (kept,) if isinstance(kept, str) else tuple(kept)
     graph, params, table = quantized(graph, params, predictor.input_dim, images, names, ranges)
     described = predictor.input_dim, predictor.dtype, predictor.preprocess, predictor.classes

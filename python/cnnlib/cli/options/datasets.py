@@ -12,6 +12,7 @@ from cnnlib._system.text import shape_text
 from cnnlib.cli.output import say
 from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
+from cnnlib.data.writing import load_writing
 from cnnlib.models.spec.reading import COLOURS
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
@@ -57,6 +58,8 @@ def _read_cifar10(data_set, folder, parts):
 
 def _read_folder(data_set, folder, parts):
     channels, *size = data_set.shape
+    if data_set.ink:
+        return load_writing(folder, data_set.shape, **data_set.shares)
     if data_set.task == "classes":
         return data.load_image_folder(folder, size, channels=channels, **data_set.shares)
     splits = dict(data_set.shares)

@@ -17,7 +17,6 @@ from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
-from cnnlib.data.writing import load_writing
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.models.graph_model import input_dim_of
 from cnnlib.models.spec.reading import COLOURS
@@ -186,7 +185,8 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
     classes = tuple(map(str, range(count))) if classes is None else tuple(classes)
     if len(classes) != count:
         raise ValueError(f"--classes: {len(classes)} names for the {count} classes of {path}")
-    own = DataSet("", classes, shape, normalization.white, _SHARES, model.head, normalization.ink)
+    ink = normalization.ink and model.head == "classes"
+    own = DataSet("", classes, shape, normalization.white, _SHARES, model.head, ink)
     load, labels = functools.partial(_load_named, path, kind, own), count > 1 and classes != COLOURS
     return Trained(model, normalization, classes, shape, None, load, model.head, labels)
 
@@ -197,7 +197,8 @@ def _load_named(path, kind, own, data, split):
         raise ValueError(f"{path} is {kind}, which belongs to no data set: name one with --data")
     name, folder = parse_data(data)
     if name in OF_FILES:
-        found = replace(own, name=name, white=_WHITE.get(name, own.white))
+        white = 1.0 if name == "folder" and own.ink else _WHITE.get(name, own.white)
+        found = replace(own, name=name, white=white)
         if name == "folder" and split != "all":
             print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
     else:
@@ -207,13 +208,6 @@ def _load_named(path, kind, own, data, split):
                 f"{path}: the model takes images {own.shape} of {len(own.classes)} classes; "
                 f"those of {name} are {found.shape} of {len(found.classes)}"
             )
-    if found.ink and name == "folder" and found.task == "classes":
-
-        def load(parts):
-            data = found.load(folder, parts)
-            return data | {f"X_{part}": load_writing(data[f"files_{part}"], own.shape) for part in parts}
-
-        return _pairs(load, split), 1.0
     return _pairs(lambda parts: found.load(folder, parts), split), found.white
 
 

@@ -14,15 +14,16 @@ from cnnlib._typing import Array
 from cnnlib.graph.graph import Node, last_reads
 from cnnlib.graph.joins import forward_of
 from cnnlib.inference.fusion import rectified
+from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.weights import Observed
 
 _BATCH = 16
 
 
-def batches_of(images: Any, input_dim: tuple[int, ...]) -> Iterator[np.ndarray]:
+def batches_of(images: Any, predictor: Predictor) -> Iterator[np.ndarray]:
     """Calibration images a few at a time: of an array, of an iterable of batches, or of a folder."""
     if isinstance(images, (str, os.PathLike)):
-        images = _folder(images, input_dim)
+        images = _folder(images, predictor)
     if isinstance(images, (int, float, bool)) or images is None:
         raise TypeError(
             "prepare: calibration must be images: an array (N, C, H, W), an iterable of such batches, or a "
@@ -37,11 +38,16 @@ def batches_of(images: Any, input_dim: tuple[int, ...]) -> Iterator[np.ndarray]:
             yield batch[first : first + _BATCH]
 
 
-def _folder(path: str | os.PathLike[str], input_dim: tuple[int, ...]) -> np.ndarray:
-    from cnnlib.data import load_image_folder
+def _folder(path: str | os.PathLike[str], predictor: Predictor) -> np.ndarray:
+    from cnnlib.data import Normalization, load_image_folder
+    from cnnlib.data.writing import load_writing
 
+    input_dim, preprocess = predictor.input_dim, predictor.preprocess
     if len(input_dim) != 3:
         raise ValueError(f"prepare: a folder of images calibrates no network of samples {input_dim}")
+    if isinstance(preprocess, Normalization) and preprocess.ink and predictor.head == "classes":
+        ink = load_writing(path, input_dim, validation=0, test=0)["X_train"]
+        return preprocess(ink * np.float32(preprocess.white))
     return load_image_folder(path, input_dim[1:], validation=0, test=0, channels=input_dim[0])["X_train"]
 
 
