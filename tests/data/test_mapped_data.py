@@ -19,7 +19,7 @@ from cnnlib.data import (
 )
 from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
-from helpers import refused
+from helpers import lines, refused
 from training import assert_same_bits
 
 PARTS = ("train", "val", "test")
@@ -387,6 +387,22 @@ class TestCommand:
         assert "has images (3, 8, 9); the model's are (3, 8, 8)" in refused(
             capsys, "eval", run, "--data", f"npy:{tmp_path / 'other'}"
         )
+
+    def test_labels_without_names_are_the_model_s_classes(self, tmp_path, capsys):
+        run, other = tmp_path / "run", tmp_path / "other"
+        write_arrays(tmp_path / "data")
+        (tmp_path / "data" / "classes.txt").write_text("cat\ndog\nemu\n")
+        assert main(["train", "--data", f"npy:{tmp_path / 'data'}", "--out", str(run), *self.TINY]) == 0
+        arrays = write_arrays(other)
+        for last in (1, 3):
+            for part in ("train", "val", "test"):
+                y = arrays[f"y_{part}"]
+                np.save(other / f"y_{part}.npy", np.where(y == 2, last, y))
+            if last == 1:
+                out = lines(capsys, "eval", run, "--data", f"npy:{other}")
+                assert [line.split()[0] for line in out[:-1]] == ["cat", "dog", "emu"]
+        message = "has the classes 0, 1, 2, 3; the model's are cat, dog, emu"
+        assert message in refused(capsys, "eval", run, "--data", f"npy:{other}")
 
     def test_cifar100(self, tmp_path, capsys, monkeypatch):
         cifar_files.write_cifar100(tmp_path / "data", monkeypatch)

@@ -10,6 +10,7 @@ from typing import Any
 from cnnlib import data
 from cnnlib._system.text import shape_text
 from cnnlib.cli.output import say
+from cnnlib.data.array_files import CLASSES
 from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.data.writing import load_writing
@@ -75,6 +76,11 @@ def _read_arrays(data_set, folder, parts):
         raise ValueError(f"{folder}: X_train must be images (N, 1 or 3, H, W), got shape {X.shape}")
     if data_set.shape is not None and X.shape[1:] != data_set.shape:
         raise ValueError(f"{folder} has images {X.shape[1:]}; the model's are {data_set.shape}")
+    if not (Path(folder) / CLASSES).is_file():  # so these are numbers, of which labels need not be the last
+        labels = data_set.task == "classes" or read["y_train"].ndim == 3
+        known = data_set.classes[: len(read["classes"])] if labels else data_set.classes
+        if len(known) == len(read["classes"]):
+            read["classes"] = data_set.classes
     return read
 
 
