@@ -157,6 +157,11 @@ OPERATORS = {
         {"r": np.float32(np.sqrt(0.5)), "one": 1.0, "half": 0.5},
     ),
     "swish written out": ("c = Conv(x, w) s = Sigmoid(c) y = Mul(c, s)", {"w": (4, 3, 3, 3)}),
+    "swish times nearly 1": ("s = Sigmoid(x) m = Mul(x, s) y = Mul(m, k)", {"k": 0.9995}),
+    "gelu by nearly one half": (
+        "d = Mul(r, x) e = Erf(d) a = Add(one, e) h = Mul(x, half) m = Mul(h, a) y = Mul(m, k)",
+        {"r": np.float32(np.sqrt(0.5)), "one": 1.0, "half": 0.5, "k": 1.0004},
+    ),
     "sigmoid that is read twice": ("s = Sigmoid(x) m = Mul(x, s) y = Add(m, s)",),
     "hard swish written out": (
         "a = Add(x, three) c = Clip(a, low, high) m = Mul(x, c) y = Div(m, six)",
@@ -336,6 +341,24 @@ def test_a_squeeze_that_names_no_axes(batch, rng):
         np.testing.assert_allclose(
             cnnlib.onnx.load(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5
         )
+
+
+@pytest.mark.parametrize("elem", ["uint8", "int32"])
+def test_integers_that_come_in_become_floats_first(elem, rng):
+    x = rng.integers(0, 256, (2, 3, 8, 8)).astype(elem)
+
+    def cast(text):
+        proto = model(text, {"k": np.array(7, elem), "s": np.array([0, 3, 64, 1])}, elem=elem)
+        proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        return proto
+
+    proto = cast("i = Identity(x) r = Reshape(i, s) f = Cast<to=1>(r) n = Shape(i) y = Reshape(f, n)")
+    np.testing.assert_allclose(
+        cnnlib.onnx.load(proto).loss(x.astype("f")), run_elsewhere(proto, x), rtol=1e-6
+    )
+    for kind in ("Div", "Add"):  # truncates, or wraps around
+        with pytest.raises(ValueError, match=f"{kind} 'd': computes in integers"):
+            cnnlib.onnx.load(cast(f"t = Identity(x) d = {kind}(t, k) y = Cast<to=1>(d)"))
 
 
 def test_dilation_widens_the_windows_of_same_padding(rng):
@@ -672,6 +695,18 @@ REFUSED = {
         {"w": (3, 2, 3, 3)},
     ),
     "divides by zero": ("y = Div(x, k)", "divides by 0", {"k": np.zeros(1, np.float32)}),
+    "divides by less than has a reciprocal": (
+        "y = Div(x, k)",
+        "divides by 0, or by less",
+        {"k": np.array([1, 1e-40, 1], np.float32).reshape(3, 1, 1)},
+    ),
+    "clips to less than has a reciprocal": (
+        "y = Clip(x, l, h)",
+        "multiplies by 5",
+        {"l": 0.0, "h": np.float32(1e-39)},
+    ),
+    "a value that is made twice": ("a = Relu(x) y = Mul(x, a) a = Sigmoid(x)", "makes 'a' 2 times"),
+    "a constant that is made, too": ("k = Relu(x) y = Add(k, x)", "makes 'k' 2 times", {"k": 3}),
     "negative padding": ("y = Pad(x, p)", "pads are", {"p": [0, 0, -1, 0, 0, 0, 0, 0]}),
     "a slope for each image": (
         "y = PRelu(x, s)",

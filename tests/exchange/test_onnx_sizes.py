@@ -78,6 +78,12 @@ FIXED = {
         "which compares what is computed",
         {"two": [2], "n": [3], "z": [0]},
     ),
+    "a node with other settings": (
+        "s = Shape(x) h = Gather(s, two) r = Sub(h, n) p = Concat<axis=0>(z, z, r, z, z, z, z, z) "
+        "c = Pad(x, p) y = Add(c, o)",
+        "stride is 1, and None for 9x10 images",
+        {"two": [2], "n": [8], "z": [0], "o": [0.5]},
+    ),
     "own shape in numbers": ("r = Reshape(x, s) y = Relu(r)", "shape", {"s": [-1, 3, 8, 8]}),
     "a slope for each column": ("y = PRelu(x, s)", "slope", {"s": np.full(8, 0.5, np.float32)}),
     "channels last of one pixel": (

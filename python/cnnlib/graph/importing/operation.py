@@ -154,7 +154,10 @@ class Operation(ABC):
 
     def scaled(self, x: Feature, factor: float) -> Feature:
         """x * factor; x itself where the network's numbers do not tell the factor from 1."""
-        return x if abs(factor - 1) < np.finfo(self.net.dtype).eps else self.same("scale", x, factor)
+        known = np.finfo(self.net.dtype)
+        if not abs(factor) <= float(known.max):
+            self.fail(f"multiplies by {factor}, which is no number of {self.net.dtype}")
+        return x if abs(factor - 1) < known.eps else self.same("scale", x, factor)
 
     def clipped(self, x: Feature, low: float, high: float) -> Feature:
         """min(max(x, low), high): from 0 to a bound ReLU6 of what is scaled to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,10 +25,10 @@ def changed(one: Sequence[Node], other: Sequence[Node], where: str) -> str:
     for a, b in zip(one, other):
         if (a.layer, a.inputs) != (b.layer, b.inputs):
             return f"{a.title}, which is {b.title} for {where}"
-        settings = _settings(b)
-        for name, value in _settings(a).items():
-            if not np.array_equal(value, settings[name]):
-                return f"{a.title}: {name} is {value}, and {settings[name]} for {where}"
+        settings, others = _settings(a), _settings(b)
+        for name in settings | others:
+            if not np.array_equal(settings[name], others[name]):
+                return f"{a.title}: {name} is {settings[name]}, and {others[name]} for {where}"
     return ""
 
 
@@ -50,8 +51,8 @@ def _equal(one: Array, other: Array) -> bool:
 
 
 def _settings(node: Node) -> dict[str, Any]:
-    """A node's arguments, those in dicts by their names."""
-    found: dict[str, Any] = {}
+    """A node's arguments, those in dicts by their names; None for those that it lacks."""
+    found: dict[str, Any] = defaultdict(lambda: None)
     for place, arg in enumerate(node.args, start=1):
         found |= arg if isinstance(arg, dict) else {f"argument {place}": arg}
     return found

@@ -19,6 +19,7 @@ Constant: TypeAlias = NDArray[Any]  # numbers of any type
 Value: TypeAlias = Feature | Constant
 STANDARD = ("", "ai.onnx")  # two names of one set of operators
 OWN = "cnnlib"  # the domain of those that patterns of several are replaced by
+FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType
 NEWEST = 28  # the last version of the standard operators whose meaning is known here
 
 
@@ -58,7 +59,16 @@ class Source:
         self.values = 0
         self.quantized: dict[str, Any] = {}
         self._tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._check_made()
         self._arrays: dict[str, Constant] = {}
+
+    def _check_made(self):
+        graph = self.model.graph
+        made = [value.name for value in (*self.inputs(), *graph.initializer)]
+        made += [name for node in graph.node for name in node.output if name]
+        for name, count in Counter(made).items():
+            if count > 1:
+                raise ValueError(f"{self.title}: it is damaged, and makes {name!r} {count} times")
 
     def _parsed(self):
         from google.protobuf.message import DecodeError
@@ -176,6 +186,8 @@ class FileBuilder(Builder):
         Values of all constants that have been computed from others.
     codes : dict
         The type, 'uint8' or 'int8', of each of the graph's values that consists of bytes.
+    integers : set of str
+        The file's names of its input, where that is of no floats, and of what only gives it another shape.
     readers : Counter
         How often each of the file's values is read; the output counts as one.
     pools_keep_images : bool
@@ -188,8 +200,9 @@ class FileBuilder(Builder):
         super().__init__()
         self.source, self.samples = source, samples
         (given,) = source.inputs()
-        double = given.type.tensor_type.elem_type == source.onnx.TensorProto.DOUBLE
-        self.dtype = np.dtype(np.float64 if double else np.float32)
+        kind = given.type.tensor_type.elem_type
+        self.dtype = np.dtype(np.float64 if kind == source.onnx.TensorProto.DOUBLE else np.float32)
+        self.integers = {given.name} if kind not in (0, *FLOATS) else set[str]()
         self.batch = next(iter(source.sizes(given)), None)
         self._values: dict[str, Value] = {}
         self.folded = 0

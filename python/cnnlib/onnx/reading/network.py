@@ -103,6 +103,10 @@ class Network(FileBuilder):
             if isinstance(value, Feature) and value.name in self.codes and op.kind not in quantized.OF_BYTES:
                 quantized.refuse_operator_form(op)
                 op.fail("reads what QuantizeLinear made; here DequantizeLinear comes first")
+        if op.kind not in ("Cast", "Shape") and not self.integers.isdisjoint(op.names):
+            if op.kind not in quantized.OF_BYTES:
+                op.fail("computes in integers, as the input is; here a Cast to floats comes first")
+            self.integers.add(op.output)
         if op.kind in FOLDED and not any(isinstance(value, Feature) for value in op.inputs):
             return fold(op)
         if op.kind not in OPERATORS:

@@ -14,6 +14,7 @@ from typing import Any
 from cnnlib.onnx.reading.files import OWN, STANDARD, Source
 
 _CLOSE = 1e-3  # relative: factors come with the digits of float16, too
+_EQUAL = 1e-6  # for those that it holds exactly; they may be products of others
 
 
 class _Products:
@@ -71,7 +72,8 @@ class _Products:
             if proto is None or self.counts[other] > 1:
                 continue
             for kind, factor, of in self._gates(proto):
-                if of == x and math.isclose(number, factor, rel_tol=_CLOSE):
+                close = _EQUAL if factor in (0.5, 1.0) else _CLOSE
+                if of == x and math.isclose(number, factor, rel_tol=close):
                     return kind, x
         return None
 

@@ -97,10 +97,11 @@ def multiply(op: Operator) -> Feature:
 
 
 def divide(op: Operator) -> Feature:
-    divisor = op.floats(1, "the divisor")
-    if not divisor.all():
-        op.fail("divides by 0")
-    return _stretched(op, 0, 1 / divisor)
+    with np.errstate(all="ignore"):
+        factor = 1 / op.floats(1, "the divisor")
+    if not np.isfinite(factor).all():
+        op.fail("divides by 0, or by less than has a reciprocal")
+    return _stretched(op, 0, factor)
 
 
 def total(op: Operator) -> Feature:

@@ -9,17 +9,15 @@ import numpy as np
 
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import batch_of
-from cnnlib.onnx.reading.files import Value
+from cnnlib.onnx.reading.files import FLOATS, Value
 from cnnlib.onnx.reading.operator import Operator
-
-_FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType
 
 
 def cast(op: Operator) -> Feature:
-    """Between floats: all is computed in the network's dtype."""
+    """To floats: all is computed in the network's dtype."""
     to = op["to"]
     op.ignore("saturate", "round_mode")  # of floats of 8 bits
-    if to not in _FLOATS or (to == 11 and op.net.dtype != np.float64):
+    if to not in FLOATS or (to == 11 and op.net.dtype != np.float64):
         op.fail(f"attribute to is {to}; a network of {op.net.dtype} computes in nothing else")
     return op.feature()
 
