@@ -84,12 +84,19 @@ def test_pool_matches_naive(kind, x, window, rest, isa, dtype, rng):
             check(name_of(kind, x), [np.round(x_)], param | extra, dtype, rng)  # with ties
 
 
-@pytest.mark.parametrize("stack_bytes", [1, 1500, 4000])
+@pytest.mark.parametrize("stack_bytes", [1, 1000, 1500, 4000])
 def test_volumes_in_pieces(stack_bytes, monkeypatch, isa, dtype, rng):
-    """Stacks of one plane, of some, and of planes of two images."""
+    """Stacks of one plane, of some, and of an image or two: dx of an image does not depend on its batch."""
     monkeypatch.setattr(volumes, "_STACK_BYTES", stack_bytes)
     for x, w, param in CONV[6:10]:
-        check("conv3d", random_arrays(rng, x, w, w[:1]), param, dtype, rng)
+        arrays = random_arrays(rng, x, w, w[:1])
+        check("conv3d", arrays, param, dtype, rng)
+        x_, w_, b = cast(arrays, dtype)
+        out, cache = cnnlib.conv3d_forward(x_, w_, b, param)
+        dx, *_ = cnnlib.conv3d_backward(out, cache)
+        for n in range(len(x_)):
+            alone, *_ = cnnlib.conv3d_backward(out[n : n + 1], (x_[n : n + 1], w_, b, param))
+            assert alone.tobytes() == dx[n : n + 1].tobytes()
 
 
 def test_a_volume_of_one_plane_is_an_image(isa, dtype, rng):

@@ -121,9 +121,15 @@ class _Stacks:
         self.at_once = max(1, _STACK_BYTES // stack)
 
     def ranges(self):
-        """Output planes as (first, last + 1), counted through the batch; (0, 0) where there are none."""
-        for first in range(0, max(1, self.planes), self.at_once):
-            yield first, min(first + self.at_once, self.planes)
+        """Output planes as (first, last + 1), counted through the batch; (0, 0) where there are none.
+
+        They are those of whole images, or a part of one image's, whatever its place in the batch.
+        """
+        images = self.depth.outputs * max(1, self.at_once // self.depth.outputs)
+        for begin in range(0, max(1, self.planes), images):
+            end = min(begin + images, self.planes)
+            for first in range(begin, max(1, end), self.at_once):
+                yield first, min(first + self.at_once, end)
 
     def images(self, first, last):
         """Yield (n, planes of the image, their places in the range)."""
