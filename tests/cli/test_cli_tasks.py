@@ -174,6 +174,24 @@ class TestMasks:
         for _ in range(2):
             lines(capsys, "predict", masks_run, image, "--out", tmp_path / "new")
 
+    @pytest.mark.parametrize("left", [0, 1])
+    def test_what_was_cut_short_is_done_anew(self, left, folders, masks_run, tmp_path, capsys, monkeypatch):
+        """The disk is full, or somebody interrupts: no mask is alone, as those drawn by hand."""
+        command = ["predict", masks_run, folders / "squares/images/00.png", "--out", tmp_path]
+        with monkeypatch.context() as patch:
+            saved, save = [], Image.Image.save
+
+            def cut_short(picture, path):
+                if len(saved) == left:
+                    raise OSError("no space")
+                saved.append(path)
+                save(picture, path)
+
+            patch.setattr(Image.Image, "save", cut_short)
+            assert "no space" in refused(capsys, *command)
+        assert len(list(tmp_path.iterdir())) == left
+        assert "2 files in" in lines(capsys, *command)[-1]
+
     def test_results_are_no_images_of_the_next_run(self, masks_run, tmp_path, capsys):
         photos = tmp_path / "photos"
         photos.mkdir()

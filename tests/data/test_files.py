@@ -40,6 +40,13 @@ def _write(path, content):
         file.write(content)
 
 
+@linux_only
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path):
+    path = tmp_path / ("x" * 250)  # too long for a temporary name beside it
+    with pytest.raises(OSError, match=r"too long: '.*/x{250}'$"):
+        _write(path, b"")
+
+
 def test_another_writer_ends_before_the_renaming(tmp_path, monkeypatch):
     """It removes what nobody has locked; the file that is about to get its name is."""
     path, replace, between = tmp_path / "net", os.replace, iter([True])

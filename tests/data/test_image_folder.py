@@ -492,6 +492,13 @@ print(sum(int(data[f"X_{{part}}"].astype(np.int64).sum()) for part in ("train", 
         assert by_content(data) == before
 
     def test_another_place(self, root, tmp_path, monkeypatch, written):
+        blocked = tmp_path / "photos.cnnlib-cache"
+        blocked.write_text("a file, where no folder can be made")
+        with pytest.raises(
+            OSError, match=r"caches go below \$CNNLIB_CACHE if that is set: '.*photos.cnnlib-cache'"
+        ):
+            load(root)
+        blocked.unlink()
         monkeypatch.setenv("CNNLIB_CACHE", str(tmp_path / "elsewhere"))
         load(root)
         assert caches(root) == []

@@ -115,7 +115,11 @@ def written_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
 def _temporary_file(folder, name, lock):
     """A new file, locked by `lock` where the system and the folder have locks: its writer lives."""
     while True:
-        file = open(os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp"), "xb")
+        try:
+            file = open(os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp"), "xb")
+        except OSError as error:
+            error.filename = os.path.join(folder, name)  # which the caller knows
+            raise
         try:
             with contextlib.suppress(OSError):
                 lock.enter_context(locked(file.name, wait=True))

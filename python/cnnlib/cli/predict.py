@@ -128,8 +128,8 @@ def _predict_pixels(trained, batches, options):
         folder.mkdir(parents=True, exist_ok=True)
         maps = trained.scores(images, 255.0, trained.tta)
         for name, image, scores in zip(names, images, maps, strict=True):
-            pictures = _pictures(image, scores, trained.gives_labels)
-            for ending, picture in zip(_endings(trained), pictures, strict=True):
+            pictures = zip(_endings(trained), _pictures(image, scores, trained.gives_labels), strict=True)
+            for ending, picture in reversed(list(pictures)):  # a mask alone counts as somebody's
                 picture.save(folder / f"{Path(name).stem}{ending}.png")
                 count += 1
     say(f"{count} files in {folder}", fold=False)

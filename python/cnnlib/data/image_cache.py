@@ -180,10 +180,14 @@ def _put_in_place(building, cache):
 @contextlib.contextmanager
 def _building_folder(root):
     """A new folder below `root` to build a cache in; whatever is left of it at the end is removed."""
-    root.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
     new, building = root / (_NEW + token), root / (_BUILDING + token)
-    new.mkdir()
+    try:
+        new.mkdir(parents=True)
+    except OSError as error:
+        error.filename = str(root)
+        error.strerror = f"{error.strerror}; caches go below $CNNLIB_CACHE if that is set"
+        raise
     try:
         with locked(new):  # before it has the name under which others would remove it
             os.rename(new, building)
