@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import cnnlib
@@ -190,6 +191,15 @@ class TestAnswers:
         (want,) = command_line(capsys, path, file, "--top", 4)
         with serving(open_trained(path)) as port:
             assert ask(port, file.read_bytes(), "/predict?top=4")[2][0]["predictions"] == want["predictions"]
+
+    def test_classes_whose_names_are_no_text(self, trained, folder):
+        """As those of folders may be."""
+        classes = ("no text \udcff", "猫", "a\nb")
+        with serving(replace(trained, classes=classes)) as port:
+            status, _, rows = ask(port, (folder / "0.png").read_bytes())
+            assert status == 200
+            assert {row["class"] for row in rows[0]["predictions"]} == set(classes)
+            assert ask(port, path="/model")[2]["classes"] == list(classes)
 
     def test_concurrent_requests_have_the_bits_of_single_ones(self, trained, folder):
         """The first call is held until others wait, so that the next ones are batches."""

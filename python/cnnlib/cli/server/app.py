@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -95,11 +96,11 @@ class Server:
             "images": batcher.images,
             "calls": batcher.calls,
         }
-        return JSONResponse(content, 200 if healthy else 503)
+        return _Json(content, 200 if healthy else 503)
 
     async def model(self, request: Request) -> Response:
         """What the server's model is."""
-        return JSONResponse(
+        return _Json(
             {
                 "name": self.name,
                 "classes": self.trained.classes,
@@ -126,7 +127,7 @@ class Server:
                 ) from None
         predictions = likeliest(np.stack(rows), self.trained.classes, top)
         self.answered += 1
-        return JSONResponse(json_rows([name for name, _ in named], predictions))
+        return _Json(json_rows([name for name, _ in named], predictions))
 
     async def _rows(self, named: list[tuple[str | None, bytes]]) -> list[np.ndarray]:
         loop = asyncio.get_running_loop()
@@ -183,11 +184,18 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def _answer(status: int, message: str, closes: bool = False) -> Response:
     headers = {"retry-after": "1"} if status == 503 else {}
-    kind = _LastAnswer if closes else JSONResponse
+    kind = _LastAnswer if closes else _Json
     return kind({"error": message}, status, headers)
 
 
-class _LastAnswer(JSONResponse):
+class _Json(JSONResponse):
+    """In ASCII: names of folders and files need not be text, and have no bytes in UTF-8 then."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+class _LastAnswer(_Json):
     """An answer before the request's end, after which the connection is closed."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
