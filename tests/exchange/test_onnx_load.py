@@ -688,6 +688,23 @@ REFUSED = {
         "s = Shape<end=1>(x) f = Cast<to=1>(s) y = Mul(x, f)",
         "the number of images is to stay open, but it decides node 'y'",
     ),
+    "padded by the number of images": (
+        "s = Shape(x) n = Gather(s, z) q = Div(n, four) m = Mul(q, four) r = Sub(n, m)"
+        "p = Concat<axis=0>(z, z, r, z, z, z, z, z) c = Pad(x, p) y = Relu(c)",
+        "the number of images is to stay open, but it decides",
+        {"z": [0], "four": [4]},
+    ),
+    **{
+        f"{kind} along an axis that is not there": (
+            f"p = GlobalAveragePool(x) y = {kind}<axis=5>({inputs})",
+            f"{kind} 'y': axis is 5, where there are 4",
+            {"g": np.ones(3, np.float32)},
+        )
+        for kind, inputs in (
+            *(("Flatten", "p"), ("Softmax", "p"), ("Concat", "p, p"), ("LayerNormalization", "p, g")),
+        )
+    },
+    "axes that are not there": ("y = Unsqueeze(x, a)", "Unsqueeze 'y': axis is 9", {"a": [9]}),
     "output without the input": ("y = Add(k, k)", "does not depend on its input", {"k": 3}),
     "padding beside VALID": (
         'y = ConvTranspose<auto_pad="VALID", pads=[1,1,1,1]>(x, w)',

@@ -189,9 +189,15 @@ class Operation(ABC):
         out = self.emit("conv", x, params=params, args=({"stride": 1, "pad": 0},))
         return dataclasses.replace(out, view=view, channels_last=True)
 
+    def place(self, axis: int, rank: int) -> int:
+        """An axis counted from the front."""
+        if not -rank <= axis < rank:
+            self.fail(f"axis is {axis}, where there are {rank}")
+        return axis % rank
+
     def check_axis(self, x: Feature, axis: int) -> None:
         """Refuse another axis of a value than that of its channels."""
-        if axis % (len(x.view) + 1) != x.channel_axis + 1:
+        if self.place(axis, len(x.view) + 1) != x.channel_axis + 1:
             self.fail(f"axis is {axis}; here it is that of the channels")
 
     def softmax(self, x: Feature) -> Feature:

@@ -38,7 +38,8 @@ OPERATORS: dict[str, Callable[[Operator], Value]] = {
 BY_HAND |= quantized.FOLDED
 FOLDED |= dict.fromkeys(quantized.FOLDED, whole)
 _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-_SAMPLES, _MORE_SAMPLES = 89, 97  # numbers of images that shapes are computed with
+# Numbers of images that shapes are computed with: a prime apart, they leave other remainders by all others.
+_SAMPLES, _MORE_SAMPLES = 89, 190
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
 # What these become, but for SAME_LOWER, depends on the channels of what they read, not on its size.
 _OF_CHANNELS = {
