@@ -107,6 +107,16 @@ class TestMasks:
         assert main(["eval", str(masks_run), "--threads", "1"]) == 0
         assert metrics(capsys.readouterr().out.replace("\n", "; ").rstrip("; "))["test iou"] > 0.7
 
+    def test_masks_without_names_have_the_model_s(self, masks_run, folders, tmp_path, capsys):
+        want = lines(capsys, "eval", masks_run, "--split", "all")
+        moved = shutil.copytree(folders / "squares", tmp_path / "moved")
+        (moved / "classes.txt").unlink()
+        assert lines(capsys, "eval", masks_run, "--data", f"folder:{moved}", "--split", "all") == want
+        mask = Image.fromarray(np.full((20, 20), 2, np.uint8))
+        mask.save(moved / "masks/00.png")
+        message = refused(capsys, "eval", masks_run, "--data", f"folder:{moved}", "--split", "all")
+        assert "has the classes 0, 1, 2; the model's are ground, square" in message
+
     def test_predictions_are_masks(self, masks_run, folders, tmp_path):
         images = [str(folders / f"squares/images/0{k}.png") for k in range(3)]
         assert main(["predict", str(masks_run), *images, "--out", str(tmp_path / "out")]) == 0

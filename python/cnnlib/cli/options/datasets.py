@@ -66,7 +66,8 @@ def _read_folder(data_set, folder, parts):
     splits = dict(data_set.shares)
     if splits.pop("skip_unreadable", False):
         raise ValueError(f"--skip-unreadable means nothing to --task {data_set.task}")
-    return data.load_target_folder(folder, size, data_set.task, channels=channels, **splits)
+    read = data.load_target_folder(folder, size, data_set.task, channels=channels, **splits)
+    return read if data_set.task == "values" else _named(data_set, folder, read)
 
 
 def _read_arrays(data_set, folder, parts):
@@ -76,7 +77,12 @@ def _read_arrays(data_set, folder, parts):
         raise ValueError(f"{folder}: X_train must be images (N, 1 or 3, H, W), got shape {X.shape}")
     if data_set.shape is not None and X.shape[1:] != data_set.shape:
         raise ValueError(f"{folder} has images {X.shape[1:]}; the model's are {data_set.shape}")
-    if not (Path(folder) / CLASSES).is_file():  # so these are numbers, of which labels need not be the last
+    return _named(data_set, folder, read)
+
+
+def _named(data_set, folder, read):
+    """Without names in the folder, the model's; labels are numbers then, of which the last may not occur."""
+    if not (Path(folder) / CLASSES).is_file():
         labels = data_set.task == "classes" or read["y_train"].ndim == 3
         known = data_set.classes[: len(read["classes"])] if labels else data_set.classes
         if len(known) == len(read["classes"]):
