@@ -24,6 +24,11 @@ def right():
     return types.SimpleNamespace(**{name: getattr(naive, f"{name}_naive") for name in NAMES})
 
 
+def twice_in_place(dout, cache):
+    dout *= 2
+    return naive.max_pool_backward_naive(dout, cache)
+
+
 def scores(module):
     tests = grade.grade(module)
     assert [test["name"] for test in tests] == NAMES
@@ -60,6 +65,9 @@ def test_stubs_have_every_function():
         ),
         ("conv_backward", lambda dout, cache: naive.conv_backward_naive(2 * dout, cache), "dx is wrong"),
         ("max_pool_backward", lambda dout, cache: 1 / 0, "raised ZeroDivisionError"),
+        ("max_pool_backward", twice_in_place, "dx is wrong"),
+        ("conv_backward", lambda dout, cache: ([[1, 2], [3]], None, "db"), "raised ValueError"),
+        ("affine_backward", lambda dout, cache: sys.exit(), "raised SystemExit"),
     ],
 )
 def test_mistakes_are_told(name, wrong, output):
@@ -69,6 +77,12 @@ def test_mistakes_are_told(name, wrong, output):
     assert share == 0
     assert output in said
     assert all(share == 1 for other, (share, _) in scores(student).items() if not other.startswith(name[:4]))
+
+
+def test_gradients_may_be_a_list():
+    student = right()
+    student.conv_backward = lambda dout, cache: list(naive.conv_backward_naive(dout, cache))
+    assert scores(student)["conv_backward"] == (1, "right")
 
 
 def test_a_mistake_in_place_does_not_spoil_the_grading():
