@@ -103,18 +103,14 @@ def eval_numerical_gradient_array(
     _check("eval_numerical_gradient_array", x, h)
     df = np.asarray(df, dtype=np.float64)
 
-    def output(x):
-        # A copy, because f may hand out the same memory at every call.
-        out = np.array(f(x), dtype=np.float64)
-        if out.shape != df.shape:
-            raise ValueError(
-                f"eval_numerical_gradient_array: df has shape {df.shape}, but f(x) has shape {out.shape}"
-            )
-        return out
-
     gradient = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
-        upper, lower, step = _two_sides("eval_numerical_gradient_array", output, x, index, h)
+        upper, lower, step = _two_sides("eval_numerical_gradient_array", f, x, index, h)
+        for out in (upper, lower):
+            if out.shape != df.shape:
+                raise ValueError(
+                    f"eval_numerical_gradient_array: df has shape {df.shape}, but f(x) has shape {out.shape}"
+                )
         # Subtract before summing: the other way round the difference drowns in the sum.
         gradient[index] = np.sum((upper - lower) * df) / step
     return gradient
@@ -241,16 +237,24 @@ def _two_sides(function, f, x, index, h):
         raise ValueError(f"{function}: h = {h} is too small to change x{list(index)} = {middle}")
     try:
         x[index] = above
-        upper = f(x)
+        upper = _values(function, f(x))
         x[index] = below
-        lower = f(x)
+        lower = _values(function, f(x))
     finally:
         x[index] = middle
     return upper, lower, above - below
 
 
+def _values(function, values):
+    """What f returned, in float64: a copy, because f may hand out the same memory at every call."""
+    if values is None or isinstance(values, tuple):
+        what = f"numbers, not {type(values).__name__}: of a layer's (out, cache) or a (loss, grads) the first"
+        raise TypeError(f"{function}: f has to return {what}")
+    return np.array(values, dtype=np.float64)
+
+
 def _slope(function, f, x, index, h):
     upper, lower, step = _two_sides(function, f, x, index, h)
-    if np.size(upper) != 1 or np.size(lower) != 1:
-        raise ValueError(f"{function}: f has to return a number, not an array of shape {np.shape(upper)}")
-    return (float(np.reshape(upper, ())) - float(np.reshape(lower, ()))) / step
+    if upper.size != 1 or lower.size != 1:
+        raise ValueError(f"{function}: f has to return a number, not an array of shape {upper.shape}")
+    return (upper.item() - lower.item()) / step

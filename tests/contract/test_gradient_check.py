@@ -229,6 +229,20 @@ def test_a_function_that_returns_an_array_is_refused(check):
         check(lambda x: 2 * x, x)
 
 
+@pytest.mark.parametrize("result", [(np.zeros(3), {}), (1.0, np.zeros(3)), None])
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=NAMES)
+def test_a_function_that_returns_no_numbers_is_refused(check, result):
+    """The whole of what a forward pass or a loss returns, say."""
+    x = np.zeros(3)
+    with pytest.raises(TypeError, match=r": f has to return numbers, not (tuple|NoneType): of a layer's"):
+        check(lambda x: result, x)
+
+
+def test_a_function_may_return_the_same_memory():
+    loss, x = np.zeros(()), np.ones(3)
+    np.testing.assert_allclose(eval_numerical_gradient(lambda x: np.sum(x**2, out=loss), x), 2 * x)
+
+
 def test_df_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"df has shape \(2,\), but f\(x\) has shape \(3,\)"):
         eval_numerical_gradient_array(lambda x: x, np.zeros(3), np.zeros(2))
