@@ -92,11 +92,6 @@ struct PoolKernels {
   void (*max_pool_backward)(const T* dout, const void* arg, T* dx, const PoolShape&);
   void (*avg_pool_forward)(const T* x, T* out, const PoolShape&);
   void (*avg_pool_backward)(const T* dout, T* dx, const PoolShape&);
-  // The argmax is a position in the plane; forward may get null.
-  void (*adaptive_max_pool_forward)(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape&);
-  void (*adaptive_max_pool_backward)(const T* dout, const std::int64_t* arg, T* dx, const AdaptivePoolShape&);
-  void (*adaptive_avg_pool_forward)(const T* x, T* out, const AdaptivePoolShape&);
-  void (*adaptive_avg_pool_backward)(const T* dout, T* dx, const AdaptivePoolShape&);
   void (*upsample_forward)(const T* x, T* out, const UpsampleShape&);
   void (*upsample_backward)(const T* dout, T* dx, const UpsampleShape&);
 };

@@ -118,7 +118,8 @@ struct InvertedResidualShape {
   ConvShape depthwise;  // of one image; C = F = hidden channels
 };
 
-// A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C.
+// A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C. Or OH x OW windows cover
+// the plane evenly, whatever its size: `adaptive`, which is even_pool() where all have one size.
 struct PoolShape {
   Index planes, H, W;
   Index PH, PW;
@@ -129,9 +130,13 @@ struct PoolShape {
   Index dilation_h, dilation_w;
   bool count_include_pad;
   bool sums = false;  // of windows instead of their means
+  bool adaptive = false;
 
-  // The bytes of a winner of max pooling: its position in the window, or the type's largest number.
-  Index winner_bytes() const { return PH * PW >= UINT8_MAX ? 4 : 1; }
+  // Whether windows have several sizes.
+  bool uneven() const { return adaptive && (H % OH != 0 || W % OW != 0); }
+  // The bytes of a winner of max pooling: its position in the window, or the type's largest number; in the
+  // plane where windows are adaptive.
+  Index winner_bytes() const { return adaptive ? 8 : PH * PW >= UINT8_MAX ? 4 : 1; }
 };
 
 // The pool whose OH x OW windows of PH x PW lie side by side.
@@ -147,11 +152,6 @@ inline PoolShape even_pool(Index planes, Index OH, Index OW, Index PH, Index PW)
   s.dilation_h = s.dilation_w = 1;
   return s;
 }
-
-// x (planes, H, W), whose windows cover it evenly: out (planes, OH, OW).
-struct AdaptivePoolShape {
-  Index planes, H, W, OH, OW;
-};
 
 // x (planes, H, W), out (planes, H * scale_h, W * scale_w).
 struct UpsampleShape {

@@ -14,22 +14,17 @@ struct Functions<make> {
     return {x.shape(0), layer.out[0], layer.out[1], layer.out[2]};
   }
 
-  static py::object forward(Text function, const Floats& x, Args... args, const MaybeFloats& out) {
+  // out, or (out, places of the maxima).
+  static py::object forward(Text function, const Floats& x, Args... args, const MaybeFloats& buffer) {
     const Layer layer = make(function, x, args...);
     const Shape shape = shape_of(layer, x);
-    return computed(function, shape, x, out,
-                    [&](const auto& k, Out y) { layer.forward(k, x, y, Out(), shape[0]); });
-  }
-
-  // (out, places of the maxima).
-  static py::tuple forward_of_maxima(Text function, const Floats& x, Args... args,
-                                     const MaybeFloats& buffer) {
-    const Layer layer = make(function, x, args...);
-    const Shape shape = shape_of(layer, x);
-    const FloatsResult out(function, shape, x, buffer);
+    const auto run = [&](Out places) {
+      return computed(function, shape, x, buffer,
+                      [&](const auto& k, Out y) { layer.forward(k, x, y, places, shape[0]); });
+    };
+    if (layer.place_bytes == 0) return run(Out());
     py::array argmax = new_array(function, shape, place_dtype(layer));
-    unlocked(x, [&, to = argmax.mutable_data()](const auto& k) { layer.forward(k, x, out, to, shape[0]); });
-    return py::make_tuple(out, argmax);
+    return py::make_tuple(run(argmax.mutable_data()), argmax);
   }
 
   // Of x the shape alone counts.
@@ -111,17 +106,17 @@ py::object global_avg_pool_forward(const Floats& x, const MaybeFloats& out) {
   constexpr Text function = "global_avg_pool_forward";
   require(x.ndim() == 4 && x.shape(2) >= 1 && x.shape(3) >= 1, function,
           ": x must be (N, C, H, W) with H, W >= 1, got shape ", x);
-  const AdaptivePoolShape s{x.shape(0) * x.shape(1), x.shape(2), x.shape(3), 1, 1};
+  const PoolShape s = even_pool(x.shape(0) * x.shape(1), 1, 1, x.shape(2), x.shape(3));
   return computed(function, {x.shape(0), x.shape(1)}, x, out,
-                  [&](const auto& k, Out y) { k.adaptive_avg_pool_forward(x, y, s); });
+                  [&](const auto& k, Out y) { k.avg_pool_forward(x, y, s); });
 }
 
 py::object global_avg_pool_backward(const Floats& dout, const std::array<Index, 4>& shape) {
   constexpr Text function = "global_avg_pool_backward";
   require_shape(function, "dout", dout, {shape[0], shape[1]});
-  const AdaptivePoolShape s{shape[0] * shape[1], shape[2], shape[3], 1, 1};
+  const PoolShape s = even_pool(shape[0] * shape[1], 1, 1, shape[2], shape[3]);
   return computed(function, shape, dout, {},
-                  [&](const auto& k, Out dx) { k.adaptive_avg_pool_backward(dout, dx, s); });
+                  [&](const auto& k, Out dx) { k.avg_pool_backward(dout, dx, s); });
 }
 
 }  // namespace
@@ -134,7 +129,7 @@ void bind_images(py::module_& m) {
   def(m, "softmax_forward(function, x, want_copy=False)", &softmax_forward);
   def(m, "softmax_backward(function, dout, y)", &softmax_backward);
   using MaxPool = Functions<&max_pool>;
-  def(m, "max_pool_forward(function, x, geometry, ceil_mode, out=None)", &MaxPool::forward_of_maxima);
+  def(m, "max_pool_forward(function, x, geometry, ceil_mode, out=None)", &MaxPool::forward);
   def(m, "max_pool_backward(function, dout, x, geometry, ceil_mode, argmax)", &MaxPool::backward_of_maxima);
   using AvgPool = Functions<&avg_pool>;
   def(m, "avg_pool_forward(function, x, geometry, ceil_mode, count_include_pad, out=None)",
@@ -143,7 +138,7 @@ void bind_images(py::module_& m) {
   def(m, "global_avg_pool_forward(x, out=None)", &global_avg_pool_forward);
   def(m, "global_avg_pool_backward(dout, shape)", &global_avg_pool_backward);
   using AdaptiveMax = Functions<&adaptive_max_pool>;
-  def(m, "adaptive_max_pool_forward(function, x, size, out=None)", &AdaptiveMax::forward_of_maxima);
+  def(m, "adaptive_max_pool_forward(function, x, size, out=None)", &AdaptiveMax::forward);
   def(m, "adaptive_max_pool_backward(function, dout, x, size, argmax)", &AdaptiveMax::backward_of_maxima);
   using AdaptiveAvg = Functions<&adaptive_avg_pool>;
   def(m, "adaptive_avg_pool_forward(function, x, size, out=None)", &AdaptiveAvg::forward);

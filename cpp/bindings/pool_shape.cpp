@@ -56,12 +56,16 @@ PoolShape pool_shape(Text function, const py::array& x, const PoolGeometry& g, b
   return s;
 }
 
-AdaptivePoolShape adaptive_shape(Text function, const py::array& x, const std::array<Index, 2>& size) {
+PoolShape adaptive_shape(Text function, const py::array& x, const std::array<Index, 2>& size) {
   require_images(function, x);
   require_positive(function, "size", {size[0], size[1]});
   require(x.shape(2) < Index{1} << 31 && x.shape(3) < Index{1} << 31, function,
           ": x is too large: its shape is ", x);
-  return {x.shape(1), x.shape(2), x.shape(3), size[0], size[1]};
+  PoolShape s = even_pool(x.shape(1), size[0], size[1], x.shape(2) / size[0], x.shape(3) / size[1]);
+  s.H = x.shape(2);
+  s.W = x.shape(3);
+  s.adaptive = true;
+  return s;
 }
 
 UpsampleShape upsample_shape(Text function, const py::array& x, const std::array<Index, 2>& scale,

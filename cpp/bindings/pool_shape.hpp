@@ -13,7 +13,7 @@ using PoolGeometry = std::array<Index, 10>;
 
 PoolShape pool_shape(Text function, const py::array& x, const PoolGeometry& g, bool ceil_mode,
                      bool count_include_pad);
-AdaptivePoolShape adaptive_shape(Text function, const py::array& x, const std::array<Index, 2>& size);
+PoolShape adaptive_shape(Text function, const py::array& x, const std::array<Index, 2>& size);
 UpsampleShape upsample_shape(Text function, const py::array& x, const std::array<Index, 2>& scale,
                              bool bilinear, bool align_corners);
 

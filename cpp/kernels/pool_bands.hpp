@@ -83,7 +83,7 @@ class PoolBands {
 // Whether a pool walks down columns.
 inline bool small_windows(const PoolShape& s) {
   const bool sizes = (s.PW == 2 && s.stride_w == 2) || (s.PW == 3 && s.stride_w <= 2);
-  return sizes && s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3;
+  return sizes && s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3 && !s.uneven();
 }
 
 // body(band, PW, stride_w) for the tasks of such a pool: the last two are compile-time constants.

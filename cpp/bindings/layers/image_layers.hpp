@@ -79,73 +79,55 @@ Shape of_images(Shape s, Index N) {
   return s;
 }
 
-// A layer of planes that keeps nothing: forward_of(k)(x, out, shape) and backward_of(k)(dout, dx, shape), of
-// a shape whose planes are those of one image.
-template <class Shape, class ForwardOf, class BackwardOf>
-[[gnu::always_inline]] inline auto planes_layer(const Shape& s, Index OH, Index OW, double work,
-                                                const ForwardOf& forward_of, const BackwardOf& backward_of) {
-  return image_layer(
-      {s.planes, s.H, s.W}, {s.planes, OH, OW}, work,
-      [=](const auto& k, In x, Out out, Out, Index N) { forward_of(k)(x, out, of_images(s, N)); },
-      [=](const auto& k, In dout, In, In, Out dx, Index N) { backward_of(k)(dout, dx, of_images(s, N)); });
-}
-
-// One that keeps the places of its maxima: forward_of(k)(x, out, places, shape) and backward_of(k)(dout,
-// places, dx, shape).
-template <class Shape, class ForwardOf, class BackwardOf>
-[[gnu::always_inline]] inline auto maxima_layer(const Shape& s, double work, Index place_bytes,
-                                                const ForwardOf& forward_of, const BackwardOf& backward_of) {
-  return image_layer(
-      {s.planes, s.H, s.W}, {s.planes, s.OH, s.OW}, work,
-      [=](const auto& k, In x, Out out, Out at, Index N) { forward_of(k)(x, out, at, of_images(s, N)); },
-      [=](const auto& k, In dout, In, In at, Out dx, Index N) {
-        backward_of(k)(dout, at, dx, of_images(s, N));
-      },
-      Keeps::nothing, place_bytes);
-}
-
 inline double pool_work(const PoolShape& s) {
-  return double(s.planes) * double(s.OH) * double(s.OW) * double(s.PH * s.PW) / 4;
+  const double values =
+      s.adaptive ? double(s.H) * double(s.W) : double(s.OH) * double(s.OW) * double(s.PH * s.PW);
+  return double(s.planes) * values / 4;
 }
 
+// It keeps the places of its maxima.
+inline auto pool_of_maxima(const PoolShape& s) {
+  return image_layer(
+      {s.planes, s.H, s.W}, {s.planes, s.OH, s.OW}, pool_work(s),
+      [=](const auto& k, In x, Out out, Out at, Index N) { k.max_pool_forward(x, out, at, of_images(s, N)); },
+      [=](const auto& k, In dout, In, In at, Out dx, Index N) {
+        k.max_pool_backward(dout, at, dx, of_images(s, N));
+      },
+      Keeps::nothing, s.winner_bytes());
+}
 inline auto max_pool(Text function, const Floats& like, const PoolGeometry& geometry, bool ceil_mode) {
-  const PoolShape s = pool_shape(function, like, geometry, ceil_mode, false);
-  return maxima_layer(
-      s, pool_work(s), s.winner_bytes(), [](const auto& k) { return k.max_pool_forward; },
-      [](const auto& k) { return k.max_pool_backward; });
+  return pool_of_maxima(pool_shape(function, like, geometry, ceil_mode, false));
+}
+inline auto adaptive_max_pool(Text function, const Floats& like, const std::array<Index, 2>& size) {
+  return pool_of_maxima(adaptive_shape(function, like, size));
 }
 
+inline auto pool_of_means(const PoolShape& s) {
+  return image_layer(
+      {s.planes, s.H, s.W}, {s.planes, s.OH, s.OW}, pool_work(s),
+      [=](const auto& k, In x, Out out, Out, Index N) { k.avg_pool_forward(x, out, of_images(s, N)); },
+      [=](const auto& k, In dout, In, In, Out dx, Index N) {
+        k.avg_pool_backward(dout, dx, of_images(s, N));
+      });
+}
 inline auto avg_pool(Text function, const Floats& like, const PoolGeometry& geometry, bool ceil_mode,
                      bool count_include_pad) {
-  const PoolShape s = pool_shape(function, like, geometry, ceil_mode, count_include_pad);
-  return planes_layer(
-      s, s.OH, s.OW, pool_work(s), [](const auto& k) { return k.avg_pool_forward; },
-      [](const auto& k) { return k.avg_pool_backward; });
+  return pool_of_means(pool_shape(function, like, geometry, ceil_mode, count_include_pad));
 }
-
-inline auto adaptive_max_pool(Text function, const Floats& like, const std::array<Index, 2>& size) {
-  const AdaptivePoolShape s = adaptive_shape(function, like, size);
-  return maxima_layer(
-      s, double(s.planes) * double(s.H) * double(s.W) / 4, sizeof(std::int64_t),
-      [](const auto& k) { return k.adaptive_max_pool_forward; },
-      [](const auto& k) { return k.adaptive_max_pool_backward; });
-}
-
 inline auto adaptive_avg_pool(Text function, const Floats& like, const std::array<Index, 2>& size) {
-  const AdaptivePoolShape s = adaptive_shape(function, like, size);
-  return planes_layer(
-      s, s.OH, s.OW, double(s.planes) * double(s.H) * double(s.W) / 4,
-      [](const auto& k) { return k.adaptive_avg_pool_forward; },
-      [](const auto& k) { return k.adaptive_avg_pool_backward; });
+  return pool_of_means(adaptive_shape(function, like, size));
 }
 
 inline auto upsample(Text function, const Floats& like, const std::array<Index, 2>& scale, bool bilinear,
                      bool align_corners) {
   const UpsampleShape s = upsample_shape(function, like, scale, bilinear, align_corners);
   const Index OH = s.H * s.scale_h, OW = s.W * s.scale_w;
-  return planes_layer(
-      s, OH, OW, double(s.planes) * double(OH) * double(OW) / 4,
-      [](const auto& k) { return k.upsample_forward; }, [](const auto& k) { return k.upsample_backward; });
+  return image_layer(
+      {s.planes, s.H, s.W}, {s.planes, OH, OW}, double(s.planes) * double(OH) * double(OW) / 4,
+      [=](const auto& k, In x, Out out, Out, Index N) { k.upsample_forward(x, out, of_images(s, N)); },
+      [=](const auto& k, In dout, In, In, Out dx, Index N) {
+        k.upsample_backward(dout, dx, of_images(s, N));
+      });
 }
 
 }  // namespace cnnlib

@@ -107,24 +107,6 @@ template <class T, int PW, int Stride>
   }
 }
 
-// out = the means of windows that small_windows() names.
-template <class T>
-void small_window_means(const T* x, T* out, const PoolShape& s) {
-  each_small_window(s, RowsOf::outputs, [&](const PoolBand& band, auto width, auto stride) {
-    small_window_means<T, width(), stride()>(x + band.in, out + band.out, s, band);
-  });
-}
-
-// dx from dout for means of such windows.
-template <class T>
-void small_window_shares(const T* dout, T* dx, const PoolShape& s) {
-  const SlidingWindows rows = row_windows(s), columns = column_windows(s);
-  each_small_window(s, RowsOf::inputs, [&](const PoolBand& band, auto width, auto stride) {
-    small_window_shares<T, width(), stride()>(dout + band.out, dx + band.in, band.shape, band.first_row, rows,
-                                              columns);
-  });
-}
-
 constexpr Index global_pool_planes = 16;  // of a task: a cache line of results
 
 // out[plane] = mean of x[plane], x (planes, size).
@@ -165,8 +147,13 @@ inline bool global_window(const PoolShape& s) {
 template <class T>
 void avg_pool_forward(const T* x, T* out, const PoolShape& s) {
   if (global_window(s)) return global_avg_pool_forward(x, out, s.planes, s.H * s.W);
-  if (!small_windows(s)) return window_means(x, s.planes, s.H, s.W, row_windows(s), column_windows(s), out);
-  small_window_means(x, out, s);
+  if (!small_windows(s))
+    return with_windows(s, [=](const auto& rows, const auto& columns) {
+      window_means(x, s.planes, s.H, s.W, rows, columns, out);
+    });
+  each_small_window(s, RowsOf::outputs, [&](const PoolBand& band, auto width, auto stride) {
+    small_window_means<T, width(), stride()>(x + band.in, out + band.out, s, band);
+  });
 }
 
 // dx (planes, H, W) from dout (planes, OH, OW).
@@ -174,8 +161,14 @@ template <class T>
 void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
   if (global_window(s)) return global_avg_pool_backward(dout, dx, s.planes, s.H * s.W);
   if (!small_windows(s))
-    return window_shares(dout, s.planes, s.H, s.W, row_windows(s), column_windows(s), dx);
-  small_window_shares(dout, dx, s);
+    return with_windows(s, [=](const auto& rows, const auto& columns) {
+      window_shares(dout, s.planes, s.H, s.W, rows, columns, dx);
+    });
+  const SlidingWindows rows = row_windows(s), columns = column_windows(s);
+  each_small_window(s, RowsOf::inputs, [&](const PoolBand& band, auto width, auto stride) {
+    small_window_shares<T, width(), stride()>(dout + band.out, dx + band.in, band.shape, band.first_row, rows,
+                                              columns);
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

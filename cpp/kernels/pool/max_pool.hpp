@@ -96,11 +96,34 @@ void max_pool_any_windows(const T* x, T* out, Arg* arg, const PoolShape& s) {
       });
 }
 
+// Adaptive windows, whose winners are positions in the plane.
+template <class T>
+void adaptive_max_pool(const T* x, T* out, std::int64_t* arg, const PoolShape& s) {
+  const auto axis = [](Index size, Index outputs) -> MaximaAxis {
+    const Index fewest = ceil_div(size, outputs), uneven = size % outputs != 0;
+    return {size, outputs, fewest, fewest + uneven, 1, uneven ? size : fewest, uneven ? outputs : 1, 0};
+  };
+  const MaximaAxis rows = axis(s.H, s.OH), columns = axis(s.W, s.OW);
+  WindowMaxima<T>(x, rows, columns)
+      .each(s.planes, out, [=](Index row, Index ow, Index count, const Maxima<T, true>& best, Index first) {
+        if (arg == nullptr) return;
+        const Index top = rows.begin(row % s.OH);
+        T tap[Simd<T>::size];
+        Simd<T>::store(tap, best.tap);
+        for (Index l = 0; l < count; ++l) {
+          const Index at = first + Index(tap[l]), kh = at / columns.most;
+          arg[row * s.OW + ow + l] = (top + kh) * s.W + columns.begin(ow + l) + at - kh * columns.most;
+        }
+      });
+}
+
 // `arg` is of numbers of s.winner_bytes(), or null.
 template <class T>
 void max_pool_forward(const T* x, T* out, void* arg, const PoolShape& s) {
   auto* const bytes = static_cast<std::uint8_t*>(arg);
-  if (small_windows(s))
+  if (s.adaptive)
+    adaptive_max_pool(x, out, static_cast<std::int64_t*>(arg), s);
+  else if (small_windows(s))
     each_small_window(s, RowsOf::outputs, [&](const PoolBand& band, auto width, auto stride) {
       const auto run = [&](auto places) {
         max_pool_small_windows<T, width(), stride(), places()>(
@@ -215,7 +238,11 @@ void max_pool_backward_any_windows(const T* dout, const Arg* arg, T* dx, const P
 template <class T>
 void max_pool_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
   const auto* const bytes = static_cast<const std::uint8_t*>(arg);
-  if (small_windows(s))
+  if (s.adaptive)  // each output's gradient goes to where its maximum stands
+    add_to_winners(dout, dx, s.planes, AdaptiveWindows{s.H, s.OH}, s.OW, s.W, [=](Index, Index o) {
+      return [place = static_cast<const std::int64_t*>(arg) + o](Index ow) { return place[ow]; };
+    });
+  else if (small_windows(s))
     each_small_window(s, RowsOf::inputs, [&](const PoolBand& band, auto width, auto stride) {
       max_pool_backward_small_windows<T, width(), stride()>(dout + band.out, bytes + band.out, dx + band.in,
                                                             band.shape);

@@ -1,7 +1,6 @@
 // The table's entries for pooling and upsampling.
 #include "kernels.hpp"
 #include "kernels/families.hpp"
-#include "kernels/pool/adaptive_pool.hpp"
 #include "kernels/pool/avg_pool.hpp"
 #include "kernels/pool/max_pool.hpp"
 #include "kernels/pool/upsample.hpp"
@@ -15,10 +14,6 @@ PoolKernels<T> pool_kernels() {
       .max_pool_backward = &max_pool_backward<T>,
       .avg_pool_forward = &avg_pool_forward<T>,
       .avg_pool_backward = &avg_pool_backward<T>,
-      .adaptive_max_pool_forward = &adaptive_max_pool_forward<T>,
-      .adaptive_max_pool_backward = &adaptive_max_pool_backward<T>,
-      .adaptive_avg_pool_forward = &adaptive_avg_pool_forward<T>,
-      .adaptive_avg_pool_backward = &adaptive_avg_pool_backward<T>,
       .upsample_forward = &upsample_forward<T>,
       .upsample_backward = &upsample_backward<T>,
   };

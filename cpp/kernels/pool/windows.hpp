@@ -54,4 +54,13 @@ struct AdaptiveWindows {
   Index reaching(Index some) const { return std::min(outputs, ceil_div((some + 1) * outputs, size) + 1); }
 };
 
+// use(rows, columns) with the windows of a pool along both axes.
+template <class Use>
+void with_windows(const PoolShape& s, const Use& use) {
+  if (s.uneven())
+    use(AdaptiveWindows{s.H, s.OH}, AdaptiveWindows{s.W, s.OW});
+  else
+    use(row_windows(s), column_windows(s));
+}
+
 }  // namespace cnnlib::CNNLIB_ISA
