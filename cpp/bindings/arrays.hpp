@@ -268,7 +268,6 @@ void def(To& to, const char* text, R (*function)(Args...)) {
 }
 
 [[gnu::cold]] void bind_inputs(py::module_& m);
-[[gnu::cold]] void bind_threads(py::module_& m);
 
 // One family of layers each. What runs once is compiled for size.
 [[gnu::cold]] void bind_conv(py::module_& m);

@@ -27,11 +27,11 @@ void Program::add(Step step) {
 
 // Images [first, first + images) through all steps.
 void Program::run_images(const Samples& input, Out output, Index first, Index images) const {
-  const Index item = kernels_.item();
+  const Index item = kernels.item();
   const Scratch memory = new_arena(item, arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
   const Out arena = memory.data(), converted = arena + arena_ * images * item;
   if (input.bytes != nullptr)
-    kernels_([&](const auto& k) {
+    kernels([&](const auto& k) {
       k.normalize_bytes(input.bytes + first * input_size_, input.mean, input.std, converted, input.C * images,
                         input.C, input.S);
     });
@@ -74,8 +74,8 @@ void Program::run(const Samples& input, Out output, Index N) const {
 
 std::vector<double> Program::profile(In input, Out output, Index N, int repeats) const {
   using Clock = std::chrono::steady_clock;
-  const Scratch memory = new_arena(kernels_.item(), arena_, N);
-  const Frame all{values_.data(), input, output, memory.data(), N, kernels_.item()};
+  const Scratch memory = new_arena(kernels.item(), arena_, N);
+  const Frame all{values_.data(), input, output, memory.data(), N, kernels.item()};
   if (N == 0) return std::vector<double>(steps_.size());  // steps expect images
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
   with_standing_team(threads_for(work_ * double(N)), [&] {

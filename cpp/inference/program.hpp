@@ -51,17 +51,19 @@ struct Step {
 // images otherwise. No result depends on which. May be called from many threads at once.
 class Program {
  public:
+  const AnyKernels kernels;  // that the steps run
+
   // Sizes in elements of an image.
-  Program(const AnyKernels& kernels, std::vector<Value> values, Index input_size, Index output_size,
+  Program(const AnyKernels& of_steps, std::vector<Value> values, Index input_size, Index output_size,
           Index arena)
-      : kernels_(kernels),
+      : kernels(of_steps),
         values_(std::move(values)),
         input_size_(input_size),
         output_size_(output_size),
         arena_(arena) {}
 
   void add(Step step);
-  const std::vector<Step>& steps() const { return steps_; }
+  std::size_t weight_bytes() const { return weight_bytes_; }  // that all steps read
 
   // input (N, input_size), output (N, output_size).
   void run(const Samples& input, Out output, Index N) const;
@@ -69,16 +71,17 @@ class Program {
   // of which there is at least one.
   std::vector<double> profile(In input, Out output, Index N, int repeats) const;
 
+ protected:
+  const std::vector<Value> values_;
+  const Index input_size_, output_size_, arena_;
+  std::vector<Step> steps_;
+
  private:
   void run_images(const Samples& input, Out output, Index first, Index images) const;
-  double arena_bytes() const { return double(arena_) * double(kernels_.item()); }  // of an image
+  double arena_bytes() const { return double(arena_) * double(kernels.item()); }  // of an image
   bool small_images() const;
   Index images_at_a_time(Index N, int threads) const;
 
-  AnyKernels kernels_;
-  std::vector<Value> values_;
-  Index input_size_, output_size_, arena_;
-  std::vector<Step> steps_;
   double work_ = 0;
   std::size_t weight_bytes_ = 0;
 };

@@ -20,48 +20,22 @@ struct BoundBatch {
 // eps, and what a batch norm's statistics are to be mixed into: momentum, running mean and variance.
 using NormState = std::tuple<double, double, Floats, Floats>;
 
-// The values of a network as layers are added to it: each is made once, read only after that and before it is
-// released, and has as many elements as the layer takes it to have.
-class TrainingValues {
- public:
-  // Sizes in elements of an image; for each layer the values that no later one reads. The first is the input.
-  TrainingValues(std::vector<Index> sizes, std::vector<std::vector<int>> done, std::size_t layers);
-
-  // The layer that is being added reads and makes values of which an image has these shapes.
-  void reads(int value, const ShapeView& shape) const;
-  void makes(int value, const ShapeView& shape);
-  void end_layer();
-
-  const std::vector<Index>& sizes() const { return sizes_; }
-  // What each layer releases.
-  const std::vector<std::vector<int>>& done() const { return done_; }
-  Index size_of(int value) const;
-  bool all_layers() const { return layers_ == done_.size(); }
-
- private:
-  std::vector<Index> sizes_;
-  std::vector<std::vector<int>> done_;
-  std::vector<bool> alive_;
-  std::size_t layers_ = 0;
-};
-
-class BoundTraining : public TrainingValues {
+// Each value of the network is made once, read only after that and before it is released, and has as many
+// elements as the layer takes it to have.
+class BoundTraining {
  public:
   friend Index float_size(const BoundTraining& p) { return AnyKernels(p.single_).item(); }
 
-  // Sizes in elements of an image; of the parameters their shapes, and which are trained; what no layer after
-  // each one reads, and which layers have a gradient.
+  // Sizes of values in elements of an image, the input's first; of the parameters their shapes, and which are
+  // trained; what no layer after each one reads, and which layers have a gradient.
   BoundTraining(const py::dtype& dtype, std::vector<Index> sizes, std::vector<std::vector<Index>> params,
-                std::vector<bool> trained, std::vector<std::vector<int>> done, std::vector<bool> active)
-      : TrainingValues(std::move(sizes), std::move(done), active.size()),
-        single_(is_single("loss", dtype)),
-        params_(std::move(params)),
-        trained_(std::move(trained)),
-        active_(std::move(active)) {
-    require(trained_.size() == params_.size(), "loss: which parameters are trained?");
-  }
+                std::vector<bool> trained, std::vector<std::vector<int>> done, std::vector<bool> active);
 
-  // Of the layer that is being added: its parameters (-1: none), its batch norm of C channels, its mask.
+  Index size_of(int value) const;
+  // The layer that is being added reads and makes values of which an image has these shapes.
+  void reads(int value, const ShapeView& shape) const;
+  void makes(int value, const ShapeView& shape);
+  // Its parameters (-1: none), its batch norm of C channels, its mask.
   void takes(int param, Index elements, bool optional = false) const;
   bool trains(int param) const { return trained_[static_cast<std::size_t>(param)]; }
   void has_norm(std::size_t norm, Index C) {
@@ -72,10 +46,7 @@ class BoundTraining : public TrainingValues {
     require(mask == masks_.size(), "loss: masks are numbered in order");
     masks_.push_back(elements);
   }
-  void add(Batch::Layer layer) {
-    end_layer();
-    layers_.push_back(std::move(layer));
-  }
+  void add(Batch::Layer layer);
 
   // Whether these are the arrays that the program is for.
   bool fits(const std::vector<py::object>& params) const {
@@ -97,7 +68,7 @@ class BoundTraining : public TrainingValues {
                     const std::vector<NormState>& norms, const std::vector<Floats>& masks,
                     const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
     check_call(x, params, norms, masks, outputs);
-    std::unique_ptr<BoundBatch> bound(new BoundBatch{this, {single_, x.shape(0), sizes()}, {x}, {false}});
+    std::unique_ptr<BoundBatch> bound(new BoundBatch{this, {single_, x.shape(0), sizes_}, {x}, {false}});
     Batch& batch = bound->batch;
     for (const py::object& array : params) {
       bound->kept.push_back(py::reinterpret_borrow<Floats>(array));
@@ -112,7 +83,7 @@ class BoundTraining : public TrainingValues {
     batch.var.resize(norms.size());
     batch.values[0] = lent_memory(x);
     run_unlocked(batch.N, [&] {
-      for (std::size_t i = 0; i < layers_.size(); ++i) batch.pass_forward(layers_[i], active_[i], done()[i]);
+      for (std::size_t i = 0; i < layers_.size(); ++i) batch.pass_forward(layers_[i], active_[i], done_[i]);
     });
     py::list results, statistics;
     for (const auto& [value, shape] : outputs) results.append(array_of(batch, value, shape));
@@ -180,8 +151,11 @@ class BoundTraining : public TrainingValues {
   }
 
   bool single_;
+  std::vector<Index> sizes_;
   std::vector<std::vector<Index>> params_;
-  std::vector<bool> trained_, active_;  // of the parameters; of the layers
+  std::vector<bool> trained_;           // of the parameters
+  std::vector<std::vector<int>> done_;  // of the layers: values that each releases
+  std::vector<bool> active_, alive_;    // of the layers; of the values, so far
   std::vector<Index> norms_, masks_;    // channels, and elements of an image
   std::vector<Batch::Layer> layers_;
 };

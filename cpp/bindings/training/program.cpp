@@ -4,37 +4,46 @@
 
 namespace cnnlib {
 
-TrainingValues::TrainingValues(std::vector<Index> sizes, std::vector<std::vector<int>> done,
-                               std::size_t layers)
-    : sizes_(std::move(sizes)), done_(std::move(done)), alive_(sizes_.size()) {
-  require(!sizes_.empty() && done_.size() == layers, "loss: layers or values missing");
+BoundTraining::BoundTraining(const py::dtype& dtype, std::vector<Index> sizes,
+                             std::vector<std::vector<Index>> params, std::vector<bool> trained,
+                             std::vector<std::vector<int>> done, std::vector<bool> active)
+    : single_(is_single("loss", dtype)),
+      sizes_(std::move(sizes)),
+      params_(std::move(params)),
+      trained_(std::move(trained)),
+      done_(std::move(done)),
+      active_(std::move(active)),
+      alive_(sizes_.size()) {
+  require(trained_.size() == params_.size(), "loss: which parameters are trained?");
+  require(!sizes_.empty() && done_.size() == active_.size(), "loss: layers or values missing");
   for (const Index size : sizes_) require(size >= 0, "loss: a value of ", size, " elements");
   for (const std::vector<int>& values : done_)
     for (const int value : values) size_of(value);
   alive_[0] = true;
 }
 
-Index TrainingValues::size_of(int value) const {
+Index BoundTraining::size_of(int value) const {
   require(value >= 0 && static_cast<std::size_t>(value) < sizes_.size(), "loss: there is no value ", value);
   return sizes_[static_cast<std::size_t>(value)];
 }
 
-void TrainingValues::reads(int value, const ShapeView& shape) const {
+void BoundTraining::reads(int value, const ShapeView& shape) const {
   const Index elements = size_of(value);
   require(elements == elements_of(shape) && alive_[static_cast<std::size_t>(value)],
           "loss: a layer takes a value of ", elements, " elements, or none yet, for one of ", shape);
 }
 
-void TrainingValues::makes(int value, const ShapeView& shape) {
+void BoundTraining::makes(int value, const ShapeView& shape) {
   const Index elements = size_of(value);
   require(elements == elements_of(shape) && !alive_[static_cast<std::size_t>(value)],
           "loss: a layer makes a value of ", elements, " elements, or again, of shape ", shape);
   alive_[static_cast<std::size_t>(value)] = true;
 }
 
-void TrainingValues::end_layer() {
-  require(!all_layers(), "loss: a layer too many");
-  for (const int value : done_[layers_++]) alive_[static_cast<std::size_t>(value)] = false;
+void BoundTraining::add(Batch::Layer layer) {
+  require(layers_.size() < done_.size(), "loss: a layer too many");
+  for (const int value : done_[layers_.size()]) alive_[static_cast<std::size_t>(value)] = false;
+  layers_.push_back(std::move(layer));
 }
 
 void BoundTraining::takes(int param, Index elements, bool optional) const {
@@ -51,10 +60,10 @@ void BoundTraining::check_call(const Floats& x, const std::vector<py::object>& p
   for (const NormState& norm : norms) require_one_dtype(*this, std::get<2>(norm), std::get<3>(norm));
   for (const Floats& mask : masks) require_one_dtype(*this, mask);
   require(fits(params), "loss: parameters of other shapes or dtypes");
-  require(all_layers(), "loss: layers are missing");
+  require(layers_.size() == done_.size(), "loss: layers are missing");
   const Index N = x.ndim() > 0 ? x.shape(0) : 0;
   require(N > 0 && x.size() / N == size_of(0) && x.size() % N == 0, "loss: samples of another size");
-  for (const Index size : sizes())
+  for (const Index size : sizes_)
     require(elements_of({std::max<Index>(1, size), N}) > 0, "loss: a result that is too large");
   require(norms.size() == norms_.size() && masks.size() == masks_.size(), "loss: other norms or masks");
   for (std::size_t i = 0; i < norms.size(); ++i)
