@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import at_least, check_keys, number
-from cnnlib._params.arrays import as_array, in_dtype, prepare, result
+from cnnlib._params.arrays import in_dtype, prepare, reals, result
 from cnnlib._typing import Array, ArrayLike
 from cnnlib.typing import OptimConfig
 
@@ -89,11 +89,9 @@ def _state(rule, config, key, w, *others):
     value = config.get(key)
     if value is None:
         value = np.zeros(w.shape, w.dtype)
-    value = as_array(rule, key, value)
+    value = reals(rule, key, value)
     if value.shape != w.shape:
         raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {value.shape}")
-    if value.dtype.kind not in "fiub":
-        raise TypeError(f"{rule}: {key} must be a real array, got {value.dtype}")
     config[key] = value = _apart(_writable(value, w.dtype), w, *others)
     return value
 

@@ -293,6 +293,26 @@ def test_weights_of_16_bits_keep_their_dtype(name, half, rng):
     assert all(value.dtype == np.float32 for value in config.values() if isinstance(value, np.ndarray))
 
 
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_what_stands_beside_the_arrays_may_have_16_bits_too(half, rng):
+    """Running statistics, weights of classes, the state of an update rule."""
+    if half == "bfloat16":
+        half = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
+    x, y = cast(random_arrays(rng, (5, 4), (5, 4)), np.float32)
+    narrow = rng.random(4).astype(half)
+
+    def results(some):
+        bn_param = {"mode": "test", "running_mean": some, "running_var": some}
+        return [
+            cnnlib.batchnorm_forward(x, x[0], x[1], bn_param)[0],
+            cnnlib.softmax_loss(x, np.arange(5) % 4, weights=some)[1],
+            cnnlib.bce_loss(x, y, pos_weight=some)[1],
+            optim.sgd_momentum(x.copy(), y, {"velocity": np.broadcast_to(some, x.shape)})[0],
+        ]
+
+    assert_same(results(narrow), results(narrow.astype(np.float32)))
+
+
 @pytest.mark.parametrize("loss", [cnnlib.softmax_loss, cnnlib.svm_loss])
 def test_losses_take_any_form_of_array(loss, dtype, rng):
     (x,) = cast(random_arrays(rng, (5, 4)), dtype)

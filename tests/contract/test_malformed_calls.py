@@ -165,7 +165,7 @@ GOOD = {"mode": "train", "algorithm": "auto", "ceil_mode": True, "count_include_
 GOOD |= {"eps": 1e-5, "p": 0.5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 # What a wrong value makes of a window, a result or running statistics, where it is not shown itself.
-CONSEQUENCES = ("window", "its size would be", "real numbers, got dtype", "must have shape (4,), got ()")
+CONSEQUENCES = ("window", "its size would be", "must be numbers, got dtype", "must have shape (4,), got ()")
 
 
 def forms(value):

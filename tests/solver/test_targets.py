@@ -474,7 +474,7 @@ def test_probabilities_and_weights_of_classes():
     [
         ([1, 2], 0, r"weights must have shape \(4,\), got \(2,\)"),
         ([1, 2, 3, 4], 1, r"y must lie in \[0, 4\), got values from 1 to 4"),
-        ("balanced", 0, "weights must hold numbers"),
+        ("balanced", 0, "weights must be numbers"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(weights, shift, message):

@@ -21,10 +21,12 @@ def as_array(function, name, value):
         raise ValueError(f"{function}: {name} is not an array: {error}") from None
 
 
-def check_numbers(where, X):
-    """Refuse complex, text and object samples, which NumPy would convert to numbers without a word."""
-    if X.dtype.kind not in "fiub" and X.dtype.name != "bfloat16":
-        raise TypeError(f"{where}: X must be numbers, got dtype {X.dtype}")
+def reals(where, name, value):
+    """`value` as an array of no complex numbers, text or objects, which NumPy would make numbers of."""
+    array = as_array(where, name, value)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{where}: {name} must be numbers, got dtype {array.dtype}")
+    return array
 
 
 def _compute_dtype(function, names, arrays):

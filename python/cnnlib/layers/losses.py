@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import above_0, integer, number
-from cnnlib._params.arrays import as_array, labels, prepare, result
+from cnnlib._params.arrays import labels, prepare, reals, result
 from cnnlib._typing import Array, ArrayLike
 
 __all__ = ["bce_loss", "cross_entropy", "dice_loss", "huber_loss", "l1_loss", "mse_loss", "softmax_loss"]
@@ -393,9 +393,7 @@ def _same_shape(function, x, y):
 
 def _weights(function, name, weights, x):
     """Factors for the channels of x, in its dtype."""
-    weights = as_array(function, name, weights)
-    if weights.dtype.kind not in "iuf":
-        raise TypeError(f"{function}: {name} must hold numbers, got dtype {weights.dtype}")
+    weights = reals(function, name, weights)
     if weights.shape != (x.shape[1],):
         raise ValueError(f"{function}: {name} must have shape ({x.shape[1]},), got {weights.shape}")
     weights = np.array(weights, x.dtype)

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeAlias, overload
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params.arrays import as_array, check_numbers
+from cnnlib._params.arrays import as_array, reals
 from cnnlib._params.random import set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.shards import Targets
@@ -69,9 +69,7 @@ class Model:
         """X as an array of the model's dtype."""
         where = type(self).__name__
         warn_of_bytes(self, where, X)
-        values = as_array(where, "X", X)
-        check_numbers(where, values)
-        return np.asarray(values, dtype=self.dtype)
+        return np.asarray(reals(where, "X", X), dtype=self.dtype)
 
     def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
         """Refuse an array `name` of samples of this `shape`, if the model cannot take them.

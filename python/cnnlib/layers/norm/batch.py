@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import check_keys, choice, flag, number
-from cnnlib._params.arrays import as_array, prepare, prepare_backward, prepare_out, result, statistics, unpack
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, reals, result, statistics, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.norm.rows import NAMES, check_rank
 from cnnlib.typing import BatchNormParam
@@ -30,11 +30,9 @@ def _running(function, name, bn_param, shape, dtype):
     value = bn_param.get(name)
     if value is None:
         return np.zeros(shape, dtype)
-    value = as_array(function, name, value)
+    value = reals(function, name, value)
     if value.shape != shape:
         raise ValueError(f"{function}: {name} must have shape {shape}, got {value.shape}")
-    if value.dtype.kind not in "fiu":
-        raise TypeError(f"{function}: {name} must be real numbers, got dtype {value.dtype}")
     return np.ascontiguousarray(value, dtype)
 
 
