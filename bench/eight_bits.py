@@ -18,7 +18,7 @@ import time
 import cnnlib
 import numpy as np
 from cnnlib import onnx as exchange
-from cnnlib.cli.run.trained import CALIBRATION, open_trained
+from cnnlib.cli.run.trained import calibration_images, open_trained
 from support.inference import eight_bits, engines
 
 _BATCH = 100
@@ -52,7 +52,7 @@ def _rows(run, options):
     factor = np.float32(trained.normalization.white / white)
     x, images = (
         trained.normalization(part if factor == 1 else part * factor)
-        for part in (X, np.asarray(calibrating[0][0][:CALIBRATION]))
+        for part in (X, calibration_images(calibrating[0][0]))
     )
     name = os.path.basename(os.path.normpath(run))
     wanted = None

@@ -38,3 +38,21 @@ def test_a_predictor_of_eight_bits_predicts_from_its_file(tmp_path, capsys):
     image.fromarray(pixels).save(tmp_path / "one.png")
     assert main(["predict", path, str(tmp_path / "one.png")]) == 0
     assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
+
+
+def test_images_from_all_over_the_training_split_calibrate(tmp_path, capsys):
+    """Which may be sorted: those that come first are dark here, and would show a hundredth of the ranges."""
+    net = ConvNet([{"conv": 8}, "relu", {"max_pool": 2}], (1, 8, 8), 10, seed=0)
+    net.preprocess = Normalization(0.0, 1.0)
+    cnnlib.save_model(net, tmp_path / "net.npz")
+    X = np.random.default_rng(0).standard_normal((1200, 1, 8, 8)).astype(np.float32)
+    y = net.loss(X).argmax(axis=1)  # so float32 is always right
+    X[:600] /= 100
+    for part, rows in {"train_0": slice(700), "train_1": slice(700, 1000), "val": slice(1000, 1100)}.items():
+        np.save(tmp_path / f"X_{part}.npy", X[rows])
+        np.save(tmp_path / f"y_{part}.npy", y[rows])
+    command = ["eval", str(tmp_path / "net.npz"), "--data", f"npy:{tmp_path}", "--split", "val", "--int8"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "val accuracy: 1.0000" in out
+    assert float(re.search(r"in eight bits: ([\d.]+)", out)[1]) > 0.9

@@ -18,7 +18,7 @@ from cnnlib.cli.report import html_page as html
 from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.folder import history
 from cnnlib.cli.run.log import metrics_of
-from cnnlib.cli.run.trained import CALIBRATION
+from cnnlib.cli.run.trained import calibration_images
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
 
@@ -176,7 +176,7 @@ def _eight_bits(run, solver, data, X, y, right):
     """What the network comes to in eight bits: its accuracy, and each layer's loss."""
     if not len(data["X_train"]):
         return ""
-    images = data["X_train"][:CALIBRATION]
+    images = calibration_images(data["X_train"])
     try:
         twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
     except ValueError as error:  # a layer that prepared networks do not have

@@ -95,7 +95,7 @@ class Trained:
             raise ValueError("--int8: there is no training split to calibrate with")
         if isinstance(self.model, inference.Predictor):
             raise ValueError("--int8: the file is a predictor, which is prepared already")
-        images = self._normalized(white, pairs[0][0][:CALIBRATION])
+        images = self._normalized(white, calibration_images(pairs[0][0]))
         twin = inference.prepare(self.model, precision="int8", calibration=images)
         twin.preprocess, twin.classes = self.normalization, self.classes
         return replace(self, model=twin)
@@ -104,6 +104,11 @@ class Trained:
         """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""
         scores = self.scores(X, 1.0 if self.normalization.ink else 255.0, self.tta)
         return np.asarray(scores, np.float64) if self._gives_probabilities else softmax(scores)
+
+
+def calibration_images(X):
+    """CALIBRATION images from all over X, which may be sorted by class."""
+    return X[np.linspace(0, len(X) - 1, min(len(X), CALIBRATION)).astype(int)]
 
 
 def given_normalization(options):
