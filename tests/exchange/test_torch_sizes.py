@@ -65,6 +65,9 @@ FIXED = {
     r"adaptive_avg_pool2d of .* '0': the result's size is \(8, 2\)": lambda: nn.Sequential(
         nn.AdaptiveAvgPool2d((None, 2))
     ),
+    r"permute, which moves axes of length 1": lambda: Net(
+        lambda m, x: functional.avg_pool2d(x, 8).permute(0, 1, 3, 2).relu()
+    ),
     r"adaptive_max_pool2d: output_size is \(4, 4\)": lambda: Net(
         lambda m, x: functional.adaptive_max_pool2d(x, (x.shape[2] // 2, x.shape[3] // 2))
     ),

@@ -157,8 +157,9 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
         float32: a module of 16-bit floats is computed as ``module.float()`` would be.
 
         What is trained is what eval mode shows: batch norm and dropout change with the mode, and whatever
-        else differs in training (stochastic depth, auxiliary heads) is left out. A batch norm without scale
-        and shift (``affine=False``) has nothing to train, and uses its running statistics in training, too.
+        else differs in training (stochastic depth, auxiliary heads) is left out. Gradients go through a
+        ``detach``. A batch norm without scale and shift (``affine=False``) has nothing to train, and uses its
+        running statistics in training, too.
 
         Images may have another height and width if the module then makes the same calls. If a number in
         them was computed from ``x.shape``, or ``interpolate`` goes to a size instead of by a factor, the
@@ -193,7 +194,7 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     with _for_reading(module), torch.no_grad():
         fixed_by = size_fixed_by(module, example, graph.why_fixed())
     if not graph.why_fixed():
-        graph.fixed_by = fixed_by
+        graph.fixed_by = net.fixed_by or fixed_by
     return GraphNet(graph, net.params, shape, frozen=net.frozen, dtype=net.dtype)
 
 
@@ -257,6 +258,7 @@ class _Network(Builder):
         self.dtype = np.dtype(np.float64 if example.dtype == torch.float64 else np.float32)
         self.batch, *shape = example.shape
         self.constants, self.names = _constants(exported)
+        self.fixed_by = ""  # as in the graph
         self._batch_norms: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._lacking: dict[tuple[str, int, float], str] = {}  # names of constants
         nodes = list(exported.graph.nodes)

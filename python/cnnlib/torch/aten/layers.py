@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlib.graph.importing import Feature
-from cnnlib.torch.aten.call import Call, result, two
+from cnnlib.torch.aten.call import Call, result, title, two
 from cnnlib.torch.convolution import sides
 
 
@@ -152,7 +152,15 @@ def _reshape(call: Call) -> Feature:
 
 def _permute(call: Call) -> Feature:
     value, rank = call.value(0), len(call.shape(0))
-    return call.transposed(value, [dim % rank for dim in call["dims"]])
+    order = [dim % rank for dim in call["dims"]]
+    moved = call.transposed(value, order)
+    if (
+        not (value.channels_last or moved.channels_last)
+        and order != sorted(order)
+        and call.net.follows(value)
+    ):
+        call.net.fixed_by = call.net.fixed_by or f"{title(call.node)}, which moves axes of length 1"
+    return moved
 
 
 def _expand(call: Call) -> Feature:
