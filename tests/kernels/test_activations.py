@@ -135,6 +135,8 @@ def test_tails_down_to_the_smallest_numbers(isa, dtype):
     dx = cnnlib.sigmoid_backward(np.ones_like(x), cache)
     for got in (out, dx):
         assert np.all(np.abs(got - want) <= 0.51 * smallest + 4 * np.finfo(dtype).eps * want)
+    silu, _ = cnnlib.silu_forward(x)
+    assert np.all(np.abs(silu - x * want) <= np.abs(x) * (0.52 * smallest + 4 * np.finfo(dtype).eps * want))
     assert out[-1] > 0
     assert out[0] == 0
 
