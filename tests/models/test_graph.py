@@ -366,6 +366,13 @@ def test_graphs_that_cannot_run(case):
         GraphNet(Graph(nodes, output="a"), {k: v for k, v in params.items() if k in used}, (2, 5, 4))
 
 
+@pytest.mark.parametrize("param", [None, ""])
+def test_nothing_is_no_conv_param(param):
+    graph = Graph([Node("conv", ("input",), "a", ("W1", None), (param,))], output="a")
+    with pytest.raises(TypeError, match=r"node 'a' \(conv\): conv_forward: conv_param must be a dict"):
+        GraphNet(graph, {"W1": np.zeros((3, 2, 3, 3))}, (2, 5, 4))
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [

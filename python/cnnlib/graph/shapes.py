@@ -147,7 +147,7 @@ def _flatten(function, x):
 
 
 def _conv(count, function, x, w, b, conv_param):
-    axes, _ = conv_axes(function, conv_param or {}, samples_like(x), w, b, count)
+    axes, _ = conv_axes(function, conv_param, samples_like(x), w, b, count)
     return (w.shape[0], *(axis.outputs for axis in axes))
 
 
