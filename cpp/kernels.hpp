@@ -44,7 +44,6 @@ struct InvertedResidualLayers {
 // Classes may have weights (C,); losses and gradients are multiplied by `scale`.
 template <class T>
 struct SoftmaxTargets {
-  static constexpr Index least_pixels = 8;  // of a run, unless it is the last one
   const std::int64_t* labels;
   const T *values, *weights;
   std::int64_t ignore;
@@ -120,13 +119,11 @@ struct DenseKernels {
   void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, bool relu);
   void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);
 
-  // Losses, which are returned, and their gradients dx. `parts` is scratch: for dice_loss a value for each
-  // map, for softmax_loss one for each of N * ceil(inner / least_pixels) runs of pixels.
-  double (*softmax_loss)(const T* x, const SoftmaxTargets<T>&, T* dx, double* parts, Index N, Index C,
-                         Index inner);
+  // Losses, which are returned, and their gradients dx.
+  double (*softmax_loss)(const T* x, const SoftmaxTargets<T>&, T* dx, Index N, Index C, Index inner);
   double (*pointwise_loss)(PointwiseLoss, const T* x, const T* y, const T* weights, double option, T* dx,
                            Index n);
-  double (*dice_loss)(const T* x, const T* y, T* dx, double* parts, Index maps, Index size);
+  double (*dice_loss)(const T* x, const T* y, T* dx, Index maps, Index size);
 
   // Over the axis of C of x (N, C, inner); copy gets the result too, or is null.
   void (*softmax_forward)(const T* x, T* out, T* copy, Index N, Index C, Index inner);

@@ -9,10 +9,9 @@ py::tuple softmax_loss(Text function, const Floats& x, const ScoresShape& s, con
                        In values, In weights, std::int64_t ignore, double divisor) {
   const double scale = divisor > 0 ? 1 / divisor : 0;  // nothing to average
   const FloatsResult dx(function, x, x);
-  const Result<double> parts(function, {s.N * ceil_div(s.inner, SoftmaxTargets<float>::least_pixels)});
   double loss = 0;
   unlocked(x, [&](const auto& k) {
-    loss = k.softmax_loss(x, {labels, values, weights, ignore, scale}, dx, parts, s.N, s.C, s.inner);
+    loss = k.softmax_loss(x, {labels, values, weights, ignore, scale}, dx, s.N, s.C, s.inner);
   });
   return py::make_tuple(loss, dx);
 }
@@ -84,10 +83,9 @@ py::tuple dice_loss(Text function, const Floats& x, const Floats& y, Index maps)
   require_shape(function, "y", y, x);
   require(maps > 0 && x.size() > 0 && x.size() % maps == 0, function, ": x is ", x, ", maps ", maps);
   const FloatsResult dx(function, x, x);
-  const Result<double> parts(function, {maps});
   const Index size = x.size() / maps;
   double loss = 0;
-  unlocked(x, [&](const auto& k) { loss = k.dice_loss(x, y, dx, parts, maps, size); });
+  unlocked(x, [&](const auto& k) { loss = k.dice_loss(x, y, dx, maps, size); });
   return py::make_tuple(loss, dx);
 }
 

@@ -129,11 +129,21 @@ struct SoftmaxPixelsGradient {
   }
 };
 
-// body(offset, rows) for ranges of N rows of C values; `value_work` is what a value takes.
-template <class Body>
+// body(rows, offset, count) for ranges of N rows of C values, with what computes such rows: forward(x, y,
+// copy, count), backward(dout, y, dx, count). `value_work` is what a value takes.
+template <class T, class Body>
 void each_softmax_range(Index N, Index C, double value_work, const Body& body) {
-  parallel_ranges(N, std::max<Index>(1, softmax_task / C), value_work * double(C),
-                  [=](Index begin, Index end) { body(begin * C, end - begin); });
+  const auto run = [=](auto rows) {
+    parallel_ranges(N, std::max<Index>(1, softmax_task / C), value_work * double(C),
+                    [=](Index begin, Index end) { body(rows, begin * C, end - begin); });
+  };
+  switch (ceil_div(C, Simd<T>::size)) {
+    case 1: return run(ShortSoftmaxRows<T, 1>{C});
+    case 2: return run(ShortSoftmaxRows<T, 2>{C});
+    case 3: return run(ShortSoftmaxRows<T, 3>{C});
+    case 4: return run(ShortSoftmaxRows<T, 4>{C});
+    default: return run(SoftmaxRows<T>{C});
+  }
 }
 
 // body(offset, count, run) for runs of up to `width` of the `inner` pixels of N images.
@@ -155,9 +165,8 @@ template <class T>
 void softmax_forward(const T* x, T* out, T* copy, Index N, Index C, Index inner) {
   const auto copy_at = [=](Index at) { return copy == nullptr ? nullptr : copy + at; };
   if (inner == 1)
-    return with_softmax_rows<T>(C, [=](auto rows) {
-      each_softmax_range(N, C, softmax_work,
-                         [=](Index at, Index count) { rows.forward(x + at, out + at, copy_at(at), count); });
+    return each_softmax_range<T>(N, C, softmax_work, [=](const auto& rows, Index at, Index count) {
+      rows.forward(x + at, out + at, copy_at(at), count);
     });
   const bool aligned = copy_past_caches(copy, N * C * inner) && inner % Simd<T>::size == 0;
   each_softmax_run(N, C, inner, SoftmaxPixels<T>::width, softmax_work, [=](Index at, Index count, Index) {
@@ -168,9 +177,8 @@ void softmax_forward(const T* x, T* out, T* copy, Index N, Index C, Index inner)
 template <class T>
 void softmax_backward(const T* dout, const T* y, T* dx, Index N, Index C, Index inner) {
   if (inner == 1)
-    return with_softmax_rows<T>(C, [=](auto rows) {
-      each_softmax_range(N, C, softmax_gradient_work,
-                         [=](Index at, Index count) { rows.backward(dout + at, y + at, dx + at, count); });
+    return each_softmax_range<T>(N, C, softmax_gradient_work, [=](const auto& rows, Index at, Index count) {
+      rows.backward(dout + at, y + at, dx + at, count);
     });
   const Index width = SoftmaxPixelsGradient<T>::width(C);
   each_softmax_run(N, C, inner, width, softmax_gradient_work, [=](Index at, Index count, Index) {

@@ -12,6 +12,7 @@
 #include <cmath>
 
 #include "kernels/dense/softmax.hpp"
+#include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -138,13 +139,12 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
   }
 };
 
-// `parts` has room for a sum each of N * ceil(inner / least_pixels) runs; returns the sum of them.
 template <class T>
-double softmax_loss(const T* x, const SoftmaxTargets<T>& to, T* dx, double* parts, Index N, Index C,
-                    Index inner) {
+double softmax_loss(const T* x, const SoftmaxTargets<T>& to, T* dx, Index N, Index C, Index inner) {
   constexpr Index width = SoftmaxPixels<T>::width;
-  static_assert(width >= SoftmaxTargets<T>::least_pixels);
   const Index runs = ceil_div(inner, width);
+  const ScratchArray<double> memory(N * runs);
+  double* parts = memory.data();  // the losses of the runs
   each_softmax_run(N, C, inner, width, 8, [=, &to](Index at, Index count, Index r) {
     const SoftmaxLossPixels<T> pixels{{C, inner, count}};
     parts[r] = inner == 1 ? softmax_loss_of_row(x + at, to, r, dx + at, C)

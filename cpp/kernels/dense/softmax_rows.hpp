@@ -151,16 +151,4 @@ struct ShortSoftmaxRows {
   }
 };
 
-// use(rows) with what computes rows of C values: forward(x, y, copy, rows), backward(dout, y, dx, rows).
-template <class T, class Use>
-void with_softmax_rows(Index C, const Use& use) {
-  switch (ceil_div(C, Simd<T>::size)) {
-    case 1: return use(ShortSoftmaxRows<T, 1>{C});
-    case 2: return use(ShortSoftmaxRows<T, 2>{C});
-    case 3: return use(ShortSoftmaxRows<T, 3>{C});
-    case 4: return use(ShortSoftmaxRows<T, 4>{C});
-    default: return use(SoftmaxRows<T>{C});
-  }
-}
-
 }  // namespace cnnlib::CNNLIB_ISA

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/elementwise/activation_functions.hpp"
+#include "kernels/scratch_layout.hpp"
 #include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
 #include "threads/parallel.hpp"
@@ -143,10 +144,11 @@ double dice_loss_of_map(const T* x, const T* y, T* dx, Index size, double scale)
   return scale * (1 - share);
 }
 
-// `parts` has room for a loss of each map; returns their sum.
 template <class T>
-double dice_loss(const T* x, const T* y, T* dx, double* parts, Index maps, Index size) {
+double dice_loss(const T* x, const T* y, T* dx, Index maps, Index size) {
   const double scale = 1 / double(maps);
+  const ScratchArray<double> memory(maps);
+  double* parts = memory.data();  // the losses of the maps
   parallel_ranges(maps, std::max<Index>(1, 2048 / size), 12.0 * double(size), [=](Index begin, Index end) {
     for (Index m = begin; m < end; ++m)
       parts[m] = dice_loss_of_map(x + m * size, y + m * size, dx + m * size, size, scale);

@@ -55,7 +55,6 @@ Packet<T> times_itself(Packet<T> x, Packet<T> minus_abs, Packet<T> f) {
 template <class T>
 struct Relu {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   Packet<T> value(Packet<T> x) const { return S::relu(x); }
   Packet<T> gradient(Packet<T> dout, Packet<T> x) const {
     return S::select(S::less_equal(x, S::zero()), S::zero(), dout);
@@ -66,7 +65,6 @@ struct Relu {
 template <class T>
 struct LeakyRelu {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   T alpha;
   Packet<T> value(Packet<T> x) const { return gradient(x, x); }
   // Also of NaN. (Of two comparisons none is with a number that flushing to zero changes.)
@@ -80,7 +78,6 @@ struct LeakyRelu {
 template <class T>
 struct Relu6 {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   Packet<T> value(Packet<T> x) const { return S::min(S::relu(x), S::fill(T(6))); }
   Packet<T> gradient(Packet<T> dout, Packet<T> x) const {
     return S::select(S::less_equal(S::fill(T(6)), x), S::zero(), Relu<T>().gradient(dout, x));
@@ -91,7 +88,6 @@ struct Relu6 {
 template <class T>
 struct Sigmoid {
   using S = Simd<T>;
-  static constexpr bool from_value = true;
   [[gnu::always_inline]] Packet<T> value(Packet<T> x) const {
     const auto one = S::fill(T(1)), e = exp_of_negative<T>(S::minus_abs(x));
     return S::div(S::select(S::less_equal(x, S::zero()), e, one), S::add(one, e));
@@ -105,7 +101,6 @@ struct Sigmoid {
 template <class T>
 struct Tanh {
   using S = Simd<T>;
-  static constexpr bool from_value = true;
   [[gnu::always_inline]] Packet<T> value(Packet<T> x) const {
     const auto minus_abs = S::minus_abs(x);
     const auto t = expm1_of_negative<T>(S::add(minus_abs, minus_abs));
@@ -121,7 +116,6 @@ struct Tanh {
 template <class T>
 struct Silu {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   [[gnu::always_inline]] Packet<T> value(Packet<T> x) const {
     const auto minus_abs = S::max(S::minus_abs(x), S::fill(std::numeric_limits<T>::lowest()));
     return times_itself<T>(x, minus_abs, logistic_of_negative<T>(exp_of_negative<T>(minus_abs)));
@@ -137,7 +131,6 @@ struct Silu {
 template <class T>
 struct HardSigmoid {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   static Packet<T> sixth() { return S::fill(T(1) / 6); }
   Packet<T> value(Packet<T> x) const { return S::mul(clamped<T>(S::add(x, S::fill(T(3))), 0, 6), sixth()); }
   Packet<T> gradient(Packet<T> dout, Packet<T> x) const {
@@ -150,7 +143,6 @@ struct HardSigmoid {
 template <class T>
 struct HardSwish {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   Packet<T> value(Packet<T> x) const { return S::mul(S::max(x, S::fill(T(-3))), HardSigmoid<T>().value(x)); }
   Packet<T> gradient(Packet<T> dout, Packet<T> x) const {
     const auto low = S::less_equal(x, S::fill(T(-3))), high = S::less_equal(S::fill(T(3)), x);
@@ -163,7 +155,6 @@ struct HardSwish {
 template <class T>
 struct Gelu {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   static Packet<T> minus_abs(Packet<T> x) {
     return S::max(S::minus_abs(x), S::fill(-NormalTail<T>::zero_beyond));
   }
@@ -187,7 +178,6 @@ struct Gelu {
 template <class T>
 struct GeluTanh {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   static constexpr T first = T(1.59576912160573071176);  // 2 sqrt(2 / pi)
   static constexpr T third = T(0.04471500000000000000 * 1.59576912160573071176);
   static constexpr T saturated = sizeof(T) == 4 ? 16 : 32;  // where sigmoid(-2u) is 0
@@ -212,7 +202,6 @@ struct GeluTanh {
 template <class T>
 struct Elu {
   using S = Simd<T>;
-  static constexpr bool from_value = false;
   T alpha;
   [[gnu::always_inline]] Packet<T> value(Packet<T> x) const {
     const auto below = S::mul(S::fill(alpha), expm1_of_negative<T>(S::min(x, S::zero())));
@@ -223,5 +212,13 @@ struct Elu {
     return S::select(S::less_equal(x, S::zero()), S::mul(dout, slope), dout);
   }
 };
+
+// As from_result() has it.
+template <class Function>
+constexpr bool from_value = false;
+template <class T>
+constexpr bool from_value<Sigmoid<T>> = true;
+template <class T>
+constexpr bool from_value<Tanh<T>> = true;
 
 }  // namespace cnnlib::CNNLIB_ISA

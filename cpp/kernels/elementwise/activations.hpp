@@ -107,7 +107,7 @@ template <class T>
 void activation_forward(Activation kind, const T* x, T* out, T* copy, T alpha, Index n) {
   with_function<T>(kind, alpha, [=](auto function) {
     const auto value = [=](Index i, Index count) { return function.value(load_first(x + i, count)); };
-    if constexpr (function.from_value)
+    if constexpr (from_value<decltype(function)>)
       if (copy != nullptr) return elementwise_with_copy(out, copy, n, activation_work(kind), value);
     elementwise(out, n, activation_work(kind), value);
   });
@@ -123,7 +123,7 @@ void gradient_of(const Function& function, const T* dout, const T* kept, T* dx, 
 template <class T>
 void activation_backward(Activation kind, const T* dout, const T* kept, T* dx, T alpha, Index n) {
   with_function<T>(kind, alpha, [=](auto function) {
-    gradient_of(function, dout, kept, dx, n, function.from_value ? 1 : activation_work(kind));
+    gradient_of(function, dout, kept, dx, n, from_result(kind) ? 1 : activation_work(kind));
   });
 }
 
