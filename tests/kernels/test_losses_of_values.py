@@ -119,6 +119,13 @@ def test_confident_logits_lose_no_digits(dtype):
     assert value == 1e4
 
 
+def test_a_loss_beyond_the_largest_number_is_infinite(isa, dtype):
+    want = np.inf if dtype == np.float32 else 1.25e40
+    value, dx = cnnlib.huber_loss(np.array([3e20, 1], dtype), np.zeros(2, dtype), 1e20)
+    assert value == pytest.approx(want)
+    np.testing.assert_allclose(dx, [5e19, 0.5], rtol=1e-6)
+
+
 def test_an_empty_mask_answers_an_empty_target(dtype):
     value, dx = cnnlib.dice_loss(np.full((1, 1, 8, 8), -200, dtype), np.zeros((1, 1, 8, 8), dtype))
     assert value == 0

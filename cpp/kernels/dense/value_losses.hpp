@@ -23,19 +23,19 @@ struct SquaredLoss {
   }
 };
 
-// With d = x - y: d^2 / 2 below the limit, a line beyond: |d| * steepness - offset.
+// With d = x - y: d^2 / 2 below the limit, a line beyond: (|d| - offset) * steepness.
 template <class T>
 struct HuberLoss {
   using S = Simd<T>;
   static constexpr T of_none = 0;
   T limit, steepness, offset;
-  static HuberLoss up_to(T delta) { return {delta, delta, delta * delta / 2}; }
+  static HuberLoss up_to(T delta) { return {delta, delta, delta / 2}; }
   static HuberLoss absolute() { return {std::numeric_limits<T>::denorm_min(), 1, 0}; }
   Packet<T> operator()(Packet<T> x, Packet<T> y, Index, Index, Packet<T>& slope) const {
     const auto d = S::sub(x, y), size = S::abs(d), steep = S::fill(steepness);
     const auto beyond = S::less_equal(S::fill(limit), size);
     slope = S::select(beyond, S::with_sign_of(d, steep), d);
-    const auto line = S::sub(S::mul(size, steep), S::fill(offset));
+    const auto line = S::mul(S::sub(size, S::fill(offset)), steep);
     return S::select(beyond, line, S::mul(S::fill(T(0.5)), S::mul(d, d)));
   }
 };
