@@ -366,10 +366,17 @@ def test_graphs_that_cannot_run(case):
         GraphNet(Graph(nodes, output="a"), {k: v for k, v in params.items() if k in used}, (2, 5, 4))
 
 
-@pytest.mark.parametrize("param", [None, ""])
-def test_nothing_is_no_conv_param(param):
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        (None, "conv_param must be a dict"),
+        ("", "conv_param must be a dict"),
+        ({"pad": ((0, 0), ((1,), 0))}, r"pad must be an integer, got \(1,\)"),
+    ],
+)
+def test_a_conv_param_is_checked_before_samples_come(param, message):
     graph = Graph([Node("conv", ("input",), "a", ("W1", None), (param,))], output="a")
-    with pytest.raises(TypeError, match=r"node 'a' \(conv\): conv_forward: conv_param must be a dict"):
+    with pytest.raises(TypeError, match=rf"node 'a' \(conv\): conv_forward: {message}"):
         GraphNet(graph, {"W1": np.zeros((3, 2, 3, 3))}, (2, 5, 4))
 
 

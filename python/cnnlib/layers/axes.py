@@ -61,8 +61,8 @@ def _sides(function, value):
             raise ValueError(
                 f"{function}: pad of an axis must be an integer or (before, after), got {value!r}"
             )
-        return [_numbers(function, "pad", v, 1, 0)[0] for v in value]
-    return _numbers(function, "pad", value, 1, 0) * 2
+        return [at_least(0, function, "pad", v) for v in value]
+    return [at_least(0, function, "pad", value)] * 2
 
 
 def _pads(function, value, sizes, spans, strides):
