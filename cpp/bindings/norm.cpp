@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "running_statistics.hpp"
+#include "arrays.hpp"
 
 namespace cnnlib {
 namespace {
@@ -104,6 +104,18 @@ py::tuple rownorm_backward(Text function, const Floats& dout, const Floats& x, i
 }
 
 }  // namespace
+
+py::object moved_statistic(const Floats& running, const double* statistic, double momentum) {
+  const FloatsResult moved("moved_statistic", running, running);
+  by_type(running.single(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* old = running;
+    T* to = moved;
+    for (Index c = 0; c < running.size(); ++c)
+      to[c] = T(momentum * double(old[c]) + (1 - momentum) * statistic[c]);
+  });
+  return moved;
+}
 
 void bind_norm(py::module_& m) {
   def(m, "batchnorm_train(function, x, ndim, gamma, beta, eps, relu=False, out=None)", &batchnorm_train);

@@ -5,7 +5,6 @@
 
 #include "../../training/program.hpp"
 #include "../program/checks.hpp"
-#include "../running_statistics.hpp"
 
 namespace cnnlib {
 
