@@ -343,6 +343,12 @@ def test_a_squeeze_that_names_no_axes(batch, rng):
         )
 
 
+def test_a_concat_of_version_1_joins_channels_unless_told(rng):
+    x = rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
+    got = cnnlib.onnx.load(model("y = Concat(x, x)", opset=1)).loss(x)
+    np.testing.assert_array_equal(got, np.concatenate([x, x], axis=1))
+
+
 @pytest.mark.parametrize("elem", ["uint8", "int32"])
 def test_integers_that_come_in_become_floats_first(elem, rng):
     x = rng.integers(0, 256, (2, 3, 8, 8)).astype(elem)

@@ -84,7 +84,8 @@ def transpose(op: Operator) -> Feature:
 
 def concat(op: Operator) -> Feature:
     features = [op.feature(i) for i in range(len(op.inputs))]
-    return op.concatenated(features, op["axis"])
+    axis = 1 if op["axis"] is None else op["axis"]  # before version 4, where its schema says no default
+    return op.concatenated(features, axis)
 
 
 def reduce_mean(op: Operator) -> Feature:
