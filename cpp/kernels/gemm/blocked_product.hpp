@@ -8,64 +8,55 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Where the results of some rows and one panel of columns go, and how they begin and end.
+// The target of some rows and one panel of columns, which lie `step` apart from `to` on.
 template <class T>
-struct ProductTarget {
-  T* to;
-  Index row;      // step
-  Index width;    // columns, at most MatrixProduct<T>::lanes
-  const T* bias;  // to begin with, or null
-  bool add;
-  Rectifier<T> activation;
-};
-
-// The target of a chunk in c, from row m and column n on.
+Target<T> panel_target(T* to, Index step) {
+  auto target = Target<T>::rows(to, tile_vectors);
+  target.step = step;
+  return target;
+}
+// That of a chunk in c, from row m and column n on.
 template <class T>
-ProductTarget<T> target_in_c(const MatrixProduct<T>& p, Index m, Index n, Index chunk) {
-  return {p.c + m * p.N + n,
-          p.N,
-          std::min(p.lanes, p.N - n),
-          chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr,
-          chunk > 0,
-          chunk == p.chunks() - 1 ? p.activation : Rectifier<T>{}};
+Target<T> target_in_c(const MatrixProduct<T>& p, Index m, Index n, Index chunk) {
+  auto target = panel_target(p.c + m * p.N + n, p.N);
+  if (chunk == 0 && p.bias != nullptr) target.row = p.bias + n;
+  target.add = chunk > 0;
+  if (chunk == p.chunks() - 1) target.activation = p.activation;
+  return target;
 }
 
-// A tile of `height` rows to a target that is narrower than its rows, which lie `step` apart.
+// A tile of `height` rows to the first `width` columns of a target; the tile's rows lie `step` apart.
 template <class T>
-void store_narrow(const T* tile, Index step, Index height, const ProductTarget<T>& target, T* out) {
+void store_narrow(const T* tile, Index step, Index height, const Target<T>& target, Index width) {
   using S = Simd<T>;
   for (Index i = 0; i < height; ++i)
-    for (Index l = 0; l < target.width; l += S::size) {
-      const Index count = std::min<Index>(S::size, target.width - l);
-      T* to = out + i * target.row + l;
+    for (Index l = 0; l < width; l += S::size) {
+      const Index count = std::min<Index>(S::size, width - l);
+      T* to = target.to[0] + i * target.step + l;
       auto v = S::load(tile + i * step + l);
-      if (target.add || target.bias != nullptr)
-        v = S::add(v, S::load_lanes(target.add ? to : target.bias + l, 0, count));
+      if (target.add || target.row != nullptr)
+        v = S::add(v, S::load_lanes(target.add ? to : target.row + l, 0, count));
       S::store_lanes(to, target.activation(v), 0, count);
     }
 }
 
-// One chunk of `rows` packed rows times one panel of columns, whose terms lie at `offset`.
+// One chunk of `rows` packed rows times one panel of columns, of which there are `width` (or more, then all
+// are stored), whose terms lie at `offset`.
 template <class T>
 void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns, const Index* offset,
-                    const ProductTarget<T>& target, T* tile) {
+                    Target<T> target, Index width, T* tile) {
   const Panels panels(rows);
   const T* source[tile_vectors];
   for (int u = 0; u < tile_vectors; ++u) source[u] = columns + u * Simd<T>::size;
-  const bool narrow = target.width <= Simd<T>::size, whole = target.width == tile_lanes<T>;
+  const bool narrow = width <= Simd<T>::size, whole = width >= tile_lanes<T>;
+  const auto of_tile = Target<T>::rows(tile, narrow ? 1 : tile_vectors);
   for (Index panel = 0; panel < panels.count; ++panel) {
-    const Index height = panels.rows(panel), first = panels.first(panel);
-    T* out = target.to + first * target.row;
-    auto direct = Target<T>::rows(whole ? out : tile, narrow ? 1 : tile_vectors);
-    if (whole) {
-      direct.step = target.row;
-      direct.add = target.add;
-      direct.row = target.bias;
-      direct.activation = target.activation;
-    }
+    const Index height = panels.rows(panel);
     const auto kernel = narrow ? packed_tile_kernel<T, 1>(height) : packed_tile_kernel<T>(height);
-    kernel(terms, packed_a + first * terms, height, offset, source, direct);
-    if (!whole) store_narrow(tile, direct.step, height, target, out);
+    kernel(terms, packed_a, height, offset, source, whole ? target : of_tile);
+    if (!whole) store_narrow(tile, of_tile.step, height, target, width);
+    packed_a += height * terms;
+    for (int u = 0; u < tile_vectors; ++u) target.to[u] += height * target.step;
   }
 }
 
@@ -131,7 +122,7 @@ std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
             const Index m = parts.first(part), n = (first + panel) * p.lanes;
             multiply_panel<T>(packed_a + m * p.terms(chunk), parts.rows(part), p.terms(chunk),
                               packed_b + (panel * chunks + chunk) * panel_size, offset,
-                              target_in_c(p, m0 + m, n, chunk), tile);
+                              target_in_c(p, m0 + m, n, chunk), p.N - n, tile);
           }
       }
     });
@@ -179,7 +170,7 @@ class ColumnPanels {
         const Index n = panel * p.lanes;
         multiply_panel<T>(packed_a, p.M, p.terms(chunk),
                           direct ? p.b_chunk(chunk) + n : b_memory[slot] + (panel - first) * p.panel_size(),
-                          direct ? row_offset : packed_offset, target_of(n), tile_memory[slot]);
+                          direct ? row_offset : packed_offset, target_of(n), p.N - n, tile_memory[slot]);
       }
     }
   }
@@ -234,10 +225,9 @@ std::size_t product_by_chunks(const MatrixProduct<T>& p) {
   parallel_grid({p.chunks(), groups}, threads, [&](Index chunk, Index group, int slot) {
     T* packed_a = a_memory[slot];
     pack_a(p, 0, p.M, chunk, packed_a);
-    const auto target_of = [&](Index n) -> ProductTarget<T> {
-      return {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, {}};
-    };
-    columns.multiply(packed_a, chunk, range_of(columns.strips(), group, groups), target_of, slot);
+    columns.multiply(
+        packed_a, chunk, range_of(columns.strips(), group, groups),
+        [&](Index n) { return panel_target(parts + chunk * size + n, p.N); }, slot);
   });
   add_chunks(p, parts);
   return layout.bytes();
