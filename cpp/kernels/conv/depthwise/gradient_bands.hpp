@@ -86,33 +86,25 @@ struct GradientTaps {
   }
   Index lists() const { return row_phases * column_phases; }
 
-  // Fills list[row phase][column phase]; `memory` has room for two indices for each weight of a channel. The
-  // staged planes of dout of a channel's filters have the stride `plane`.
+  // Fills list[row phase][column phase], the kernel backwards, so that dout is read forwards; `memory` has
+  // room for two indices for each weight of a channel, which is in one phase at most. The staged planes of
+  // dout of a channel's filters have the stride `plane`.
   template <class T>
   void list(const ConvShape& s, Index pitch, Index plane, TapList* list, Index* memory) const {
+    const Index filters = s.F / s.C;
     for (Index ph = 0; ph < row_phases; ++ph)
-      for (Index pw = 0; pw < column_phases; ++pw, ++list) {
-        *list = {0, memory, memory};
-        each_of_phase<T>(s, ph, pw, pitch, plane, [&](Index, Index) { ++list->weight; });
-        each_of_phase<T>(s, ph, pw, pitch, plane,
-                         [&](Index offset, Index weight) { list->add(offset, weight); });
-        memory += 2 * list->count;
+      for (Index pw = 0; pw < column_phases; ++pw, memory += list++->count) {
+        *list = {0, memory, memory + filters * s.KH * s.KW};
+        for (Index f = 0; f < filters; ++f)
+          each_tap(s, [&](Index a, Index k) {
+            const Index kh = s.KH - 1 - a, kw = s.KW - 1 - k;
+            const Index row = ph + s.pad_top - kh * s.dilation_h,
+                        column = pw + s.pad_left - kw * s.dilation_w;
+            if (row % s.stride_h == 0 && column % s.stride_w == 0)
+              list->add(f * plane + row / s.stride_h * pitch + column / s.stride_w * Simd<T>::size,
+                        (f * s.KH + kh) * s.KW + kw);
+          });
       }
-  }
-
- private:
-  // tap(offset, weight) for the taps of a phase: the kernel backwards, so that dout is read forwards.
-  template <class T, class Tap>
-  static void each_of_phase(const ConvShape& s, Index ph, Index pw, Index pitch, Index plane,
-                            const Tap& tap) {
-    for (Index f = 0; f < s.F / s.C; ++f)
-      each_tap(s, [&](Index a, Index k) {
-        const Index kh = s.KH - 1 - a, kw = s.KW - 1 - k;
-        const Index row = ph + s.pad_top - kh * s.dilation_h, column = pw + s.pad_left - kw * s.dilation_w;
-        if (row % s.stride_h == 0 && column % s.stride_w == 0)
-          tap(f * plane + row / s.stride_h * pitch + column / s.stride_w * Simd<T>::size,
-              (f * s.KH + kh) * s.KW + kw);
-      });
   }
 };
 

@@ -46,14 +46,24 @@ class DepthwiseGradientPass {
 
   void run(const DepthwiseGradients<T>& o) {
     const ScratchOf<Memory> scratch(*this);
-    prepare(scratch);
+    x_staged.set_pixel_offsets(scratch->x_pixels.data());
+    dout_staged.set_pixel_offsets(scratch->dout_pixels.data());
+    scratch->first_use.reset();
     double* totals = scratch->totals.data();
+    if (with_sums) std::fill_n(totals, parts * total_size, 0.0);
     parallel_grid({parts, stencil.tasks}, threads, [&](Index part, Index task, int slot) {
-      if (scratch->first_use(slot)) {
+      if (scratch->first_use(slot)) {  // halos stay zero
         if (with_sums) std::fill_n(scratch->x[slot], x_staged.size(), T(0));
         std::fill_n(scratch->dout[slot], stencil.multiplier * dout_size, T(0));
       }
-      Worker(*this, scratch, slot, o).run(part, stencil.groups_of(task), totals + part * total_size);
+      const Worker worker{*this,
+                          o,
+                          scratch->x[slot] + x_staged.margin,
+                          scratch->dout[slot] + dout_staged.margin,
+                          scratch->dx[slot],
+                          scratch->weights[slot],
+                          scratch->sums[slot]};
+      worker.run(part, stencil.groups_of(task), totals + part * total_size);
     });
     if (with_sums) finish_depthwise_sums(totals, parts, s.F, stencil.taps, stencil.x_taps.weight, o);
   }
@@ -79,30 +89,15 @@ class DepthwiseGradientPass {
                             m.with_sums ? m.parts * m.total_size : 0};  // [part][filter][tap, then db]
   };
 
-  // Where the halos of staged rows lie, which stay zero, and zeros for the totals.
-  void prepare(const ScratchOf<Memory>& scratch) {
-    x_staged.set_pixel_offsets(scratch->x_pixels.data());
-    dout_staged.set_pixel_offsets(scratch->dout_pixels.data());
-    scratch->first_use.reset();
-    if (with_sums) std::fill_n(scratch->totals.data(), parts * total_size, 0.0);
-  }
-
   // One thread's work on a task: some bands of the images, in some groups of channels.
-  class Worker {
-   public:
-    Worker(const DepthwiseGradientPass& pass, const ScratchOf<Memory>& scratch, int slot,
-           const DepthwiseGradients<T>& operands)
-        : m(pass),
-          s(pass.s),
-          stencil(pass.stencil),
-          o(operands),
-          staged_x(scratch->x[slot] + m.x_staged.margin),
-          staged_dout(scratch->dout[slot] + m.dout_staged.margin),
-          staged_dx(scratch->dx[slot]),
-          weights(scratch->weights[slot]),
-          sums(scratch->sums[slot]) {}
+  struct Worker {
+    const DepthwiseGradientPass& m;
+    const DepthwiseGradients<T>& o;
+    T *staged_x, *staged_dout, *staged_dx, *weights, *sums;
+    const ConvShape& s = m.s;
+    const ChannelStencil<T>& stencil = m.stencil;
 
-    void run(Index part, Range groups, double* totals) {
+    void run(Index part, Range groups, double* totals) const {
       if (m.with_sums) std::fill_n(sums, stencil.task_groups * stencil.multiplier * m.sum_size, T(0));
       if (m.with_dx) gather_weights(groups);
       const Index last = std::min((part + 1) * m.part_blocks, m.blocks);
@@ -125,9 +120,8 @@ class DepthwiseGradientPass {
       }
     }
 
-   private:
     // weights[group][bias, then the taps of each phase of dx][lane]
-    void gather_weights(Range groups) {
+    void gather_weights(Range groups) const {
       for (Index group = groups.first; group < groups.last; ++group) {
         T* to = weights + (group - groups.first) * m.weight_size;
         stencil.gather_bias(o.bias, 1, group, to);
@@ -137,7 +131,7 @@ class DepthwiseGradientPass {
       }
     }
 
-    void stage_dout(Index n, Index group, const GradientBand& band) {
+    void stage_dout(Index n, Index group, const GradientBand& band) const {
       const Index plane = s.OH * s.OW, multiplier = stencil.multiplier;
       const T* from = o.dout + (n * s.C + stencil.first_channel(group)) * multiplier * plane;
       for (Index f = 0; f < multiplier; ++f)
@@ -146,7 +140,7 @@ class DepthwiseGradientPass {
     }
 
     // A band of dx: a stencil over staged dout for each phase of its rows and columns.
-    void input_gradient(Index n, Index group, const GradientBand& band, const T* weight) {
+    void input_gradient(Index n, Index group, const GradientBand& band, const T* weight) const {
       const T* bias = weight;
       weight += vector;
       const TapList* list = m.lists;
@@ -173,7 +167,7 @@ class DepthwiseGradientPass {
     }
 
     // Adds a band's products of dout and x to the sums of a group.
-    void add_products(Index n, Index group, const GradientBand& band, T* sum) {
+    void add_products(Index n, Index group, const GradientBand& band, T* sum) const {
       stencil.stage_x(m.x_staged, o.x, n, group, band.out_first, band.out_rows(), staged_x);
       const T* grad = staged_dout + (band.out_first - band.dout_first) * m.dout_staged.pitch;
       for (Index f = 0; f < stencil.multiplier; ++f, grad += m.dout_size, sum += m.sum_size)
@@ -183,7 +177,7 @@ class DepthwiseGradientPass {
     }
 
     // Adds a group's sums to the totals, and starts again from zero.
-    void flush_sums(Index group, T* sum, double* totals) {
+    void flush_sums(Index group, T* sum, double* totals) const {
       const Index multiplier = stencil.multiplier;
       double* total = totals + stencil.first_channel(group) * multiplier * m.values;
       for (Index f = 0; f < multiplier; ++f, sum += m.sum_size, total += m.values) {
@@ -193,12 +187,6 @@ class DepthwiseGradientPass {
         std::fill_n(sum, m.sum_size, T(0));
       }
     }
-
-    const DepthwiseGradientPass& m;
-    const ConvShape& s;
-    const ChannelStencil<T>& stencil;
-    const DepthwiseGradients<T>& o;
-    T *staged_x, *staged_dout, *staged_dx, *weights, *sums;
   };
 
   // The same whatever is wanted: where sums are rounded follows from it.
