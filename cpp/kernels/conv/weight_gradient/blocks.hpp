@@ -42,6 +42,16 @@ struct PositionBlocks {
     return b;
   }
 
+  // Blocks of one image each. All groups together have at most `most_parts`, for threads to share.
+  static PositionBlocks of_each_image(const ConvShape& s, Index OH, Index OW, Index most_positions,
+                                      Index least_cols = 1) {
+    constexpr Index most_parts = 24;
+    PositionBlocks b = choose(1, OH, OW, most_positions, least_cols);
+    b.blocks *= s.N;
+    b.set_parts(most_parts / s.groups);
+    return b;
+  }
+
   Index most_positions() const { return images * rows * cols; }  // of a block
 
   void set_parts(Index most) { parts = std::clamp<Index>(most, 1, std::max<Index>(blocks, 1)); }

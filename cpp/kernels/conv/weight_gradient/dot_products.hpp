@@ -16,18 +16,15 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 class DotProducts {
   using S = Simd<T>;
-  static constexpr Index most_positions =
-      1024;                                // of a block, so that its part of the image stays in the caches
-  static constexpr Index most_parts = 24;  // of the sums, for threads to share
+  // Of a block, so that its part of the image stays in the caches.
+  static constexpr Index most_positions = 1024;
 
  public:
   DotProducts(const ConvShape& s, bool with_dw, bool with_db) : g(s) {
-    g.set_blocks(PositionBlocks::choose(1, g.OH, g.OW, most_positions, S::size), S::size, S::size);
+    g.set_blocks(PositionBlocks::of_each_image(s, g.OH, g.OW, most_positions, S::size), S::size, S::size);
     pairs = with_dw ? g.C * g.taps : 0;
     pair_blocks = ceil_div(pairs + with_db, dot_block);
-    image_blocks = g.positions.row_blocks * g.positions.col_blocks;
-    // The parts depend on the shape alone.
-    parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * image_blocks);
+    parts = g.positions.parts;
     threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
     filters = Panels(g.F, dot_rows);
     // Each of them stages the image anew.
@@ -43,7 +40,7 @@ class DotProducts {
     Index* offset = scratch->offset.data();
     T* sums = scratch->sums.data();
     list_pairs(scratch->pair.data(), offset);
-    const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
+    const Index groups = g.s.groups;
     scratch->first_use.reset();
     parallel_grid({parts, groups, filter_parts}, threads,
                   [&](Index part, Index group, Index filter_part, int slot) {
@@ -51,7 +48,7 @@ class DotProducts {
                     const Work work{scratch->staged[slot], scratch->tails[slot], scratch->running[slot],
                                     scratch->vectors[slot], offset};
                     if (scratch->first_use(slot)) std::fill_n(work.staged + ones_at, ones_size, T(1));
-                    const Range own = range_of(blocks, part, parts);
+                    const Range own = g.positions.blocks_of(part);
                     for (Index i = own.first; i < own.last; ++i) {
                       const PositionBlock block = g.block(i);  // of one image
                       add(work, block.first_image * groups + group, block, some, i == own.first,
@@ -182,7 +179,7 @@ class DotProducts {
   }
 
   WeightGradient<T> g;
-  Index pairs, pair_blocks, image_blocks, parts, filter_parts;
+  Index pairs, pair_blocks, parts, filter_parts;
   int threads;
   Panels filters{0};
   Index sum_count;  // [block of filters][block of pairs][filter][pair]

@@ -248,16 +248,6 @@ class SharedPanelsPart {
   Index runs, filter_parts;
 };
 
-// total = the sum of `count` parts of `size` values that lie one after the other, in this order.
-template <class T>
-void sum_parts(const T* parts, Index count, Index size, T* total) {
-  constexpr Index grain = 1024;
-  parallel_ranges(size, grain, double(count), [=](Index begin, Index end) {
-    std::copy(parts + begin, parts + end, total + begin);
-    for (Index i = 1; i < count; ++i) add_to(total + begin, parts + i * size + begin, end - begin);
-  });
-}
-
 // A small result is summed in parts of the positions, whose number follows from the shape. A task is a part
 // or, where parts are too few for the threads, some rows or columns of one.
 template <class T>
@@ -325,7 +315,12 @@ class SharedPanels {
       own.dw = sums + i * result_size;
       SharedPanelsPart<T>(g, weights_of(task % tasks), 1).run(own, positions.blocks_of(i));
     });
-    sum_parts(sums, positions.parts, result_size, o.dw);
+    constexpr Index grain = 1024;
+    parallel_ranges(result_size, grain, double(positions.parts), [&](Index begin, Index end) {
+      std::copy(sums + begin, sums + end, o.dw + begin);
+      for (Index i = 1; i < positions.parts; ++i)
+        add_to(o.dw + begin, sums + i * result_size + begin, end - begin);
+    });
   }
 
   WeightsPart weights_of(Index i) const {

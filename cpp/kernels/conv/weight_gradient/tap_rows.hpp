@@ -23,13 +23,11 @@ template <class T>
 class TapRows {
   static constexpr Index lanes = Simd<T>::size;
   static constexpr Index packed_bytes = 32 << 10;  // of a panel of filters in a block
-  static constexpr Index most_parts = 24;          // of the sums, for threads to share
 
  public:
   TapRows(const ConvShape& s, bool with_dw, bool with_db) : g(s), makes_db(with_db) {
-    g.positions = PositionBlocks::choose(1, g.OH, g.OW, packed_bytes / (width * Index(sizeof(T))));
-    image_blocks = g.positions.row_blocks * g.positions.col_blocks;
-    parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * image_blocks);
+    g.positions = PositionBlocks::of_each_image(s, g.OH, g.OW, packed_bytes / (width * Index(sizeof(T))));
+    parts = g.positions.parts;
     pairs = with_dw ? g.C * g.taps : 0;
     threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
     height = (g.positions.rows - 1) * s.stride_h + (s.KH - 1) * s.dilation_h + 1;
@@ -40,11 +38,11 @@ class TapRows {
 
   void run(const WeightGradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
-    const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
+    const Index groups = g.s.groups;
     parallel_grid({parts, groups}, threads, [&](Index part, Index group, int slot) {
       const Work work{scratch->staged[slot], scratch->packed[slot], scratch->offset[slot],
                       scratch->sums.data() + (part * groups + group) * sum_count};
-      const Range own = range_of(blocks, part, parts);
+      const Range own = g.positions.blocks_of(part);
       for (Index i = own.first; i < own.last; ++i) add(work, group, i, own, o);
     });
     finish(scratch->sums.data(), o.dw, o.db);
@@ -174,7 +172,7 @@ class TapRows {
   Index vectors = ceil_div(g.F, lanes);                               // of the filters
   Panels panels{vectors, std::min(vectors, vectors_beside(g.s.KW))};  // of vectors
   Index width = panels.rows(0) * lanes;                               // of the widest panel
-  Index image_blocks, parts, pairs;
+  Index parts, pairs;
   int threads;
   Index height, pitch;  // of a staged channel
   Index packed_size, sum_count;
