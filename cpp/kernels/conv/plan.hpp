@@ -26,6 +26,20 @@ struct ConvMethod {
   }
 };
 
+// The steps of a class of a plan, which makes another convolution.
+template <class T, template <class> class Reshaped>
+CorrelationSteps<T> reshaped_correlation() {
+  return {[](ConvPlan& plan) { Reshaped<T>(plan).describe(plan); },
+          [](const ConvPlan& plan, const T* w, T* packed) { Reshaped<T>(plan).pack(w, packed); },
+          [](const ConvPlan& plan, const ConvOperands<T>& o) { Reshaped<T>(plan).run(o); }};
+}
+template <class T, template <class> class Reshaped, bool makes_db>
+WeightGradientSteps<T> reshaped_weight_gradient() {
+  return {[](ConvPlan& plan) { Reshaped<T>(plan).describe(plan); },
+          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) { Reshaped<T>(plan).run(o); },
+          makes_db};
+}
+
 template <class T>
 inline constexpr ConvMethod<T> conv_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &matrix_correlation<T>,
@@ -40,8 +54,10 @@ inline constexpr ConvMethod<T> conv_methods[] = {
     {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T>, &pixel_lanes<T>, nullptr},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T>, &filter_lanes<T>, nullptr},
     {Method::position_panels, &fits_position_panels, &cost_position_panels<T>, &position_panels<T>, nullptr},
-    {Method::gathered, &fits_gathered<T>, &cost_gathered<T>, &gathered<T>, &gathered_gradient<T>},
-    {Method::single_row, &fits_single_row, &cost_single_row<T>, &single_row<T>, &single_row_gradient<T>},
+    {Method::gathered, &fits_gathered<T>, &cost_gathered<T>, &reshaped_correlation<T, Gathered>,
+     &reshaped_weight_gradient<T, Gathered, false>},
+    {Method::single_row, &fits_single_row, &cost_single_row<T>, &reshaped_correlation<T, SingleRow>,
+     &reshaped_weight_gradient<T, SingleRow, true>},
     {Method::col2im, &fits_col2im<T>, &cost_col2im<T>, &col2im<T>, nullptr},
     {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, nullptr, &dot_products<T>},
     {Method::tap_rows, &fits_tap_rows<T>, &cost_tap_rows<T>, nullptr, &tap_rows<T>},
@@ -129,19 +145,6 @@ template <class T>
 void run_conv(const ConvPlan&, const ConvOperands<T>&);
 template <class T>
 void run_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
-
-// The steps of a class of a plan, which makes the other convolution.
-template <class T, template <class> class Method>
-CorrelationSteps<T> reshaped_correlation() {
-  return {[](ConvPlan& plan) { Method<T>(plan).describe(plan); },
-          [](const ConvPlan& plan, const T* w, T* packed) { Method<T>(plan).pack(w, packed); },
-          [](const ConvPlan& plan, const ConvOperands<T>& o) { Method<T>(plan).run(o); }};
-}
-template <class T, template <class> class Method>
-WeightGradientSteps<T> reshaped_weight_gradient(bool makes_db) {
-  return {[](ConvPlan& plan) { Method<T>(plan).describe(plan); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) { Method<T>(plan).run(o); }, makes_db};
-}
 
 // A plan with tile, blocks, threads and bytes.
 template <class T>

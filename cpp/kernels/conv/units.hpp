@@ -70,17 +70,13 @@ void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&);
 //
 // A 1x1 convolution of the points that windows read.
 template <class T>
-CorrelationSteps<T> gathered();
-template <class T>
-WeightGradientSteps<T> gathered_gradient();
+class Gathered;
 template <class T>
 double cost_gathered(const ConvShape&, Pass);
 
 // A kernel as high or as wide as the image: a convolution of one row.
 template <class T>
-CorrelationSteps<T> single_row();
-template <class T>
-WeightGradientSteps<T> single_row_gradient();
+class SingleRow;
 template <class T>
 double cost_single_row(const ConvShape&, Pass);
 

@@ -124,13 +124,4 @@ class Gathered {
   Index images = std::clamp<Index>(most_gathered_bytes / Index(sizeof(T)) / size, 1, s.N);  // at a time
 };
 
-template <class T>
-CorrelationSteps<T> gathered() {
-  return reshaped_correlation<T, Gathered>();
-}
-template <class T>
-WeightGradientSteps<T> gathered_gradient() {
-  return reshaped_weight_gradient<T, Gathered>(false);
-}
-
 }  // namespace cnnlib::CNNLIB_ISA

@@ -45,12 +45,13 @@ double cost_single_row(const ConvShape& s, Pass pass) {
          Rates::pack * double(s.F * g.vectors(g.C * g.taps)) / Rates::reference_batch;
 }
 
-// to (count, cols, rows) = from (count, rows, cols), transposed.
+// to (count, cols, rows) = from (count, rows, cols), transposed. Returns it.
 template <class T>
-void transpose_planes(const T* from, Index count, Index rows, Index cols, T* to) {
+const T* transpose_planes(const T* from, Index count, Index rows, Index cols, T* to) {
   const Index plane = rows * cols;
   parallel_for(count, threads_for(3.0 * double(count) * double(plane)),
                [&](Index i, int) { transpose(from + i * plane, cols, rows, cols, to + i * plane, rows); });
+  return to;
 }
 
 template <class T>
@@ -68,7 +69,8 @@ class SingleRow {
 
   void pack(const T* w, T* packed) const {
     const ScratchArray<T> memory(turned ? filter_size : 0);
-    pack_conv(row_plan, turned ? turned_filters(w, memory.data()) : w, packed);
+    if (turned) w = transpose_planes(w, s.F * channels, s.KH, s.W, memory.data());
+    pack_conv(row_plan, w, packed);
   }
 
   void run(const ConvOperands<T>& o) const {
@@ -76,9 +78,9 @@ class SingleRow {
     const ScratchArray<T> images(turned ? image_size : 0), filters(turns_filters ? filter_size : 0),
         bias(dx ? row_plan.shape.C : 0);
     ConvOperands<T> row = o;
-    if (turns_filters) row.w = turned_filters(o.w, filters.data());
+    if (turns_filters) row.w = transpose_planes(o.w, s.F * channels, s.KH, s.W, filters.data());
     if (turned && dx) row.out = images.data();
-    if (turned && !dx) row.in = turned_images(o.in, images.data());
+    if (turned && !dx) row.in = transpose_planes(o.in, s.N * s.C, s.H, s.W, images.data());
     if (dx && o.epilogue.bias != nullptr) {  // of a channel, for each of its rows
       const Index rows = row_plan.shape.C / s.C;
       for (Index c = 0; c < s.C; ++c) std::fill_n(bias.data() + c * rows, rows, o.epilogue.bias[c]);
@@ -93,7 +95,7 @@ class SingleRow {
     const ScratchArray<T> images(image_size), filters(filter_size);
     WeightGradientOperands<T> row = o;
     if (o.dw != nullptr) {
-      row.x = turned_images(o.x, images.data());
+      row.x = transpose_planes(o.x, s.N * s.C, s.H, s.W, images.data());
       row.dw = filters.data();
     }
     run_weight_gradient(row_plan, row);
@@ -101,14 +103,6 @@ class SingleRow {
   }
 
  private:
-  const T* turned_images(const T* x, T* to) const {
-    transpose_planes(x, s.N * s.C, s.H, s.W, to);
-    return to;
-  }
-  const T* turned_filters(const T* w, T* to) const {
-    transpose_planes(w, s.F * channels, s.KH, s.W, to);
-    return to;
-  }
   const ConvPlan& plan;
   const ConvShape& s;
   ConvPlan row_plan = plan_inner<T>(plan, shape_of_row(s));
@@ -116,14 +110,5 @@ class SingleRow {
   Index channels = s.C / s.groups, image_size = checked_product(s.N * s.C, s.H* s.W),
         filter_size = checked_product(s.F * channels, s.KH* s.KW);
 };
-
-template <class T>
-CorrelationSteps<T> single_row() {
-  return reshaped_correlation<T, SingleRow>();
-}
-template <class T>
-WeightGradientSteps<T> single_row_gradient() {
-  return reshaped_weight_gradient<T, SingleRow>(true);
-}
 
 }  // namespace cnnlib::CNNLIB_ISA
