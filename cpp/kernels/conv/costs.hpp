@@ -304,40 +304,27 @@ bool fits_winograd_rows(const ConvShape& s, Pass pass) {
          s.stride_w <= most_stride && s.C / s.groups <= most_channels && row_terms(s) <= most_terms &&
          s.OH * ceil_div(s.OW, row_outs) >= tile_lanes<T>;
 }
-// Sizes of Winograd's method along rows: terms of a product, vectors of tiles and points of an image.
-template <class T>
-struct RowTileSizes : GroupSizes<T> {
-  double terms, row_vectors, points;
-
-  explicit RowTileSizes(const ConvShape& s)
-      : GroupSizes<T>(s),
-        terms(double(row_terms(s))),
-        row_vectors(double(this->vectors(s.OH * ceil_div(s.OW, row_outs)))),
-        points(double(row_points(s))) {}
-  double products() const { return points * terms * double(this->F) * row_vectors; }
-  // The transforms of the image's rows.
-  double inputs(const ConvShape& s) const {
-    return Rates::stage * double(this->C * this->vectors(s.H * s.W)) +
-           Rates::row_input * points * double(this->C * s.H * this->vectors(ceil_div(s.OW, row_outs)));
-  }
-};
 template <class T>
 double cost_winograd_rows(const ConvShape& s, Pass pass) {
-  const RowTileSizes<T> r(s);
+  const GroupSizes<T> g(s);
+  const Index row_tiles = ceil_div(s.OW, row_outs), tile_vectors_of_image = g.vectors(s.OH * row_tiles);
+  const double terms = double(row_terms(s)), points = double(row_points(s)),
+               outputs = points * double(g.F) * double(tile_vectors_of_image);
+  // The transforms of the image's rows, and the products.
+  const double both = Rates::stage * double(g.C * g.vectors(s.H * s.W)) +
+                      Rates::row_input * points * double(g.C * s.H * g.vectors(row_tiles)) + outputs * terms;
   if (pass == Pass::forward) {
-    const double packing = Rates::row_filter * r.points * r.terms * double(r.F) / Rates::reference_batch;
-    const double products =
-        r.points * double(Panels(r.F).count) * double(ceil_div(Index(r.row_vectors), tile_vectors));
-    return r.groups * (r.products() + Rates::row_product * products +
-                       Rates::row_output * r.points * double(r.F) * r.row_vectors + r.inputs(s) + packing);
+    const double packing = Rates::row_filter * points * terms * double(g.F) / Rates::reference_batch;
+    const double tiles = points * double(Panels(g.F).count * ceil_div(tile_vectors_of_image, tile_vectors));
+    return g.groups * (both + Rates::row_product * tiles + Rates::row_output * outputs + packing);
   }
   const Index phases = std::min(s.KH, s.stride_h);
   const double bands =
-      double(ceil_div(s.OH, rows_of_band<T>(s, r.C * phases, (s.KH - 1) * s.dilation_h / s.stride_h)));
-  const double sums = r.points * double(r.F) * double(round_up(Index(r.terms), dot_block));
+      double(ceil_div(s.OH, rows_of_band<T>(s, g.C * phases, (s.KH - 1) * s.dilation_h / s.stride_h)));
+  const double sums = points * double(g.F) * double(round_up(row_terms(s), dot_block));
   const bool far = sums * sizeof(T) * Simd<T>::size > Rates::near_bytes;
-  return r.groups * (r.products() + Rates::row_gradient * r.points * double(r.F) * r.row_vectors +
-                     (far ? Rates::far_sum : Rates::row_sum) * sums * bands + r.inputs(s));
+  return g.groups *
+         (both + Rates::row_gradient * outputs + (far ? Rates::far_sum : Rates::row_sum) * sums * bands);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
