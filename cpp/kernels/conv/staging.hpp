@@ -81,21 +81,13 @@ struct Inside {
 // [channel][row phase][column phase][rows + reach][pitch], zero outside the image. Behind the rows of a phase
 // there is room for what the last vector of a row has too much.
 struct Staging {
-  AxisPhases y, x;
-  Index stride_h, stride_w;
-  Index rows, cols;  // of the largest block
-  Index height, width, pitch, phase_size, channel_size;
-
   TapAxis row_taps, col_taps;
-  Index* memory;
+  Index* memory;  // of memory_size(), which lives as long, as do the taps
+  AxisPhases y{}, x{};
+  Index stride_h = row_taps.stride, stride_w = col_taps.stride;
+  Index rows = 0, cols = 0;  // of the largest block
+  Index height = 0, width = 0, pitch = 0, phase_size = 0, channel_size = 0;
 
-  // `indices` have room for memory_size(), and live as long, as do the taps.
-  Staging(const TapAxis& taps_of_rows, const TapAxis& taps_of_cols, Index* indices)
-      : stride_h(taps_of_rows.stride),
-        stride_w(taps_of_cols.stride),
-        row_taps(taps_of_rows),
-        col_taps(taps_of_cols),
-        memory(indices) {}
   static Index memory_size(Index row_taps, Index col_taps) {
     return AxisPhases::memory_size(row_taps) + AxisPhases::memory_size(col_taps);
   }

@@ -7,6 +7,7 @@
 #include "kernels/conv/method.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
 #include "kernels/conv/staging.hpp"
+#include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -147,12 +148,7 @@ class Col2im {
     };
     const auto part = [&](Index q, Index width) { return std::min(width, s.W - q); };
     if (s.stride_w == 1) {
-      for (Index q = 0; q < s.W; q += lanes) {
-        if (part(q, lanes) == lanes)
-          S::store(to + q, sum(0, q));
-        else
-          S::store_lanes(to + q, sum(0, q), 0, part(q, lanes));
-      }
+      for (Index q = 0; q < s.W; q += lanes) store_first(to + q, part(q, lanes), sum(0, q));
     } else if (s.stride_w == 2) {
       for (Index q = 0; 2 * q < s.W; q += lanes) {
         const auto even = sum(0, q), odd = sum(1, q);

@@ -60,4 +60,20 @@ void copy_vectors(const T* from, Index n, T* to) {
   if (n > 0) S::store_lanes(to, S::load_lanes(from, 0, n), 0, n);
 }
 
+// The weights of one of several channels, those of `filters` filters for a tap at from(tap), to
+// packed[kind of columns][row][tap of the kind][width]: the taps of kernel row a to row `first` + a * `next`.
+template <class T, class From>
+[[gnu::always_inline]] inline void pack_taps(const Correlation<T>& p, const From& from, Index filters,
+                                             Index channels, Index first, Index next, Index width,
+                                             T* packed) {
+  for (Index kind = 0; kind < p.kinds(); ++kind) {
+    const Index taps = p.taps_of(kind);
+    for (Index a = 0; a < p.rows.count; ++a)
+      for (Index k = 0; k < taps; ++k)
+        copy_vectors(from(p.rows.weight[a] + p.cols.weight[p.first_tap(kind) + k]), filters,
+                     packed + ((first + a * next) * taps + k) * width);
+    packed += channels * p.rows.count * taps * width;
+  }
+}
+
 }  // namespace cnnlib::CNNLIB_ISA

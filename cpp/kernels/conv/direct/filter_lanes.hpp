@@ -39,16 +39,7 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
       transpose_freely(w, p.w_filter, filters, p.w_filter, p.w_end, turned, width);
       from = turned;
     }
-    T* to = packed;
-    for (Index kind = 0; kind < p.kinds(); ++kind) {
-      const Index count = p.taps_of(kind);
-      const Index* weight = p.cols.weight + p.first_tap(kind);
-      for (Index a = 0; a < p.rows.count; ++a)
-        for (Index k = 0; k < count; ++k)
-          copy_vectors(from + (p.rows.weight[a] + weight[k]) * step, filters,
-                       to + ((a * channels + c) * count + k) * width);
-      to += p.rows.count * channels * count * width;
-    }
+    pack_taps(p, [=](Index tap) { return from + tap * step; }, filters, channels, c, channels, width, packed);
   }
 }
 
@@ -79,8 +70,7 @@ class FilterLanes {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  explicit FilterLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(p.rows, p.cols, axis_memory.data()) {
+  explicit FilterLanes(const Correlation<T>& correlation) : p(correlation) {
     choose_blocks();
     panels = Panels(vectors, panel_vectors);
     width = panel_vectors * lanes;
@@ -297,10 +287,13 @@ class FilterLanes {
                  later.second > 0 ? std::max(K / later.second, Index{1}) : K);
           before += p.rows.count * each;
         }
-        if (last_chunk)
+        if (last_chunk) {
+          T* out = block.out + f * p.out_plane + i * p.out_row + j * p.out_col;
+          const Index positions = p.kinds() == 1 ? rows : std::min(2 * rows, p.columns - 2 * (block.ow + j));
           write_positions(
-              p, sum, size, p.kinds() == 1 ? rows : std::min(2 * rows, p.columns - 2 * (block.ow + j)),
-              std::min(size, p.F - f), bias, block.out + f * p.out_plane + i * p.out_row + j * p.out_col);
+              p, [=](Index position, Index filter) { return Simd<T>::load(sum + position * size + filter); },
+              positions, std::min(size, p.F - f), bias, [](const T* place) { return place; }, out);
+        }
         if (chunks > 1) sum += rows * p.kinds() * size;
       }
     }
@@ -383,7 +376,7 @@ class FilterLanes {
 
   Correlation<T> p;
   ScratchArray<Index> axis_memory{Staging::memory_size(p.rows.count, p.cols.count)};
-  Staging staging;
+  Staging staging{p.rows, p.cols, axis_memory.data()};
   BlockInput<T> input{p, staging};
   Panels panels{0};
   Index taps = p.taps();

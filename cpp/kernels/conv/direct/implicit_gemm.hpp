@@ -25,9 +25,9 @@ inline TapAxis forward_taps(Index K, Index stride, Index dilation, Index pad, In
 }
 
 // The taps that reach input positions congruent to `phase` modulo the stride, seen from there: kernel
-// position k contributes dout position (phase + pad - k * dilation) / stride. Returns their number.
-inline Index backward_taps(Index K, Index stride, Index dilation, Index pad, Index phase, Index weight_step,
-                           Index* at, Index* weight) {
+// position k contributes dout position (phase + pad - k * dilation) / stride.
+inline TapAxis backward_taps(Index K, Index stride, Index dilation, Index pad, Index phase, Index weight_step,
+                             Index* at, Index* weight) {
   Index count = 0;
   for (Index k = 0; k < K; ++k) {
     const Index position = phase + pad - k * dilation;
@@ -35,7 +35,7 @@ inline Index backward_taps(Index K, Index stride, Index dilation, Index pad, Ind
     at[count] = position / stride;
     weight[count++] = k * weight_step;
   }
-  return count;
+  return {count, 1, at, weight};
 }
 
 // A plane as one long row, and the batch as the rows of one image, where positions have no neighbours.
@@ -86,62 +86,51 @@ Correlation<T> forward_correlation(const ConvShape& s, Index* at) {
   return p;
 }
 
-// A function of a correlation, called through a pointer: the loops over correlations are compiled once.
+// One of the correlations that make dx: every residue class of input positions modulo the stride is a
+// correlation of dout, at stride 1, with the taps that reach it. Some classes have none. At a column stride
+// of 2 the class of the even columns makes the odd ones as well, where both have taps.
 template <class T>
-class CorrelationBody {
- public:
-  template <class Body>
-  CorrelationBody(const Body& body)
-      : data(&body),
-        call([](const void* to, const Correlation<T>& p) { (*static_cast<const Body*>(to))(p); }) {}
-  void operator()(const Correlation<T>& p) const { call(data, p); }
-
- private:
-  const void* data;
-  void (*call)(const void*, const Correlation<T>&);
-};
-
-// body(p) for the correlations that make dx: every residue class of input positions modulo the stride is a
-// correlation of dout, at stride 1, with the taps that reach it. Some classes have none.
-template <class T>
-[[gnu::noinline]] void each_input_gradient(const ConvShape& s, Index* at_h, const CorrelationBody<T>& body) {
+Correlation<T> dx_correlation(const ConvShape& s, Index ph, Index pw, Index* at_h) {
   Index* at_w = at_h + 2 * s.KH;
   Correlation<T> p = correlation_of<T>(s, true);
   p.out_row = s.stride_h * s.W;
   p.out_col = s.stride_w;
-  for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph) {
-    const Index rows = backward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
-    for (Index pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-      const auto col_taps = [&](Index phase, Index first) {
-        return backward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, phase, 1, at_w + first,
-                             at_w + s.KW + first);
-      };
-      Index cols = col_taps(pw, 0);
-      const bool paired = s.stride_w == 2 && s.W > 1 && rows > 0 && cols > 0 && cols < s.KW;
-      p.even_taps = paired ? cols : 0;
-      p.columns = s.W;
-      if (paired) cols += col_taps(1, cols);
-      p.OH = ceil_div(s.H - ph, s.stride_h);
-      p.OW = ceil_div(s.W - pw, s.stride_w);
-      p.out_first = ph * s.W + pw;
-      p.rows = {rows, 1, at_h, at_h + s.KH};
-      p.cols = {cols, 1, at_w, at_w + s.KW};
-      Correlation<T> q = p;
-      if (pointwise(s)) flatten(q);
-      body(q);
-      if (paired) break;
-    }
-  }
+  p.rows = backward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
+  const auto col_taps = [&](Index phase, Index* at) {
+    return backward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, phase, 1, at, at + s.KW);
+  };
+  p.cols = col_taps(pw, at_w);
+  const Index cols = p.cols.count;
+  const bool paired = s.stride_w == 2 && s.W > 1 && p.rows.count > 0 && cols > 0 && cols < s.KW;
+  p.even_taps = paired ? cols : 0;
+  p.columns = s.W;
+  if (paired) p.cols.count += col_taps(1, at_w + cols).count;
+  p.OH = ceil_div(s.H - ph, s.stride_h);
+  p.OW = ceil_div(s.W - pw, s.stride_w);
+  p.out_first = ph * s.W + pw;
+  if (pointwise(s)) flatten(p);
+  return p;
+}
+
+// One of a pass, of rows `ph` and columns `pw` modulo the stride in dx.
+template <class T>
+[[gnu::noinline]] Correlation<T> correlation_of_phase(const ConvShape& s, Pass pass, Index ph, Index pw,
+                                                      Index* at) {
+  return pass == Pass::forward ? forward_correlation<T>(s, at) : dx_correlation<T>(s, ph, pw, at);
 }
 
 // body(p) for every correlation of a pass, without its operands.
-template <class T>
-[[gnu::noinline]] void each_correlation(const ConvShape& s, Pass pass, const CorrelationBody<T>& body) {
+template <class T, class Body>
+void each_correlation(const ConvShape& s, Pass pass, const Body& body) {
   if (s.N == 0) return;
   const ScratchArray<Index> memory(2 * (s.KH + s.KW));
-  Index* at = memory.data();
-  if (pass == Pass::forward) return body(forward_correlation<T>(s, at));
-  each_input_gradient<T>(s, at, body);
+  const bool dx = pass == Pass::input_gradient;
+  for (Index ph = 0; ph < (dx ? std::min(s.stride_h, s.H) : 1); ++ph)
+    for (Index pw = 0; pw < (dx ? std::min(s.stride_w, s.W) : 1); ++pw) {
+      Correlation<T> p = correlation_of_phase<T>(s, pass, ph, pw, memory.data());
+      body(p);
+      if (p.kinds() == 2) break;
+    }
 }
 
 // Outputs that no tap reaches are their bias.
@@ -164,7 +153,7 @@ template <class T, template <class> class Lanes>
 struct EachCorrelation : StepsOfEach<T, EachCorrelation<T, Lanes>> {
   template <class Body>
   static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
-    each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
+    each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T>& p) {
       p.x = operands.in;
       p.w = operands.w;
       p.w_end = after(operands.w, p.weights);

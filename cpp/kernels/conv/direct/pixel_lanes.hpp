@@ -21,8 +21,7 @@ class PixelLanes {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  explicit PixelLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(p.rows, p.cols, axis_memory.data()) {
+  explicit PixelLanes(const Correlation<T>& correlation) : p(correlation) {
     choose_blocks();
     // Rows of channels that lie apart in x are too far from each other for the hardware prefetcher, and on
     // more pages than the TLB holds. Tiles of the first panel of filters prefetch what the next ones read.
@@ -61,9 +60,18 @@ class PixelLanes {
     fill_offsets(scratch->offset.data());
     for (int slot = 0; slot < threads; ++slot)
       *scratch->cover[slot] = {scratch->source[slot], scratch->first[slot], scratch->ranges[slot]};
-    if (copies) fill_run_offsets(scratch->run_offset.data());
+    for (Index c = 0; copies && c < channels; ++c) scratch->run_offset.data()[c] = c * tile_lanes<T>;
     parallel_grid({blocks(), filter_parts}, threads, [&](Index block, Index part, int slot) {
-      Worker(*this, scratch, slot, packed).block(block, range_of(panels.count, part, filter_parts));
+      Worker worker{*this,
+                    p,
+                    packed,
+                    scratch->offset.data(),
+                    scratch->run_offset.data(),
+                    scratch->staged[slot],
+                    scratch->run[slot],
+                    scratch->tile[slot],
+                    *scratch->cover[slot]};
+      worker.block(block, range_of(panels.count, part, filter_parts));
     });
   }
 
@@ -128,20 +136,10 @@ class PixelLanes {
   // [kind of columns][c, a, b][row] of `count` channels from w on.
   void pack_by_tap(const T* w, Index rows, Index count, T* turned, T* to) const {
     constexpr Index padded = round_up(max_rows, lanes);
-    for (Index c = 0; c < count; ++c) {
-      const T* from = w + c * p.w_channel;
-      if (turned != nullptr) transpose_freely(from, p.w_filter, rows, p.w_filter, p.w_end, turned, padded);
-      T* place = to;
-      for (Index kind = 0; kind < p.kinds(); ++kind) {
-        const Index kind_taps = p.taps_of(kind);
-        for (Index a = 0; a < p.rows.count; ++a)
-          for (Index k = 0; k < kind_taps; ++k) {
-            const Index weight = p.rows.weight[a] + p.cols.weight[p.first_tap(kind) + k];
-            copy_vectors(turned != nullptr ? turned + weight * padded : from + weight, rows,
-                         place + ((c * p.rows.count + a) * kind_taps + k) * rows);
-          }
-        place += count * p.rows.count * kind_taps * rows;
-      }
+    for (Index c = 0; c < count; ++c, w += p.w_channel) {
+      if (turned != nullptr) transpose_freely(w, p.w_filter, rows, p.w_filter, p.w_end, turned, padded);
+      const auto from = [=](Index tap) { return turned != nullptr ? turned + tap * padded : w + tap; };
+      pack_taps(p, from, rows, count, c * p.rows.count, 1, rows, to);
     }
   }
 
@@ -181,23 +179,20 @@ class PixelLanes {
             *offset++ = in_place ? c * p.x_plane
                                  : c * staging.channel_size + staging.tap_offset(a, p.first_tap(kind) + k);
   }
-  void fill_run_offsets(Index* offset) const {
-    for (Index c = 0; c < channels; ++c) offset[c] = c * tile_lanes<T>;
-  }
 
   // One thread's work on a block.
-  class Worker {
-   public:
-    Worker(const PixelLanes& method, const ScratchOf<Memory>& scratch, int slot, const T* packed_weights)
-        : m(method),
-          p(method.p),
-          packed(packed_weights),
-          offset(scratch->offset.data()),
-          run_offset(scratch->run_offset.data()),
-          staged(scratch->staged[slot]),
-          run(scratch->run[slot]),
-          tile(scratch->tile[slot]),
-          cover(*scratch->cover[slot]) {}
+  struct Worker {
+    const PixelLanes& m;
+    const Correlation<T>& p;
+    const T* packed;
+    const Index *offset, *run_offset;
+    T *staged, *run, *tile;
+    VectorCover& cover;
+    // Of the block at hand.
+    Index group = 0, columns_left = 0, chunk = 0, channels = 0;
+    Range panels{};
+    const T *input = nullptr, *next = nullptr;
+    T* out = nullptr;
 
     // The outputs of a block for some panels of the filters.
     void block(Index at, Range own_panels) {
@@ -220,7 +215,6 @@ class PixelLanes {
       }
     }
 
-   private:
     void find_input(Index at, Index c0) {
       input = next = m.input_of(at, c0);
       if (m.copies && chunk + 1 < m.chunks)
@@ -324,23 +318,11 @@ class PixelLanes {
       for (Index u = 0; u < count && v + u < cover.vectors; ++u)
         for (Index s = cover.first[v + u]; s < cover.first[v + u + 1]; ++s) body(u, cover.ranges[s]);
     }
-
-    const PixelLanes& m;
-    const Correlation<T>& p;
-    const T* packed;
-    const Index *offset, *run_offset;
-    T *staged, *run, *tile;
-    VectorCover& cover;
-    // Of the block at hand.
-    Index group, columns_left, chunk, channels;
-    Range panels;
-    const T *input, *next = nullptr;
-    T* out;
   };
 
   Correlation<T> p;
   ScratchArray<Index> axis_memory{Staging::memory_size(p.rows.count, p.cols.count)};
-  Staging staging;
+  Staging staging{p.rows, p.cols, axis_memory.data()};
   Panels panels{p.F};
   Index taps = p.taps();
   bool in_place = p.OW >= lanes && reads_in_place(p), copies;

@@ -64,8 +64,11 @@ class PositionPanels {
     const ScratchOf<Memory> scratch(*this);
     Index* offset = scratch->offset.data();
     for (Index c = 0; c < channels; ++c) offset[c] = c * width;
-    by_filters ? run_by_filters(packed_size() > 0 ? packed : nullptr, scratch)
-               : run_by_positions(packed, scratch);
+    if (by_filters) pack_all_positions(scratch->positions.data());
+    parallel_grid({p.groups, (by_filters ? filter_blocks : position_blocks).count}, threads,
+                  [&](Index group, Index block, int slot) {
+                    multiply_block(scratch, group, block, packed_size() > 0 ? packed : nullptr, slot);
+                  });
   }
 
   void describe(ConvPlan& plan) const {
@@ -178,52 +181,40 @@ class PositionPanels {
     ThreadReserved<T> tile{layout, m.threads, tile_size<T>};
   };
 
-  void run_by_filters(const T* packed, const ScratchOf<Memory>& scratch) const {
-    T* all = scratch->positions.data();  // [group][chunk][panel][c][lane]
-    const Index count = cut.count();
-    const auto positions_at = [&](Index group, Index chunk, Index panel) {
-      return all + ((group * p.C + chunk * channels) * count + panel * channels_of(chunk)) * width;
-    };
-    const auto pack_block = [&](Index group, Index chunk, Index block, int) {
-      const Index first = position_blocks.first(block);
-      pack_positions(group, chunk, first, first + position_blocks.rows(block),
-                     positions_at(group, chunk, first));
-    };
-    parallel_grid({p.groups, chunks, position_blocks.count}, threads, pack_block);
-    parallel_grid({p.groups, filter_blocks.count}, threads, [&](Index group, Index block, int slot) {
-      const Index first = filter_blocks.first(block), last = first + filter_blocks.rows(block);
-      for (Index chunk = 0; chunk < chunks; ++chunk) {
-        const T* weights = packed != nullptr ? packed + packed_at(group, chunk, first) : nullptr;
-        if (weights == nullptr) {
-          T* to = scratch->block[slot];
-          weights = to;
-          for (Index panel = first; panel < last; ++panel)
-            pack_filters(group, chunk, panel,
-                         to + (panels.first(panel) - panels.first(first)) * channels_of(chunk));
-        }
-        for (Index panel = 0; panel < count; ++panel)
-          multiply(group, chunk, panel, positions_at(group, chunk, panel), first, last, weights,
-                   scratch->offset.data(), scratch->tile[slot]);
-      }
-    });
+  // Of all positions, [group][chunk][panel][c][lane].
+  Index positions_at(Index group, Index chunk, Index panel) const {
+    return ((group * p.C + chunk * channels) * cut.count() + panel * channels_of(chunk)) * width;
+  }
+  void pack_all_positions(T* all) const {
+    parallel_grid({p.groups, chunks, position_blocks.count}, threads,
+                  [&](Index group, Index chunk, Index block, int) {
+                    const Index first = position_blocks.first(block);
+                    pack_positions(group, chunk, first, position_blocks.first(block + 1),
+                                   all + positions_at(group, chunk, first));
+                  });
   }
 
-  void run_by_positions(const T* packed, const ScratchOf<Memory>& scratch) const {
-    parallel_grid({p.groups, position_blocks.count}, threads, [&](Index group, Index block, int slot) {
-      const Index first = position_blocks.first(block), last = first + position_blocks.rows(block);
-      T* positions = scratch->block[slot];
-      for (Index chunk = 0; chunk < chunks; ++chunk) {
-        const Index size = channels_of(chunk) * width;
-        pack_positions(group, chunk, first, last, positions);
-        for (Index filters = 0; filters < filter_blocks.count; ++filters) {
-          const Index f = filter_blocks.first(filters);
-          for (Index panel = first; panel < last; ++panel)
-            multiply(group, chunk, panel, positions + (panel - first) * size, f,
-                     f + filter_blocks.rows(filters), packed + packed_at(group, chunk, f),
-                     scratch->offset.data(), scratch->tile[slot]);
-        }
+  // A block of the larger operand times the smaller one. `packed` null: packs the block's filters.
+  void multiply_block(const ScratchOf<Memory>& scratch, Index group, Index block, const T* packed,
+                      int slot) const {
+    T* own = scratch->block[slot];
+    const Range filters = by_filters ? Range{block, block + 1} : Range{0, filter_blocks.count};
+    const Index begin = by_filters ? 0 : position_blocks.first(block),
+                end = by_filters ? cut.count() : position_blocks.first(block + 1);
+    for (Index chunk = 0; chunk < chunks; ++chunk) {
+      const T* positions = by_filters ? scratch->positions.data() + positions_at(group, chunk, 0) : own;
+      if (!by_filters) pack_positions(group, chunk, begin, end, own);
+      for (Index i = filters.first; i < filters.last; ++i) {
+        const Index first = filter_blocks.first(i), last = filter_blocks.first(i + 1);
+        const T* weights = packed != nullptr ? packed + packed_at(group, chunk, first) : own;
+        for (Index panel = first; packed == nullptr && panel < last; ++panel)
+          pack_filters(group, chunk, panel,
+                       own + (panels.first(panel) - panels.first(first)) * channels_of(chunk));
+        for (Index panel = begin; panel < end; ++panel)
+          multiply(group, chunk, panel, positions + (panel - begin) * channels_of(chunk) * width, first, last,
+                   weights, scratch->offset.data(), scratch->tile[slot]);
       }
-    });
+    }
   }
 
   // A panel of positions times panels [first, last) of the filters, whose weights lie one after the other.

@@ -52,22 +52,23 @@ auto position_kernel(Index rows, Index vectors) {
 // The vectors of a tile of at most `rows` positions.
 inline Index vectors_beside(Index rows) { return std::clamp<Index>(tile_registers / rows, 1, 4); }
 
-// out[filter][position] <- bias + tile[position][filter], and what is to be added to, through the activation;
-// `bias` for these filters. The positions of a pair of columns are positions of their own.
-template <class T>
-void write_positions(const Correlation<T>& p, const T* tile, Index width, Index positions, Index filters,
-                     const T* bias, T* out) {
+// out[filter][position] <- bias + sum_of(position, filter), a vector of filters, and what is to be added to,
+// added(place) for a place in out, through the activation; `bias` for these filters. The positions of a pair
+// of columns are positions of their own.
+template <class T, class Sum, class Added>
+void write_positions(const Correlation<T>& p, const Sum& sum_of, Index positions, Index filters,
+                     const T* bias, const Added& added, T* out) {
   using S = Simd<T>;
   constexpr int lanes = S::size;
   for (Index f = 0; f < filters; f += lanes) {
     const Index count = std::min<Index>(lanes, filters - f);
     const auto start = bias != nullptr ? S::load_lanes(bias + f, 0, count) : S::zero();
     const auto finished = [&](Index position) {
-      const auto v = S::add(S::load(tile + position * width + f), start);
+      const auto v = S::add(sum_of(position, f), start);
       return p.epilogue.add ? v : p.epilogue.activation(v);
     };
     const auto sum = [&](typename S::Packet v, const T* to, Index count) {
-      return p.epilogue.add ? p.epilogue.activation(S::add(v, S::load_lanes(to, 0, count))) : v;
+      return p.epilogue.add ? p.epilogue.activation(S::add(v, S::load_lanes(added(to), 0, count))) : v;
     };
     T* to = out + f * p.out_plane;
     for (Index first = 0; first < positions; first += lanes) {
@@ -89,8 +90,8 @@ void write_positions(const Correlation<T>& p, const T* tile, Index width, Index 
       for (Index i = 0; i < count; ++i)
         for (Index j = 0; j < rows; ++j) {
           T& value = to[i * p.out_plane + (first + j) * p.out_col];
-          value =
-              p.epilogue.add ? p.epilogue.activation(turned[i * lanes + j] + value) : turned[i * lanes + j];
+          value = p.epilogue.add ? p.epilogue.activation(turned[i * lanes + j] + *added(&value))
+                                 : turned[i * lanes + j];
         }
     }
   }

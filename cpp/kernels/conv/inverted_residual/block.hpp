@@ -19,9 +19,9 @@
 
 #include <limits>
 
+#include "kernels/conv/direct/position_tile.hpp"
 #include "kernels/conv/inverted_residual/weights.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
-#include "kernels/gemm/broadcast_tile.hpp"
 #include "machine/processor.hpp"
 #include "threads/grid.hpp"
 
@@ -297,33 +297,20 @@ class InvertedResidualPass {
 
   // The sums, turned into planes.
   void finish(const Operands& o, const Outputs& outputs, const T* sums) const {
-    const Index width = outputs.width(), plane = d.OH * d.OW, count = outputs.last - outputs.first;
-    const auto activate = activation(layers.project);
-    for (Index f = outputs.first_filter * lanes; f < std::min(s.F, outputs.last_filter * lanes); f += lanes) {
-      const T* from = sums + f - outputs.first_filter * lanes;
-      const auto bias = S::load(o.packed + weights.project_bias() + f);
-      const Index filters = std::min(lanes, s.F - f);
-      for (Index i = 0; i < count; i += lanes) {
-        const Index rows = std::min(lanes, count - i);
-        typename S::Packet square[lanes];
-#pragma GCC unroll 16
-        for (Index m = 0; m < lanes; ++m) {
-          const T* at = from + (i + std::min(m, rows - 1)) * width;
-          auto sum = S::load(at);
-          if (weights.parts == 2) sum = S::add(sum, S::load(at + sums_size));
-          square[m] = S::add(sum, bias);
-        }
-        transpose_packets(square);
-#pragma GCC unroll 16
-        for (Index k = 0; k < lanes; ++k) {
-          if (k >= filters) break;
-          const Index at = (outputs.image * s.F + f + k) * plane + outputs.first + i;
-          const auto v =
-              o.other != nullptr ? S::add(square[k], S::load_lanes(o.other + at, 0, rows)) : square[k];
-          S::store_lanes(o.out + at, activate(v), 0, rows);
-        }
-      }
-    }
+    Correlation<T> p;  // how planes lie
+    p.out_plane = d.OH * d.OW;
+    p.out_col = 1;
+    p.epilogue = {nullptr, activation(layers.project), o.other != nullptr};
+    const Index f = outputs.first_filter * lanes, width = outputs.width();
+    const Index at = (outputs.image * s.F + f) * p.out_plane + outputs.first;
+    const auto sum_of = [=](Index position, Index filter) {
+      const T* from = sums + position * width + filter;
+      return weights.parts == 2 ? S::add(S::load(from), S::load(from + sums_size)) : S::load(from);
+    };
+    write_positions(
+        p, sum_of, outputs.last - outputs.first, std::min(s.F - f, width),
+        o.packed + weights.project_bias() + f, [&](const T* place) { return o.other + (place - o.out); },
+        o.out + at);
   }
 
   // The cut with the smallest work, in products, of the thread that has most. Layer by layer the hidden

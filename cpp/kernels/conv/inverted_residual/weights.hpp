@@ -93,13 +93,12 @@ class InvertedResidualWeights {
       std::copy_n(layer.epilogue.b + first, count, packed + expand_bias(chunk, 0));
   }
   void pack_depthwise(const typename InvertedResidualLayers<T>::Layer& layer, Index chunk, T* packed) const {
-    const ChannelStencil<T> stencil(s.depthwise);
-    TapList list = stencil.x_taps;
-    each_tap(s.depthwise, [&](Index a, Index k) { list.add(0, a * s.depthwise.KW + k); });
+    ChannelStencil<T> stencil(s.depthwise);
+    stencil.list_x_taps(0);
     for (Index v = 0; v < vectors_of(chunk); ++v) {
       T* to = packed + depthwise(chunk, v);
       const Index group = first_vector(chunk) + v;
-      stencil.gather_weights(layer.w, list, group, to);
+      stencil.gather_weights(layer.w, stencil.x_taps, group, to);
       stencil.gather_bias(layer.epilogue.b, 1, group, to + taps * lanes);
     }
   }
