@@ -272,11 +272,11 @@ double cost_winograd(const ConvShape& s, Pass pass) {
   const double pairs = double(round_up(narrow, lanes)) * filter_vectors;
   const double tiles = double(shape.grid(tile).per_image), points = double(tile.points()),
                filters = double(tile.filters());
-  const bool line = is_line(s.KH, s.KW), in_parts = !line && (s.KH != tile.KH || s.KW != tile.KW);
-  const double point = line                       ? Rates::line_point
-                       : in_parts || tile.KH == 2 ? Rates::part_point
-                       : dw                       ? Rates::gradient_point
-                                                  : Rates::point;
+  const bool line = is_line(s.KH, s.KW), in_parts = !line && (s.KH != tile.h.taps || s.KW != tile.w.taps);
+  const double point = line                           ? Rates::line_point
+                       : in_parts || tile.h.taps == 2 ? Rates::part_point
+                       : dw                           ? Rates::gradient_point
+                                                      : Rates::point;
   double product = sizeof(T) == 8 ? Rates::winograd_double_product : Rates::winograd_product;
   if (s.stride_h == 2 && dw) product *= Rates::strided_gradient_product;
   // Blocks of tiles pass over all filters, unless there are fewer tiles than filters.

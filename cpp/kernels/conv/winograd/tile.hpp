@@ -7,51 +7,58 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // One axis of a tile: `outs` outputs of `taps` taps from `ins` inputs, which move on by `step` to the next
-// tile. The last points may share their filter.
+// tile. The last points may share their filter; its largest F(M, K) has `interpolated` points.
+struct AxisSizes {
+  Index taps, outs, ins, step, points, filters, interpolated;
+};
 template <int K, int M>
 struct Axis {
-  static constexpr int taps = K, outs = K == 1 ? 1 : M, ins = outs + K - 1, step = outs, points = ins,
-                       filters = points, interpolated = points;
+  static constexpr int outs = K == 1 ? 1 : M, points = outs + K - 1;
+  static constexpr AxisSizes sizes = {K, outs, points, outs, points, points, points};
   template <class T>
   using Transform = Winograd<T, K, outs>;
 };
 template <int K, int M>
 struct StridedAxis {
-  static constexpr int taps = K, outs = M, ins = 2 * M + K - 2, step = 2 * M, points = ins,
-                       filters = K == 3 ? M + 2 : points, interpolated = M + (K + 1) / 2 - 1;
+  static constexpr int points = 2 * M + K - 2, filters = K == 3 ? M + 2 : points,
+                       interpolated = M + (K - 1) / 2;
+  static constexpr AxisSizes sizes = {K, M, points, 2 * M, points, filters, interpolated};
   template <class T>
   using Transform = StridedWinograd<T, K, M>;
 };
 template <int K, int M>
 struct StridedInputAxis : StridedAxis<K, M> {
-  static constexpr int outs = 2 * M, ins = M + K / 2, step = M;
+  using Forward = StridedAxis<K, M>;
+  static constexpr AxisSizes sizes = {
+      K, 2 * M, M + K / 2, M, Forward::points, Forward::filters, Forward::interpolated};
   template <class T>
   using Transform = StridedInputWinograd<T, K, M>;
 };
 
 // What the loops around the transforms have to know of a tile.
 struct TileSizes {
-  Index KH, KW, out_h, out_w, in_h, in_w, step_h, step_w, points_h, points_w, filters_h, filters_w;
-  Index interpolated;  // the points of its largest F(M, K)
+  AxisSizes h, w;
 
-  constexpr Index taps() const { return KH * KW; }
-  Index points() const { return points_h * points_w; }
-  Index filters() const { return filters_h * filters_w; }
+  constexpr Index taps() const { return h.taps * w.taps; }
+  Index points() const { return h.points * w.points; }
+  Index filters() const { return h.filters * w.filters; }
+  Index interpolated() const { return std::max(h.interpolated, w.interpolated); }
   // The first point that has a filter.
-  Index first_point(Index filter) const { return filter / filters_w * points_w + filter % filters_w; }
-  // Calls run(point, whether it is the first) for the points that have filter (h, w).
+  Index first_point(Index filter) const { return filter / w.filters * w.points + filter % w.filters; }
+  // Calls run(point, whether it is the first) for the points that have filter (row, col).
   template <class Run>
-  void each_point_of(Index h, Index w, const Run& run) const {
-    const Index last_i = h + 1 < filters_h ? h + 1 : points_h, last_j = w + 1 < filters_w ? w + 1 : points_w;
-    for (Index i = h; i < last_i; ++i)
-      for (Index j = w; j < last_j; ++j) run(i * points_w + j, i == h && j == w);
+  void each_point_of(Index row, Index col, const Run& run) const {
+    const Index last_i = row + 1 < h.filters ? row + 1 : h.points;
+    const Index last_j = col + 1 < w.filters ? col + 1 : w.points;
+    for (Index i = row; i < last_i; ++i)
+      for (Index j = col; j < last_j; ++j) run(i * w.points + j, i == row && j == col);
   }
   // Calls run(point, its filter, whether it is the first that has this filter) for all points.
   template <class Run>
   void each_point(const Run& run) const {
-    for (Index h = 0; h < filters_h; ++h)
-      for (Index w = 0; w < filters_w; ++w)
-        each_point_of(h, w, [&](Index point, bool first) { run(point, h * filters_w + w, first); });
+    for (Index row = 0; row < h.filters; ++row)
+      for (Index col = 0; col < w.filters; ++col)
+        each_point_of(row, col, [&](Index point, bool first) { run(point, row * w.filters + col, first); });
   }
 };
 
@@ -59,19 +66,7 @@ template <class Down, class Across>
 struct TileOf {
   using DownAxis = Down;
   using AcrossAxis = Across;
-  static constexpr TileSizes sizes = {Down::taps,
-                                      Across::taps,
-                                      Down::outs,
-                                      Across::outs,
-                                      Down::ins,
-                                      Across::ins,
-                                      Down::step,
-                                      Across::step,
-                                      Down::points,
-                                      Across::points,
-                                      Down::filters,
-                                      Across::filters,
-                                      std::max(Down::interpolated, Across::interpolated)};
+  static constexpr TileSizes sizes = {Down::sizes, Across::sizes};
 };
 
 // The tile of a KH x KW kernel at stride 1 with `outs` outputs along every side of more than one tap.
@@ -94,9 +89,9 @@ class TileTransforms {
   // taken by a loop, whose code is half as large, or written out.
   template <int from_w, int to_h, bool write_out = false, class Step, class Load, class Store>
   [[gnu::always_inline]] static void both(const Step& step, const Load& load, const Store& store) {
-    if constexpr (K::sizes.KH == 1) {
+    if constexpr (K::sizes.h.taps == 1) {
       step(Across(), [&](int j) { return load(0, j); }, [&](int j, Packet v) { store(0, j, v); });
-    } else if constexpr (K::sizes.KW == 1) {
+    } else if constexpr (K::sizes.w.taps == 1) {
       step(Down(), [&](int i) { return load(i, 0); }, [&](int i, Packet v) { store(i, 0, v); });
     } else {
       Packet half[to_h][from_w];
@@ -126,27 +121,27 @@ class TileTransforms {
  public:
   template <bool write_out, class Load, class Store>
   static void input(const Load& load, const Store& store) {
-    both<K::sizes.in_w, K::sizes.points_h, write_out>(
+    both<K::sizes.w.ins, K::sizes.h.points, write_out>(
         [](auto line, const auto& d, const auto& out) { line.input(d, out); }, load, store);
   }
   template <class Load, class Store>
   static void output(const Load& load, const Store& store) {
-    both<K::sizes.points_w, K::sizes.out_h>(
+    both<K::sizes.w.points, K::sizes.h.outs>(
         [](auto line, const auto& m, const auto& out) { line.output(m, out); }, load, store);
   }
   template <bool write_out, class Load, class Store>
   static void gradient(const Load& load, const Store& store) {
-    both<K::sizes.out_w, K::sizes.points_h, write_out>(
+    both<K::sizes.w.outs, K::sizes.h.points, write_out>(
         [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
   }
   template <class Load, class Store>
   static void filter(const Load& load, const Store& store) {
-    both<K::sizes.KW, K::sizes.filters_h>(
+    both<K::sizes.w.taps, K::sizes.h.filters>(
         [](auto line, const auto& g, const auto& out) { line.filter(g, out); }, load, store);
   }
   template <class Load, class Store>
   static void filter_gradient(const Load& load, const Store& store) {
-    both<K::sizes.filters_w, K::sizes.KH>(
+    both<K::sizes.w.filters, K::sizes.h.taps>(
         [](auto line, const auto& s, const auto& out) { line.filter_gradient(s, out); }, load, store);
   }
 };

@@ -10,9 +10,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 // The sizes of the correlation whose tiles are a pass's.
 inline TileShape tile_shape(const ConvShape& s, bool dx) {
-  const TileShape shape(s);
-  if (!dx) return shape;
-  return s.stride_h == 1 ? shape.transposed() : shape.transposed_strided();
+  return dx ? TileShape(s).transposed() : TileShape(s);
 }
 
 inline bool is_line(Index KH, Index KW) { return KH == 1 || KW == 1; }

@@ -10,19 +10,10 @@ namespace cnnlib::CNNLIB_ISA {
 // the dilation are a convolution of their own, and so are columns: a tile takes every dilation-th one, and
 // the tiles that interleave are neighbours.
 struct TileGrid {
-  Index height, width, dilation_h, dilation_w;
-  Index rows, cols, per_image, count;
-
-  TileGrid(Index N, Index OH, Index OW, Index tile_height, Index tile_width, Index row_dilation,
-           Index col_dilation)
-      : height(tile_height),
-        width(tile_width),
-        dilation_h(row_dilation),
-        dilation_w(col_dilation),
-        rows(ceil_div(OH, height * dilation_h) * dilation_h),
-        cols(ceil_div(OW, width * dilation_w) * dilation_w),
-        per_image(rows * cols),
-        count(N * per_image) {}
+  Index N, OH, OW, height, width, dilation_h, dilation_w;
+  Index rows = ceil_div(OH, height* dilation_h) * dilation_h;
+  Index cols = ceil_div(OW, width* dilation_w) * dilation_w;
+  Index per_image = rows * cols, count = N * per_image;
 
   // The first row and column of a tile, in the output or where tiles are `step` apart.
   Index top(Index row, Index step) const { return row / dilation_h * dilation_h * step + row % dilation_h; }
@@ -81,61 +72,45 @@ struct ChannelBlock {
 //
 // A kernel larger than the tile's is cut into parts, and the result is the sum of their correlations: as of
 // so many times the channels, each part's of a shifted image. Taps that a last part lacks are zero.
-struct TileShape {
-  Index N, C, F, KH, KW, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+struct TileShape : ConvShape {
   Index origin_top = 0, origin_left = 0;
 
-  explicit TileShape(const ConvShape& s)
-      : N(s.N),
-        C(s.C / s.groups),
-        F(s.F / s.groups),
-        KH(s.KH),
-        KW(s.KW),
-        H(s.H),
-        W(s.W),
-        OH(s.OH),
-        OW(s.OW),
-        pad_top(s.pad_top),
-        pad_left(s.pad_left),
-        dilation_h(s.dilation_h),
-        dilation_w(s.dilation_w) {}
+  explicit TileShape(const ConvShape& s) : ConvShape(s) {
+    C /= groups;
+    F /= groups;
+  }
   Index taps() const { return KH * KW; }
-  Index parts(const TileSizes& tile) const { return ceil_div(KH, tile.KH) * ceil_div(KW, tile.KW); }
+  Index parts(const TileSizes& tile) const { return ceil_div(KH, tile.h.taps) * ceil_div(KW, tile.w.taps); }
   // Blocks of `lanes` channels, of all parts.
   Index channel_blocks(const TileSizes& tile, Index lanes) const { return parts(tile) * ceil_div(C, lanes); }
   ChannelBlock channel_block(const TileSizes& tile, Index lanes, Index q) const {
     const auto block = [&](Index c0, Index tap_h, Index tap_w) -> ChannelBlock {
-      return {c0, tap_h, tap_w, std::min(tile.KH, KH - tap_h), std::min(tile.KW, KW - tap_w)};
+      return {c0, tap_h, tap_w, std::min(tile.h.taps, KH - tap_h), std::min(tile.w.taps, KW - tap_w)};
     };
     const Index blocks = ceil_div(C, lanes);
     if (q < blocks) return block(q * lanes, 0, 0);  // small layers would notice the divisions
-    const Index part = q / blocks, across = ceil_div(KW, tile.KW);
-    return block(q % blocks * lanes, part / across * tile.KH, part % across * tile.KW);
+    const Index part = q / blocks, across = ceil_div(KW, tile.w.taps);
+    return block(q % blocks * lanes, part / across * tile.h.taps, part % across * tile.w.taps);
   }
-  // Those of the correlation of dout with the flipped filters, which is dx.
+  // Those of the correlation of dout with the flipped filters, which is dx. At stride 2 tiles begin with a
+  // row and column that `first_tap` reaches.
   TileShape transposed() const {
     TileShape t = *this;
     std::swap(t.C, t.F);
     std::swap(t.H, t.OH);
     std::swap(t.W, t.OW);
-    t.pad_top = dilation_h * (KH - 1) - pad_top;
-    t.pad_left = dilation_w * (KW - 1) - pad_left;
-    return t;
-  }
-  // The same at stride 2, where tiles begin with a row and column that `first_tap` reaches.
-  TileShape transposed_strided() const {
-    TileShape t = transposed();
-    const auto begin = [](Index K, Index pad, Index& origin, Index& to) {
-      const Index before = K - 1 - pad;
-      origin = -((before + first_tap(K)) % 2);
-      to = (before - first_tap(K) - origin) / 2;
+    const auto turn = [](Index K, Index stride, Index dilation, Index& pad, Index& origin) {
+      pad = dilation * (K - 1) - pad;
+      if (stride == 1) return;
+      origin = -((pad + first_tap(K)) % 2);
+      pad = (pad - first_tap(K) - origin) / 2;
     };
-    begin(KH, pad_top, t.origin_top, t.pad_top);
-    begin(KW, pad_left, t.origin_left, t.pad_left);
+    turn(KH, stride_h, dilation_h, t.pad_top, t.origin_top);
+    turn(KW, stride_w, dilation_w, t.pad_left, t.origin_left);
     return t;
   }
   TileGrid grid(const TileSizes& tile) const {
-    return {N, OH - origin_top, OW - origin_left, tile.out_h, tile.out_w, dilation_h, dilation_w};
+    return {N, OH - origin_top, OW - origin_left, tile.h.outs, tile.w.outs, dilation_h, dilation_w};
   }
 };
 

@@ -91,11 +91,11 @@ template <class T, class K, int extent, class Transform>
       T* to = values + places[t];
       transform(
           [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::sizes.points_w + j) * point_stride, v); },
+          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::sizes.w.points + j) * point_stride, v); },
           write_out);
     }
   };
-  if constexpr (K::sizes.KH > 1 && K::sizes.KW > 1 && extent <= most_columns_written_out)
+  if constexpr (K::sizes.h.taps > 1 && K::sizes.w.taps > 1 && extent <= most_columns_written_out)
     if (grid.dilation_w == 1) return run(std::integral_constant<Index, 1>(), std::true_type());
   run(grid.dilation_w, std::false_type());
 }
@@ -104,19 +104,19 @@ template <class T, class K, int extent, class Transform>
 template <class T, class K>
 void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                       const TilePlaces& places, Index point_stride) {
-  transform_run<T, K, K::sizes.in_w>(grid, col, tiles, K::sizes.step_w, staged, values, places, point_stride,
-                                     [](const auto& load, const auto& store, auto write_out) {
-                                       TileTransforms<T, K>::template input<write_out>(load, store);
-                                     });
+  transform_run<T, K, K::sizes.w.ins>(grid, col, tiles, K::sizes.w.step, staged, values, places, point_stride,
+                                      [](const auto& load, const auto& store, auto write_out) {
+                                        TileTransforms<T, K>::template input<write_out>(load, store);
+                                      });
 }
 // A dy A' of the tiles of a run, for one vector of filters.
 template <class T, class K>
 void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                          const TilePlaces& places, Index point_stride) {
-  transform_run<T, K, K::sizes.out_w>(grid, col, tiles, K::sizes.out_w, staged, values, places, point_stride,
-                                      [](const auto& load, const auto& store, auto write_out) {
-                                        TileTransforms<T, K>::template gradient<write_out>(load, store);
-                                      });
+  transform_run<T, K, K::sizes.w.outs>(grid, col, tiles, K::sizes.w.outs, staged, values, places,
+                                       point_stride, [](const auto& load, const auto& store, auto write_out) {
+                                         TileTransforms<T, K>::template gradient<write_out>(load, store);
+                                       });
 }
 
 // Values of scratch that transform_filters needs: [c][tap][filter] of one square.
@@ -137,14 +137,14 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index q, T* taps, T* p
               channels = std::clamp<Index>(p.C - block.c0, 0, lanes);
   // What lies between the first and the last tap of a part, and a vector of zeros for taps that it lacks.
   const Index span = (block.rows - 1) * p.KW + block.columns, first = block.tap_h * p.KW + block.tap_w;
-  const bool whole = block.rows == K::sizes.KH && p.KW == K::sizes.KW;
+  const bool whole = block.rows == K::sizes.h.taps && p.KW == K::sizes.w.taps;
   const Index step = (whole ? span : span + 1) * lanes;  // between channels
   Index at[K::sizes.taps()];
-  for (Index i = 0; i < K::sizes.KH; ++i)
-    for (Index j = 0; j < K::sizes.KW; ++j) {
+  for (Index i = 0; i < K::sizes.h.taps; ++i)
+    for (Index j = 0; j < K::sizes.w.taps; ++j) {
       const Index tap = i * p.KW + j;
       const bool lacks = i >= block.rows || j >= block.columns;
-      at[i * K::sizes.KW + j] = (lacks ? span : p.flipped ? span - 1 - tap : tap) * lanes;
+      at[i * K::sizes.w.taps + j] = (lacks ? span : p.flipped ? span - 1 - tap : tap) * lanes;
     }
   const T* w = p.w + f0 * p.w_filter + block.c0 * p.w_channel + (p.flipped ? p.taps() - first - span : first);
   if (filters == 0) std::fill_n(taps, filter_taps<T>(span), T(0));
@@ -158,13 +158,13 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index q, T* taps, T* p
     const T* g = taps + c * step;
     T* to = packed + (q * lanes + c) * width;
     if (c >= channels) {
-      for (Index i = 0; i < K::sizes.filters_h * K::sizes.filters_w; ++i)
+      for (Index i = 0; i < K::sizes.h.filters * K::sizes.w.filters; ++i)
         S::store(to + i * filter_stride, S::zero());
       continue;
     }
     TileTransforms<T, K>::filter(
-        [&](int i, int j) { return S::load(g + at[i * K::sizes.KW + j]); },
-        [&](int i, int j, auto v) { S::store(to + (i * K::sizes.filters_w + j) * filter_stride, v); });
+        [&](int i, int j) { return S::load(g + at[i * K::sizes.w.taps + j]); },
+        [&](int i, int j, auto v) { S::store(to + (i * K::sizes.w.filters + j) * filter_stride, v); });
   }
 }
 
@@ -212,16 +212,16 @@ template <class T, class K>
 void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index tile_stride,
                    Index point_stride, Index tiles, Index image, Index row, Index col, Index f0) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, most = lanes / K::sizes.out_w > 0 ? lanes / K::sizes.out_w : 1;
-  constexpr Index span = most * K::sizes.out_w;  // pixels of a row that are written at once
+  constexpr Index lanes = S::size, most = lanes / K::sizes.w.outs > 0 ? lanes / K::sizes.w.outs : 1;
+  constexpr Index span = most * K::sizes.w.outs;  // pixels of a row that are written at once
   const Index filters = std::min(lanes, p.F - f0), plane = p.OH * p.OW, step = p.dilation_w;
   T bias[lanes] = {};
   if (p.epilogue.bias != nullptr) std::copy_n(p.epilogue.bias + f0, filters, bias);
   const auto start = S::load(bias);
-  T pixels[K::sizes.out_h * span * lanes];  // [row][pixel][filter]
+  T pixels[K::sizes.h.outs * span * lanes];  // [row][pixel][filter]
   const Index top = grid.top(row) + p.origin_top;
   T* out = p.out + image * p.out_image + f0 * plane + top * p.OW;
-  const Index rows = std::min<Index>(K::sizes.out_h, ceil_div(p.OH - top, p.dilation_h));
+  const Index rows = std::min<Index>(K::sizes.h.outs, ceil_div(p.OH - top, p.dilation_h));
   // Tiles that interleave fill their columns in one group, if all of them are there.
   const Index most_interleaved = step <= most ? most / step * step : 1;
   for (Index t = 0, group; t < tiles; t += group) {
@@ -230,19 +230,19 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
             : step == 1 ? std::min(most, tiles - t)
                         : std::min(most_interleaved, (tiles - t) / step * step);
     const Index inside = whole ? step : 1, outside = whole ? 1 : step;  // steps between a tile's columns
-    TileColumn column(grid, 0, K::sizes.out_w);
+    TileColumn column(grid, 0, K::sizes.w.outs);
     for (Index g = 0; g < group; ++g, ++column) {
       const T* from = points + (t + g) * tile_stride;
       T* to = pixels + *column * lanes;
       TileTransforms<T, K>::output(
-          [&](int i, int j) { return S::load(from + (i * K::sizes.points_w + j) * point_stride); },
+          [&](int i, int j) { return S::load(from + (i * K::sizes.w.points + j) * point_stride); },
           [&](int i, int j, auto v) {
             v = S::add(v, start);
             S::store(to + (i * span + j * inside) * lanes, p.epilogue.add ? v : p.epilogue.activation(v));
           });
     }
-    const Index left = (step == 1 ? (col + t) * K::sizes.out_w : grid.left(col + t)) + p.origin_left;
-    const Index width = std::min(group * K::sizes.out_w, ceil_div(p.OW - left, outside));
+    const Index left = (step == 1 ? (col + t) * K::sizes.w.outs : grid.left(col + t)) + p.origin_left;
+    const Index width = std::min(group * K::sizes.w.outs, ceil_div(p.OW - left, outside));
     const RowColumns columns{std::max<Index>(-left, 0), width, outside};
     for (Index r = std::max<Index>(-top, 0); r < rows; ++r)
       write_row(p.epilogue, pixels + r * span * lanes, span, filters, columns,
@@ -263,20 +263,20 @@ void write_taps(const T* sums, Index filter_step, Index parts, Index part_step, 
   T taps[K::sizes.taps() * S::size];
   TileTransforms<T, K>::filter_gradient(
       [&](int i, int j) {
-        const T* value = sums + (i * K::sizes.filters_w + j) * filter_step;
+        const T* value = sums + (i * K::sizes.w.filters + j) * filter_step;
         auto sum = S::load(value);
         for (Index part = 1; part < parts; ++part) sum = S::add(sum, S::load(value += part_step));
         return sum;
       },
-      [&](int i, int j, auto v) { S::store(taps + (i * K::sizes.KW + j) * S::size, v); });
+      [&](int i, int j, auto v) { S::store(taps + (i * K::sizes.w.taps + j) * S::size, v); });
   const auto copy = [&](Index rows, Index columns, Index row, Index channel) {
     for (Index c = 0; c < channels; ++c)
       for (Index i = 0; i < rows; ++i)
         for (Index j = 0; j < columns; ++j)
-          dw[c * channel + i * row + j] = taps[(i * K::sizes.KW + j) * S::size + c];
+          dw[c * channel + i * row + j] = taps[(i * K::sizes.w.taps + j) * S::size + c];
   };
-  if (places.row == K::sizes.KW && places.channel == K::sizes.taps())  // one part: loops of known length
-    copy(K::sizes.KH, K::sizes.KW, K::sizes.KW, K::sizes.taps());
+  if (places.row == K::sizes.w.taps && places.channel == K::sizes.taps())  // one part: loops of known length
+    copy(K::sizes.h.taps, K::sizes.w.taps, K::sizes.w.taps, K::sizes.taps());
   else
     copy(places.rows, places.columns, places.row, places.channel);
 }

@@ -9,278 +9,315 @@
 //   (rows)     y(f1) y(f1) ..    *   x(c0) x(c1) .. | ..     tile 1      points with the same filter point
 //              ..                    ..                      ..          add up
 //
-// The steps stand in gradient_steps.hpp; here are three orders of them. The order of every sum depends on the
-// shape alone, whatever the number of threads.
+// The order of every sum depends on the shape alone, whatever the number of threads.
 #pragma once
 
-#include "kernels/conv/winograd/gradient_steps.hpp"
+#include "kernels/conv/method.hpp"
+#include "kernels/conv/winograd/staged_runs.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
-#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Transforms that all threads make and then read.
+// dw of a correlation. Images of dout begin dout_image values apart.
 template <class T>
-struct SharedTiles {
-  const GradientSizes<T>& sizes;
-  Index room;
-  Layout& layout;
-  Reserved<T> x{layout, sizes.x_size(room)}, y{layout, sizes.y_size(room)};
-  ThreadReserved<T> staged{layout, sizes.threads, sizes.staged_size};
-  Reserved<Index> offset{layout, 2 * room};
-
-  TransformedTiles<T> tiles() const {
-    fill_offsets(offset.data(), room, Simd<T>::size);
-    fill_offsets(offset.data() + room, room, tile_lanes<T>);
-    return {room, x.data(), y.data(), offset.data()};
-  }
-  // Tasks are blocks of channels and of filters, cut into ranges of tiles where these are too few.
-  void transform(Index begin, Index end, const TransformedTiles<T>& to) const {
-    constexpr Index least_tiles = 8;
-    const Index blocks = sizes.x_blocks + sizes.filter_blocks, count = end - begin;
-    // Blocks of channels and of filters take unlike times, so that a thread needs a few tasks.
-    const Index most = std::max<Index>(1, count / least_tiles),
-                ranges = splits_for(blocks, most, 4 * sizes.threads);
-    parallel_grid({blocks, ranges}, sizes.threads, [&](Index q, Index range, int slot) {
-      const Range own = range_of(count, range, ranges);
-      sizes.transform(q, begin + own.first, begin + own.last, staged[slot],
-                      to.from(own.first, sizes.filters));
-    });
-  }
-};
-
-// All threads transform a chunk of tiles, then each multiplies some points of all of them.
-template <class T>
-class GradientByPoints {
- public:
-  explicit GradientByPoints(const GradientSizes<T>& of) : sizes(of) {}
-
-  void run() const {
-    const ScratchOf<Memory> scratch(*this);
-    const TransformedTiles<T> tiles = scratch->shared.tiles();
-    T* sums = scratch->sums.data();
-    for (Index begin = 0; begin < sizes.grid.count; begin += chunk) {
-      const Index end = std::min(sizes.grid.count, begin + chunk);
-      scratch->shared.transform(begin, end, tiles);
-      // The filters of many points are the last ones, and begin.
-      const auto multiply = [&](Index at, Index panel, Index part, int) {
-        const Range own = range_of(sizes.s.F, part, row_parts);
-        multiply_points(tiles, end - begin, sizes.tile.filters() - 1 - at, panel, own.first,
-                        own.last - own.first, begin > 0, sums);
-      };
-      parallel_grid({sizes.tile.filters(), sizes.panels, row_parts}, sizes.threads, multiply);
-    }
-    sizes.finish(sums, 1);
-  }
-
-  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
-
- private:
-  struct Memory {
-    const GradientByPoints& m;
-    Layout& layout;
-    SharedTiles<T> shared{m.sizes, m.chunk, layout};
-    Reserved<T> sums{layout, m.sizes.sum_size()};
-  };
-
-  // The products of all points with one filter point, for one panel of channels and filters [f, f + rows).
-  void multiply_points(const TransformedTiles<T>& tiles, Index count, Index filter, Index panel, Index f,
-                       Index rows, bool add, T* sums) const {
-    const Index first = sizes.tile.first_point(filter);
-    Index point = -1;  // a point is multiplied when the next one is known
-    const auto multiply_before = [&](Index next) {
-      if (point >= 0)
-        sizes.multiply(tiles, count, point, panel, f, rows, add || point != first,
-                       sums + filter * sizes.sum_stride + (panel * sizes.s.F + f) * sizes.width, next);
-      point = next;
-    };
-    sizes.tile.each_point_of(filter / sizes.tile.filters_w, filter % sizes.tile.filters_w,
-                             [&](Index next, bool) { multiply_before(next); });
-    multiply_before(filter > 0 ? sizes.tile.first_point(filter - 1) : -1);
-  }
-
-  static constexpr Index chunk_bytes = 8 << 20;
-  const GradientSizes<T>& sizes;
-  Index chunk = even_part(sizes.grid.count, sizes.tiles_in(chunk_bytes));
-  // Of the filters: at a stride a third of the points has one filter point, so that its task takes longest.
-  Index row_parts = std::clamp<Index>(sizes.threads / 4, 1, std::max<Index>(1, sizes.s.F / (2 * max_rows)));
-};
-
-// Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
-// part. There are at most as many parts as rows of tiles.
-template <class T>
-class GradientByParts {
- public:
-  GradientByParts(const GradientSizes<T>& of, Index part_count) : sizes(of), parts(part_count) {
-    constexpr Index chunk_bytes = 1 << 20;
-    const Index most = sizes.tiles_in(chunk_bytes), cols = sizes.grid.cols;
-    chunk = cols <= most ? even_part(ceil_div(rows, parts), most / cols) * cols : most;
-    // A task that shares its tiles with others transforms some of their values again.
-    constexpr double gain = 1.25;
-    panel_parts = splits_for(parts, sizes.panels, sizes.threads, gain);
-    filter_parts = splits_for(parts * panel_parts, sizes.filter_blocks, sizes.threads, gain);
-  }
-
-  void run() const {
-    const ScratchOf<Memory> scratch(*this);
-    T* sums = scratch->sums.data();
-    Index* offset = scratch->offset.data();
-    fill_offsets(offset, chunk, Simd<T>::size);
-    const auto add = [&](Index part, Index panel_part, Index filter_part, int slot) {
-      const TransformedTiles<T> tiles{chunk, scratch->x[slot], scratch->y[slot], offset};
-      const Block block{range_of(sizes.panels, panel_part, panel_parts),
-                        range_of(sizes.filter_blocks, filter_part, filter_parts)};
-      add_part(part, block, tiles, scratch->staged[slot], sums + part * sizes.sum_size());
-    };
-    parallel_grid({parts, panel_parts, filter_parts}, sizes.threads, add);
-    sizes.finish(sums, parts);
-  }
-
-  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
-
- private:
-  struct Memory {
-    const GradientByParts& m;
-    Layout& layout;
-    ThreadReserved<T> x{layout, m.sizes.threads, m.sizes.x_size(m.chunk)};
-    ThreadReserved<T> y{layout, m.sizes.threads, m.sizes.y_size(m.chunk)};
-    ThreadReserved<T> staged{layout, m.sizes.threads, m.sizes.staged_size};
-    Reserved<T> sums{layout, checked_product(m.parts, m.sizes.sum_size())};
-    Reserved<Index> offset{layout, m.chunk};
-  };
-
-  struct Block {            // of the result
-    Range panels, filters;  // panels of channels, and blocks of filters
-  };
-
-  void add_part(Index part, const Block& block, const TransformedTiles<T>& tiles, T* staged, T* sums) const {
-    const Range own = range_of(rows, part, parts);
-    const Index first = own.first * sizes.grid.cols, last = own.last * sizes.grid.cols;
-    const Index f = block.filters.first * Simd<T>::size,
-                filters = std::min(sizes.s.F, block.filters.last * Simd<T>::size) - f;
-    for (Index begin = first; begin < last; begin += chunk) {
-      const Index end = std::min(last, begin + chunk);
-      const Index last_x = std::min(sizes.x_blocks, block.panels.last * sizes.vectors);
-      for (Index q = block.panels.first * sizes.vectors; q < last_x; ++q)
-        sizes.transform(q, begin, end, staged, tiles);
-      for (Index q = block.filters.first; q < block.filters.last; ++q)
-        sizes.transform(sizes.x_blocks + q, begin, end, staged, tiles);
-      sizes.tile.each_point([&](Index point, Index filter, bool start) {
-        for (Index panel = block.panels.first; panel < block.panels.last; ++panel)
-          sizes.multiply(tiles, end - begin, point, panel, f, filters, begin > first || !start,
-                         sums + filter * sizes.sum_stride + (panel * sizes.s.F + f) * sizes.width);
-      });
-    }
-  }
-
-  const GradientSizes<T>& sizes;
-  Index parts, rows = sizes.grid.count / sizes.grid.cols;  // of tiles
-  Index panel_parts, filter_parts;                         // of the tasks of a part
-  Index chunk;                                             // whole rows of tiles, where they fit
-};
-
-// All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
-template <class T>
-class GradientByChannels {
-  static constexpr Index lanes = Simd<T>::size;
-
- public:
-  explicit GradientByChannels(const GradientSizes<T>& of) : sizes(of) {}
-
-  void run() const {
-    const ScratchOf<Memory> scratch(*this);
-    const TransformedTiles<T> tiles = scratch->shared.tiles();
-    scratch->shared.transform(0, sizes.grid.count, tiles);
-    const Index row_blocks = ceil_div(sizes.s.F, rows);
-    parallel_grid({sizes.panels, row_blocks}, sizes.threads, [&](Index panel, Index block, int slot) {
-      write_block(tiles, panel, block * rows, scratch->sums[slot]);
-    });
-  }
-
-  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
-
- private:
-  struct Memory {
-    const GradientByChannels& m;
-    Layout& layout;
-    SharedTiles<T> shared{m.sizes, m.sizes.grid.count, layout};
-    ThreadReserved<T> sums{layout, m.sizes.threads, m.sizes.tile.filters() * m.filter_step};
-  };
-
-  // dw of a panel of channels and a block of filters from `first` on.
-  void write_block(const TransformedTiles<T>& tiles, Index panel, Index first, T* sums) const {
-    const Index filters = std::min(rows, sizes.s.F - first);
-    sizes.tile.each_point([&](Index point, Index filter, bool start) {
-      sizes.multiply(tiles, sizes.grid.count, point, panel, first, filters, !start,
-                     sums + filter * filter_step);
-    });
-    for (Index f = 0; f < filters; ++f)
-      for (Index v = 0; v < sizes.vectors && panel * sizes.vectors + v < sizes.x_blocks; ++v)
-        sizes.write(first + f, panel * sizes.vectors + v, sums + f * sizes.width + v * lanes, filter_step, 1,
-                    0);
-  }
-
-  // As many as the cache holds, or fewer where these tasks are too few for the threads.
-  Index filters_of_task() const {
-    constexpr Index least_rows = 4;
-    const Index most = sizes.filters_of_block(l2_for_blocks() / 2);
-    const Index tasks = sizes.panels * ceil_div(sizes.s.F, most);
-    return ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), sizes.threads));
-  }
-
-  const GradientSizes<T>& sizes;
-  Index rows = filters_of_task(), filter_step = rows * sizes.width + lanes;
+struct TileGradient : TileInput<T> {
+  const T* dout;
+  Index dout_image;
+  T* dw;
 };
 
 // dw by Winograd's method, in one of three orders. Their sums differ in order, so that only the shape
 // chooses.
 template <class T>
 class WinogradWeightGradient {
+  static constexpr Index lanes = Simd<T>::size;
+
  public:
-  WinogradWeightGradient(const GradientTile<T>& tile, const TileGradient<T>& gradient)
-      : s(gradient), sizes{tile, s} {
+  WinogradWeightGradient(const GradientTile<T>& method, const TileGradient<T>& gradient)
+      : tile(method), s(gradient) {
     constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
                     few_tiles = 96, block_bytes = 512 << 10;
-    const Index tiles = sizes.grid.count, sums = sizes.sum_size() * Index(sizeof(T));
-    const Index blocks = sizes.panels * ceil_div(s.F, sizes.filters_of_block(block_bytes));
+    const Index sums = sum_size() * Index(sizeof(T));
+    const Index blocks = panels * ceil_div(s.F, filters_of_block(block_bytes));
     const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
     // A power of two: the usual numbers of threads share it evenly, and need not split parts.
-    const Index rows = tiles / sizes.grid.cols;  // of tiles, of which a part has some
-    parts = fewest_parts;
-    while (2 * parts <= std::min(most_parts, rows) && parts * tiles_of_part <= tiles) parts *= 2;
-    order = tiles >= tiles_of_part && rows >= parts && sums <= most_sums ? Order::parts
-            : tiles < few_tiles && blocks >= fewest_blocks               ? Order::channels
-                                                                         : Order::points;
+    Index wanted = fewest_parts;
+    while (2 * wanted <= std::min(most_parts, tile_rows) && wanted * tiles_of_part <= grid.count) wanted *= 2;
+    if (grid.count >= tiles_of_part && tile_rows >= wanted && sums <= most_sums)
+      cut_into_parts(wanted);
+    else if (grid.count < few_tiles && blocks >= fewest_blocks)
+      cut_channels();
+    else
+      cut_points();
   }
 
   void run() const {
-    in_order([](const auto& method) { method.run(); });
+    const ScratchOf<Memory> scratch(*this);
+    for (Index t = 0; t < room; ++t) {
+      scratch->offset.data()[t] = t * lanes;
+      scratch->offset.data()[room + t] = t * tile_lanes<T>;
+    }
+    if (order == Order::channels) return run_by_channels(scratch);
+    order == Order::parts ? run_by_parts(scratch) : run_by_points(scratch);
+    T* sums = scratch->sums[0];
+    parallel_for(s.F, threads, [&](Index f, int) {
+      for (Index q = 0; q < x_blocks; ++q)
+        write(f, q, sums + sum_at(0, q / vectors, f) + q % vectors * lanes, sum_stride, parts, sum_size());
+    });
   }
 
-  void describe(ConvPlan& to) const {
-    fill_in(to, {sizes.tile.out_h, sizes.tile.out_w}, sizes.threads,
-            {{"channels", sizes.width},
-             {"filters", order == Order::channels ? sizes.filters_of_block(l2_for_blocks() / 2) : s.F},
-             {"partial sums", order == Order::parts ? parts : 1}});
-    in_order([&](const auto& method) { to.scratch_bytes = method.scratch_bytes(); });
+  void describe(ConvPlan& plan) const {
+    fill_in(plan, {tile.h.outs, tile.w.outs}, threads,
+            {{"channels", width}, {"filters", filters_of_task}, {"partial sums", parts}});
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
-  enum class Order { parts, channels, points };
+  enum class Order { points, parts, channels };
 
-  template <class Body>
-  void in_order(const Body& body) const {
-    switch (order) {
-      case Order::parts: return body(GradientByParts<T>(sizes, parts));
-      case Order::channels: return body(GradientByChannels<T>(sizes));
-      case Order::points: return body(GradientByPoints<T>(sizes));
+  // Transformed tiles, of threads or of all.
+  struct Tiles {
+    T *x, *y;
+    const Index* offset;  // of tiles of one vector, then of tiles of two
+  };
+  struct Memory {
+    const WinogradWeightGradient& m;
+    Layout& layout;
+    int copies = m.order == Order::parts ? m.threads : 1;
+    ThreadReserved<T> x{layout, copies, checked_product(m.tile.points(), m.x_stride())};
+    ThreadReserved<T> y{layout, copies, checked_product(m.tile.points(), m.y_stride())};
+    ThreadReserved<T> staged{layout, m.threads, m.staged_size};
+    Reserved<Index> offset{layout, 2 * m.room};
+    ThreadReserved<T> sums{layout, m.order == Order::channels ? m.threads : 1, m.sums_size()};
+
+    Tiles tiles(int slot = 0) const { return {x[slot], y[slot], offset.data()}; }
+  };
+  // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
+  // meet in one set of the first-level cache.
+  Index x_stride() const { return channels * room + lanes; }
+  Index y_stride() const { return filters * room + lanes; }
+  Index sum_size() const { return checked_product(tile.filters(), sum_stride); }
+  Index sum_at(Index filter, Index panel, Index f) const {
+    return filter * sum_stride + (panel * s.F + f) * width;
+  }
+  Index sums_size() const {
+    return order == Order::channels ? tile.filters() * filter_step() : checked_product(parts, sum_size());
+  }
+
+  // The tiles whose transforms fill a cache of so many bytes.
+  Index tiles_in(Index bytes) const {
+    return std::clamp<Index>(bytes / (tile.points() * (channels + filters) * Index(sizeof(T))), 32, 512);
+  }
+  // The filters of a block whose sums with a panel of channels take so many bytes, or fewer to keep many
+  // threads busy.
+  Index filters_of_block(Index sum_bytes) const {
+    constexpr Index blocks = 16;
+    const Index most = sum_bytes / (tile.filters() * width * Index(sizeof(T)));
+    const Index wanted = s.F * panels / blocks;
+    return even_part(s.F, std::max<Index>(std::min(most, wanted) / max_rows, 1) * max_rows);
+  }
+
+  void cut_points() {
+    constexpr Index chunk_bytes = 8 << 20;
+    order = Order::points;
+    room = even_part(grid.count, tiles_in(chunk_bytes));
+    // At a stride a third of the points has one filter point, so that its task takes longest.
+    filter_parts = std::clamp<Index>(threads / 4, 1, std::max<Index>(1, s.F / (2 * max_rows)));
+  }
+
+  // All threads transform a chunk of tiles, then each multiplies some points of all of them.
+  void run_by_points(const ScratchOf<Memory>& scratch) const {
+    for (Index begin = 0; begin < grid.count; begin += room) {
+      const Index count = std::min(room, grid.count - begin);
+      transform_by_all(scratch, begin, count);
+      // The filters of many points are the last ones, and begin.
+      parallel_grid({tile.filters(), panels, filter_parts}, threads,
+                    [&](Index at, Index panel, Index part, int) {
+                      multiply_points(scratch, count, tile.filters() - 1 - at, panel,
+                                      range_of(s.F, part, filter_parts), begin > 0);
+                    });
     }
   }
 
+  // The products of all points with one filter point, for one panel of channels and some filters.
+  void multiply_points(const ScratchOf<Memory>& scratch, Index count, Index filter, Index panel, Range rows,
+                       bool add) const {
+    const Index first = tile.first_point(filter);
+    Index point = -1;  // a point is multiplied when the next one is known
+    const auto multiply_before = [&](Index next) {
+      if (point >= 0)
+        multiply(scratch->tiles(), count, point, panel, rows, add || point != first,
+                 scratch->sums[0] + sum_at(filter, panel, rows.first), next);
+      point = next;
+    };
+    tile.each_point_of(filter / tile.w.filters, filter % tile.w.filters,
+                       [&](Index next, bool) { multiply_before(next); });
+    multiply_before(filter > 0 ? tile.first_point(filter - 1) : -1);
+  }
+
+  // There are at most as many parts as rows of tiles, and chunks of whole rows, where they fit.
+  void cut_into_parts(Index count) {
+    constexpr Index chunk_bytes = 1 << 20;
+    order = Order::parts;
+    parts = count;
+    const Index most = tiles_in(chunk_bytes), cols = grid.cols;
+    room = cols <= most ? even_part(ceil_div(tile_rows, parts), most / cols) * cols : most;
+    // A task that shares its tiles with others transforms some of their values again.
+    constexpr double gain = 1.25;
+    panel_parts = splits_for(parts, panels, threads, gain);
+    filter_parts = splits_for(parts * panel_parts, filter_blocks, threads, gain);
+  }
+
+  // Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
+  // part.
+  void run_by_parts(const ScratchOf<Memory>& scratch) const {
+    parallel_grid({parts, panel_parts, filter_parts}, threads,
+                  [&](Index part, Index panel_part, Index filter_part, int slot) {
+                    add_part(scratch, slot, part, range_of(panels, panel_part, panel_parts),
+                             range_of(filter_blocks, filter_part, filter_parts));
+                  });
+  }
+
+  // Adds up a part for some panels of channels and blocks of filters.
+  void add_part(const ScratchOf<Memory>& scratch, int slot, Index part, Range of_panels, Range blocks) const {
+    const Tiles tiles = scratch->tiles(slot);
+    T* sums = scratch->sums[0] + part * sum_size();
+    const Range own = range_of(tile_rows, part, parts),
+                rows{blocks.first * lanes, std::min(s.F, blocks.last * lanes)};
+    const Index first = own.first * grid.cols, last = own.last * grid.cols;
+    const Index last_x = std::min(x_blocks, of_panels.last * vectors);
+    for (Index begin = first; begin < last; begin += room) {
+      const Index end = std::min(last, begin + room);
+      for (Index q = of_panels.first * vectors; q < last_x; ++q)
+        transform(q, begin, end, scratch->staged[slot], tiles);
+      for (Index q = blocks.first; q < blocks.last; ++q)
+        transform(x_blocks + q, begin, end, scratch->staged[slot], tiles);
+      tile.each_point([&](Index point, Index filter, bool start) {
+        for (Index panel = of_panels.first; panel < of_panels.last; ++panel)
+          multiply(tiles, end - begin, point, panel, rows, begin > first || !start,
+                   sums + sum_at(filter, panel, rows.first));
+      });
+    }
+  }
+
+  // Tasks have as many filters as the cache holds sums of, or fewer where they are too few for the threads.
+  void cut_channels() {
+    constexpr Index least_rows = 4;
+    order = Order::channels;
+    room = grid.count;
+    const Index most = filters_of_block(l2_for_blocks() / 2);
+    const Index tasks = panels * ceil_div(s.F, most);
+    filters_of_task = ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), threads));
+  }
+
+  // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
+  void run_by_channels(const ScratchOf<Memory>& scratch) const {
+    transform_by_all(scratch, 0, grid.count);
+    parallel_grid({panels, ceil_div(s.F, filters_of_task)}, threads, [&](Index panel, Index block, int slot) {
+      T* sums = scratch->sums[slot];
+      const Range rows{block * filters_of_task, std::min((block + 1) * filters_of_task, s.F)};
+      tile.each_point([&](Index point, Index filter, bool start) {
+        multiply(scratch->tiles(), grid.count, point, panel, rows, !start, sums + filter * filter_step());
+      });
+      for (Index f = rows.first; f < rows.last; ++f, sums += width)
+        for (Index v = 0; v < vectors && panel * vectors + v < x_blocks; ++v)
+          write(f, panel * vectors + v, sums + v * lanes, filter_step(), 1, 0);
+    });
+  }
+  Index filter_step() const { return filters_of_task * width + lanes; }
+
+  // Tasks are blocks of channels and of filters, cut into ranges of tiles where these are too few.
+  void transform_by_all(const ScratchOf<Memory>& scratch, Index begin, Index count) const {
+    constexpr Index least_tiles = 8;
+    const Index blocks = x_blocks + filter_blocks;
+    // Blocks of channels and of filters take unlike times, so that a thread needs a few tasks.
+    const Index most = std::max<Index>(1, count / least_tiles),
+                ranges = splits_for(blocks, most, 4 * threads);
+    parallel_grid({blocks, ranges}, threads, [&](Index q, Index range, int slot) {
+      const Range own = range_of(count, range, ranges);
+      transform(q, begin + own.first, begin + own.last, scratch->staged[slot], scratch->tiles(), own.first);
+    });
+  }
+
+  // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end), the first of
+  // which is number `first` of those in `to`.
+  void transform(Index q, Index begin, Index end, T* staged, const Tiles& to, Index first = 0) const {
+    StagedRuns<T> runs{tile, grid, s, staged, s.channel_block(tile, lanes, q)};
+    grid.each_run(begin, end, [&](Index image, Index row, Index col, Index count, Index number) {
+      const Index at = first + number;
+      if (q < x_blocks) {
+        const T* rows = runs.stage(image, row, col, count);
+        tile.transform_inputs(grid, col, count, rows, to.x + (q * room + at) * lanes, TilePlaces{lanes},
+                              x_stride());
+      } else {
+        const Index f = (q - x_blocks) * lanes;
+        stage_patch(s.dout + image * s.dout_image + f * s.OH * s.OW, s.F - f, s.OH, s.OW, grid.top(row),
+                    s.dilation_h, grid.left(col), tile.h.outs,
+                    grid.run_width(col, count, tile.w.outs, tile.w.outs),
+                    s.dout + (s.N - 1) * s.dout_image + s.F * s.OH * s.OW, staged);
+        tile.transform_gradients(grid, col, count, staged, to.y + at * filters + f, TilePlaces{filters},
+                                 y_stride());
+      }
+    });
+  }
+
+  // Adds the products of the first `count` tiles at one point, for one panel of channels and some filters, to
+  // sums[filter][c], or starts them. Where there is a `next` point, its values are prefetched meanwhile.
+  void multiply(const Tiles& tiles, Index count, Index point, Index panel, Range rows, bool add, T* sums,
+                Index next = -1) const {
+    const Index x_step = x_stride(), y_step = y_stride();
+    const T* source[tile_vectors];
+    for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
+      source[v] = tiles.x + point * x_step + std::min(panel * vectors + v, x_blocks - 1) * lanes * room;
+    // Many tiles are taken in parts, as many channels are in WinogradCorrelation::multiply.
+    const Index tiles_of_sum = tile.interpolated() > 7 ? 64 : 512;
+    const Panels row_panels(rows.last - rows.first);
+    const bool prefetches = next >= 0 && vectors == tile_vectors && count <= tiles_of_sum;
+    const Index* steps = tiles.offset + room;
+    for (Index i = 0; i < row_panels.count; ++i) {
+      const Index f = row_panels.first(i), height = row_panels.rows(i);
+      auto target = Target<T>::rows(sums + f * width, vectors);
+      target.add = add;
+      const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height)
+                          : prefetches ? tile_kernel<T, tile_vectors, Ahead::fetch>(height)
+                                       : packed_tile_kernel<T>(height);
+      if (prefetches && i == 0) {  // x, and for the other panels of filters y, in steps of two vectors
+        target.fetch = {source[0] + (next - point) * x_step, steps, 1, nullptr};
+      } else if (prefetches) {
+        const Index share = std::max<Index>(count * filters / width / (row_panels.count - 1), 1);
+        target.fetch = {tiles.y + next * y_step + (i - 1) * share * width, steps,
+                        std::max<Index>(count / share, 1), nullptr};
+      }
+      const T* y = tiles.y + point * y_step + rows.first + f;
+      for (Index t = 0; t < count; t += tiles_of_sum, target.add = true)
+        kernel(std::min(tiles_of_sum, count - t), y + t * filters, filters, tiles.offset + t, source, target);
+    }
+  }
+
+  // dw of filter f and block q of channels from its sums, `step` apart, of `count` parts `part_step` apart.
+  void write(Index f, Index q, const T* sums, Index step, Index count, Index part_step) const {
+    const ChannelBlock block = s.channel_block(tile, lanes, q);
+    const TapPlaces places{block.rows, block.columns, s.KW, s.taps()};
+    tile.write_taps(sums, step, count, part_step, std::min(lanes, s.C - block.c0), places,
+                    s.dw + (f * s.C + block.c0) * s.taps() + block.tap_h * s.KW + block.tap_w);
+  }
+
+  const GradientTile<T>& tile;
   TileGradient<T> s;
-  GradientSizes<T> sizes;
-  Index parts;
+  TileGrid grid = s.grid(tile);
+  Index tile_rows = grid.count / grid.cols;
+  Index x_blocks = s.channel_blocks(tile, lanes);                                    // vectors with channels
+  Index vectors = std::min<Index>(x_blocks, tile_vectors), width = vectors * lanes;  // of a panel of channels
+  Index panels = ceil_div(x_blocks, vectors), channels = panels * width;  // filled up to whole panels
+  Index filter_blocks = ceil_div(s.F, lanes), filters = filter_blocks * lanes;
+  int threads = tile_threads(grid.count * tile.points(), channels, s.F);
+  Index staged_size = (tile.h.ins * grid.most_width(tile.w.step, tile.w.ins) + lanes) * lanes;
+  Index sum_stride = channels * s.F + lanes;
   Order order;
+  Index room;                                          // tiles that are transformed at a time
+  Index parts = 1, panel_parts = 1, filter_parts = 1;  // of the tiles; of the tasks for some of them
+  Index filters_of_task = s.F;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

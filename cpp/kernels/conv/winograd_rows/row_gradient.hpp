@@ -24,39 +24,23 @@ class RowGradient {
   static constexpr Index most_parts = 24;  // of the sums, for threads to share
 
  public:
-  RowGradient(const ConvShape& shape, bool dw_wanted, bool)
-      : tiles(shape), with_dw(dw_wanted), filters(tiles.F, dot_rows) {
-    term_blocks = with_dw ? ceil_div(tiles.terms, dot_block) : 0;
-    products = tiles.tile.points * term_blocks * dot_block;
-    sum_count = tiles.F * (products + 1);
-    parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * tiles.bands);
-    threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
-                          double(with_dw ? tiles.terms * tiles.tile.points : row_outs));
-    filter_parts = splits_for(parts * s.groups, filters.count, threads);
-  }
+  RowGradient(const ConvShape& shape, bool dw_wanted, bool) : tiles(shape), with_dw(dw_wanted) {}
 
   void run(const WeightGradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
     T* sums = scratch->sums.data();
-    Index* offset = scratch->offset.data();
-    VectorAt* vectors = scratch->vectors.data();
-    tiles.term_offsets(offset);
-    for (Index i = 0; i < most_vectors_of_band(); ++i) vectors[i] = {i * lanes, i * lanes};
+    tiles.term_offsets(scratch->offset.data());
+    for (Index i = 0; i < most_vectors_of_band(); ++i) scratch->vectors.data()[i] = {i * lanes, i * lanes};
     const Index bands = s.N * tiles.bands;
-    parallel_grid(
-        {parts, s.groups, filter_parts}, threads, [&](Index part, Index group, Index filter_part, int slot) {
-          const Range blocks = range_of(filters.count, filter_part, filter_parts),
-                      own = range_of(bands, part, parts);
-          const Work work{offset,
-                          vectors,
-                          scratch->x[slot],
-                          scratch->y[slot],
-                          scratch->line[slot],
-                          scratch->running[slot]};
-          for (Index i = own.first; i < own.last; ++i)
-            add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, blocks, i == own.first,
-                     i + 1 == own.last ? sums + (part * s.groups + group) * sum_count : nullptr, o);
-        });
+    parallel_grid({parts, s.groups, filter_parts}, threads,
+                  [&](Index part, Index group, Index filter_part, int slot) {
+                    const Range blocks = range_of(filters.count, filter_part, filter_parts),
+                                own = range_of(bands, part, parts);
+                    for (Index i = own.first; i < own.last; ++i)
+                      add_band(scratch, slot, i / tiles.bands * s.groups + group, i % tiles.bands, blocks,
+                               i == own.first,
+                               i + 1 == own.last ? sums + (part * s.groups + group) * sum_count : nullptr, o);
+                  });
     parallel_grid({s.groups, filters.count}, threads, [&](Index group, Index block, int) {
       const Index size = sums_before(block + 1) - sums_before(block);
       T* total = sums + group * sum_count + sums_before(block);
@@ -87,11 +71,6 @@ class RowGradient {
                            std::max(m.most_vectors_of_band() * row_outs * lanes, m.tiles.line())};
     ThreadReserved<T> running{layout, m.threads, checked_product(m.sum_count, lanes)};
   };
-  struct Work {
-    const Index* offset;
-    const VectorAt* vectors;
-    T *x, *y, *line, *running;
-  };
 
   // Of the blocks before this one, which may be that behind the last.
   Index sums_before(Index block) const { return filters.first(block) * (products + 1); }
@@ -102,24 +81,25 @@ class RowGradient {
 
   // Adds a band of an image (of one group) to the running sums of some blocks of filters. The first band
   // starts them, after the last their lanes are added up to `sums`.
-  void add_band(const Work& work, Index image, Index band, Range blocks, bool first, T* sums,
-                const WeightGradientOperands<T>& o) const {
+  void add_band(const ScratchOf<Memory>& scratch, int slot, Index image, Index band, Range blocks, bool first,
+                T* sums, const WeightGradientOperands<T>& o) const {
     const Index positions = tiles.band_positions(band);
-    if (with_dw) tiles.transform(o.x + image * tiles.C * s.H * s.W, band, work.line, work.x);
+    T *line = scratch->line[slot], *x = scratch->x[slot], *y = scratch->y[slot];
+    if (with_dw) tiles.transform(o.x + image * tiles.C * s.H * s.W, band, line, x);
     const T* dout = o.dout + image * tiles.F * s.OH * s.OW + band * tiles.rows * s.OW;
     for (Index block = blocks.first; block < blocks.last; ++block) {
       const Index height = filters.rows(block);
-      T* const own = work.running + sums_before(block) * lanes;
+      T* const own = scratch->running[slot] + sums_before(block) * lanes;
       T *running = own, *db = own + height * products * lanes;
       if (first) std::fill_n(db, height * lanes, T(0));
       for (Index i = 0; i < height; ++i, db += lanes)
-        transform_gradient(work, dout + (filters.first(block) + i) * s.OH * s.OW, positions,
-                           work.y + i * tiles.tile.points * y_step(), db);
+        transform_gradient(dout + (filters.first(block) + i) * s.OH * s.OW, positions, line,
+                           y + i * tiles.tile.points * y_step(), db);
       const PrefetchAhead next = next_rows(dout, band, block, blocks);
       for (Index p = 0; p < tiles.tile.points && with_dw; ++p) {
         next.part(p);
         for (Index k = 0; k < term_blocks * dot_block; k += dot_block, running += height * dot_block * lanes)
-          multiply(work, p, k, height, positions, first, running);
+          multiply(scratch, slot, p, k, height, positions, first, running);
       }
       if (sums != nullptr) sum_each(own, height * (products + 1), sums + sums_before(block));
     }
@@ -136,28 +116,29 @@ class RowGradient {
   }
 
   // A dy of the tiles of a band, zero behind them.
-  void transform_gradient(const Work& work, const T* rows, Index positions, T* y, T* db) const {
+  void transform_gradient(const T* rows, Index positions, T* line, T* y, T* db) const {
     const Index vectors = ceil_div(positions, lanes), width = row_outs * tiles.cols;
     if (s.OW != width || positions % lanes != 0) {
       const Index count = positions / tiles.cols;
       for (Index r = 0; r < count; ++r) {
-        std::copy_n(rows + r * s.OW, s.OW, work.line + r * width);
-        std::fill_n(work.line + r * width + s.OW, width - s.OW, T(0));
+        std::copy_n(rows + r * s.OW, s.OW, line + r * width);
+        std::fill_n(line + r * width + s.OW, width - s.OW, T(0));
       }
-      std::fill_n(work.line + count * width, vectors * row_outs * lanes - count * width, T(0));
-      rows = work.line;
+      std::fill_n(line + count * width, vectors * row_outs * lanes - count * width, T(0));
+      rows = line;
     }
     tiles.tile.gradients(rows, vectors, y, y_step(), db);
   }
 
   // Adds the products of a block of filters with a block of terms at one point.
-  void multiply(const Work& work, Index p, Index k, Index height, Index positions, bool start,
-                T* running) const {
+  void multiply(const ScratchOf<Memory>& scratch, int slot, Index p, Index k, Index height, Index positions,
+                bool start, T* running) const {
     const T *y[dot_rows], *x[dot_block];
-    for (Index i = 0; i < height; ++i) y[i] = work.y + (i * tiles.tile.points + p) * y_step();
+    const T* x_of_point = scratch->x[slot] + p * tiles.point_step();
+    for (Index i = 0; i < height; ++i) y[i] = scratch->y[slot] + (i * tiles.tile.points + p) * y_step();
     for (Index i = 0; i < dot_block; ++i)
-      x[i] = work.x + p * tiles.point_step() + work.offset[std::min(k + i, tiles.terms - 1)];
-    dot_kernel<T>(height)(y, y, x, work.vectors, ceil_div(positions, lanes), 0, start, running);
+      x[i] = x_of_point + scratch->offset.data()[std::min(k + i, tiles.terms - 1)];
+    dot_kernel<T>(height)(y, y, x, scratch->vectors.data(), ceil_div(positions, lanes), 0, start, running);
   }
 
   // dw and db of a block of filters of a group, as far as they are wanted.
@@ -188,10 +169,14 @@ class RowGradient {
   RowTiles<T> tiles;
   const ConvShape& s = tiles.s;
   bool with_dw;
-  Panels filters;
-  Index term_blocks, parts, filter_parts;
-  Index products, sum_count;  // of a filter; sums of all
-  int threads;
+  Panels filters{tiles.F, dot_rows};
+  Index term_blocks = with_dw ? ceil_div(tiles.terms, dot_block) : 0;
+  Index products = tiles.tile.points * term_blocks * dot_block;  // of a filter
+  Index sum_count = tiles.F * (products + 1);                    // of all filters
+  int threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
+                            double(with_dw ? tiles.terms * tiles.tile.points : row_outs));
+  Index parts = std::clamp<Index>(most_parts / s.groups, 1, s.N* tiles.bands);
+  Index filter_parts = splits_for(parts * s.groups, filters.count, threads);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

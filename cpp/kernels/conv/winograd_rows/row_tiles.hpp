@@ -39,24 +39,16 @@ template <class T>
 class RowTiles {
  public:
   ConvShape s;
-  const RowTile<T>& tile;
-  Index C, F;   // of a group
-  Index terms;  // of a sum
-  Index cols;   // tiles of a row of outputs
-  Index rows;   // of outputs in a band, whose x' stays in a cache
-  Index bands;  // of an image
+  const RowTile<T>& tile = row_tile_of<T>(s);
+  Index C = s.C / s.groups, F = s.F / s.groups;  // of a group
+  Index terms = row_terms(s);                    // of a sum
+  Index cols = ceil_div(s.OW, row_outs);         // tiles of a row of outputs
+  Index rows;                                    // of outputs in a band, whose x' stays in a cache
+  Index bands;                                   // of an image
   // Whether results of all images fill so much of the caches that prefetching them is worth its instructions.
   bool far_results = use_non_temporal<T>(8 * s.N * s.F * s.OH * s.OW);
 
-  explicit RowTiles(const ConvShape& shape)
-      : s(shape),
-        tile(row_tile_of<T>(s)),
-        C(s.C / s.groups),
-        F(s.F / s.groups),
-        terms(row_terms(s)),
-        cols(ceil_div(s.OW, row_outs)),
-        parts_(row_outs * s.stride_w),
-        width_(round_up(cols + (tile.points * s.stride_w - 1) / parts_, Simd<T>::size)) {
+  explicit RowTiles(const ConvShape& shape) : s(shape) {
     Index* at = axis_memory_.data();
     for (Index a = 0; a < s.KH; ++a) at[a] = a * s.dilation_h - s.pad_top;
     y_.split({s.KH, s.stride_h, at, at}, AxisPhases::any_distance, at + s.KH);
@@ -134,8 +126,8 @@ class RowTiles {
     }
   }
 
-  Index parts_;  // columns of a tile's step, each of which is a phase of a row
-  Index width_;  // of a phase
+  Index parts_ = row_outs * s.stride_w;  // columns of a tile's step, each of which is a phase of a row
+  Index width_ = round_up(cols + (tile.points * s.stride_w - 1) / parts_, Simd<T>::size);  // of a phase
   AxisPhases y_;
   ScratchArray<Index> axis_memory_{s.KH + AxisPhases::memory_size(s.KH)};
 };

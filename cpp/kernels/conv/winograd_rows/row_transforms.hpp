@@ -21,6 +21,17 @@ struct RowTarget {
   Rectifier<T> activation;
 };
 
+// The transforms of a K for the loops around them, which are the same for all.
+template <class T>
+struct RowTile {
+  Index taps, points;
+  void (*inputs)(const T* const* d, Index n, T* values, Index step);
+  void (*outputs)(const T* products, Index step, Index filters, const RowTarget<T>& target);
+  void (*gradients)(const T* row, Index vectors, T* values, Index step, T* total);
+  void (*filters)(const T* g, T* values);
+  void (*filter_gradients)(const T* s, T* taps);
+};
+
 template <class T, int K>
 struct RowTransforms {
   using S = Simd<T>;
@@ -78,27 +89,9 @@ struct RowTransforms {
     Line::filter_gradient([&](int p) { return S::load(s + p * lanes); },
                           [&](int j, Packet v) { S::store(taps + j * lanes, v); });
   }
-};
 
-// The transforms of a K for the loops around them, which are the same for all.
-template <class T>
-struct RowTile {
-  using Of3 = RowTransforms<T, 3>;
-  Index taps, points;
-  decltype(&Of3::inputs) inputs;
-  decltype(&Of3::outputs) outputs;
-  decltype(&Of3::gradients) gradients;
-  decltype(&Of3::filters) filters;
-  decltype(&Of3::filter_gradients) filter_gradients;
+  static constexpr RowTile<T> tile = {K, points, &inputs, &outputs, &gradients, &filters, &filter_gradients};
 };
-template <class T, int K>
-inline constexpr RowTile<T> row_tile = {K,
-                                        RowTransforms<T, K>::points,
-                                        &RowTransforms<T, K>::inputs,
-                                        &RowTransforms<T, K>::outputs,
-                                        &RowTransforms<T, K>::gradients,
-                                        &RowTransforms<T, K>::filters,
-                                        &RowTransforms<T, K>::filter_gradients};
 
 // Taps of a row's tile: at a stride, columns that agree modulo it are a convolution of their own.
 inline Index row_taps(const ConvShape& s) { return ceil_div(s.KW, s.stride_w); }
@@ -120,10 +113,10 @@ inline bool has_row_tile(Index taps) { return taps == 3 || taps == 4 || taps == 
 template <class T>
 const RowTile<T>& row_tile_of(const ConvShape& s) {
   switch (row_taps(s)) {
-    case 3: return row_tile<T, 3>;
-    case 4: return row_tile<T, 4>;
-    case 5: return row_tile<T, 5>;
-    default: return row_tile<T, 7>;
+    case 3: return RowTransforms<T, 3>::tile;
+    case 4: return RowTransforms<T, 4>::tile;
+    case 5: return RowTransforms<T, 5>::tile;
+    default: return RowTransforms<T, 7>::tile;
   }
 }
 
