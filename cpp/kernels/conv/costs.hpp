@@ -22,24 +22,37 @@ struct GroupSizes {
   explicit GroupSizes(const ConvShape& s)
       : C(s.C / s.groups), F(s.F / s.groups), taps(s.KH * s.KW), positions(s.OH * s.OW), groups(s.groups) {}
   static Index vectors(Index n) { return ceil_div(n, lanes); }
+  // A plane of so many rows copied to the staging planes, or the shares of its rows and columns that are
+  // read.
+  static double staged_plane(Index rows, Index values, Index stride, double read_rows = 1,
+                             double read_columns = 1) {
+    return read_rows * (Rates::stage_of(stride) * read_columns * double(vectors(values)) +
+                        Rates::stage_row * double(rows));
+  }
 };
 
 // A correlation as the forward pass or dx: `in` channels to `out` ones, on a grid of OH x OW outputs of which
 // dx at a stride has several.
 template <class T>
 struct CorrelationSizes : GroupSizes<T> {
-  Index in, out, OH, OW, pitch, in_plane, classes, stride;  // of columns of x
+  Index in, out, OH, OW, pitch, in_rows, in_plane, classes, in_stride;
+  double read_rows = 1, read_columns = 1;  // of the image, where a kernel is smaller than the stride
   bool dx;
 
-  CorrelationSizes(const ConvShape& s, Pass pass)
-      : GroupSizes<T>(s), stride(s.stride_w), dx(pass == Pass::input_gradient) {
+  CorrelationSizes(const ConvShape& s, Pass pass) : GroupSizes<T>(s), dx(pass == Pass::input_gradient) {
     const Index stride_h = dx ? s.stride_h : 1, stride_w = dx ? s.stride_w : 1;
     in = dx ? this->F : this->C;
     out = dx ? this->C : this->F;
     OH = ceil_div(dx ? s.H : s.OH, stride_h);
     OW = ceil_div(dx ? s.W : s.OW, stride_w);
     pitch = OW + (s.KW - 1) * s.dilation_w / s.stride_w;
+    in_rows = dx ? s.OH : s.H;
     in_plane = dx ? s.OH * s.OW : s.H * s.W;
+    in_stride = dx ? 1 : s.stride_w;
+    if (!dx) {
+      read_rows = std::min(1.0, double(s.KH) / double(s.stride_h));
+      read_columns = std::min(1.0, double(s.KW) / double(s.stride_w));
+    }
     // At stride 2 one correlation makes both column phases of dx.
     classes = stride_h * (stride_w == 2 ? 1 : stride_w);
   }
@@ -49,11 +62,14 @@ struct CorrelationSizes : GroupSizes<T> {
     return std::min(OH * this->vectors(OW), this->vectors((OH - 1) * pitch + OW));
   }
   double staging(bool in_place) const {
-    const double rate = dx ? Rates::stage : Rates::stage_of(stride);
-    return in_place ? 0 : rate * double(in) * double(classes) * double(this->vectors(in_plane));
+    return in_place ? 0
+                    : double(in * classes) *
+                          this->staged_plane(in_rows, in_plane, in_stride, read_rows, read_columns);
   }
+  // Each class of outputs reads the weights anew.
   double packing() const {
-    return (Rates::planning + Rates::pack * products() * double(this->vectors(out))) / Rates::reference_batch;
+    return (Rates::planning + Rates::pack * products() * double(classes * this->vectors(out))) /
+           Rates::reference_batch;
   }
 };
 
@@ -147,7 +163,8 @@ double cost_depthwise_planes(const ConvShape& s, Pass pass) {
   const GroupSizes<T> g(s);
   const double walks = double(g.vectors(s.OW)), vectors = walks * double(s.OH);
   const double vector = s.stride_h == 2 ? Rates::strided_plane_vector(pass) : Rates::plane_vector(pass);
-  return double(s.C) * (Rates::plane(pass) + Rates::plane_walk(pass) * walks + vector * vectors);
+  return Rates::depthwise_share(pass) * double(s.C) *
+         (Rates::plane(pass) + Rates::plane_walk(pass) * walks + vector * vectors);
 }
 template <class T>
 double cost_depthwise_channels(const ConvShape& s, Pass pass) {
@@ -157,7 +174,8 @@ double cost_depthwise_channels(const ConvShape& s, Pass pass) {
   // The gradients' stencil walks over x, the forward pass's over out.
   const double walked =
       pass == Pass::forward ? out : std::max(out, in * double(s.F / s.C) / double(s.stride_h * s.stride_w));
-  return double(g.taps) * walked + Rates::channel_transpose<T>(pass) * (in + out);
+  return Rates::depthwise_share(pass) *
+         (double(g.taps) * walked + Rates::channel_transpose<T>(pass) * (in + out));
 }
 
 // Of points at a time, which stay in the third-level cache.
@@ -215,12 +233,11 @@ double cost_dot_products(const ConvShape& s, Pass) {
   const double sums = double(g.F) * double(round_up(g.C * g.taps + 1, dot_block));
   const double bytes = sums * sizeof(T) * Simd<T>::size;
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
-  const double stage = pointwise(s) ? 0 : Rates::stage_of(s.stride_w);
   const double rows = double(g.C) * std::min(block_positions, double(g.positions)) * sizeof(T);
   return g.groups *
          ((rows > Rates::near_bytes ? Rates::far_rows : 1) * sums * double(s.OH * g.vectors(s.OW)) +
           (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
-          (s.stride_w > 1 ? Rates::strided_dot_stage : 1) * stage * double(g.C * g.vectors(s.H * s.W)));
+          (pointwise(s) ? 0 : double(g.C) * g.staged_plane(s.H, s.H * s.W, s.stride_w)));
 }
 
 // With filters in the lanes, and neighbouring columns of a kernel as the rows of a tile.
@@ -240,10 +257,14 @@ double cost_tap_rows(const ConvShape& s, Pass) {
 template <class T>
 double cost_shared_panels(const ConvShape& s, Pass) {
   const GroupSizes<T> g(s);
-  const double product = g.taps > 1 ? Rates::taps_product : 1;
-  return g.groups * (product * double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
+  const double outputs = double(g.F * g.taps * g.vectors(g.C));
+  const bool several = g.taps > 1, far = g.groups * outputs * sizeof(T) * Simd<T>::size > Rates::near_bytes;
+  const double product = several ? Rates::taps_product : 1;
+  const double store = !several ? Rates::pack : far ? Rates::far_taps_store : Rates::taps_store;
+  return g.groups * (product * outputs * double(g.positions) +
                      Rates::stage_channels_of(s.stride_w) * double(g.vectors(g.C)) * double(s.H * s.W) +
-                     Rates::pack * double(g.F) * double(g.vectors(g.positions)));
+                     Rates::pack * double(g.F) * double(g.vectors(g.positions)) +
+                     store / Rates::reference_batch * outputs);
 }
 
 inline bool fits_winograd(const ConvShape& s, Pass) {
@@ -311,7 +332,7 @@ double cost_winograd_rows(const ConvShape& s, Pass pass) {
   const double terms = double(row_terms(s)), points = double(row_points(s)),
                outputs = points * double(g.F) * double(tile_vectors_of_image);
   // The transforms of the image's rows, and the products.
-  const double both = Rates::stage * double(g.C * g.vectors(s.H * s.W)) +
+  const double both = double(g.C) * g.staged_plane(s.H, s.H * s.W, 1) +
                       Rates::row_input * points * double(g.C * s.H * g.vectors(row_tiles)) + outputs * terms;
   if (pass == Pass::forward) {
     const double packing = Rates::row_filter * points * terms * double(g.F) / Rates::reference_batch;

@@ -22,26 +22,22 @@ struct Rates {
 
   // Planning the blocks of an implicit GEMM and asking for its scratch, which small stencils do without.
   static constexpr double planning = 800;
-  // A vector of an image copied to the staging planes, its row split or padded; at a stride of more than two
-  // value by value.
-  static constexpr double stage = 12, strided_stage = 24;
+  // A vector of an image copied to the staging planes, its row split or padded, and a row of it; at a stride
+  // of more than two value by value.
+  static constexpr double stage = 8, strided_stage = 16, stage_row = 20;
   static constexpr double stage_of(Index stride) { return stride > 2 ? strided_stage : stage; }
-  // Staging for dot products at a stride, beside stage_of.
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  static constexpr double strided_dot_stage = 0.67;
-#else
-  static constexpr double strided_dot_stage = 1;
-#endif
   // A vector of a finished tile transposed and stored.
-  static constexpr double transpose = 10;
+  static constexpr double transpose = 6;
   // A vector of weights, or of dout, transposed into a panel.
   static constexpr double pack = 8;
   // A pixel of an image staged with channels last, a vector of them; at a stride the same.
-  static constexpr double stage_channels = 4, strided_stage_channels = 20;
+  static constexpr double stage_channels = 4, strided_stage_channels = 10;
   static constexpr double stage_channels_of(Index stride) {
     return stride > 2 ? strided_stage_channels : stage_channels;
   }
-  // A product of dw of several taps, whose sums are transposed before they are stored.
+  // A product of dw of several taps, and a vector of the sums, which are transposed before they are stored:
+  // of a dw that is near, or beyond the second-level cache.
+  static constexpr double taps_store = 16, far_taps_store = 64;
 #if defined(__AVX2__) && !defined(__AVX512F__)
   static constexpr double taps_product = 1.05;
 #else
@@ -90,9 +86,10 @@ struct Rates {
   static constexpr double store_scattered = 30;
   // A vector of points of windows gathered, or added to a row of the image; a row of them; a vector of the
   // image that they are added to. Points of windows side by side are rows of the image, split.
-  static constexpr double points = 14, split_points = 8, far_split_points = 32, near_points_bytes = 1 << 20,
-                          point_row = 2, spread_image = 4;
-  static constexpr double spread_points(Index stride) { return stride > 2 ? 24 : 20; }
+  static constexpr double split_points = 8, far_split_points = 32, near_points_bytes = 1 << 20, point_row = 2,
+                          spread_row = 12, spread_image = 4;
+  static constexpr double points(Index stride) { return stride > 2 ? 40 : stride > 1 ? 18 : 14; }
+  static constexpr double spread_points(Index stride) { return stride > 2 ? 60 : 20; }
 
   // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. Kernels of one
   // row or column, and of 2x2, have small tiles; those in parts stage an image again; dw transforms both
@@ -116,6 +113,8 @@ struct Rates {
   static constexpr double row_input = 8, row_output = 6, row_gradient = 8, row_filter = 4, row_product = 30,
                           row_sum = 11;
 
+  // One loop makes dx and dw of depthwise layers, which are mostly wanted together.
+  static constexpr double depthwise_share(Pass pass) { return pass == Pass::forward ? 1 : 0.75; }
   // Depthwise with channels in the lanes: a vector transposed twice. dx and dw, which one loop makes, take
   // the same. With AVX2 floats cost less than doubles (bench/NOTES.md).
   template <class T>

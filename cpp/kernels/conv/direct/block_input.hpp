@@ -5,6 +5,20 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// Channels from x on to the staging planes of the block at (oh, ow). The next channel is fetched meanwhile,
+// as its rows are too short for a processor to guess.
+template <class T>
+void stage_block(const Correlation<T>& p, const Staging& staging, const T* x, Index channels, Index oh,
+                 Index ow, T* staged) {
+  const Index top = std::max<Index>(oh * p.rows.stride + staging.y.lowest, 0);
+  const Index bottom = std::min(top + staging.height * p.rows.stride, p.H);
+  const bool in_one_run = p.x_row == p.W;  // not the rows of a batch that is one image
+  for (Index c = 0; c < channels; ++c, x += p.x_plane) {
+    if (in_one_run && c + 1 < channels) prefetch(x + p.x_plane + top * p.x_row, (bottom - top) * p.x_row);
+    stage_plane(x, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
+  }
+}
+
 // The input of a block as tiles read it: where it lies if that can be; else the staging planes, which
 // neighbouring positions share.
 template <class T>
@@ -29,13 +43,7 @@ class BlockInput {
   // Where the block at (oh, ow) of an image x, of one group, lies: in `staged`, if it had to be copied.
   const T* stage(const T* x, Index oh, Index ow, T* staged) const {
     if (in_place) return x + (oh + p.rows.at[0]) * p.x_row + ow + p.cols.at[0];
-    const Index top = std::max<Index>(oh * p.rows.stride + staging.y.lowest, 0);
-    const Index bottom = std::min(top + staging.height * p.rows.stride, p.H);
-    for (Index c = 0; c < p.C; ++c) {
-      const T* plane = x + c * p.x_plane;
-      if (c + 1 < p.C) prefetch(plane + p.x_plane + top * p.x_row, (bottom - top) * p.x_row);
-      stage_plane(plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
-    }
+    stage_block(p, staging, x, p.C, oh, ow, staged);
     return staged;
   }
 

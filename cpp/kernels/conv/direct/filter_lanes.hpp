@@ -176,8 +176,10 @@ class FilterLanes {
   bool choose_packing() const {
     const Index all_positions = p.N * blocks * positions;
     constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
-    // A thread on its own may have others beside it that stage as much.
-    const Index most_staged = (threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
+    // A thread on its own may have others beside it that stage as much. Larger weights than staged input are
+    // read once so.
+    const Index most_staged =
+        std::max((threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T)), p.groups * p.F * p.C * taps);
     return !p.prepacked && chunks > 1 && all_positions <= most_positions &&
            (input.size() == 0 || p.F * taps > p.N * p.H * p.W) &&
            p.N * p.groups * blocks * input.size() <= most_staged &&

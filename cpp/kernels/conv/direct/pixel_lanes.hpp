@@ -8,6 +8,7 @@
 //   (rows)   w w w w w w w   *                       two vectors of a tile
 #pragma once
 
+#include "kernels/conv/direct/block_input.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/vector_cover.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
@@ -224,9 +225,7 @@ class PixelLanes {
     }
     void stage_input(Index image, Index oh, Index ow, Index c0) {
       const T* x = p.x + image * p.x_image + (group * p.C + c0) * p.x_plane;
-      for (Index c = 0; c < channels; ++c)
-        stage_plane(x + c * p.x_plane, p.H, p.W, p.x_row, m.staging, oh, ow,
-                    staged + c * m.staging.channel_size);
+      stage_block(p, m.staging, x, channels, oh, ow, staged);
       // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
       std::fill_n(staged + channels * m.staging.channel_size, 2 * tile_lanes<T>, T(0));
       input = staged;

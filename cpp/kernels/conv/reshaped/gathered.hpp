@@ -34,9 +34,10 @@ double cost_gathered(const ConvShape& s, Pass pass) {
   const bool split = windows_side_by_side<T>(s) && (s.KW > 2 || bytes <= Rates::near_bytes);
   const double rate = split ? (far ? Rates::far_split_points : Rates::split_points)
                       : dx  ? Rates::spread_points(s.stride_w)
-                            : Rates::points;
+                            : Rates::points(windows_transposed<T>(s) ? 1 : s.stride_w);
   return choose_method<T>(points, pass).cycles * Rates::fmas_per_cycle +
-         rows * (rate * double(s.OW) / Simd<T>::size + Rates::point_row) +
+         rows * (rate * double(s.OW) / Simd<T>::size +
+                 (dx && !split && s.KW > 1 ? Rates::spread_row : Rates::point_row)) +
          (dx ? Rates::spread_image * image : 0);
 }
 

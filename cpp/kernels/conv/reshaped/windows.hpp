@@ -22,6 +22,14 @@ bool windows_side_by_side(const ConvShape& s) {
          (s.OH - 1) * s.stride_h + s.KH <= s.H && s.OW * s.KW <= s.W && s.OH * s.OW >= Simd<T>::size;
 }
 
+// Whether a row of windows is gathered by transposing: columns of theirs change places with those of the
+// kernel.
+template <class T>
+bool windows_transposed(const ConvShape& s) {
+  return s.KW >= Simd<T>::size && s.dilation_w == 1 && s.pad_left == 0 &&
+         (s.OW - 1) * s.stride_w + s.KW <= s.W;
+}
+
 template <class T>
 class Windows {
   using S = Simd<T>;
@@ -193,9 +201,7 @@ class Windows {
   const ConvShape& s;
   Index positions = s.OH * s.OW, plane_size = s.KH * s.KW * positions;
   Index phases = std::min(s.stride_w, s.W), phase_pitch = round_up(ceil_div(s.W, s.stride_w), S::size);
-  // Windows side by side: columns of a row of them change places with those of the kernel.
-  bool transposes =
-      s.KW >= S::size && s.dilation_w == 1 && s.pad_left == 0 && (s.OW - 1) * s.stride_w + s.KW <= s.W;
+  bool transposes = windows_transposed<T>(s);
   // Windows of a single column at stride 2, which share no position.
   bool alternates = s.stride_w == 2 && s.KW == 1 && s.pad_left == 0 && s.KH <= s.stride_h &&
                     (s.KH == 1 || s.dilation_h == 1);

@@ -44,20 +44,15 @@ class RowCorrelation {
 
   void run(const T* packed) const {
     const ScratchOf<Memory> scratch(*this);
-    tiles.term_offsets(scratch->offset.data());
+    Index* offset = scratch->offset.data();
+    tiles.term_offsets(offset);
     parallel_grid({s.N * s.groups, tiles.bands}, threads, [&](Index image, Index band, int slot) {
-      tiles.transform(o.in + image * tiles.C * s.H * s.W, band, scratch->line[slot], scratch->values[slot]);
-      const Index positions = tiles.band_positions(band), group = image % s.groups;
-      T* out = o.out + image * tiles.F * s.OH * s.OW + band * tiles.rows * s.OW;
-      for (Index panel = 0; panel < panels.count; ++panel)
-        for (Index at = 0; at < positions; at += block) {
-          const Index f = panels.first(panel);
-          T* to = out + f * s.OH * s.OW;
-          multiply_points(scratch, slot, packed + group * group_size(), at, panel,
-                          to + at / tiles.cols * s.OW + at % tiles.cols * row_outs);
-          write(scratch, slot, at, std::min(block, positions - at), panels.rows(panel),
-                o.epilogue.from(group * tiles.F + f), to);
-        }
+      const Index group = image % s.groups;
+      T* values = scratch->values[slot];
+      tiles.transform(o.in + image * tiles.C * s.H * s.W, band, scratch->line[slot], values);
+      const Work work{values, offset, packed + group * group_size(), scratch->products[slot],
+                      scratch->line[slot]};
+      multiply_band(work, band, o.epilogue.from(group * tiles.F), o.out + image * tiles.F * s.OH * s.OW);
     });
   }
 
@@ -75,6 +70,12 @@ class RowCorrelation {
     ThreadReserved<T> values{layout, m.threads, m.tiles.values()};
     ThreadReserved<T> products{layout, m.threads, m.tiles.tile.points * tile_size<T>};
     ThreadReserved<T> line{layout, m.threads, std::max(max_rows * row_outs * block, m.tiles.line())};
+  };
+  struct Work {
+    const T* values;
+    const Index* offset;
+    const T* packed;
+    T *products, *line;
   };
 
   Index group_size() const { return checked_product(tiles.F, tiles.terms * tiles.tile.points); }
@@ -100,15 +101,23 @@ class RowCorrelation {
     }
   }
 
-  // products[point][filter of the panel][tile] of the block of tiles at `at`, whose results go to `out`.
-  void multiply_points(const ScratchOf<Memory>& scratch, int slot, const T* packed, Index at, Index panel,
-                       const T* out) const {
+  void multiply_band(const Work& work, Index band, const Epilogue<T>& epilogue, T* out) const {
+    const Index positions = tiles.band_positions(band);
+    for (Index panel = 0; panel < panels.count; ++panel)
+      for (Index at = 0; at < positions; at += block) {
+        const Index f = panels.first(panel), rows = panels.rows(panel);
+        T* to = out + f * s.OH * s.OW + band * tiles.rows * s.OW;
+        multiply_points(work, at, panel, to + at / tiles.cols * s.OW + at % tiles.cols * row_outs);
+        write(work, at, std::min(block, positions - at), rows, epilogue.from(f), to);
+      }
+  }
+
+  // products[point][filter of the panel][tile] of the block of tiles at `at`.
+  void multiply_points(const Work& work, Index at, Index panel, const T* out) const {
     const Index rows = panels.rows(panel), step = tiles.terms * rows;
     const auto kernel = tile_kernel<T>(rows);
-    const T* values = scratch->values[slot];
-    T* products = scratch->products[slot];
-    const T* weights = packed + panels.first(panel) * tiles.terms * tiles.tile.points;
-    auto target = Target<T>::rows(products, tile_vectors);
+    const T* weights = work.packed + panels.first(panel) * tiles.terms * tiles.tile.points;
+    auto target = Target<T>::rows(work.products, tile_vectors);
     for (Index p = 0; p < tiles.tile.points; ++p, weights += step) {
       if (tiles.far_results) {
         const Range own = range_of(rows, p, tiles.tile.points);
@@ -116,32 +125,32 @@ class RowCorrelation {
       }
       const T* b[tile_vectors];
       for (int v = 0; v < tile_vectors; ++v) {
-        b[v] = values + p * tiles.point_step() + at + v * lanes;
-        target.to[v] = products + p * tile_size<T> + v * lanes;
+        b[v] = work.values + p * tiles.point_step() + at + v * lanes;
+        target.to[v] = work.products + p * tile_size<T> + v * lanes;
       }
-      kernel(tiles.terms, weights, rows, scratch->offset.data(), b, target);
+      kernel(tiles.terms, weights, rows, work.offset, b, target);
     }
   }
 
   // A' m of a block of tiles, `count` of which are in the band, to the planes of the filters. `out` is where
   // the band begins.
-  void write(const ScratchOf<Memory>& scratch, int slot, Index at, Index count, Index filters,
-             const Epilogue<T>& epilogue, T* out) const {
+  void write(const Work& work, Index at, Index count, Index filters, const Epilogue<T>& epilogue,
+             T* out) const {
     const Index plane = s.OH * s.OW;
     const auto outputs = [&](T* to, Index step) {
-      tiles.tile.outputs(scratch->products[slot], tile_size<T>, filters,
+      tiles.tile.outputs(work.products, tile_size<T>, filters,
                          {to, step, epilogue.bias, epilogue.activation});
     };
     if (count == block && s.OW == row_outs * tiles.cols) return outputs(out + at * row_outs, plane);
     constexpr Index line = row_outs * block;
-    T* rows = scratch->line[slot];
-    outputs(rows, line);
+    outputs(work.line, line);
     for (Index t = 0, some; t < count; t += some) {  // of one row
       const Index row = (at + t) / tiles.cols, col = (at + t) % tiles.cols;
       some = std::min(tiles.cols - col, count - t);
       const Index pixels = std::min(row_outs * some, s.OW - row_outs * col);
       for (Index m = 0; m < filters; ++m)
-        std::copy_n(rows + m * line + t * row_outs, pixels, out + m * plane + row * s.OW + row_outs * col);
+        std::copy_n(work.line + m * line + t * row_outs, pixels,
+                    out + m * plane + row * s.OW + row_outs * col);
     }
   }
 
