@@ -185,7 +185,7 @@ class FilterLanes {
            p.N * p.groups * blocks * input.size() <= most_staged &&
            (all_positions * p.groups * p.C <= most_input || all_positions < p.F * taps ||
             positions < width * taps) &&
-           keep_busy(p.groups * panels.count, threads);
+           keep_busy(p.groups * panels.count, threads) && keep_busy(p.groups * vectors, threads);
   }
 
   Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
