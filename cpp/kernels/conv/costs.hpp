@@ -35,8 +35,8 @@ struct GroupSizes {
 // dx at a stride has several.
 template <class T>
 struct CorrelationSizes : GroupSizes<T> {
-  Index in, out, OH, OW, pitch, in_rows, in_plane, classes, in_stride;
-  double read_rows = 1, read_columns = 1;  // of the image, where a kernel is smaller than the stride
+  Index in, out, OH, OW, pitch, in_plane, classes;
+  double staged;  // an input plane
   bool dx;
 
   CorrelationSizes(const ConvShape& s, Pass pass) : GroupSizes<T>(s), dx(pass == Pass::input_gradient) {
@@ -46,13 +46,12 @@ struct CorrelationSizes : GroupSizes<T> {
     OH = ceil_div(dx ? s.H : s.OH, stride_h);
     OW = ceil_div(dx ? s.W : s.OW, stride_w);
     pitch = OW + (s.KW - 1) * s.dilation_w / s.stride_w;
-    in_rows = dx ? s.OH : s.H;
     in_plane = dx ? s.OH * s.OW : s.H * s.W;
-    in_stride = dx ? 1 : s.stride_w;
-    if (!dx) {
-      read_rows = std::min(1.0, double(s.KH) / double(s.stride_h));
-      read_columns = std::min(1.0, double(s.KW) / double(s.stride_w));
-    }
+    // A kernel smaller than the stride leaves rows and columns out.
+    staged =
+        dx ? this->staged_plane(s.OH, in_plane, 1)
+           : this->staged_plane(s.H, in_plane, s.stride_w, std::min(1.0, double(s.KH) / double(s.stride_h)),
+                                std::min(1.0, double(s.KW) / double(s.stride_w)));
     // At stride 2 one correlation makes both column phases of dx.
     classes = stride_h * (stride_w == 2 ? 1 : stride_w);
   }
@@ -61,11 +60,7 @@ struct CorrelationSizes : GroupSizes<T> {
   Index position_vectors() const {
     return std::min(OH * this->vectors(OW), this->vectors((OH - 1) * pitch + OW));
   }
-  double staging(bool in_place) const {
-    return in_place ? 0
-                    : double(in * classes) *
-                          this->staged_plane(in_rows, in_plane, in_stride, read_rows, read_columns);
-  }
+  double staging(bool in_place) const { return in_place ? 0 : double(in * classes) * staged; }
   // Each class of outputs reads the weights anew.
   double packing() const {
     return (Rates::planning + Rates::pack * products() * double(classes * this->vectors(out))) /

@@ -35,8 +35,8 @@ struct Rates {
   static constexpr double stage_channels_of(Index stride) {
     return stride > 2 ? strided_stage_channels : stage_channels;
   }
-  // A product of dw of several taps, and a vector of the sums, which are transposed before they are stored:
-  // of a dw that is near, or beyond the second-level cache.
+  // A vector of the sums of dw of several taps, which are transposed before they are stored, of a dw that is
+  // near, or beyond the second-level cache; a product of theirs.
   static constexpr double taps_store = 16, far_taps_store = 64;
 #if defined(__AVX2__) && !defined(__AVX512F__)
   static constexpr double taps_product = 1.05;

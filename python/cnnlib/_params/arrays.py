@@ -23,7 +23,11 @@ def as_array(function, name, value):
 
 def reals(where, name, value):
     """`value` as an array of no complex numbers, text or objects, which NumPy would make numbers of."""
-    array = as_array(where, name, value)
+    return checked_reals(where, name, as_array(where, name, value))
+
+
+def checked_reals(where, name, array):
+    """The same of what is an array already."""
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise TypeError(f"{where}: {name} must be numbers, got dtype {array.dtype}")
     return array

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import choice
-from cnnlib._params.arrays import as_array, reals
+from cnnlib._params.arrays import as_array, checked_reals
 from cnnlib._system.text import shape_text, size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
@@ -295,7 +295,7 @@ class Predictor:
 
     def _values(self, where: str, X: np.ndarray) -> Array:
         """X as the core takes it: in the predictor's dtype, C-contiguous and aligned."""
-        x = self._shaped(reals(where, "X", X))
+        x = self._shaped(checked_reals(where, "X", X))
         if x.dtype == self.dtype and x.flags.c_contiguous and x.flags.aligned:
             return x  # np.require would take 1 us to see it
         return np.require(x, self.dtype, ("C", "A"))

@@ -172,7 +172,8 @@ class FilterLanes {
   // Whether to pack weights panel by panel, each for all positions, rather than all beforehand. The sums of
   // the panels at hand have to fit the second-level cache. Input that is copied has to be smaller than the
   // weights. Input has to fit that cache too, to be smaller than the weights, or to be read less often by
-  // panels than weights by blocks. And panels have to keep every thread busy.
+  // panels than weights by blocks. And panels, the last of which may be narrower, have to keep every thread
+  // busy.
   bool choose_packing() const {
     const Index all_positions = p.N * blocks * positions;
     constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
