@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import cnnlib.torch  # noqa: E402
 from cnnlib.torch import tensors  # noqa: E402
 from torch import nn  # noqa: E402
-from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
+from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -377,11 +377,17 @@ ERRORS = {
     "batch_norm: expected more than 1 value": lambda: cnnlib.torch.batch_norm(
         X[..., :1, :1], None, None, training=True
     ),
-    "batch_norm: running_mean is required": lambda: cnnlib.torch.batch_norm(X, None, None),
+    "batch_norm: running_mean and running_var are required": lambda: cnnlib.torch.batch_norm(X, None, None),
     "batch_norm: running_var must have shape": lambda: cnnlib.torch.batch_norm(
         X, X[0, :, 0, 0], torch.ones(3)
     ),
-    "batch_norm: gamma must have shape": lambda: cnnlib.torch.batch_norm(
+    "batch_norm: running_mean must have shape": lambda: cnnlib.torch.batch_norm(
+        X, torch.zeros(5, 2), None, training=True
+    ),
+    "batch_norm: running_var has dtype torch.int64": lambda: cnnlib.torch.batch_norm(
+        X, None, torch.ones(2).long(), training=True
+    ),
+    "batch_norm: weight must have shape": lambda: cnnlib.torch.batch_norm(
         X, None, None, torch.ones(3), training=True
     ),
 }
@@ -391,6 +397,24 @@ ERRORS = {
 def test_errors(message):
     with pytest.raises((ValueError, TypeError), match=message):
         ERRORS[message]()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: cnnlib.torch.conv2d(x, W),
+        lambda x: cnnlib.torch.conv2d(X, W, x[0, 0, 0, :3]),
+        lambda x: cnnlib.torch.max_pool2d(x, 2),
+        lambda x: cnnlib.torch.batch_norm(x, None, None, training=True),
+    ],
+)
+def test_forward_mode_derivatives_are_refused(function):
+    """PyTorch would make zeros of them."""
+    with pytest.raises(NotImplementedError, match=r"(x|b) has a tangent"):
+        torch.func.jvp(function, (X,), (X,))
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match=r"(x|b) has a tangent"):
+        function(forward_ad.make_dual(X, X))
 
 
 def test_other_devices_are_refused():

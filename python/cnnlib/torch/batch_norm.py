@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cnnlib import _core
-from cnnlib.torch.tensors import as_array, from_array, operator, prepare, torch_threads
+from cnnlib.torch.tensors import as_array, check, from_array, operator, prepare, torch_threads
 
 
 def batch_norm(
@@ -62,6 +62,12 @@ def batch_norm(
     if x.dim() < 2:
         raise ValueError(f"batch_norm: x must have the shape (N, C, ...), got {tuple(x.shape)}")
     C = x.shape[1]
+    given = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    for name, tensor in given.items():
+        if tensor is not None:
+            check("batch_norm", name, tensor)
+            if tuple(tensor.shape) != (C,):
+                raise ValueError(f"batch_norm: {name} must have shape ({C},), got {tuple(tensor.shape)}")
     count = x.numel() // C if C else 0
     if training and count == 1:
         raise ValueError(
@@ -78,7 +84,9 @@ def batch_norm(
     else:
         if training:  # nothing came: nothing is moved, and no value depends on these
             running_mean, running_var = weight.new_zeros(C), weight.new_ones(C)
-        mean, var = _given("running_mean", running_mean, C), _given("running_var", running_var, C)
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: running_mean and running_var are required without training")
+        mean, var = running_mean.detach().double(), running_var.detach().double()
         out = _normalize(images, weight, bias, mean, torch.rsqrt(var + eps))
     return out.reshape(x.shape).to(dtype)
 
@@ -86,15 +94,6 @@ def batch_norm(
 def _move(running, statistic, momentum):
     if running is not None:
         running.copy_(running.double() * (1 - momentum) + statistic * momentum)
-
-
-def _given(name, running, C):
-    """Running statistics in the dtype that the kernels take them in."""
-    if running is None:
-        raise ValueError(f"batch_norm: {name} is required without training")
-    if tuple(running.shape) != (C,):
-        raise ValueError(f"batch_norm: {name} must have shape ({C},), got {tuple(running.shape)}")
-    return running.detach().double()
 
 
 @operator("batch_norm_train", "Tensor x, Tensor gamma, Tensor beta, float eps", 4)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch.autograd import forward_ad
 
 from cnnlib import _core
 
@@ -29,14 +30,14 @@ def prepare(function: str, names: Sequence[str], *tensors: Any) -> tuple[list[An
     """
     for name, tensor in zip(names, tensors):
         if tensor is not None:
-            _check(function, name, tensor)
+            check(function, name, tensor)
     dtypes = [tensor.dtype for tensor in tensors if tensor is not None]
     dtype = functools.reduce(torch.promote_types, dtypes)
     compute = torch.float32 if dtype in HALVES else dtype
     return [None if t is None else t.to(compute).contiguous() for t in tensors], dtype
 
 
-def _check(function, name, tensor):
+def check(function: str, name: str, tensor: Any) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{function}: {name} must be a tensor, got {type(tensor).__name__}")
     if tensor.device.type not in ("cpu", "meta"):
@@ -47,6 +48,10 @@ def _check(function, name, tensor):
         raise TypeError(
             f"{function}: {name} has dtype {tensor.dtype}; float32, float64, float16 and bfloat16 are "
             "supported"
+        )
+    if forward_ad.unpack_dual(tensor).tangent is not None:  # PyTorch's operators of our kind would drop it
+        raise NotImplementedError(
+            f"{function}: {name} has a tangent; forward-mode derivatives are not supported"
         )
 
 
