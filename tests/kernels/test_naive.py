@@ -175,3 +175,24 @@ def test_float_results_of_integer_arrays():
     out, _ = naive.conv_forward_naive(x, w, np.array([0.5]), {})
     np.testing.assert_array_equal(out[0, 0], [[27.5, 37.5], [57.5, 67.5]])
     assert rel_error(naive.avg_pool_forward_naive(x, {"pool_height": 3, "pool_width": 3})[0], [[[[4]]]]) == 0
+
+
+@pytest.mark.parametrize("value", [np.int64(2**62), np.uint64(2**63), np.float16(40_000)], ids=repr)
+def test_a_means_sum_may_be_more_than_its_dtype_holds(value):
+    x = np.full((1, 1, 2, 3), value)
+    pool_param = {"pool_height": 2, "pool_width": 3}
+    assert naive.avg_pool_forward_naive(x, pool_param)[0] == value
+    assert naive.global_avg_pool_forward_naive(x)[0] == value
+
+
+def test_parameters_may_be_arrays_and_narrow_numbers(rng):
+    x, w, gamma = random_arrays(rng, (2, 3, 5, 4), (2, 3, 3, 3), (3,))
+    for pad, same in ((np.array([1, 2]), (1, 2)), (np.array([[0, 1], [2, 1]]), ((0, 1), (2, 1)))):
+        got, want = (naive.conv_forward_naive(x, w, None, {"pad": p})[0] for p in (pad, same))
+        np.testing.assert_array_equal(got, want)
+    for mode in ("train", "test"):
+        results = [
+            forward(x, gamma, gamma, {"mode": mode, "eps": np.float32(0.1), "running_var": gamma**2})[0]
+            for forward in pair("spatial_batchnorm", naive)[:1] + pair("spatial_batchnorm")[:1]
+        ]
+        np.testing.assert_allclose(*results, rtol=1e-12, atol=1e-12)

@@ -78,7 +78,7 @@ def batchnorm_forward_naive(
             running_mean[d] = momentum * running_mean[d] + (1 - momentum) * mean[d]
             running_var[d] = momentum * running_var[d] + (1 - momentum) * var
         else:
-            mean[d], inv_std[d] = running_mean[d], 1 / np.sqrt(float(running_var[d]) + eps)
+            mean[d], inv_std[d] = running_mean[d], 1 / np.sqrt(np.float64(running_var[d]) + eps)
     if train:
         bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
     cache = (x, gamma, beta), mean, inv_std, from_batch

@@ -93,7 +93,9 @@ def _avg_forward(function, x, pool_param):
     out = np.zeros((*x.shape[:2], *windows.outputs), dtype=_float_dtype(x))
     for n, c in np.ndindex(x.shape[:2]):
         for place, window in windows.inside:
-            out[(n, c, *place)] = np.sum(x[(n, c, *window)]) / windows.divisor(place, counted)
+            out[(n, c, *place)] = np.sum(x[(n, c, *window)], dtype=np.float64) / windows.divisor(
+                place, counted
+            )
     return out, (x, pool_param)
 
 
@@ -117,7 +119,7 @@ def global_avg_pool_forward_naive(x: Array) -> tuple[Array, Cache]:
     N, C, H, W = x.shape
     out = np.zeros((N, C), dtype=_float_dtype(x))
     for n, c in np.ndindex(N, C):
-        out[n, c] = np.sum(x[n, c]) / (H * W)
+        out[n, c] = np.sum(x[n, c], dtype=np.float64) / (H * W)
     return out, (x.shape, out.dtype)
 
 

@@ -33,12 +33,12 @@ def _pads(pad, sizes, spans, strides):
     `sizes` are H and W, `spans` the rows and columns that a window spans. 'same' pads as little as makes the
     output ceil(size / stride); of an odd number of rows or columns, the extra one goes below or to the right.
     """
-    if pad == "valid":
+    if isinstance(pad, str) and pad == "valid":
         return ((0, 0),) * len(sizes)
     if isinstance(pad, str):
         totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, spans, strides, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
-    sides = pad if isinstance(pad, (tuple, list)) else (pad,) * len(sizes)
+    sides = pad if np.iterable(pad) else (pad,) * len(sizes)
     return tuple(map(_pair, sides))
 
 
