@@ -5,7 +5,7 @@ import pickle
 import cnnlib
 import numpy as np
 import pytest
-from helpers import in_threads, random_arrays
+from helpers import in_threads, pair, random_arrays
 
 # x, w and conv_param: methods that pack all filters, panel by panel where nobody keeps them, and not at all.
 SHAPES = {
@@ -130,6 +130,19 @@ def test_images_of_other_sizes_and_types():
     double = cnnlib.prepare_conv(w, None, conv_param, dtype=np.float64)
     got, _ = cnnlib.conv_forward(x.astype(np.float32), double, None, None)
     assert np.array_equal(got, cnnlib.conv_forward(x.astype(float), w.astype(float), None, conv_param)[0])
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_relu", "conv_relu_pool"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_gradients_have_the_dtype_of_the_result(name, dtype):
+    x, w, b, conv_param = arrays("3x3", np.float32)
+    pool = ({"pool_height": 2, "pool_width": 2},) if "pool" in name else ()
+    forward, backward = pair(name)
+    out, cache = forward(x.astype(dtype), cnnlib.prepare_conv(w, b, conv_param), None, None, *pool)
+    want = backward(out, forward(x.astype(dtype).astype(np.float32), w, b, conv_param, *pool)[1])
+    for got, expected in zip(backward(out, cache), want, strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_out_and_empty_batches():

@@ -68,17 +68,14 @@ class PreparedConv:
         conv_param: ConvParam | None,
         relu: bool = False,
         out: Array | None = None,
-    ) -> Array:
-        """`conv_forward` of these filters, for the layers of cnnlib."""
+    ) -> tuple[Array, Cache]:
+        """`conv_forward` of these filters, for the layers of cnnlib; the cache holds the converted images."""
         if b is not None or conv_param is not None:
             raise ValueError(f"{function}: b and conv_param belong to the prepared w, and must be None here")
         (x,), _ = prepare(function, ("x",), x)
         x = np.require(x, self.w.dtype, ("C", "A"))
-        return self._packed.forward(function, x, relu, prepare_out(function, out, self.w.dtype, x))
-
-    def cache(self, x: ArrayLike) -> Cache:
-        """`conv_forward`'s cache."""
-        return x, self.w, self.b, self.conv_param
+        y = self._packed.forward(function, x, relu, prepare_out(function, out, self.w.dtype, x))
+        return y, (x, self.w, self.b, self.conv_param)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PreparedConv, (self.w, self.b, self.conv_param)
@@ -201,8 +198,9 @@ def conv_forward(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    y = _conv("conv_forward", x, w, b, conv_param, out=out)
-    return y, w.cache(x) if isinstance(w, PreparedConv) else (x, w, b, conv_param)
+    if isinstance(w, PreparedConv):
+        return w.forward("conv_forward", x, b, conv_param, out=out)
+    return _conv("conv_forward", x, w, b, conv_param, out=out), (x, w, b, conv_param)
 
 
 def _conv(function, x, w, b, conv_param, relu=False, out=None):
@@ -210,8 +208,6 @@ def _conv(function, x, w, b, conv_param, relu=False, out=None):
         y = _core.ready_conv_forward(function, x, w, b, conv_param, relu)
         if y is not None:  # most calls
             return y
-    if isinstance(w, PreparedConv):
-        return w.forward(function, x, b, conv_param, relu, out)
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     out = prepare_out(function, out, dtype, x, w, b)
     return result(_core.conv_forward(function, x, w, b, conv_param, relu, out), dtype)

@@ -108,8 +108,8 @@ def conv_relu_forward(
     """
     function = "conv_relu_forward"
     if isinstance(w, PreparedConv):
-        out = w.forward(function, x, b, conv_param, relu=True)
-        return out, (w.cache(x), _relu_mask(function, out))
+        out, conv_cache = w.forward(function, x, b, conv_param, relu=True)
+        return out, (conv_cache, _relu_mask(function, out))
     return _forward(function, _LAYER, _conv_relu, x, w, b, conv_param)
 
 
@@ -278,8 +278,9 @@ def conv_relu_pool_forward(
     """
     function = "conv_relu_pool_forward"
     if isinstance(w, PreparedConv):
-        out, pool_cache = _max_pool(function, w.forward(function, x, b, conv_param, relu=True), pool_param)
-        return out, (w.cache(x), pool_cache)
+        a, conv_cache = w.forward(function, x, b, conv_param, relu=True)
+        out, pool_cache = _max_pool(function, a, pool_param)
+        return out, (conv_cache, pool_cache)
     return _forward(function, _LAYER, _conv_relu_pool, x, w, b, conv_param, pool_param)
 
 
