@@ -13,6 +13,7 @@ from cnnlib import plots
 from cnnlib.cli.main import main
 from cnnlib.cli.output import json_text
 from cnnlib.cli.run.folder import PICTURES
+from cnnlib.cli.run.log import RunLog
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization
 from image_folders import write_folder
@@ -153,6 +154,13 @@ class TestNames:
         done = subprocess.run([*command, "--top", "2"], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\\u732b") == 2
+
+
+def test_a_log_that_cannot_be_ended_costs_nothing_else(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(RunLog, "close", lambda self: open(tmp_path / "none" / "log", "rb"))
+    out = train(small, tmp_path / "run", capsys)
+    assert len([line for line in out if line.startswith("left out: the end of the log")]) == 1
+    assert out[-1].startswith("test accuracy: ")
 
 
 class TestPictures:

@@ -15,7 +15,7 @@ import pytest
 from cnnlib._files.written import locked
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
-from cnnlib.data.image_files import photo
+from cnnlib.data.image_files import find_images, photo
 from cnnlib.solver import Solver
 from image_folders import write_folder
 from training import LinearModel
@@ -100,7 +100,11 @@ class TestContent:
         (root / "a" / "Thumbs.db").write_text("text")
         (root / "a" / "._0.png").write_text("text")
         (root / ".git").mkdir()
+        os.mkfifo(root / "a" / "pipe.png")
+        (root / "a" / "itself").symlink_to(".")
         assert len(by_content(load(root))) == 20
+        (root / "a" / "around").symlink_to("..")
+        assert len(find_images(root, deep=True)) == 20
 
     @pytest.mark.parametrize("lost", ["a/deeper/{}.png", "{}.png"])
     def test_images_elsewhere_are_told(self, lost, root, written):

@@ -127,7 +127,8 @@ def _train(options, run, solver, data):
     except KeyboardInterrupt as error:
         return _interrupted(run, solver, error)
     finally:
-        log.close()
+        with at_its_cost("the end of the log"):
+            log.close()
     if solver.comm.rank != 0:
         return 0
     from cnnlib.cli.report.command import finish
