@@ -10,7 +10,7 @@ import pytest
 from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from conv_products import conv_results
-from helpers import LAYERS, as_tuple, pair, random_arrays
+from helpers import ELEMENTWISE, LAYERS, as_tuple, pair, random_arrays
 
 
 def test_every_compiled_layer_has_a_twin_and_every_twin_a_layer():
@@ -175,6 +175,17 @@ def test_float_results_of_integer_arrays():
     out, _ = naive.conv_forward_naive(x, w, np.array([0.5]), {})
     np.testing.assert_array_equal(out[0, 0], [[27.5, 37.5], [57.5, 67.5]])
     assert rel_error(naive.avg_pool_forward_naive(x, {"pool_height": 3, "pool_width": 3})[0], [[[[4]]]]) == 0
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_results_of_a_number_are_arrays_of_its_dtype(name):
+    forward, backward = pair(name, naive)
+    out, cache = forward(
+        np.array(1.5, np.float32), *next(layer for layer in LAYERS if layer.name == name).rest()
+    )
+    for result in (out, backward(np.array(2.0), cache)):
+        assert type(result) is np.ndarray
+        assert (result.shape, result.dtype) == ((), np.float32)
 
 
 @pytest.mark.parametrize("value", [np.int64(2**62), np.uint64(2**63), np.float16(40_000)], ids=repr)

@@ -28,7 +28,7 @@ def _finite(x: Array) -> Array:
 
 def relu6_forward_naive(x: Array) -> tuple[Array, Array]:
     """``out = min(max(x, 0), 6)``."""
-    return np.minimum(np.maximum(_in_float(x), 0), 6), x
+    return np.asarray(np.minimum(np.maximum(_in_float(x), 0), 6)), x
 
 
 def relu6_backward_naive(dout: Array, cache: Array) -> Array:

@@ -131,4 +131,4 @@ def dropout_forward_naive(x: Array, dropout_param: DropoutParam) -> tuple[Array,
 def dropout_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`dropout_forward_naive`: ``dout * mask``, or dout in test mode."""
     _, mask = cache
-    return np.array(dout) if mask is None else np.asarray(dout * mask)
+    return np.array(dout) if mask is None else np.asarray(dout * mask, dtype=mask.dtype)
