@@ -154,6 +154,7 @@ VALUE_ERRORS = [
     (lambda: cnnlib.bce_loss(ROWS, ROWS, pos_weight=-1), ["bce_loss", "pos_weight", "-1"]),
     (lambda: cnnlib.bce_loss(ROWS, ROWS, pos_weight=[1, 2]), ["bce_loss", "pos_weight", "(4,)", "(2,)"]),
     (lambda: cnnlib.bce_loss(ROWS[0], ROWS[0], pos_weight=[1, 2]), ["bce_loss", "pos_weight", "(4,)"]),
+    (lambda: cnnlib.bce_loss(ROWS, ROWS, pos_weight=[[1, 2], [3]]), ["bce_loss", "pos_weight"]),
     (lambda: cnnlib.dice_loss(ROWS[0], ROWS[0]), ["dice_loss", "x", "(N, C, ...)", "(4,)"]),
     (lambda: softmax(y=(0, 1)), ["softmax_loss", "y", "(3,)", "(2,)"]),
     (lambda: softmax(y=((0, 1, 2),)), ["softmax_loss", "y", "(3,)", "(1, 3)"]),

@@ -324,6 +324,18 @@ def test_losses_take_any_form_of_array(loss, dtype, rng):
         assert_same([got_dx], [dx])
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_of_a_loss_take_any_form_of_array(form, rng):
+    x, y, factors = random_arrays(rng, (5, 4), (5, 4), (4,))
+    want = (
+        cnnlib.bce_loss(x, y, pos_weight=factors**2),
+        cnnlib.softmax_loss(x, np.arange(5) % 4, weights=factors**2),
+    )
+    factors = form(factors**2)
+    got = cnnlib.bce_loss(x, y, pos_weight=factors), cnnlib.softmax_loss(x, np.arange(5) % 4, weights=factors)
+    assert_same([dx for _, dx in got], [dx for _, dx in want])
+
+
 @pytest.mark.parametrize("form", [spread, reversed_axes, swapped_bytes, ArrayProtocol])
 def test_batchnorm_takes_any_form_of_running_statistics(form, dtype, rng):
     x, gamma, beta, mean = cast(random_arrays(rng, (5, 4), (4,), (4,), (4,)), dtype)

@@ -247,6 +247,16 @@ def test_sizes_that_no_memory_holds(layer, rng):
             assert_refused(forward(layer, arrays), f"{layer.name}_forward", name, "x", kinds=kinds)
 
 
+class Tensor:
+    """As PyTorch's that has a gradient, or is quantized."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, dtype=None, copy=None):
+        raise self.error
+
+
 @every_layer
 def test_kinds_of_arrays(layer, rng):
     """Arrays of other dtypes, ragged lists, and what is no array."""
@@ -266,6 +276,8 @@ def test_kinds_of_arrays(layer, rng):
             "text",
             object(),
             {},
+            Tensor(RuntimeError("call detach() first")),
+            Tensor(TypeError("got unsupported ScalarType")),
         ):
             if name == "b" and wrong is None:
                 continue  # means no bias

@@ -9,16 +9,17 @@ _HALVES = ("float16", "bfloat16")
 
 def as_array(function, name, value):
     """`value` as an array, whatever protocol it has."""
-    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
-        return np.from_dlpack(value)
     if value is None:
         raise TypeError(f"{function}: {name} must be an array, got None")
     if isinstance(value, np.ndarray) and hasattr(value, "mask") and np.any(value.mask):
         raise ValueError(f"{function}: {name} has masked values, which would count as others do; fill them")
     try:
+        if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
         return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{function}: {name} is not an array: {error}") from None
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # as a tensor's that has a gradient
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{function}: {name} is not an array: {error}") from None
 
 
 def reals(where, name, value):

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import above_0, integer, number
-from cnnlib._params.arrays import labels, prepare, reals, result
+from cnnlib._params.arrays import as_array, labels, prepare, reals, result
 from cnnlib._typing import Array, ArrayLike
 
 __all__ = ["bce_loss", "cross_entropy", "dice_loss", "huber_loss", "l1_loss", "mse_loss", "softmax_loss"]
@@ -262,7 +262,7 @@ def bce_loss(x: ArrayLike, y: ArrayLike, *, pos_weight: ArrayLike | None = None)
     >>> dx
     array([[ 0.25, -0.25]])
     """
-    if pos_weight is None or np.ndim(pos_weight) == 0:
+    if pos_weight is None or as_array("bce_loss", "pos_weight", pos_weight).ndim == 0:
         factor = 1.0 if pos_weight is None else number("bce_loss", "pos_weight", pos_weight, 0)
         return _pointwise("bce_loss", x, y, factor)
     (logits, targets), dtype = prepare("bce_loss", ("x", "y"), x, y)
