@@ -701,6 +701,28 @@ REFUSED = {
         {"z": [0], "four": [4]},
     ),
     **{
+        f"{kind} of the number of images": (
+            f"s = Shape<end=1>(x) {text} f = Cast<to=1>(r) y = Mul(x, f)",
+            f"the number of images is to stay open, but it decides node '{node}'",
+            {"k": [k]},
+        )
+        for kind, node, text, k in (
+            *(("Min", "r", "r = Min(s, k)", 2), ("Equal", "e", "e = Equal(s, k) r = Where(e, s, k)", 2)),
+            ("rest", "y", "q = Div(s, k) m = Mul(q, k) r = Sub(s, m)", 101),
+            ("quotient", "y", "r = Div(s, k)", 1000),
+        )
+    },
+    "squeezed along no axes, which is all to some programs": (
+        "p = GlobalAveragePool(x) y = Squeeze(p, a)",
+        "Squeeze 'y': axes is empty",
+        {"a": np.zeros(0, np.int64)},
+    ),
+    "a shape squeezed along no axes": (
+        "s = Shape<end=1>(x) r = Squeeze(s, a) y = Reshape(x, r)",
+        "Squeeze 'r': axes is empty",
+        {"a": np.zeros(0, np.int64)},
+    ),
+    **{
         f"{kind} along an axis that is not there": (
             f"p = GlobalAveragePool(x) y = {kind}<axis=5>({inputs})",
             f"{kind} 'y': axis is 5, where there are 4",

@@ -82,7 +82,7 @@ def _reshaped(op, x, *_):
 
 
 def _squeezed(op, x, *_):
-    axes = op.integers(1, "axes")
+    axes = op.axes()
     return np.squeeze(x, None if axes is None else tuple(axes))
 
 

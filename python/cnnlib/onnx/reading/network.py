@@ -38,8 +38,8 @@ OPERATORS: dict[str, Callable[[Operator], Value]] = {
 BY_HAND |= quantized.FOLDED
 FOLDED |= dict.fromkeys(quantized.FOLDED, whole)
 _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-# Numbers of images that shapes are computed with: a prime apart, they leave other remainders by all others.
-_SAMPLES, _MORE_SAMPLES = 89, 190
+# Numbers of images that shapes are computed with: a large prime apart, of other remainders and quotients.
+_SAMPLES, _MORE_SAMPLES = 89, 89 + 10_007
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
 # What these become, but for SAME_LOWER, depends on the channels of what they read, not on its size.
 _OF_CHANNELS = {
@@ -185,6 +185,7 @@ def _refuse_counted(net, graph):
     counted = [(n, m) for n, m in zip(net.counts, more.counts, strict=True) if n != m]
     if any(pair != (_SAMPLES, _MORE_SAMPLES) for pair in counted):
         why = why or "sizes that a Resize is told"
+    why = why or _decided(net, more, "number")
     if why:
         raise ValueError(f"{net.source.title}: the number of images is to stay open, but it decides {why}")
 
@@ -204,12 +205,17 @@ def _fixed_by(net, graph):
             if why := changed(net.nodes, refused.nodes, where) if refused.of_layer else refused.reason:
                 return why
             continue
-        why = difference(graph, net.params, same, other.params, where)
-        for (node, one), (_, two) in zip(net.choices, other.choices, strict=False):
-            if not all(map(np.array_equal, one, two)):
-                why = why or f"{node}, which compares what is computed from the size of the images"
+        why = difference(graph, net.params, same, other.params, where) or _decided(net, other, "size")
         if why:
             return why
+    return ""
+
+
+def _decided(net, other, of):
+    """In words, which operator compares what follows the number or size `of` the images; empty if none."""
+    for (node, one), (_, two) in zip(net.choices, other.choices, strict=False):
+        if not all(map(np.array_equal, one, two)):
+            return f"{node}, which compares what is computed from the {of} of the images"
     return ""
 
 

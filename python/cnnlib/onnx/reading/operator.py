@@ -149,6 +149,12 @@ class Operator(Operation):
             self.fail(f"{name} has type {value.dtype} and shape {value.shape}, expected integers")
         return [int(item) for item in np.atleast_1d(value)]
 
+    def axes(self) -> list[int] | None:
+        """Those of Squeeze; an empty list, which some programs take for none, is refused."""
+        if (axes := self.integers(1, "axes")) == []:
+            self.fail("axes is empty, which programs take for none of the axes or for all of length 1")
+        return axes
+
     def numbers(self, name: str, count: int, default: int) -> tuple[int, ...]:
         """An attribute with a number for each axis, or for each side of each axis."""
         values = [default] * count if self[name] is None else self[name]

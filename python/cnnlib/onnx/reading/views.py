@@ -51,7 +51,7 @@ def reshape(op: Operator) -> Feature:
 
 def squeeze(op: Operator) -> Feature:
     x = op.in_order(op.feature())
-    axes = op.integers(1, "axes")
+    axes = op.axes()
     if axes is None:
         axes = [i for i, size in enumerate(x.view, start=1) if size == 1]
         # That of a single image goes, too. Here it stays: features alone have no other axes to be mixed up.
