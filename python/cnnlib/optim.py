@@ -14,19 +14,19 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+from collections.abc import MutableMapping
 
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import at_least, check_keys, number
+from cnnlib._params import at_least, check_keys, number, probability
 from cnnlib._params.arrays import in_dtype, prepare, reals, result
 from cnnlib._typing import Array, ArrayLike
 from cnnlib.typing import OptimConfig
 
 __all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
 
-_BELOW_1 = float(np.nextafter(1, 0))
-_MOST = {"momentum": 1, "decay_rate": 1, "beta1": _BELOW_1, "beta2": _BELOW_1}  # of the others: no bound
+_MOST = {"momentum": 1, "decay_rate": 1}  # of the others: no bound
 
 
 def _weights(rule, w, dw):
@@ -61,10 +61,12 @@ def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=F
     """
     config = {} if config is None else config
     check_keys(rule, "config", config, (*defaults, *dict.fromkeys((*states, *of_course, *["t"] * counts))))
+    if not isinstance(config, (dict, MutableMapping)):
+        raise TypeError(f"{rule}: config is written to, a {type(config).__name__} is read-only")
     for key, value in defaults.items():
         config.setdefault(key, value)
     next_w, gradient, dtype = _weights(rule, w, dw)
-    settings = [number(rule, key, config[key], 0, _MOST.get(key, math.inf)) for key in defaults]
+    settings = [_setting(rule, key, config[key]) for key in defaults]
     if of_course and of_course[0] in config:
         if "a" in config:
             ways = (" and ".join(map(repr, names)) for names in (states, of_course))
@@ -82,6 +84,12 @@ def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=F
         config["t"] = number_of["t"] = steps + 1
     step(next_w, gradient, factor, *arrays[2:], *settings, **number_of)
     return result(next_w, dtype), config
+
+
+def _setting(rule, key, value):
+    if key in ("beta1", "beta2"):
+        return probability(rule, key, value)
+    return number(rule, key, value, 0, _MOST.get(key, math.inf))
 
 
 def _state(rule, config, key, w, *others):

@@ -1,6 +1,7 @@
 """Calls that no layer can serve, in tables: each is refused by an error that names function and argument."""
 
 import re
+import types
 
 import cnnlib
 import numpy as np
@@ -527,11 +528,16 @@ def test_update_rules_arrays(name):
     np.testing.assert_array_equal(w, np.ones((3, 5)))
 
 
+def test_a_beta_of_1_is_told_from_those_below_it():
+    with pytest.raises(ValueError, match=r"^adam: beta1 must be below 1, got 1"):
+        optim.adam(np.ones(3), np.ones(3), {"beta1": 1})
+
+
 @every_rule
 def test_update_rules_configs(name):
     rule = getattr(optim, name)
     w, dw = np.ones((3, 5)), np.ones((3, 5))
-    for wrong in ([], 3, "text", object()):
+    for wrong in ([], 3, "text", object(), types.MappingProxyType({})):
         assert_refused(lambda wrong=wrong: rule(w, dw, wrong), name, "config")
     for key in ("lr", "velocities", 1, None):
         assert_refused(lambda key=key: rule(w, dw, {key: 1}), name, "config")
