@@ -94,6 +94,7 @@ FIXED = {
         lambda m, x: functional.adaptive_avg_pool2d(x, 1).expand_as(m.conv(x)).relu(), conv=nn.Conv2d(3, 3, 8)
     ),
     r"the module: PyTorch refuses 9x10 images": lambda: Net(lambda m, x: x.view(x.shape[0], 3, 8, 8).relu()),
+    r"view: the result is \('N', 3, 8, 8\) for": lambda: Net(lambda m, x: x.flatten(2).view(x.shape).relu()),
     r"node 'flatten' \(0\) makes rows": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)),
 }
 

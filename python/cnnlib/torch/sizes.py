@@ -156,7 +156,7 @@ def _relation(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Any
             product *= before[place]
             place += 1
         if product != size:  # an axis is split
-            return after
+            return ("N", *after[1:]) if before[:1] == after[:1] else after
         counts.append(place - start)
     return f"of {counts} axes"
 
