@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import signal
 import struct
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from cnnlib.cli.main import main
 from cnnlib.cli.options.config_file import _parsed, write_config_file
 from cnnlib.cli.run.folder import Run
+from cnnlib.solver.update import Updater
 from helpers import refused
 
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
@@ -227,6 +229,19 @@ class TestLog:
             row.pop("seconds")
         assert got == want
         assert len((parts / "log.jsonl").read_text().splitlines()) == len(got)
+
+    @pytest.mark.parametrize("resumes", [0, 1])
+    def test_an_interrupt_in_the_first_epoch_keeps_them(self, tmp_path, capsys, monkeypatch, resumes):
+        """Of the run's beginning, and of one that has gone on."""
+        log = [[], ["--log", "csv,jsonl"]]
+        started = [*TINY, *log[not resumes], "--out", tmp_path], ["--resume", tmp_path, *log[1]]
+        with monkeypatch.context() as patch:
+            patch.setattr(Updater, "step", lambda *_: signal.raise_signal(signal.SIGINT))
+            for options in started[: 1 + resumes]:
+                assert main(["train", "--epochs", "1", *map(str, options)]) == 130
+        train(capsys, "--resume", tmp_path)
+        assert len(self.rows(tmp_path)) == 1 + 5
+        assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1 + 5
 
     def test_not_a_number_is_null(self, tmp_path):
         from cnnlib.cli.run.log import _or_null

@@ -109,7 +109,7 @@ def run(options):
 
 def _train(options, run, solver, data):
     """Let the Solver train, and report; returns the exit status."""
-    log = RunLog(run, options.log or [])
+    log = RunLog(run, run.config["log"] if solver.comm.rank == 0 else [])
 
     def after_epoch(solver):
         # The checkpoint is there, and these are written anew after the next epoch.
@@ -180,6 +180,7 @@ def _begin(options, comm, held):
         "recipe": options.recipe,
         "training": {option: chosen[option] for option in settings.TRAINING},
         "ranks": comm.size,
+        "log": options.log or [],
     }
     comm.from_root(lambda: run.begin(normalization=normalization, **content))
     size = sum(w.size for w in model.params.values())
@@ -248,8 +249,8 @@ def _resume(options, comm, held):
     )
     if options.num_epochs is not None and options.num_epochs < solver.epoch:
         raise ValueError(f"--num-epochs {options.num_epochs}: the run has {solver.epoch} epochs behind it")
-    if changed:
-        comm.from_root(lambda: run.write_training(changed))
+    logs = sorted({*run.config.get("log", []), *(options.log or [])})
+    comm.from_root(lambda: run.write_changed(changed, logs))
     where = f"after epoch {solver.epoch}"
     if len(solver.loss_history) > solver.epoch * solver.iterations_per_epoch:
         where = f"after iteration {len(solver.loss_history)}, in epoch {solver.epoch + 1}"

@@ -9,6 +9,7 @@ from typing import Any
 from cnnlib.augment import TTA
 from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES
 from cnnlib.cli.options.settings import TASKS
+from cnnlib.cli.run.log import LOG_KINDS
 
 
 def check_config(file: Path, config: dict[str, Any]) -> None:
@@ -34,6 +35,7 @@ def check_config(file: Path, config: dict[str, Any]) -> None:
         "preprocessing std": _is_list(preprocessing.get("std"), counts, lambda x: _is_number(x) and x > 0),
         "preprocessing white": _is_number(preprocessing.get("white", 1)),
         "training tta": config["training"].get("tta") in (None, *TTA),
+        "log": config.get("log", []) == [] or _is_list(config["log"], None, LOG_KINDS.__contains__),
         "from": began is None or (isinstance(began, dict) and _says_the_start(began)),
     }
     for place, is_right in fits.items():

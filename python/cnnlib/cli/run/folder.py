@@ -248,9 +248,11 @@ class Run:
         self.config = {"format": FORMAT, **config}
         self.write_file("config.json", json.dumps(self.config, indent=2) + "\n")
 
-    def write_training(self, changed):
-        """Bring config.json up to date with settings of the training that have changed."""
-        self.write_config({**self.config, "training": {**self.config["training"], **changed}})
+    def write_changed(self, changed, logs):
+        """Bring config.json up to date with settings of the training that have changed, and kinds of logs."""
+        new = {**self.config, "training": {**self.config["training"], **changed}, "log": logs}
+        if new != self.config:
+            self.write_config(new)
 
     def after_epoch(self, solver, keep_checkpoints):
         """Bring history.csv up to date; drop the checkpoints that the newest one makes superfluous."""
