@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 
 import cnnlib
@@ -268,6 +269,23 @@ class TestRefused:
             save_checkpoint({**params, name: value}, tmp_path / "altered.npz", content)
             with pytest.raises(ValueError, match=rf"altered\.npz was written for another model: its {name}"):
                 cnnlib.load_model(tmp_path / "altered.npz")
+
+    @pytest.mark.parametrize(
+        ("spec", "input_dim"),
+        [([{"affine": 2**23}], 3), ([{"conv": 2**23, "size": 1}], (1, 6, 6)), (["batchnorm"], (2**23, 1, 1))],
+        ids=["affine", "conv", "batchnorm"],
+    )
+    def test_sizes_are_not_believed(self, saved, tmp_path, spec, input_dim):
+        params, content = load_checkpoint(saved)
+        content["model"]["arguments"] |= {"spec": spec, "input_dim": input_dim}
+        save_checkpoint(params, tmp_path / "altered.npz", content)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match=r"altered\.npz is damaged.* more than \d+ values"):
+                cnnlib.load_model(tmp_path / "altered.npz")
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
 
     def test_foreign_files(self, saved, tmp_path):
         np.savez(tmp_path / "foreign.npz", W1=np.zeros(3))

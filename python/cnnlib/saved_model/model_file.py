@@ -18,6 +18,7 @@ from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.graph_model import checked_classes, refuse_uninitialized
+from cnnlib.models.spec.builder import parameters_at_most
 from cnnlib.models.spec.reading import HEADS
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
@@ -29,6 +30,7 @@ _CLASSES: dict[str, type[_Saved]] = {
     "keep_ratio.FullyConnectedNet": keep_ratio.FullyConnectedNet,
 }
 _NAMES = {kind: name for name, kind in _CLASSES.items()}
+_SPARE = 2**20  # so few values more than a file has are built, and refused for their shapes
 _PARTS = ("model", "bn_params", "label_smoothing", "preprocess", "classes")
 
 
@@ -169,7 +171,8 @@ def _built(described, params):
     if described["class"] != "GraphNet":
         seed = arguments.get("seed")
         # The weights are replaced, and must not come from np.random, whose stream is the user's.
-        model: Any = _CLASSES[described["class"]](**{**arguments, "seed": 0 if seed is None else seed})
+        with parameters_at_most(_SPARE + sum(value.size for value in params.values())):
+            model: Any = _CLASSES[described["class"]](**{**arguments, "seed": 0 if seed is None else seed})
         model.seed = model.arguments["seed"] = seed
         if described.get("frozen"):
             model.freeze(*described["frozen"])

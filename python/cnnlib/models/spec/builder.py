@@ -1,5 +1,7 @@
 """From a spec to its stages and their graph: shapes, parameters and costs."""
 
+import contextlib
+import contextvars
 import functools
 import math
 
@@ -11,6 +13,18 @@ from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shape_behind
 from cnnlib.models.spec.reading import BRANCHING, KINDS, OF_IMAGES, PLAIN, WITH_BIAS, parse
 from cnnlib.models.summary import Stage, stage_of
+
+_most = contextvars.ContextVar("_most", default=math.inf)  # values of parameters that a model may have
+
+
+@contextlib.contextmanager
+def parameters_at_most(count):
+    """Within the block a model of more values of parameters is refused before it takes their memory."""
+    token = _most.set(count)
+    try:
+        yield
+    finally:
+        _most.reset(token)
 
 
 def _projection(where, before, after):
@@ -72,7 +86,7 @@ class Builder:
         self.random, self.weight_scale, self.dtype = random, weight_scale, dtype
         self.graph, self.params, self.bn_params = Graph(), {}, []
         self.frozen, self.whitening = set(), None
-        self.weights = self.norms = 0
+        self.weights = self.norms = self._values = 0
         self._shapes = {self.graph.input: tuple(input_dim)}  # of one sample of each of the graph's values
         self._named = {"input": self.graph.input}  # values by their names in the spec
 
@@ -309,10 +323,16 @@ class Builder:
         self.weights += 1
         names = f"W{self.weights}", f"b{self.weights}" if bias else None
         scale = math.sqrt(gain / max(fan_in, 1)) if self.weight_scale is None else self.weight_scale
+        self._count(math.prod(shape) + (num_biases if bias else 0))
         self.params[names[0]] = (scale * self.random.randn(*shape)).astype(self.dtype)
         if bias:
             self.params[names[1]] = np.zeros(num_biases, self.dtype)
         return names
+
+    def _count(self, values):
+        self._values += values
+        if self._values > _most.get():
+            raise ValueError(f"its parameters are more than {_most.get()} values")
 
     def _whiten(self, where, name, C):
         """Note the filters `name` as those that :meth:`cnnlib.convnet.ConvNet.initialize` has to set."""
@@ -330,6 +350,7 @@ class Builder:
     def _norm(self):
         self.norms += 1
         names = f"gamma{self.norms}", f"beta{self.norms}"
+        self._count(2 * self.shape[0])
         self.params[names[0]] = np.ones(self.shape[0], self.dtype)
         self.params[names[1]] = np.zeros(self.shape[0], self.dtype)
         return names
