@@ -1,10 +1,7 @@
 #include "conv_param.hpp"
 
-#include <algorithm>
-#include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "../arrays.hpp"
 
@@ -41,46 +38,48 @@ Index read_integer(Text function, const char* key, py::handle value) {
   const auto wrong_type = [&] {
     return py::type_error(message_of(function, ": ", key, " must be an integer, got ", shown(value)));
   };
-  const bool plain = PyLong_CheckExact(value.ptr());
-  if (!plain && is_bool(value)) throw wrong_type();
-  const auto number = plain ? py::reinterpret_borrow<py::object>(value)
-                            : py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!number) {
-    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
-    PyErr_Clear();
-    throw wrong_type();
+  py::object number;  // where it is no int
+  if (!PyLong_CheckExact(value.ptr())) {
+    if (is_bool(value)) throw wrong_type();
+    number = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!number) {
+      if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
+      PyErr_Clear();
+      throw wrong_type();
+    }
+    value = number;
   }
-  const long long read = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  const long long read = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
   if (overflow != 0 || read <= -limit || read >= limit)
     refuse(function, ": ", key, " must be smaller than ", limit, ", got ",
-           py::str(number).cast<std::string>());
+           py::str(value).cast<std::string>());
   return static_cast<Index>(read);
 }
 
 bool is_sequence(py::handle value) {
+  if (PyLong_CheckExact(value.ptr())) return false;  // most calls
   if (PyTuple_Check(value.ptr()) || PyList_Check(value.ptr())) return true;
   return py::isinstance<py::array>(value) && py::reinterpret_borrow<py::array>(value).ndim() > 0;
 }
 
-// The two items of a sequence, held while they are read: a list may change meanwhile. `key` must be
-// what is `expected`.
-std::array<py::object, 2> two_items(Text function, const char* key, const char* expected, py::handle value) {
+// The two items of a sequence as numbers, by read(item). It is held meanwhile: a list may change. `key` must
+// be what is `expected`.
+template <class Read>
+auto read_two(Text function, const char* key, const char* expected, py::handle value, const Read& read) {
   const auto items = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
   if (!items) throw py::error_already_set();
   if (PyTuple_GET_SIZE(items.ptr()) != 2)
     refuse(function, ": ", key, " must be ", expected, ", got ", shown(value));
-  return {py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(items.ptr(), 0)),
-          py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(items.ptr(), 1))};
+  const auto first = read(PyTuple_GET_ITEM(items.ptr(), 0));
+  return std::array{first, read(PyTuple_GET_ITEM(items.ptr(), 1))};
 }
 
 // An int for both axes, or (vertical, horizontal).
 std::array<Index, 2> read_pair(Text function, const char* key, py::handle value) {
-  if (!is_sequence(value)) {
-    const Index both = read_integer(function, key, value);
-    return {both, both};
-  }
-  const auto items = two_items(function, key, "an integer or (vertical, horizontal)", value);
-  return {read_integer(function, key, items[0]), read_integer(function, key, items[1])};
+  const auto read = [&](py::handle item) { return read_integer(function, key, item); };
+  if (is_sequence(value)) return read_two(function, key, "an integer or (vertical, horizontal)", value, read);
+  const Index both = read(value);
+  return {both, both};
 }
 
 void read_pad(Text function, py::handle value, Direction direction, ConvParam& to) {
@@ -98,10 +97,9 @@ void read_pad(Text function, py::handle value, Direction direction, ConvParam& t
     to.pad.fill(read_integer(function, "pad", value));
     return;
   }
-  const auto items = two_items(function, "pad",
-                               "an integer, (vertical, horizontal) or ((top, bottom), (left, right))", value);
-  const auto vertical = read_pair(function, "pad", items[0]),
-             horizontal = read_pair(function, "pad", items[1]);
+  const auto [vertical, horizontal] =
+      read_two(function, "pad", "an integer, (vertical, horizontal) or ((top, bottom), (left, right))", value,
+               [&](py::handle item) { return read_pair(function, "pad", item); });
   to.pad = {vertical[0], vertical[1], horizontal[0], horizontal[1]};
 }
 
@@ -125,77 +123,20 @@ py::object dict_value(py::handle dict, PyObject* key) {
 #endif
 }
 
-py::object mapping_value(py::handle mapping, PyObject* key) {
-  const py::handle absent = reinterpret_cast<PyObject*>(&PyBaseObject_Type);
-  py::object value = mapping.attr("get")(py::handle(key), absent);
-  return value.is(absent) ? py::object() : value;
-}
-
-using Values = std::array<py::object, key_count>;
-
-// What a thread has parsed lately, by the objects that the dictionaries held: a small convolution takes no
-// longer than reading its parameters. Only objects that never change are kept, and a reference to each.
-class ParsedLately {
- public:
-  const ConvParam* find(const Values& values) const {
-    const Entry& entry = entries_[place(values)];
-    return entry.known && std::equal(values.begin(), values.end(), entry.values.begin(), same) ? &entry.param
-                                                                                               : nullptr;
-  }
-  void keep(const Values& values, const ConvParam& param) {
-    if (!std::all_of(values.begin(), values.end(), [](const py::object& v) { return constant(v.ptr(), 2); }))
-      return;
-    Entry& entry = entries_[place(values)];
-    for (int key = 0; key < key_count; ++key) {
-      Py_XINCREF(values[key].ptr());
-      Py_XDECREF(std::exchange(entry.values[key], values[key].ptr()));
-    }
-    entry.param = param;
-    entry.known = true;
-  }
-
- private:
-  struct Entry {  // without a destructor: a thread ends without the interpreter's lock
-    std::array<PyObject*, key_count> values{};
-    ConvParam param;
-    bool known = false;
-  };
-  static constexpr std::size_t size = 16;
-
-  static bool same(const py::object& value, PyObject* known) { return value.ptr() == known; }
-  static std::size_t place(const Values& values) {
-    std::size_t sum = 0;
-    for (const py::object& value : values) sum = 3 * sum + reinterpret_cast<std::uintptr_t>(value.ptr()) / 16;
-    return sum % size;
-  }
-  // Nothing, an int, a string, or a tuple of such, so many deep.
-  static bool constant(PyObject* value, int depth) {
-    if (value == nullptr || PyLong_CheckExact(value) || PyUnicode_CheckExact(value)) return true;
-    if (depth == 0 || !PyTuple_CheckExact(value)) return false;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i)
-      if (!constant(PyTuple_GET_ITEM(value, i), depth - 1)) return false;
-    return true;
-  }
-
-  std::array<Entry, size> entries_;
-};
-
 }  // namespace
 
 ConvParam parse_conv_param(Text function, py::handle param, Direction direction) {
   const int known_count = direction == Direction::transposed ? key_count : key_count - 1;
   const bool plain = PyDict_CheckExact(param.ptr());
   if (!plain) check_keys(function, param, known_count);
-  Values values;
-  Py_ssize_t unknown = plain ? PyDict_GET_SIZE(param.ptr()) : known_count;
+  const py::dict dict(py::reinterpret_borrow<py::object>(param));
+  std::array<py::object, key_count> values;
+  Py_ssize_t unknown = PyDict_GET_SIZE(dict.ptr());
   for (int key = 0; key < known_count && unknown > 0; ++key) {
-    values[key] = plain ? dict_value(param, key_string(key)) : mapping_value(param, key_string(key));
+    values[key] = dict_value(dict, key_string(key));
     if (values[key]) --unknown;
   }
   if (plain && unknown > 0) check_keys(function, param, known_count);
-  static thread_local ParsedLately lately;
-  const bool forward = direction == Direction::forward;
-  if (const ConvParam* known = forward ? lately.find(values) : nullptr) return *known;
   ConvParam read;
   if (values[stride]) read.stride = read_pair(function, "stride", values[stride]);
   if (values[dilation]) read.dilation = read_pair(function, "dilation", values[dilation]);
@@ -203,7 +144,6 @@ ConvParam parse_conv_param(Text function, py::handle param, Direction direction)
   if (values[groups]) read.groups = read_integer(function, "groups", values[groups]);
   if (values[algorithm]) read.algorithm = algorithm_named(function, "algorithm", values[algorithm]);
   if (values[output_pad]) read.output_pad = read_pair(function, "output_pad", values[output_pad]);
-  if (forward) lately.keep(values, read);
   return read;
 }
 
