@@ -21,7 +21,6 @@ constexpr double work_per_thread = 40e3;
 // The same of one that waits for it.
 constexpr double work_of_standing_thread = 10e3;
 
-thread_local int single_thread = 0;
 thread_local int of_call = 0;  // 0: none was fixed
 // What OpenMP would use for the calling thread's loops if nobody but set_num_threads had said anything.
 thread_local int own_openmp_threads = 0;  // 0: not yet known
@@ -51,11 +50,7 @@ int allowed_threads() {
 
 }  // namespace
 
-int num_threads() {
-  if (single_thread > 0) return 1;
-  if (const int standing = threads_of_standing_team(); standing > 0) return standing;
-  return of_call > 0 ? of_call : allowed_threads();
-}
+int num_threads() { return of_call > 0 ? of_call : allowed_threads(); }
 
 void set_num_threads(int n) {
   limit() = n;
@@ -63,17 +58,17 @@ void set_num_threads(int n) {
   own_openmp_threads = openmp_threads();
 }
 
-CallThreads::CallThreads() : before_(of_call) {
-  if (of_call == 0) of_call = missing_cores().left(allowed_threads());
+CallThreads::CallThreads(int threads) : before_(of_call) {
+  if (threads > 0)
+    of_call = threads;
+  else if (of_call == 0)
+    of_call = missing_cores().left(allowed_threads());
 }
 CallThreads::~CallThreads() { of_call = before_; }
 
-SingleThread::SingleThread() { ++single_thread; }
-SingleThread::~SingleThread() { --single_thread; }
-
 int threads_for(double work) {
   const int most = num_threads();
-  const double least = threads_of_standing_team() > 0 ? work_of_standing_thread : work_per_thread;
+  const double least = in_standing_team() ? work_of_standing_thread : work_per_thread;
   return work >= least * most ? most : std::max(1, static_cast<int>(work / least));
 }
 

@@ -40,7 +40,7 @@ void indices_of(Index task, const Index* sizes, int n, Index* at) {
   for (int i = n - 1; i >= 0; task /= sizes[i--]) at[i] = task % sizes[i];
 }
 
-int threads_of_standing_team() { return standing_team != nullptr ? standing_team->threads() : 0; }
+bool in_standing_team() { return standing_team != nullptr; }
 
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
                const void* data) {
@@ -83,7 +83,8 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
 void with_standing_team(int threads, void (*body)(const void* data), const void* data) {
 #ifdef CNNLIB_VIRTUAL_CORES
   if (recorded_threads() > 0 && standing_team == nullptr && threads > 1) {
-    StandingTeam team(threads);
+    StandingTeam team;
+    const CallThreads scope(threads);
     standing_team = &team;
     body(data);
     standing_team = nullptr;
@@ -91,12 +92,13 @@ void with_standing_team(int threads, void (*body)(const void* data), const void*
   }
 #endif
   if (standing_team != nullptr || threads <= 1 || threads > cores() || !may_spin()) return body(data);
-  StandingTeam team(threads);
+  StandingTeam team;
   CaughtError error;
   const auto begin = Clock::now();
   auto dismissed = begin;
   on_team(threads, [&](int slot, int) {
     if (slot > 0) return team.serve(slot);
+    const CallThreads scope(threads);
     standing_team = &team;
     error.keep_from([&] { body(data); });
     standing_team = nullptr;

@@ -9,11 +9,11 @@ namespace cnnlib {
 int num_threads();
 void set_num_threads(int n);
 
-// Reads the number of threads once, for all that its thread calls while it exists: what a plan, its scratch
-// and its loops say must be one number, whatever other threads set meanwhile and whichever cores come back.
+// Fixes the number of threads for all that its thread calls while it exists: what a plan, its scratch and its
+// loops say must be one number, whatever other threads set meanwhile and whichever cores come back.
 class CallThreads {
  public:
-  CallThreads();
+  explicit CallThreads(int threads = 0);  // 0: those of the call around it or, where there is none, now
   ~CallThreads();
   CallThreads(const CallThreads&) = delete;
   CallThreads& operator=(const CallThreads&) = delete;
@@ -24,15 +24,6 @@ class CallThreads {
 
 // Whether threads that wait may spin for a while: not with OMP_WAIT_POLICY=passive.
 bool may_spin();
-
-// While one exists, the kernels that its thread calls run on that thread alone.
-class SingleThread {
- public:
-  SingleThread();
-  ~SingleThread();
-  SingleThread(const SingleThread&) = delete;
-  SingleThread& operator=(const SingleThread&) = delete;
-};
 
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).
 int threads_for(double work);
@@ -95,7 +86,7 @@ void parallel_grid(const Index (&sizes)[n], int threads, const Body& body) {
 template <class Body>
 void each_on_its_own(Index tasks, int threads, const Body& body) {
   parallel_for(tasks, threads, [&](Index task, int) {
-    const SingleThread scope;
+    const CallThreads alone(1);
     body(task);
   });
 }

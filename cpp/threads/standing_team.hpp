@@ -13,9 +13,6 @@ namespace cnnlib {
 // one 0.4, and it waits for all of its threads.
 class StandingTeam {
  public:
-  explicit StandingTeam(int threads) : threads_(threads) {}
-  int threads() const { return threads_; }
-
   // Of the thread in slot 0: a loop, until all of its tasks are done.
   void run(const Loop& loop) {
     loop_ = loop;
@@ -45,13 +42,12 @@ class StandingTeam {
 
  private:
   static constexpr int dismissed = -1;
-  int threads_;
   alignas(128) std::atomic<int> call_{0};  // odd while a loop is open; the next, with the line, tells which
   Loop loop_{};
   alignas(128) std::atomic<int> present_{0};  // threads that are at the loop, but for slot 0
 };
 
-// The threads of the team that the calling thread's loops find; 0 where there is none.
-int threads_of_standing_team();
+// Whether the calling thread's loops find a team.
+bool in_standing_team();
 
 }  // namespace cnnlib

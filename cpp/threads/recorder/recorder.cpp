@@ -45,7 +45,7 @@ void record_tasks(Index tasks, int threads, bool standing,
   const double begin = thread_seconds();
   auto seconds = std::make_unique<double[]>(static_cast<std::size_t>(tasks));
   const auto run_slots = [&](int first_slot, int last_slot) {
-    const SingleThread scope;
+    const CallThreads alone(1);
     double last = thread_seconds();
     for (int slot = first_slot; slot < last_slot; ++slot) {
       const Range own = range_of(tasks, slot, threads);
