@@ -50,9 +50,8 @@ struct Functions<make> {
   static py::object gradient(Text function, const Layer& layer, const Floats& dout, const Floats& x,
                              In places) {
     require_shape(function, "dout", dout, shape_of(layer, x));
-    return computed(function, x, [&, N = x.shape(0)](const auto& k, Out dx) {
-      layer.backward(k, dout, In(), places, dx, N);
-    });
+    return computed(function, x,
+                    [&, N = x.shape(0)](const auto& k, Out dx) { layer.backward(k, dout, places, dx, N); });
   }
 };
 

@@ -118,6 +118,9 @@ class Program(metaclass=_Bound):
         w: NDArray[_T],
         b: NDArray[_T] | None,
         conv_param: object,
+        add: bool,
+        relu: bool,
+        most: float,
     ) -> None: ...
     def affine(
         self, name: str, input: int, output: int, w: NDArray[_T], b: NDArray[_T] | None, relu: bool
@@ -266,10 +269,10 @@ class Training(metaclass=_Bound):
         self,
         dtype: np.dtype[_T],
         sizes: list[int],
+        wanted: list[bool],
         params: list[tuple[int, ...]],
         trained: list[bool],
         done: list[list[int]],
-        active: list[bool],
     ) -> None: ...
     def conv(
         self,
@@ -282,7 +285,6 @@ class Training(metaclass=_Bound):
         conv_param: object,
         relu: bool,
         by_mask: bool,
-        need_dx: bool,
     ) -> None: ...
     def conv_transpose(
         self,
@@ -293,7 +295,8 @@ class Training(metaclass=_Bound):
         w: int,
         b: int,
         conv_param: object,
-        need_dx: bool,
+        relu: bool,
+        by_mask: bool,
     ) -> None: ...
     def conv_bn_relu(
         self,
@@ -305,21 +308,17 @@ class Training(metaclass=_Bound):
         b: int,
         gamma: int,
         beta: int,
-        norm: int,
         conv_param: object,
-        need_dx: bool,
     ) -> None: ...
-    def batchnorm(
-        self, x: int, out: int, C: int, S: int, gamma: int, beta: int, norm: int, relu: bool
-    ) -> None: ...
+    def batchnorm(self, x: int, out: int, C: int, S: int, gamma: int, beta: int, relu: bool) -> None: ...
     def row_norm(self, x: int, out: int, shape: _Shape, gamma: int, beta: int, eps: float) -> None: ...
-    def affine(self, x: int, out: int, D: int, M: int, w: int, b: int, relu: bool, need_dx: bool) -> None: ...
+    def affine(self, x: int, out: int, D: int, M: int, w: int, b: int, relu: bool) -> None: ...
     def scale(self, x: int, out: int, factor: float) -> None: ...
     def activation(self, x: int, out: int, like: NDArray[_T], kind: str, alpha: float) -> None: ...
     def softmax(self, x: int, out: int, like: NDArray[_T]) -> None: ...
-    def dropout(self, x: int, out: int, mask: int) -> None: ...
-    def add(self, terms: tuple[int, int], out: int, relu: bool, needs: tuple[bool, bool]) -> None: ...
-    def concat(self, xs: list[int], out: int, needs: list[bool]) -> None: ...
+    def dropout(self, x: int, out: int) -> None: ...
+    def add(self, terms: list[int], out: int, relu: bool) -> None: ...
+    def concat(self, xs: list[int], out: int) -> None: ...
     def max_pool(
         self, x: int, out: int, like: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool
     ) -> None: ...
@@ -374,10 +373,21 @@ def conv_backward(
     needs: tuple[bool, bool, bool],
 ) -> _Gradients[_T]: ...
 def conv_transpose_forward(
-    x: NDArray[_T], w: NDArray[_T], b: NDArray[_T] | None, conv_param: object, out: NDArray[_T] | None = None
+    function: str,
+    x: NDArray[_T],
+    w: NDArray[_T],
+    b: NDArray[_T] | None,
+    conv_param: object,
+    relu: bool = False,
+    out: NDArray[_T] | None = None,
 ) -> NDArray[_T]: ...
 def conv_transpose_backward(
-    dout: NDArray[_T], x: NDArray[_T], w: NDArray[_T], conv_param: object, needs: tuple[bool, bool, bool]
+    function: str,
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    w: NDArray[_T],
+    conv_param: object,
+    needs: tuple[bool, bool, bool],
 ) -> _Gradients[_T]: ...
 def conv_bn_relu_backward(
     function: str,

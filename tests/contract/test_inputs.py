@@ -470,7 +470,7 @@ def test_parameters_are_read_anew():
     nested[0][0] = 1
     assert rows({"pad": nested}) == 9
     for _ in range(2):
-        for stride in range(1, 40):  # more than are remembered
+        for stride in range(1, 40):
             assert rows({"stride": (stride, 1)}) == 1 + 6 // stride
             assert rows({"stride": stride, "pad": 1}) == 1 + 8 // stride
         assert rows({"stride": 1}) == 7

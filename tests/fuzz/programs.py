@@ -19,7 +19,7 @@ def steps(source, dtype, C, H, W):
     most = source.choice([np.inf, 6.0, source.number()])
     return {
         "conv": (like, A((C, C, K, K), dtype), source.choice([None, A(C, dtype)]), same, flag, flag, most),
-        "conv_transpose": (like, pixels, source.choice([None, A(C, dtype)]), {}),
+        "conv_transpose": (like, pixels, source.choice([None, A(C, dtype)]), {}, flag, False, most),
         "affine": (A((D, D), dtype) if D <= 256 else pixels, source.choice([None, A(D, dtype)]), flag),
         "max_pool": (like, pool, flag),
         "avg_pool": (like, pool, flag, not flag),

@@ -236,7 +236,7 @@ LIKE = np.empty((0, 3, 4, 4), np.float32)
 WINDOW = (2, 2, 2, 2, 0, 0, 0, 0, 1, 1)
 STEPS = {
     "conv": (LIKE, np.ones((4, 3, 1, 1), np.float32), None, {}, False, False, 0.0),
-    "conv_transpose": (LIKE, np.ones((3, 4, 1, 1), np.float32), None, {}),
+    "conv_transpose": (LIKE, np.ones((3, 4, 1, 1), np.float32), None, {}, False, False, np.inf),
     "affine": (np.ones((SIZE, 3), np.float32), None, False),
     "max_pool": (LIKE, WINDOW, False),
     "avg_pool": (LIKE, WINDOW, False, True),

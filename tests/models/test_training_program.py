@@ -422,7 +422,7 @@ def test_outputs_outlive_the_batch_and_are_nobody_elses(rng):
 
 
 def test_results_beyond_any_array_are_refused():
-    core = _core.Training(np.dtype("f8"), [4, 2**54], [], [], [()], [True])
+    core = _core.Training(np.dtype("f8"), [4, 2**54], [False, True], [], [], [()])
     core.adaptive_avg_pool(0, 1, LIKE, (2**27, 2**27))
     with pytest.raises(ValueError, match="loss: a result that is too large"):
         core.forward(np.ones((512, 4)), [], [], [], [])
@@ -452,9 +452,9 @@ RELU = np.empty((0, 4)), "relu", 0.0
 
 
 def program(
-    sizes=(4, 4, 4), params=((4, 4), (4,)), done=((0,), ()), trained=(True, True), active=(True, True)
+    sizes=(4, 4, 4), params=((4, 4), (4,)), done=((0,), ()), trained=(True, True), wanted=(True,) * 3
 ):
-    return _core.Training(np.dtype("f8"), sizes, params, trained, done, active)
+    return _core.Training(np.dtype("f8"), sizes, wanted, params, trained, done)
 
 
 def run(core, x=X, params=PARAMS, norms=(), masks=(), outputs=((2, [4]),)):
@@ -477,18 +477,19 @@ REFUSED = {
     "no values": lambda: program(()),
     "a value of less than nothing": lambda: program((4, -1, 4)),
     "which are trained": lambda: program(trained=[True]),
-    "which are active": lambda: program(active=[True]),
-    "weights of another size": lambda: program().affine(0, 1, 4, 4, 1, 1, False, True),
-    "no such parameter": lambda: program().affine(0, 1, 4, 4, 2, 1, False, True),
-    "no weights": lambda: program().affine(0, 1, 4, 4, -1, 1, False, True),
-    "a convolution's output": lambda: program().conv(0, 1, LIKE, WEIGHTS, 0, -1, {}, False, True, True),
-    "the second norm first": lambda: program().batchnorm(0, 1, 4, 1, 1, 1, 1, False),
-    "the second mask first": lambda: program().dropout(0, 1, 1),
+    "which gradients are wanted": lambda: program(wanted=[True]),
+    "weights of another size": lambda: program().affine(0, 1, 4, 4, 1, 1, False),
+    "no such parameter": lambda: program().affine(0, 1, 4, 4, 2, 1, False),
+    "no weights": lambda: program().affine(0, 1, 4, 4, -1, 1, False),
+    "a convolution's output": lambda: program().conv(0, 1, LIKE, WEIGHTS, 0, -1, {}, False, True),
+    "a transposed convolution's ReLU": lambda: program(
+        (4, 4), ((1, 1, 1, 1),), ((0,),), (True,), (True,) * 2
+    ).conv_transpose(*(0, 1, LIKE, WEIGHTS[:1], 0, -1, {}, True, True)),
     "groups": lambda: program().row_norm(0, 1, (3, 1, 1, 4, 1), 1, 1, 1e-5),
     "pixels": lambda: program().row_norm(0, 1, (4, 1, 1, 1, 2), 1, 1, 1e-5),
     "rows of more channels": lambda: program((8, 8, 8)).row_norm(0, 1, (1, 8, 1, 4, 1), 1, 1, 1e-5),
-    "a norm that is frozen": lambda: program(trained=(True, False)).batchnorm(0, 1, 4, 1, 1, 1, 0, False),
-    "parts of another sum": lambda: program((4, 3, 4)).concat([0, 0], 1, [True, True]),
+    "a norm that is frozen": lambda: program(trained=(True, False)).batchnorm(0, 1, 4, 1, 1, 1, False),
+    "parts of another sum": lambda: program((4, 3, 4)).concat([0, 0], 1),
     "layers missing": lambda: run(program()),
     "an upsampling": lambda: program().upsample(0, 1, LIKE, (2**40, 1), False, False),
 }
@@ -516,8 +517,8 @@ def test_layers_that_do_not_fit_are_refused(name):
 @pytest.mark.parametrize("name", CALLS)
 def test_calls_that_do_not_fit_are_refused(name):
     core = program()
-    core.batchnorm(0, 1, 4, 1, 1, 1, 0, False)
-    core.dropout(1, 2, 0)
+    core.batchnorm(0, 1, 4, 1, 1, 1, False)
+    core.dropout(1, 2)
     fitting = {"norms": [NORM], "masks": [np.ones((2, 4))]}
     run(core, **fitting)
     with pytest.raises(ValueError, match="loss"):
@@ -525,7 +526,7 @@ def test_calls_that_do_not_fit_are_refused(name):
 
 
 def one_layer():
-    core = program((4, 4), done=[()], active=[True])
+    core = program((4, 4), done=[()], wanted=[True, True])
     core.activation(0, 1, *RELU)
     return core
 

@@ -8,23 +8,24 @@
 namespace cnnlib {
 namespace {
 
+template <Direction direction>
 py::object conv_forward(Text function, const Floats& x, const Floats& w, const MaybeFloats& b,
                         const py::object& conv_param, bool relu, const MaybeFloats& out_buffer) {
-  const ConvShape s = conv_shape(function, x, w, conv_param);
-  if (b) require_shape(function, "b", *b, {s.F});
+  const ConvLayer<direction> layer(function, x, w, conv_param, relu);
+  if (b) require_shape(function, "b", *b, {layer.out[0]});
   return computed(
-      function, {s.N, s.F, s.OH, s.OW}, x, out_buffer,
-      [&](const auto& k, Out y) { k.conv_forward(x, w, b, y, s, relu); }, products(s));
+      function, layer.out_shape(), x, out_buffer,
+      [&](const auto& k, Out y) { layer.forward(k, x, w, b, y, relu); }, products(layer.s));
 }
 
 // (dx, dw, db), each None unless wanted.
+template <Direction direction>
 py::tuple conv_backward(Text function, const Floats& dout, const Floats& x, const Floats& w,
                         const py::object& conv_param, const Needs& needs) {
-  const ConvShape s = conv_shape(function, x, w, conv_param);
-  require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
-  const Gradients g(function, x, x, w, s.F, needs);
-  unlocked(
-      x, [&](const auto& k) { k.conv_backward(x, w, dout, nullptr, g.dx, g.dw, g.db, s); }, 2 * products(s));
+  const ConvLayer<direction> layer(function, x, w, conv_param);
+  require_shape(function, "dout", dout, layer.out_shape());
+  const Gradients g(function, x, x, w, layer.out[0], needs);
+  unlocked(x, [&](const auto& k) { layer.backward(k, dout, x, w, g.dx, g.dw, g.db); }, 2 * products(layer.s));
   return py::make_tuple(g.dx, g.dw, g.db);
 }
 
@@ -45,24 +46,6 @@ py::tuple conv_bn_relu_backward(Text function, const Floats& dout, const Floats&
   return py::make_tuple(g.dx, g.dw, g.db, dgamma, dbeta);
 }
 
-py::object conv_transpose_forward(const Floats& x, const Floats& w, const MaybeFloats& b,
-                                  const py::object& conv_param, const MaybeFloats& out_buffer) {
-  const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, conv_param);
-  if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
-  return computed("conv_transpose_forward", {s.N, s.C, s.H, s.W}, x, out_buffer,
-                  [&](const auto& k, Out y) { k.conv_backward(nullptr, w, x, b, y, nullptr, nullptr, s); });
-}
-
-py::tuple conv_transpose_backward(const Floats& dout, const Floats& x, const Floats& w,
-                                  const py::object& conv_param, const Needs& needs) {
-  constexpr Text function = "conv_transpose_backward";
-  const ConvShape s = conv_transpose_shape(function, x, w, conv_param);
-  require_shape(function, "dout", dout, {s.N, s.C, s.H, s.W});
-  const Gradients g(function, x, x, w, s.C, needs);
-  unlocked(x, [&](const auto& k) { run_conv_transpose_backward(k, dout, x, w, g.dx, g.dw, g.db, s); });
-  return py::make_tuple(g.dx, g.dw, g.db);
-}
-
 Floats borrowed(py::handle array) { return py::reinterpret_borrow<Floats>(array); }
 
 // Whether the kernels can take `arrays` and b, which may be None, as they are; else they need a closer look,
@@ -76,8 +59,9 @@ bool ready(const std::array<py::handle, count>& arrays, py::handle b) {
 py::object ready_conv_forward(Text function, py::handle x, py::handle w, py::handle b,
                               const py::object& conv_param, bool relu) {
   if (!ready(std::array{x, w}, b)) return py::none();
-  return conv_forward(function, borrowed(x), borrowed(w),
-                      b.is_none() ? std::nullopt : MaybeFloats(borrowed(b)), conv_param, relu, std::nullopt);
+  return conv_forward<Direction::forward>(function, borrowed(x), borrowed(w),
+                                          b.is_none() ? std::nullopt : MaybeFloats(borrowed(b)), conv_param,
+                                          relu, std::nullopt);
 }
 
 // Whether dx, dw and db are asked for: None asks for all, a tuple names them. Nothing for other things.
@@ -105,9 +89,9 @@ py::object ready_conv_backward(Text function, py::handle dout, py::handle cache,
   const py::handle x = part(0), w = part(1), b = part(2);
   if (!ready(std::array{dout, x, w}, b)) return py::none();
   const auto [need_dx, need_dw, need_db] = *needed;
-  return conv_backward(function, borrowed(dout), borrowed(x), borrowed(w),
-                       py::reinterpret_borrow<py::object>(part(3)),
-                       {need_dx, need_dw, need_db && !b.is_none()});
+  return conv_backward<Direction::forward>(function, borrowed(dout), borrowed(x), borrowed(w),
+                                           py::reinterpret_borrow<py::object>(part(3)),
+                                           {need_dx, need_dw, need_db && !b.is_none()});
 }
 
 // (method, cost in cycles, tile, blocks, threads, scratch bytes, packed bytes, [(method, cycles), ...]) of a
@@ -148,16 +132,19 @@ std::pair<std::size_t, std::size_t> conv_bn_relu_scratch(const Floats& x, const 
 void bind_conv(py::module_& m) {
   def(m, "ready_conv_forward(function, x, w, b, conv_param, relu)", &ready_conv_forward);
   def(m, "ready_conv_backward(function, dout, cache, needs)", &ready_conv_backward);
-  def(m, "conv_forward(function, x, w, b, conv_param, relu=False, out=None)", &conv_forward);
+  def(m, "conv_forward(function, x, w, b, conv_param, relu=False, out=None)",
+      &conv_forward<Direction::forward>);
+  def(m, "conv_transpose_forward(function, x, w, b, conv_param, relu=False, out=None)",
+      &conv_forward<Direction::transposed>);
   def(m, "conv_plans(x, w, conv_param)", &conv_plans);
   def(m, "conv_bn_relu_scratch(x, w, conv_param)", &conv_bn_relu_scratch);
-  def(m, "conv_backward(function, dout, x, w, conv_param, needs)", &conv_backward);
+  def(m, "conv_backward(function, dout, x, w, conv_param, needs)", &conv_backward<Direction::forward>);
+  def(m, "conv_transpose_backward(function, dout, x, w, conv_param, needs)",
+      &conv_backward<Direction::transposed>);
   def(m,
       "conv_bn_relu_backward(function, dout, x, w, a, mean, inv_std, gamma, beta, from_batch, conv_param, "
       "needs)",
       &conv_bn_relu_backward);
-  def(m, "conv_transpose_forward(x, w, b, conv_param, out=None)", &conv_transpose_forward);
-  def(m, "conv_transpose_backward(dout, x, w, conv_param, needs)", &conv_transpose_backward);
   bind_conv_algorithm(m);
   bind_prepared_conv(m);
 }

@@ -20,17 +20,17 @@ void add(BoundTraining& p, int x, int out, const Layer& layer) {
   p.reads(x, layer.x);
   p.makes(out, layer.out);
   const Index place_bytes = elements_of(layer.out) * layer.place_bytes;
-  p.add([=](Batch& batch) -> Batch::Backward {
-    Memory<std::uint8_t> places;
-    if (place_bytes > 0) places = new_memory<std::uint8_t>(batch.N * place_bytes);
+  p.add(out, [=](Batch& batch) -> Batch::Backward {
+    Memory<void> kept;
+    if (layer.keeps == Keeps::places) kept = new_memory<char>(batch.N * place_bytes);
     const In in = batch.value(x);
     const Out y = batch.make(out);
-    batch.kernels([&](const auto& k) { layer.forward(k, in, y, Out(places.get()), batch.N); });
-    Memory<void> kept;
-    if (layer.keeps != Keeps::nothing) kept = batch.value(layer.keeps == Keeps::x ? x : out);
+    batch.kernels([&](const auto& k) { layer.forward(k, in, y, Out(kept), batch.N); });
+    if (layer.keeps == Keeps::x) kept = batch.value(x);
+    if (layer.keeps == Keeps::out) kept = batch.value(out);
     return [=](Batch& taken) {
       taken.pass_back(x, out, [&](In dout, Out dx) {
-        taken.kernels([&](const auto& k) { layer.backward(k, dout, kept, In(places.get()), dx, taken.N); });
+        taken.kernels([&](const auto& k) { layer.backward(k, dout, kept, dx, taken.N); });
       });
     };
   });

@@ -14,8 +14,8 @@ namespace cnnlib {
 // C, H and W of an image; of single elements their number, 1 and 1.
 using ImageShape = std::array<Index, 3>;
 
-// What the backward pass needs of a layer's input or output.
-enum class Keeps { nothing, x, out };
+// What the backward pass needs.
+enum class Keeps { nothing, x, out, places };
 
 template <class Forward, class Backward>
 struct ImageLayer {
@@ -24,7 +24,7 @@ struct ImageLayer {
   // forward(k, x, out, more, N) of N images. `more` is null, or gets the place of each maximum, or a copy
   // of an output that is kept.
   Forward forward;
-  // backward(k, dout, kept, places, dx, N). `kept` is what the layer `keeps`.
+  // backward(k, dout, kept, dx, N). `kept` is what the layer `keeps`.
   Backward backward;
   Keeps keeps;
   Index place_bytes;  // of the place of a maximum, 0 of another layer
@@ -53,7 +53,7 @@ inline auto activation(Text function, const Floats& like, Text name, double alph
       [=](const auto& k, In x, Out out, Out copy, Index N) {
         k.activation_forward(kind, x, out, copy, alpha, N * n);
       },
-      [=](const auto& k, In dout, In kept, In, Out dx, Index N) {
+      [=](const auto& k, In dout, In kept, Out dx, Index N) {
         k.activation_backward(kind, dout, kept, dx, alpha, N * n);
       },
       from_result(kind) ? Keeps::out : Keeps::x);
@@ -69,7 +69,7 @@ inline auto softmax(Text function, const Floats& like) {
   return image_layer(
       {C, S, 1}, {C, S, 1}, double(C) * double(S),
       [=](const auto& k, In x, Out out, Out copy, Index N) { k.softmax_forward(x, out, copy, N, C, S); },
-      [=](const auto& k, In dout, In y, In, Out dx, Index N) { k.softmax_backward(dout, y, dx, N, C, S); },
+      [=](const auto& k, In dout, In y, Out dx, Index N) { k.softmax_backward(dout, y, dx, N, C, S); },
       Keeps::out);
 }
 
@@ -90,10 +90,10 @@ inline auto pool_of_maxima(const PoolShape& s) {
   return image_layer(
       {s.planes, s.H, s.W}, {s.planes, s.OH, s.OW}, pool_work(s),
       [=](const auto& k, In x, Out out, Out at, Index N) { k.max_pool_forward(x, out, at, of_images(s, N)); },
-      [=](const auto& k, In dout, In, In at, Out dx, Index N) {
+      [=](const auto& k, In dout, In at, Out dx, Index N) {
         k.max_pool_backward(dout, at, dx, of_images(s, N));
       },
-      Keeps::nothing, s.winner_bytes());
+      Keeps::places, s.winner_bytes());
 }
 inline auto max_pool(Text function, const Floats& like, const PoolGeometry& geometry, bool ceil_mode) {
   return pool_of_maxima(pool_shape(function, like, geometry, ceil_mode, false));
@@ -106,9 +106,7 @@ inline auto pool_of_means(const PoolShape& s) {
   return image_layer(
       {s.planes, s.H, s.W}, {s.planes, s.OH, s.OW}, pool_work(s),
       [=](const auto& k, In x, Out out, Out, Index N) { k.avg_pool_forward(x, out, of_images(s, N)); },
-      [=](const auto& k, In dout, In, In, Out dx, Index N) {
-        k.avg_pool_backward(dout, dx, of_images(s, N));
-      });
+      [=](const auto& k, In dout, In, Out dx, Index N) { k.avg_pool_backward(dout, dx, of_images(s, N)); });
 }
 inline auto avg_pool(Text function, const Floats& like, const PoolGeometry& geometry, bool ceil_mode,
                      bool count_include_pad) {
@@ -125,9 +123,7 @@ inline auto upsample(Text function, const Floats& like, const std::array<Index, 
   return image_layer(
       {s.planes, s.H, s.W}, {s.planes, OH, OW}, double(s.planes) * double(OH) * double(OW) / 4,
       [=](const auto& k, In x, Out out, Out, Index N) { k.upsample_forward(x, out, of_images(s, N)); },
-      [=](const auto& k, In dout, In, In, Out dx, Index N) {
-        k.upsample_backward(dout, dx, of_images(s, N));
-      });
+      [=](const auto& k, In dout, In, Out dx, Index N) { k.upsample_backward(dout, dx, of_images(s, N)); });
 }
 
 }  // namespace cnnlib

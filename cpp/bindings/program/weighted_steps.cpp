@@ -8,40 +8,27 @@
 namespace cnnlib {
 namespace {
 
-// A correlation of images of the shape s.N = 1: a convolution, or a transposed one, which is the dx of s.
-void correlation_step(BoundProgram& p, const std::string& name, int input, int output, const ConvShape& s,
-                      Pass pass, const Floats& w, const MaybeFloats& b, bool add, bool relu, double most) {
-  const std::vector<Index> x{s.C, s.H, s.W}, y{s.F, s.OH, s.OW};
-  const bool forward = pass == Pass::forward;
-  p.reads_and_writes(input, forward ? x : y, output, forward ? y : x);
-  if (b) require_shape("prepare", "b", *b, {forward ? s.F : s.C});
-  const ConvPlan plan = p.kernels([&](const auto& k) { return k.prepare_network_conv(s, pass); });
+template <Direction direction>
+void conv_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& like,
+               const Floats& w, const MaybeFloats& b, const py::object& conv_param, bool add, bool relu,
+               double most) {
+  const auto layer = ConvLayer<direction>("prepare", like, w, conv_param, relu).of(1);
+  p.reads_and_writes(input, layer.in, output, layer.out);
+  if (b) require_shape("prepare", "b", *b, {layer.out[0]});
+  const ConvPlan plan = p.kernels([&](const auto& k) { return k.prepare_network_conv(layer.s, layer.pass); });
   require(!add || plan.adds, "prepare: a convolution that cannot add to its output");
   const In weights = p.keep(w);
   const Epilogue epilogue{p.keep(b), add, relu, most};
   const Out packed = p.new_weights(plan.packed_bytes);
   p.kernels([&](const auto& k) { k.pack_conv(plan, weights, packed); });
   p.add_step(
-      name + " [" + name_of(plan.method) + "]", products(s) / 8,
+      name + " [" + name_of(plan.method) + "]", products(layer.s) / 8,
       [=](const auto& k, const Frame& f) {
         ConvPlan own = plan;
         own.shape.N = f.images;
         k.run_prepared_conv(own, f.read(input), weights, packed, epilogue, f.write(output));
       },
       plan.packed_bytes);
-}
-
-void conv_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& like,
-               const Floats& w, const MaybeFloats& b, const py::object& conv_param, bool add, bool relu,
-               double most) {
-  const ConvShape s = of_images(conv_shape("prepare", like, w, conv_param), 1);
-  correlation_step(p, name, input, output, s, Pass::forward, w, b, add, relu, most);
-}
-
-void conv_transpose_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& like,
-                         const Floats& w, const MaybeFloats& b, const py::object& conv_param) {
-  const ConvShape s = of_images(conv_transpose_shape("prepare", like, w, conv_param), 1);
-  correlation_step(p, name, input, output, s, Pass::input_gradient, w, b, false, false, HUGE_VAL);
 }
 
 using InvertedResidualLayer = std::tuple<Floats, MaybeFloats, bool, double>;  // w, b, relu, most
@@ -152,10 +139,12 @@ void row_norm_step(BoundProgram& p, const std::string& name, int input, int outp
 }  // namespace
 
 void bind_weighted_steps(py::class_<BoundProgram>& program) {
-  def(program, "conv(name, input, output, like, w, b, conv_param, add, relu, most)", &conv_step);
+  def(program, "conv(name, input, output, like, w, b, conv_param, add, relu, most)",
+      &conv_step<Direction::forward>);
+  def(program, "conv_transpose(name, input, output, like, w, b, conv_param, add, relu, most)",
+      &conv_step<Direction::transposed>);
   def(program, "inverted_residual(name, input, other, output, like, layers, conv_param)",
       &inverted_residual_step);
-  def(program, "conv_transpose(name, input, output, like, w, b, conv_param)", &conv_transpose_step);
   def(program, "affine(name, input, output, w, b, relu)", &affine_step);
   def(program, "normalize(name, input, output, S, mean, inv_std, gamma, beta, relu)", &normalize_step);
   def(program, "row_norm(name, input, output, shape, eps, gamma, beta)", &row_norm_step);

@@ -25,27 +25,31 @@ class BoundTraining {
  public:
   friend Index float_size(const BoundTraining& p) { return AnyKernels(p.single_).item(); }
 
-  // Sizes of values in elements of an image, the input's first; of the parameters their shapes, and which are
-  // trained; what no layer after each one reads, and which layers have a gradient.
-  BoundTraining(const py::dtype& dtype, std::vector<Index> sizes, std::vector<std::vector<Index>> params,
-                std::vector<bool> trained, std::vector<std::vector<int>> done, std::vector<bool> active);
+  // Sizes of values in elements of an image, the input's first, and whose gradients are wanted; of the
+  // parameters their shapes, and which are trained; what no layer after each one reads.
+  BoundTraining(const py::dtype& dtype, std::vector<Index> sizes, std::vector<bool> wanted,
+                std::vector<std::vector<Index>> params, std::vector<bool> trained,
+                std::vector<std::vector<int>> done);
 
   Index size_of(int value) const;
   // The layer that is being added reads and makes values of which an image has these shapes.
   void reads(int value, const ShapeView& shape) const;
   void makes(int value, const ShapeView& shape);
-  // Its parameters (-1: none), its batch norm of C channels, its mask.
+  // Whether the gradient of a value is wanted.
+  bool wants(int value) const { return wanted_[static_cast<std::size_t>(value)]; }
+  // Its parameters (-1: none); its batch norm of C channels and its mask, of which it returns the number.
   void takes(int param, Index elements, bool optional = false) const;
   bool trains(int param) const { return trained_[static_cast<std::size_t>(param)]; }
-  void has_norm(std::size_t norm, Index C) {
-    require(norm == norms_.size(), "loss: batch norms are numbered in order");
+  std::size_t new_norm(Index C) {
     norms_.push_back(C);
+    return norms_.size() - 1;
   }
-  void has_mask(std::size_t mask, Index elements) {
-    require(mask == masks_.size(), "loss: masks are numbered in order");
+  std::size_t new_mask(Index elements) {
     masks_.push_back(elements);
+    return masks_.size() - 1;
   }
-  void add(Batch::Layer layer);
+  // The layer that makes a value.
+  void add(int out, Batch::Layer layer);
 
   // Whether these are the arrays that the program is for.
   bool fits(const std::vector<py::object>& params) const {
@@ -151,10 +155,11 @@ class BoundTraining {
 
   bool single_;
   std::vector<Index> sizes_;
+  std::vector<bool> wanted_, alive_;  // of the values; the latter so far
   std::vector<std::vector<Index>> params_;
   std::vector<bool> trained_;           // of the parameters
   std::vector<std::vector<int>> done_;  // of the layers: values that each releases
-  std::vector<bool> active_, alive_;    // of the layers; of the values, so far
+  std::vector<bool> active_;            // of the layers
   std::vector<Index> norms_, masks_;    // channels, and elements of an image
   std::vector<Batch::Layer> layers_;
 };

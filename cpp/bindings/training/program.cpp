@@ -4,18 +4,18 @@
 
 namespace cnnlib {
 
-BoundTraining::BoundTraining(const py::dtype& dtype, std::vector<Index> sizes,
+BoundTraining::BoundTraining(const py::dtype& dtype, std::vector<Index> sizes, std::vector<bool> wanted,
                              std::vector<std::vector<Index>> params, std::vector<bool> trained,
-                             std::vector<std::vector<int>> done, std::vector<bool> active)
+                             std::vector<std::vector<int>> done)
     : single_(is_single("loss", dtype)),
       sizes_(std::move(sizes)),
+      wanted_(std::move(wanted)),
+      alive_(sizes_.size()),
       params_(std::move(params)),
       trained_(std::move(trained)),
-      done_(std::move(done)),
-      active_(std::move(active)),
-      alive_(sizes_.size()) {
+      done_(std::move(done)) {
   require(trained_.size() == params_.size(), "loss: which parameters are trained?");
-  require(!sizes_.empty() && done_.size() == active_.size(), "loss: layers or values missing");
+  require(!sizes_.empty() && wanted_.size() == sizes_.size(), "loss: values missing");
   for (const Index size : sizes_) require(size >= 0, "loss: a value of ", size, " elements");
   for (const std::vector<int>& values : done_)
     for (const int value : values) size_of(value);
@@ -40,10 +40,11 @@ void BoundTraining::makes(int value, const ShapeView& shape) {
   alive_[static_cast<std::size_t>(value)] = true;
 }
 
-void BoundTraining::add(Batch::Layer layer) {
+void BoundTraining::add(int out, Batch::Layer layer) {
   require(layers_.size() < done_.size(), "loss: a layer too many");
   for (const int value : done_[layers_.size()]) alive_[static_cast<std::size_t>(value)] = false;
   layers_.push_back(std::move(layer));
+  active_.push_back(wants(out));
 }
 
 void BoundTraining::takes(int param, Index elements, bool optional) const {
@@ -81,9 +82,9 @@ void bind_training(py::module_& m) {
   });
   py::class_<P> program(m, "Training");
   program
-      .def(py::init<const py::dtype&, std::vector<Index>, std::vector<std::vector<Index>>, std::vector<bool>,
-                    std::vector<std::vector<int>>, std::vector<bool>>(),
-           Signature("(dtype, sizes, params, trained, done, active)"))
+      .def(py::init<const py::dtype&, std::vector<Index>, std::vector<bool>, std::vector<std::vector<Index>>,
+                    std::vector<bool>, std::vector<std::vector<int>>>(),
+           Signature("(dtype, sizes, wanted, params, trained, done)"))
       .def("fits", &P::fits, Signature("(params)"))
       .def("forward", &P::forward, Signature("(x, params, norms, masks, outputs)"))
       .def("backward", &P::backward, Signature("(batch, douts)"));

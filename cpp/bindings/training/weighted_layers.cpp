@@ -1,5 +1,5 @@
 // Layers with weights and norms, each as its layer of cnnlib.layers computes it. `x`, `out` are numbers of
-// values, `w`, `b`, `gamma`, `beta` of parameters (-1: none), `norm` of batch norms.
+// values, `w`, `b`, `gamma`, `beta` of parameters (-1: none).
 #include "../conv/conv_shape.hpp"
 #include "../program/checks.hpp"
 #include "bound_training.hpp"
@@ -12,7 +12,7 @@ namespace {
 template <class Forward, class Backward>
 void add_layer(BoundTraining& p, int x, int out, Relu relu, bool need_dx, const Forward& forward,
                const Backward& backward) {
-  p.add([=](Batch& batch) -> Batch::Backward {
+  p.add(out, [=](Batch& batch) -> Batch::Backward {
     const Memory<void> input = batch.value(x);
     const Out y = batch.make(out);
     const auto kept = batch.kernels([&](const auto& k) { return forward(k, batch, input, y); });
@@ -28,11 +28,16 @@ void add_layer(BoundTraining& p, int x, int out, Relu relu, bool need_dx, const 
 
 struct Nothing {};
 
-void check_conv(BoundTraining& p, int x, int out, const ConvShape& s, const Floats& weights, int w, int b) {
-  p.reads(x, {s.C, s.H, s.W});
-  p.makes(out, {s.F, s.OH, s.OW});
+// A convolution that fits the values and parameters.
+template <Direction direction>
+ConvLayer<direction> checked_conv(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights,
+                                  int w, int b, const py::object& conv_param, bool relu = false) {
+  const ConvLayer<direction> layer("loss", like, weights, conv_param, relu);
+  p.reads(x, layer.in);
+  p.makes(out, layer.out);
   p.takes(w, weights.size());
-  p.takes(b, s.F, true);
+  p.takes(b, layer.out[0], true);
+  return layer;
 }
 
 void check_norm(const BoundTraining& p, int gamma, int beta, Index C) {
@@ -42,43 +47,23 @@ void check_norm(const BoundTraining& p, int gamma, int beta, Index C) {
   }
 }
 
+template <Direction direction>
 void conv_layer(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights, int w, int b,
-                const py::object& conv_param, bool relu, bool by_mask, bool need_dx) {
-  const ConvShape s = conv_shape("loss", like, weights, conv_param);
-  check_conv(p, x, out, s, weights, w, b);
+                const py::object& conv_param, bool relu, bool by_mask) {
+  const auto layer = checked_conv<direction>(p, x, out, like, weights, w, b, conv_param, relu);
   add_layer(
       p, x, out,
       !relu     ? Relu::none
       : by_mask ? Relu::by_mask
                 : Relu::by_result,
-      need_dx,
+      p.wants(x),
       [=](const auto& k, Batch& batch, In in, Out y) {
-        k.conv_forward(in, batch.param(w), batch.param(b), y, of_images(s, batch.N), relu);
+        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), y, relu);
         return Nothing();
       },
       [=](const auto& k, Batch& batch, Nothing, In in, In dout, Out dx) {
-        k.conv_backward(in, batch.param(w), dout, nullptr, dx, batch.param_gradient(w),
-                        batch.param_gradient(b), of_images(s, batch.N));
-      });
-}
-
-void conv_transpose_layer(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights, int w,
-                          int b, const py::object& conv_param, bool need_dx) {
-  const ConvShape s = conv_transpose_shape("loss", like, weights, conv_param);
-  p.reads(x, {s.F, s.OH, s.OW});
-  p.makes(out, {s.C, s.H, s.W});
-  p.takes(w, weights.size());
-  p.takes(b, s.C, true);
-  add_layer(
-      p, x, out, Relu::none, need_dx,
-      [=](const auto& k, Batch& batch, In in, Out y) {
-        k.conv_backward(nullptr, batch.param(w), in, batch.param(b), y, nullptr, nullptr,
-                        of_images(s, batch.N));
-        return Nothing();
-      },
-      [=](const auto& k, Batch& batch, Nothing, In in, In dout, Out dx) {
-        run_conv_transpose_backward(k, dout, in, batch.param(w), dx, batch.param_gradient(w),
-                                    batch.param_gradient(b), of_images(s, batch.N));
+        layer.of(batch.N).backward(k, dout, in, batch.param(w), dx, batch.param_gradient(w),
+                                   batch.param_gradient(b));
       });
 }
 
@@ -93,18 +78,17 @@ struct Statistics {
 };
 
 void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights, int w,
-                        int b, int gamma, int beta, std::size_t norm, const py::object& conv_param,
-                        bool need_dx) {
-  const ConvShape s = conv_shape("loss", like, weights, conv_param);
-  check_conv(p, x, out, s, weights, w, b);
+                        int b, int gamma, int beta, const py::object& conv_param) {
+  const auto layer = checked_conv<Direction::forward>(p, x, out, like, weights, w, b, conv_param);
+  const ConvShape s = layer.s;
   check_norm(p, gamma, beta, s.F);
-  p.has_norm(norm, s.F);
+  const std::size_t norm = p.new_norm(s.F);
   add_layer(
-      p, x, out, Relu::none, need_dx,  // the kernels have their own
+      p, x, out, Relu::none, p.wants(x),  // the kernels have their own
       [=](const auto& k, Batch& batch, In in, Out y) {
         const Statistics own(batch, norm, s.F);
         const Memory<void> a = batch.like(out);
-        k.conv_forward(in, batch.param(w), batch.param(b), Out(a), of_images(s, batch.N), false);
+        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), Out(a), false);
         k.batchnorm_train(In(a), batch.param(gamma), batch.param(beta), batch.eps[norm], y, own.mean.get(),
                           own.var.get(), own.inv_std.get(), {batch.N, s.F, s.OH * s.OW}, true);
         return std::pair(own, a);
@@ -116,17 +100,16 @@ void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, co
             {dout, in, batch.param(w), In(a), own.mean.get(), own.inv_std.get(), batch.param(gamma),
              batch.param(beta), true, dx, batch.param_gradient(w), batch.param_gradient(b),
              batch.param_gradient(gamma), batch.param_gradient(beta)},
-            of_images(s, batch.N));
+            layer.of(batch.N).s);
       });
 }
 
 // Images (C, S), or features with an S of 1.
-void batchnorm_layer(BoundTraining& p, int x, int out, Index C, Index S, int gamma, int beta,
-                     std::size_t norm, bool relu) {
+void batchnorm_layer(BoundTraining& p, int x, int out, Index C, Index S, int gamma, int beta, bool relu) {
   p.reads(x, {C, S});
   p.makes(out, {C, S});
   check_norm(p, gamma, beta, C);
-  p.has_norm(norm, C);
+  const std::size_t norm = p.new_norm(C);
   add_layer(
       p, x, out, Relu::none, true,  // the kernels have their own
       [=](const auto& k, Batch& batch, In in, Out y) {
@@ -165,14 +148,14 @@ void row_norm_layer(BoundTraining& p, int x, int out, const std::array<Index, 5>
       });
 }
 
-void affine_layer(BoundTraining& p, int x, int out, Index D, Index M, int w, int b, bool relu, bool need_dx) {
+void affine_layer(BoundTraining& p, int x, int out, Index D, Index M, int w, int b, bool relu) {
   p.reads(x, {D});
   p.makes(out, {M});
   require(elements_of({D, M}) > 0, "loss: weights without elements");
   p.takes(w, D * M);
   p.takes(b, M, true);
   add_layer(
-      p, x, out, relu ? Relu::by_mask : Relu::none, need_dx,
+      p, x, out, relu ? Relu::by_mask : Relu::none, p.wants(x),
       [=](const auto& k, Batch& batch, In in, Out y) {
         k.affine_forward(in, batch.param(w), batch.param(b), y, {batch.N, D, M, false}, relu);
         return Nothing();
@@ -186,13 +169,14 @@ void affine_layer(BoundTraining& p, int x, int out, Index D, Index M, int w, int
 }  // namespace
 
 void bind_weighted_layers(py::class_<BoundTraining>& program) {
-  def(program, "conv(x, out, like, weights, w, b, conv_param, relu, by_mask, need_dx)", &conv_layer);
-  def(program, "conv_transpose(x, out, like, weights, w, b, conv_param, need_dx)", &conv_transpose_layer);
-  def(program, "conv_bn_relu(x, out, like, weights, w, b, gamma, beta, norm, conv_param, need_dx)",
-      &conv_bn_relu_layer);
-  def(program, "batchnorm(x, out, C, S, gamma, beta, norm, relu)", &batchnorm_layer);
+  def(program, "conv(x, out, like, weights, w, b, conv_param, relu, by_mask)",
+      &conv_layer<Direction::forward>);
+  def(program, "conv_transpose(x, out, like, weights, w, b, conv_param, relu, by_mask)",
+      &conv_layer<Direction::transposed>);
+  def(program, "conv_bn_relu(x, out, like, weights, w, b, gamma, beta, conv_param)", &conv_bn_relu_layer);
+  def(program, "batchnorm(x, out, C, S, gamma, beta, relu)", &batchnorm_layer);
   def(program, "row_norm(x, out, shape, gamma, beta, eps)", &row_norm_layer);
-  def(program, "affine(x, out, D, M, w, b, relu, need_dx)", &affine_layer);
+  def(program, "affine(x, out, D, M, w, b, relu)", &affine_layer);
 }
 
 }  // namespace cnnlib

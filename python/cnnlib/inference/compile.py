@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,10 +96,13 @@ class Compiled(ByteSteps):
     def _array(self, name):
         return None if name is None else self._arrays[name]
 
-    def _conv(self, node, ids, out, shape, bound):
+    def _conv(self, node, ids, out, shape, bound, method="conv"):
         like, (w, b) = np.empty((0, *shape), self.dtype), map(self._array, node.params)
         activation = (bound is not None, bound or math.inf)
-        self._core.conv(node.label, ids[0], out, like, w, b, node.args[0], len(ids) == 2, *activation)
+        arguments = node.label, ids[0], out, like, w, b, node.args[0], len(ids) == 2, *activation
+        getattr(self._core, method)(*arguments)
+
+    _conv_transpose = functools.partialmethod(_conv, method="conv_transpose")
 
     def _inverted_residual(self, node, ids, out, shape, bound):
         like, arrays = np.empty((0, *shape), self.dtype), [*map(self._array, node.params)]
@@ -107,10 +111,6 @@ class Compiled(ByteSteps):
         layers = [(w, b, most is not None, most or math.inf) for w, b, most in parts]
         other = ids[1] if len(ids) == 2 else -1
         self._core.inverted_residual(node.label, ids[0], other, out, like, layers, conv_param)
-
-    def _conv_transpose(self, node, ids, out, shape, bound):
-        like, (w, b) = np.empty((0, *shape), self.dtype), map(self._array, node.params)
-        self._core.conv_transpose(node.label, ids[0], out, like, w, b, node.args[0])
 
     def _affine(self, node, ids, out, shape, bound):
         self._core.affine(node.label, ids[0], out, *map(self._array, node.params), bound is not None)

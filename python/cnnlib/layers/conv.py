@@ -307,7 +307,7 @@ def conv_transpose_forward(
     arrays, dtype = prepare(function, ("x", "w", "b"), x, w, b)
     images, filters, bias = arrays
     buffer = prepare_out(function, out, dtype, *arrays)
-    y = _core.conv_transpose_forward(images, filters, bias, conv_param, buffer)
+    y = _core.conv_transpose_forward(function, images, filters, bias, conv_param, False, buffer)
     return result(y, dtype), (x, w, b, conv_param)
 
 
@@ -337,5 +337,5 @@ def conv_transpose_backward(
     """
     function = "conv_transpose_backward"
     (dy, x, w, _), conv_param, need, dtype = _unpacked(function, dout, cache, needs)
-    dx, dw, db = _core.conv_transpose_backward(dy, x, w, conv_param, need)
+    dx, dw, db = _core.conv_transpose_backward(function, dy, x, w, conv_param, need)
     return result(dx, dtype), result(dw, dtype), result(db, dtype)

@@ -64,10 +64,10 @@ class CompiledTraining:
         self._core: Any = _core.Training(
             dtype,
             [math.prod(self._shapes[name]) for name in self._values],
+            list(self._trained.values()),
             [params[name].shape for name in self._names],
             [name not in frozen for name in self._names],
             [[self._values[name] for name in names] for names in last_reads(nodes, graph.results())],
-            [self._trained[node.output] for node in nodes],
         )
         for node in nodes:
             self._emit(node)
@@ -153,9 +153,6 @@ class CompiledTraining:
     def _numbers(self, *names: str | None) -> list[int]:
         return [-1 if name is None else self._names.index(name) for name in names]
 
-    def _needs_dx(self, node: Node) -> bool:
-        return self._trained[node.inputs[0]]
-
     def _norm(self, function, node, C):
         bn_param = node.args[-1]
         if any(name in self._frozen for name in node.params[-2:]):
@@ -163,32 +160,25 @@ class CompiledTraining:
         if any(bn_param is other for _, other, _ in self._norms):
             raise LookupError("norms of the same running statistics, which the second moves on")
         self._norms.append((function, bn_param, C))
-        return len(self._norms) - 1
 
-    def _conv(self, node, x, out, relu=False):
-        like, weights = self._like(node), self._params[node.params[0]]
-        self._core.conv(
-            *(x, out, like, weights, *self._numbers(*node.params), node.args[0]),
-            *(relu, node.output not in self._pooled, self._needs_dx(node)),
-        )
-
-    def _conv_transpose(self, node, x, out):
-        like, weights = self._like(node), self._params[node.params[0]]
+    def _conv(self, node, x, out, relu=False, method="conv"):
         numbers = self._numbers(*node.params)
-        self._core.conv_transpose(x, out, like, weights, *numbers, node.args[0], self._needs_dx(node))
+        arguments = self._like(node), self._params[node.params[0]], *numbers, node.args[0]
+        getattr(self._core, method)(x, out, *arguments, relu, node.output not in self._pooled)
 
+    _conv_transpose = functools.partialmethod(_conv, method="conv_transpose")
     _conv_relu = functools.partialmethod(_conv, relu=True)
 
     def _conv_bn_relu(self, node, x, out):
         conv_param, weights = node.args[0], self._params[node.params[0]]
-        norm = self._norm("conv_bn_relu_forward", node, len(weights))
-        numbers = *self._numbers(*node.params), norm
-        self._core.conv_bn_relu(x, out, self._like(node), weights, *numbers, conv_param, self._needs_dx(node))
+        self._norm("conv_bn_relu_forward", node, len(weights))
+        numbers = self._numbers(*node.params)
+        self._core.conv_bn_relu(x, out, self._like(node), weights, *numbers, conv_param)
 
     def _spatial_batchnorm(self, node, x, out, function="spatial_batchnorm_forward", relu=False):
         C, *plane = self._shapes[node.output]
-        norm = self._norm(function, node, C)
-        self._core.batchnorm(x, out, C, math.prod(plane), *self._numbers(*node.params[-2:]), norm, relu)
+        self._norm(function, node, C)
+        self._core.batchnorm(x, out, C, math.prod(plane), *self._numbers(*node.params[-2:]), relu)
 
     _batchnorm = functools.partialmethod(_spatial_batchnorm, function="batchnorm_forward")
     _batchnorm_relu = functools.partialmethod(_spatial_batchnorm, function="batchnorm_forward", relu=True)
@@ -202,7 +192,7 @@ class CompiledTraining:
 
     def _affine(self, node, x, out, relu=False):
         D, M = self._params[node.params[0]].shape
-        self._core.affine(x, out, D, M, *self._numbers(*node.params), relu, self._needs_dx(node))
+        self._core.affine(x, out, D, M, *self._numbers(*node.params), relu)
 
     _affine_relu = functools.partialmethod(_affine, relu=True)
 
@@ -211,19 +201,17 @@ class CompiledTraining:
 
     def _dropout(self, node, x, out):
         self._dropouts.append((node.args[0], self._shapes[node.output]))
-        self._core.dropout(x, out, len(self._dropouts) - 1)
+        self._core.dropout(x, out)
 
     def _add(self, node, x, out, relu=False):
         if len({self._shapes[name] for name in node.inputs}) > 1:
             raise LookupError("a sum over planes")
-        terms, needs = zip(*((self._values[name], self._trained[name]) for name in node.inputs))
-        self._core.add(terms, out, relu, needs)
+        self._core.add([self._values[name] for name in node.inputs], out, relu)
 
     _add_relu = functools.partialmethod(_add, relu=True)
 
     def _concat(self, node, x, out):
-        xs, needs = zip(*((self._values[name], self._trained[name]) for name in node.inputs), strict=True)
-        self._core.concat(xs, out, needs)
+        self._core.concat([self._values[name] for name in node.inputs], out)
 
     def _flatten(self, node, x, out):
         self._core.flatten(x, out)
