@@ -368,6 +368,19 @@ class TestCommand:
         assert main(["eval", str(run), "--split", "all"]) == 0
         assert "of    21" in capsys.readouterr().out  # of class 0: 14, 4 and 3
         assert main(["train", "--resume", str(run), "--epochs", "2"]) == 0
+        scores = lines(capsys, "eval", run)
+        (tmp_path / "test").mkdir()
+        for file in data.glob("*_test*.npy"):
+            file.rename(tmp_path / "test" / file.name)
+        assert lines(capsys, "eval", run, "--data", f"npy:{tmp_path / 'test'}") == scores
+
+    def test_a_split_of_pixels_by_itself_may_have_one_label(self, tmp_path, capsys):
+        for part in ("train", "val", "test"):
+            np.save(tmp_path / f"X_{part}.npy", np.zeros((2, 1, 8, 8), np.uint8))
+            np.save(tmp_path / f"y_{part}.npy", np.full((2, 8, 8), int(part != "test")))
+        run = tmp_path / "run"
+        lines(capsys, "train", "--task", "pixels", "--data", f"npy:{tmp_path}", "--out", run, "--epochs", 1)
+        assert lines(capsys, "eval", run)[-1].startswith("test accuracy: ")
 
     def test_arrays_that_are_no_images(self, tmp_path, capsys):
         write_arrays(tmp_path / "data")

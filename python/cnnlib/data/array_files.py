@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,22 +65,26 @@ def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict
     >>> data["X_train"].shape, data["classes"]
     ((20, 1, 8, 8), ('0', '1', '2'))
     """
-    root = Path(path_text(_WHERE, "root", root))
+    return array_splits(Path(path_text(_WHERE, "root", root)), task, ("train", "val", "test"))
+
+
+def array_splits(root: Path, task: str, parts: Sequence[str]) -> dict[str, Any]:
+    """What :func:`load_array_folder` returns of these parts; a test split by itself must be there."""
     choice(_WHERE, "task", task, ("classes", "values", "pixels"))
     if not root.is_dir():
         raise FileNotFoundError(f"{_WHERE}: there is no folder {root}")
     data: dict[str, Any] = {}
-    for part in ("train", "val", "test"):
-        if part == "test" and not (_files(root, "X_test") or _files(root, "y_test")):
+    for part in parts:
+        if part == "test" and data and not (_files(root, "X_test") or _files(root, "y_test")):
             first = data["X_val"]
             data |= {"X_test": first[:0], "y_test": np.array(data["y_val"][:0])}
             continue
         data |= _split(root, part, task)
-    _check_splits(root, data)
+    _check_splits(root, data, *parts)
+    targets = [data[f"y_{part}"] for part in parts]
     if task != "classes":
-        return {**data, "classes": _names(root, data, task)}
-    labels = np.concatenate([data[f"y_{part}"] for part in ("train", "val", "test")])
-    return {**data, "classes": _classes(root, labels)}
+        return {**data, "classes": _names(root, targets, task)}
+    return {**data, "classes": _classes(root, np.concatenate(targets))}
 
 
 def _split(root, part, task):
@@ -131,19 +135,19 @@ def refuse_alike(where: str, names: Iterable[str], numbers: np.ndarray) -> None:
             )
 
 
-def _names(root, data, task):
+def _names(root, targets, task):
     """The names of numbers, of labels, or of channels."""
-    y = data["y_train"]
+    y = targets[0]
     columns = task == "values" or y.ndim == 4
     if columns:
         count = y.shape[1]
     else:
-        parts = [np.asarray(data[f"y_{part}"]) for part in ("train", "val", "test")]
+        parts = list(map(np.asarray, targets))
         count = 1 + max(int(part[part != 255].max(initial=0)) for part in parts)
         low = min(int(part.min(initial=0)) for part in parts)
         if low < 0:
             raise ValueError(f"{root}: a label is {low}, expected 0 or above")
-        if count == 1:
+        if count == 1 and len(parts) > 1:  # of one, to evaluate with, they may be
             reason = "masks in black and white have 0 and 1 here"
             raise ValueError(f"{root}: all labels are 0, or 255, which stands for none; {reason}")
     names = class_names(root, count)
@@ -211,13 +215,13 @@ def _mapped(root, name):
         raise ValueError(f"{root}: the files of {name} do not fit together: {error}") from error
 
 
-def _check_splits(root, data):
-    for name, part in itertools.product("Xy", ("val", "test")):
-        first, array = data[f"{name}_train"], data[f"{name}_{part}"]
+def _check_splits(root, data, of_first, *others):
+    for name, part in itertools.product("Xy", others):
+        first, array = data[f"{name}_{of_first}"], data[f"{name}_{part}"]
         if array.shape[1:] != first.shape[1:] or (name == "X" and array.dtype != first.dtype):
             raise ValueError(
                 f"{root}: {name}_{part} has shape {array.shape} and dtype {array.dtype}, "
-                f"{name}_train {first.shape} and {first.dtype}"
+                f"{name}_{of_first} {first.shape} and {first.dtype}"
             )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cnnlib import data
 from cnnlib._system.text import shape_text
 from cnnlib.cli.output import say
-from cnnlib.data.array_files import CLASSES
+from cnnlib.data.array_files import CLASSES, array_splits
 from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.data.writing import load_writing
@@ -71,19 +71,19 @@ def _read_folder(data_set, folder, parts):
 
 
 def _read_arrays(data_set, folder, parts):
-    read = data.load_array_folder(folder, task=data_set.task)
-    X = read["X_train"]
+    read = array_splits(Path(folder), data_set.task, parts)
+    X = read[f"X_{parts[0]}"]
     if X.ndim != 4 or X.shape[1] not in (1, 3):
-        raise ValueError(f"{folder}: X_train must be images (N, 1 or 3, H, W), got shape {X.shape}")
+        raise ValueError(f"{folder}: X_{parts[0]} must be images (N, 1 or 3, H, W), got shape {X.shape}")
     if data_set.shape is not None and X.shape[1:] != data_set.shape:
         raise ValueError(f"{folder} has images {X.shape[1:]}; the model's are {data_set.shape}")
-    return _named(data_set, folder, read)
+    return _named(data_set, folder, read, parts)
 
 
-def _named(data_set, folder, read):
+def _named(data_set, folder, read, parts=PARTS):
     """Without names in the folder, the model's; labels are numbers then, of which the last may not occur."""
     if not (Path(folder) / CLASSES).is_file():
-        labels = data_set.task == "classes" or read["y_train"].ndim == 3
+        labels = data_set.task == "classes" or read[f"y_{parts[0]}"].ndim == 3
         known = data_set.classes[: len(read["classes"])] if labels else data_set.classes
         if len(known) == len(read["classes"]):
             read["classes"] = data_set.classes
