@@ -378,6 +378,22 @@ def test_layers_that_lose_too_much_stay_in_float32():
     assert rows[0].snr < 12 or not np.isfinite(rows[0].snr)
 
 
+@pytest.mark.parametrize("function", ["gelu", "silu", "elu", "sigmoid"])
+def test_layers_stay_in_float32_if_a_function_loses_what_their_bytes_leave(function):
+    """Values around 0 are all that counts behind it, and one step beside -10,000."""
+    net = ConvNet([{"conv": 8}, function, "global_avg_pool"], (3, 8, 8), 4, seed=0)
+    net.params["b1"] = np.float32([-1e4] + 7 * [0])
+    net.params["W2"] *= 100
+    x = images(30, shape=(3, 8, 8))
+    predictor = cnnlib.prepare(net, precision="int8", calibration=x, ranges="minmax")
+    want = net.loss(x)
+    assert np.abs(predictor(x) - want).max() < 0.1 * np.abs(want).max()
+    assert {row.layer: row.precision for row in predictor.quantization()} == {
+        "conv 8 3x3": "float32",
+        "affine 4": "int8",
+    }
+
+
 BAD = [
     (np.zeros((0, 3, 32, 32)), "has no images"),
     ([], "has no images"),
