@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnnlib._params import above_0, at_least
+
 __all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "grad_check_sparse", "rel_error"]
 
 
@@ -169,8 +171,8 @@ def grad_check_sparse(
     if x.size == 0:
         raise ValueError(f"grad_check_sparse: x of shape {x.shape} has no value to check")
 
-    errors = np.zeros(num_checks)
-    for k in range(num_checks):
+    errors = np.zeros(at_least(0, "grad_check_sparse", "num_checks", num_checks))
+    for k in range(len(errors)):
         index = tuple(np.random.randint(length) for length in x.shape)
         numerical = _slope("grad_check_sparse", f, x, index, h)
         analytic = float(analytic_grad[index])
@@ -225,8 +227,7 @@ def _check(function, x, h):
         )
     if not x.flags.writeable:
         raise ValueError(f"{function}: x is read-only, but is changed in place and restored; pass a copy")
-    if not h > 0:
-        raise ValueError(f"{function}: h has to be above 0, not {h}")
+    above_0(function, "h", h)
 
 
 def _two_sides(function, f, x, index, h):

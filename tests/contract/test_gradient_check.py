@@ -203,10 +203,16 @@ def test_read_only_x_is_refused(check):
         check(lambda x: np.sum(x), x)
 
 
-@pytest.mark.parametrize("h", [0, -1e-5, np.nan])
+@pytest.mark.parametrize("h", [0, -1e-5, np.nan, np.inf, "small", None])
 def test_impossible_steps_are_refused(h):
-    with pytest.raises(ValueError, match="h has to be above 0"):
+    with pytest.raises((ValueError, TypeError), match=r"^eval_numerical_gradient: h must be "):
         eval_numerical_gradient(lambda x: np.sum(x), np.zeros(3), h=h)
+
+
+@pytest.mark.parametrize("num_checks", [-1, 2.5, None, True])
+def test_impossible_numbers_of_checks_are_refused(num_checks):
+    with pytest.raises((ValueError, TypeError), match=r"^grad_check_sparse: num_checks must be "):
+        grad_check_sparse(lambda x: np.sum(x), np.zeros(3), np.ones(3), num_checks)
 
 
 def test_a_step_that_vanishes_beside_x_is_refused():

@@ -365,6 +365,7 @@ def test_explanation_reads_as_a_table():
     ("arguments", "message"),
     [
         (((2, 3, 9), (4, 3, 3, 3)), "explain: x_shape must be four whole numbers"),
+        (((2, 3, 9, 9), 3), "explain: w_shape must be four whole numbers"),
         (((2, 3, 9, 9), (4, 2, 3, 3)), "explain: x and w disagree on the channels"),
         (((2, 3, 9, 9), (4, 3, 3, 3), {"strid": 1}), "explain: unknown key 'strid'"),
         (((2**40, 2**40, 9, 9), (4, 3, 3, 3)), "explain: x_shape .* is larger than any array"),

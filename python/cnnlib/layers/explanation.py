@@ -132,7 +132,7 @@ def _untouched(name, shape, dtype):
     """An array that nobody touches: its memory is that of one value."""
     if isinstance(shape, np.ndarray) and shape.ndim > 1:
         raise ValueError(f"explain: {name} must be a shape, such as {shape.shape}, not the array itself")
-    shape = tuple(shape)
+    shape = tuple(shape) if np.iterable(shape) else (shape,)
     if len(shape) != 4 or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
         raise ValueError(f"explain: {name} must be four whole numbers, got {shape}")
     try:
