@@ -840,6 +840,7 @@ def _chain(text, count, rng):
         "v# = Relu(@)",
         "c# = Conv(@, w) v# = Mul(c#, g#)",
         "v# = Add(@, g#)",
+        "v# = Mul(@, g#)",
         "v# = Add(@, x)",
         "s# = Sigmoid(@) v# = Mul(@, s#)",
     ],

@@ -15,6 +15,7 @@ from cnnlib.onnx.reading.files import OWN, STANDARD, Source
 
 _CLOSE = 1e-3  # relative: factors come with the digits of float16, too
 _EQUAL = 1e-6  # for those that it holds exactly; they may be products of others
+_DEEPEST = 8  # products within products: exporters write three
 
 
 class _Products:
@@ -41,7 +42,7 @@ class _Products:
             return None
         return float(array.reshape(()))
 
-    def factors(self, name: str, *, top: bool = True) -> tuple[float, list[str]]:
+    def factors(self, name: str, depth: int = 0) -> tuple[float, list[str]]:
         """The number and the values that `name` is the product of.
 
         Products within are taken apart where nothing else reads them.
@@ -49,9 +50,10 @@ class _Products:
         number, proto = self.number(name), self.makers.get(name)
         if number is not None:
             return number, []
-        if proto is None or proto.op_type not in ("Mul", "Div") or not (top or self.counts[name] == 1):
+        within = depth == 0 or (depth < _DEEPEST and self.counts[name] == 1)
+        if proto is None or proto.op_type not in ("Mul", "Div") or not within:
             return 1.0, [name]
-        (a, some), (b, others) = (self.factors(side, top=False) for side in proto.input)
+        (a, some), (b, others) = (self.factors(side, depth + 1) for side in proto.input)
         if proto.op_type == "Mul":
             return a * b, some + others
         return (1.0, [name]) if others or not b else (a / b, some)
