@@ -254,6 +254,14 @@ class TestEval:
         cnnlib.save_model(broken, one, preprocess=Normalization(0, 1))
         assert "--json: the model gives NaN" in refused(capsys, "predict", one, photos, "--json")
 
+    def test_scores_that_are_nan_are_of_no_class(self, tmp_path, capsys):
+        broken = ConvNet(["relu"], (1, 8, 8), 10)
+        broken.params["b1"][3:] = np.nan
+        cnnlib.save_model(broken, tmp_path / "m.npz", preprocess=Normalization(0, 1, white=1))
+        *of_classes, accuracy = lines(capsys, "eval", tmp_path / "m.npz", "--data", "digits")
+        assert [line.split()[1] for line in of_classes] == ["0"] * 10
+        assert accuracy == "test accuracy: 0.0000"
+
     def test_a_saved_model_of_the_digits(self, tmp_path, capsys):
         """Their white is 1, that of image files 255."""
         data = load_digits()

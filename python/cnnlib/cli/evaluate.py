@@ -7,6 +7,7 @@ from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add, add_data, add_run, add_threads, add_unsaid, add_which
 from cnnlib.cli.run.tasks import values_of
 from cnnlib.cli.run.trained import CALIBRATION, open_model
+from cnnlib.solver.metrics import likeliest
 
 
 def add_to(commands):
@@ -36,7 +37,7 @@ def run(options):
     scores = np.concatenate([trained.scores(X, white, tta) for X, _ in pairs])
     y = np.concatenate([np.asarray(y) for _, y in pairs])
     if trained.task == "classes":
-        _print_classes(trained.classes, y, scores.argmax(axis=1) == y)
+        _print_classes(trained.classes, y, likeliest(scores) == y)
     values = values_of(trained.task, scores, y)
     for name, value in values.items():
         print(f"{options.split} {name}: {value:.4f}")
@@ -57,7 +58,7 @@ def _print_classes(classes, y, right):
 def _report_eight_bits(trained, options, pairs, white, tta, float_accuracy):
     """Print the accuracy of the same model in eight bits."""
     twin = trained.eight_bits(options.data, "all" if options.split == "all" else "train")
-    right = np.concatenate([twin.scores(X, white, tta).argmax(axis=1) == y for X, y in pairs])
+    right = np.concatenate([likeliest(twin.scores(X, white, tta)) == y for X, y in pairs])
     difference = right.mean() - float_accuracy
     kept = [row.layer for row in twin.model.quantization() if row.precision == "float32"]
     print(f"{options.split} accuracy in eight bits: {right.mean():.4f} ({difference:+.4f})")

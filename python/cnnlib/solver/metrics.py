@@ -73,7 +73,7 @@ def _known_labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[
     return rows, labels.astype(np.intp, casting="same_kind")  # older NumPys' bincount takes no uint64
 
 
-def _likeliest(rows: Any) -> Any:
+def likeliest(rows: Any) -> Any:
     """The class of each row's highest score; of a row with NaN C, which is none."""
     guesses = np.argmax(rows, axis=1)  # where NaN is the highest
     return np.where(np.isnan(rows[np.arange(len(rows)), guesses]), rows.shape[1], guesses)
@@ -103,9 +103,9 @@ class Accuracy(OfLabels, _Mean):
             right = ((scores > 0) == (np.asarray(y) > 0.5)) & ~np.isnan(scores)
             return np.array([y.size, np.count_nonzero(right)])
         if scores.ndim == 2 and self.ignore is None and np.shape(y) == scores.shape[:1]:  # at no cost
-            return np.array([len(y), np.count_nonzero(_likeliest(scores) == y)])
+            return np.array([len(y), np.count_nonzero(likeliest(scores) == y)])
         rows, labels = _labels("accuracy", scores, y, self.ignore)
-        return np.array([labels.size, np.count_nonzero(_likeliest(rows) == labels)])
+        return np.array([labels.size, np.count_nonzero(likeliest(rows) == labels)])
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Overlap(OfLabels):
             parts = (guess & there, guess & ~there, ~guess & there)
             return np.array([np.atleast_1d(np.count_nonzero(part, axis=axes)) for part in parts])
         rows, labels = _known_labels(self.name, scores, y, self.ignore)
-        C, guesses = rows.shape[1], _likeliest(rows)
+        C, guesses = rows.shape[1], likeliest(rows)
         hits = np.bincount(labels[guesses == labels], minlength=C)
         guessed, wanted = np.bincount(guesses, minlength=C)[:C], np.bincount(labels, minlength=C)
         return np.array([hits, guessed - hits, wanted - hits])

@@ -21,6 +21,7 @@ from cnnlib.cli.run.log import metrics_of
 from cnnlib.cli.run.trained import calibration_images
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
+from cnnlib.solver.metrics import likeliest
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
@@ -34,7 +35,7 @@ def report(run, solver, data, part, scores, values, pictures):
     by name; the `solver` is at its end. `pictures` is None where matplotlib is not installed.
     """
     X, y, task = data[f"X_{part}"], data[f"y_{part}"], run.data_set.task
-    right = scores.argmax(axis=1) == y if task == "classes" else None
+    right = likeliest(scores) == y if task == "classes" else None
     makers = {
         "the result": lambda: _result(run, solver, part, values, right),
         "the curves": lambda: _curves(solver, pictures),
@@ -181,7 +182,7 @@ def _eight_bits(run, solver, data, X, y, right):
         twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
     except ValueError as error:  # a layer that prepared networks do not have
         return html.section("In eight bits", html.paragraph(f"Not prepared: {error}"))
-    right_too = BatchScorer(twin, solver.preprocess, run.tta).all(X).argmax(axis=1) == y
+    right_too = likeliest(BatchScorer(twin, solver.preprocess, run.tta).all(X)) == y
     rows_of_table = twin.quantization()
     figures = [
         ("accuracy in eight bits", f"{100 * right_too.mean():.2f} %"),
