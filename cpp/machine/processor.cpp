@@ -55,8 +55,6 @@ std::string siblings_of(const std::string& folder, int processor) {
   return first_line(processor_folder(folder, processor) + "/topology/thread_siblings_list");
 }
 
-}  // namespace
-
 Caches parse_caches(const std::string& text) {
   Index sizes[3] = {};
   std::istringstream parts(text);
@@ -69,6 +67,8 @@ Caches parse_caches(const std::string& text) {
         text + "'");
   return {sizes[0], sizes[1], sizes[2]};
 }
+
+}  // namespace
 
 void LeastCaches::add(int level, Index bytes, Index sharers) {
   const Index share = bytes / std::max<Index>(sharers, 1);

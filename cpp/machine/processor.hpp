@@ -27,8 +27,6 @@ inline Index l2_for_blocks() { return std::min<Index>(caches().l2, 1 << 20); }
 // too small, or too slow, to have it ready for whoever uses it.
 std::size_t past_caches_bytes();
 
-Caches parse_caches(const std::string& text);
-
 // The least shares of some logical processors by a folder like /sys/devices/system/cpu; a usual
 // processor's where it says nothing.
 Caches system_caches(const std::string& folder, const std::vector<int>& processors);

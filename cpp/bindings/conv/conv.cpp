@@ -48,17 +48,11 @@ py::tuple conv_bn_relu_backward(Text function, const Floats& dout, const Floats&
 
 Floats borrowed(py::handle array) { return py::reinterpret_borrow<Floats>(array); }
 
-// Whether the kernels can take `arrays` and b, which may be None, as they are; else they need a closer look,
-// which cnnlib.layers.conv takes.
-template <std::size_t count>
-bool ready(const std::array<py::handle, count>& arrays, py::handle b) {
-  PyObject* dtype = ready_dtype(arrays.data(), count);
-  return dtype != nullptr && (b.is_none() || ready_dtype(&b, 1) == dtype);
-}
-
+// None where the kernels cannot take the arrays as they are: cnnlib.layers.conv takes a closer look then.
 py::object ready_conv_forward(Text function, py::handle x, py::handle w, py::handle b,
                               const py::object& conv_param, bool relu) {
-  if (!ready(std::array{x, w}, b)) return py::none();
+  const py::handle arrays[] = {x, w, b};
+  if (ready_dtype(arrays, b.is_none() ? 2 : 3) == nullptr) return py::none();
   return conv_forward<Direction::forward>(function, borrowed(x), borrowed(w),
                                           b.is_none() ? std::nullopt : MaybeFloats(borrowed(b)), conv_param,
                                           relu, std::nullopt);
@@ -87,7 +81,8 @@ py::object ready_conv_backward(Text function, py::handle dout, py::handle cache,
   if (!needed || !PyTuple_Check(cache.ptr()) || PyTuple_GET_SIZE(cache.ptr()) != 4) return py::none();
   const auto part = [&](Py_ssize_t i) { return py::handle(PyTuple_GET_ITEM(cache.ptr(), i)); };
   const py::handle x = part(0), w = part(1), b = part(2);
-  if (!ready(std::array{dout, x, w}, b)) return py::none();
+  const py::handle arrays[] = {dout, x, w, b};
+  if (ready_dtype(arrays, b.is_none() ? 3 : 4) == nullptr) return py::none();
   const auto [need_dx, need_dw, need_db] = *needed;
   return conv_backward<Direction::forward>(function, borrowed(dout), borrowed(x), borrowed(w),
                                            py::reinterpret_borrow<py::object>(part(3)),

@@ -18,12 +18,10 @@ void require_that(bool condition, const char* what) { require(condition, "prepar
 
 ByteImage image_of(const Bytes& b) {
   constexpr Index most = Index{1} << 24;
-  Index elements = 4;
   for (const Index n : b) require_that(n >= 0 && n <= most, "a value of bytes with a size out of range");
   require_that(b[0] > 0 && b[1] > 0 && b[2] > 0, "a value of bytes without elements");
-  for (const Index n : {b[0], b[1] + b[3] + b[4], b[2] + b[5] + b[6]})
-    require_that(!__builtin_mul_overflow(elements, n, &elements) && elements < (Index{1} << 48),
-                 "a value of bytes that is too large");
+  const Index size = elements_of({b[0], b[1] + b[3] + b[4], b[2] + b[5] + b[6]});
+  require_that(size > 0 && size < Index{1} << 46, "a value of bytes that is too large");
   return {b[0], b[1], b[2], b[3], b[4], b[5], b[6]};
 }
 
