@@ -237,8 +237,10 @@ class TestLog:
         started = [*TINY, *log[not resumes], "--out", tmp_path], ["--resume", tmp_path, *log[1]]
         with monkeypatch.context() as patch:
             patch.setattr(Updater, "step", lambda *_: signal.raise_signal(signal.SIGINT))
+            patch.setattr(Run, "after_epoch", lambda *_, **__: open(tmp_path / "no" / "history.csv", "rb"))
             for options in started[: 1 + resumes]:
                 assert main(["train", "--epochs", "1", *map(str, options)]) == 130
+                assert f"is kept, resume with: cnnlib train --resume {tmp_path}\n" in capsys.readouterr().err
         train(capsys, "--resume", tmp_path)
         assert len(self.rows(tmp_path)) == 1 + 5
         assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1 + 5

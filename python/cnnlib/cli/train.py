@@ -275,6 +275,7 @@ def _interrupted(run, solver, error):
         complain(f"{how} before the training began: there is nothing to resume")
     else:
         # The signal may have come between an epoch's checkpoint and what follows it.
-        run.after_epoch(solver, keep_checkpoints=True)
+        with at_its_cost("history.csv"):
+            run.after_epoch(solver, keep_checkpoints=True)
         complain(f"{how}; {checkpoint} is kept, resume with: {run.resume_command}")
     return status
