@@ -187,6 +187,8 @@ def test_many_threads_share_one():
         ((np.zeros((2, 3, 3, 3)), None, {"padding": 1}), ValueError, "prepare_conv: .*padding"),
         ((np.zeros((2, 3, 3, 3)), None, {"stride": 0}), ValueError, "prepare_conv: stride"),
         ((np.zeros((3, 3, 3, 3)), None, {"groups": 2}), ValueError, "prepare_conv: groups"),
+        ((np.zeros((3, 3, 3, 3)), None, {"groups": 2**31 - 1}), ValueError, "prepare_conv: groups"),
+        ((np.zeros((3, 0, 3, 3)),), ValueError, "prepare_conv: w has an empty dimension"),
         ((np.zeros((2, 3, 3, 3)), None, None, np.int32), TypeError, "prepare_conv: dtype must be float32"),
         ((np.zeros((2, 3, 3, 3)), None, None, "half-"), TypeError, "prepare_conv: dtype .*, got 'half-'"),
         ((None,), TypeError, "prepare_conv: w must be an array, got None"),

@@ -17,6 +17,7 @@ from cnnlib.typing import ConvParam, ConvTransposeParam
 __all__ = ["conv_backward", "conv_forward", "conv_transpose_backward", "conv_transpose_forward"]
 
 _LARGE = (1 << 20, 1 << 20)  # rows and columns, so that any kernel fits
+_MOST_CHANNELS = (1 << 20) - 1  # of such images: no array may claim more bytes than 2**63
 
 
 class PreparedConv:
@@ -56,7 +57,8 @@ class PreparedConv:
         self.conv_param = {} if conv_param is None else copy.deepcopy(dict(conv_param))
         # What is wrong with weights and parameters shows without images, but for an unfit algorithm.
         groups = positive_int("prepare_conv", "groups", self.conv_param.get("groups", 1))
-        none = np.empty((0, groups * (self.w.shape[1] if self.w.ndim == 4 else 1), *_LARGE), own)
+        channels = groups * (self.w.shape[1] if self.w.ndim == 4 else 1)
+        none = np.empty((0, min(max(channels, 1), _MOST_CHANNELS), *_LARGE), own)
         _core.conv_forward("prepare_conv", none, self.w, self.b, {**self.conv_param, "algorithm": "auto"})
         self._packed = _core.PreparedConv(self.w, self.b, self.conv_param)
 
