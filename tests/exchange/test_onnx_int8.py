@@ -124,6 +124,17 @@ def test_eight_bit_networks_come_back_with_their_bits(net, tmp_path):
     assert str(cnnlib.load(tmp_path / "net")._quantization) == str(read._quantization)
 
 
+def test_biases_of_more_bits_than_a_float32_come_back():
+    """Those of filters of next to nothing, whose units are as small as sums of 32 bits allow."""
+    net = ConvNet([{"conv": 64}, "relu", "global_avg_pool"], (3, 8, 8), 10, seed=0)
+    net.params["W1"] *= 1e-12
+    net.params["b1"] = np.random.default_rng(0).standard_normal(64).astype(np.float32)
+    predictor = cnnlib.prepare(net, precision="int8", calibration=images((3, 8, 8), 20))
+    read = cnnlib.onnx.load(_model_proto("cnnlib.onnx.save", predictor, "N"))
+    for array, own in zip(read._params.values(), predictor._params.values(), strict=True):
+        np.testing.assert_array_equal(array, own)
+
+
 def test_a_bound_within_the_range_comes_back():
     """That of a ReLU6 which shares its scale with larger values."""
     rng = np.random.default_rng(0)

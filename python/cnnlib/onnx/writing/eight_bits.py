@@ -91,9 +91,11 @@ class EightBits:
         unit = 2.0 ** options["numbers"][3]
         # Rounded to float32, they give these multipliers again: the coarser of both grids decides.
         steps = (multiplier.astype(np.float64) * y * unit / x).astype(np.float32)
-        bias_steps = (x * steps.astype(np.float64) / unit).astype(np.float32)
+        exact = x * steps.astype(np.float64) / unit
+        bias_steps = exact.astype(np.float32)
         if min(steps.min(), bias_steps.min()) < np.finfo(np.float32).tiny:
             raise ValueError(f"cnnlib.onnx.save: {node.title}: its scales are below what float32 holds")
+        b = np.rint(b * (exact / bias_steps)).astype(np.int32)  # of a small filter it has more than 24 bits
         axis = 1 if kind == "affine" else 0
         for name, array, scale, along in (
             (node.params[0], w, steps, axis),
