@@ -15,7 +15,7 @@ IR_VERSION = 10
 _KINDS = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int64": TensorProto.INT64}
 # Whatever the evaluator raises for a combination that no version allows.
 _NOT_SOUND = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError)
-_NOT_SOUND += (TypeError, ValueError)
+_NOT_SOUND += (RuntimeWarning, TypeError, ValueError)
 
 
 class Model:
