@@ -11,47 +11,59 @@ struct InstructionSet : SixteenRegisters {
   static constexpr bool position_panels = true;
 };
 
-// All ones in lanes [first, first + count).
+// What floats and doubles have alike, as words of 32 bits.
 template <class T>
-__m256i lane_mask(Index first, Index count) {
-  const __m256i lanes =
-      sizeof(T) == 4 ? _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) : _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-  const auto every = [](Index i) { return _mm256_set1_epi32(static_cast<int>(i)); };
-  return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
-                          _mm256_cmpgt_epi32(every(first + count), lanes));
-}
-// The lanes from `first` on, as the first ones.
-inline __m256 lanes_from(__m256 v, Index first) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_permutevar8x32_ps(v, _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(first))));
-}
+struct WordsSimd : GenericSimd<T> {
+  using typename GenericSimd<T>::Packet;
+  static constexpr Index words = sizeof(T) / 4;  // of a lane
 
-template <>
-struct Simd<float> : GenericSimd<float> {
-  static void store_non_temporal(float* p, Packet v) { _mm256_stream_ps(p, v); }
-  static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_ps(mask)); }
-
-  static Packet load_lanes(const float* p, Index first, Index count) {
-    return _mm256_maskload_ps(p, lane_mask<float>(first, count));
+  static void store_non_temporal(T* p, Packet v) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), bit_cast<__m256i>(v));
   }
-  static Packet load_lanes(const float* p, Index first, Index count, float other) {
-    const __m256i mask = lane_mask<float>(first, count);
-    return _mm256_blendv_ps(fill(other), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
+  static Packet load_lanes(const T* p, Index first, Index count) {
+    return masked(p, lane_mask(first, count));
+  }
+  static Packet load_lanes(const T* p, Index first, Index count, T other) {
+    const __m256i mask = lane_mask(first, count);
+    return GenericSimd<T>::select(bit_cast<Packet>(mask), masked(p, mask), GenericSimd<T>::fill(other));
   }
   // Not by a mask: AMD's processors take a dozen cycles for that.
-  static void store_lanes(float* p, Packet v, Index first, Index count) {
-    const auto from = [&](Index lane) { return _mm256_castps256_ps128(lanes_from(v, first + lane)); };
-    p += first;
+  static void store_lanes(T* p, Packet v, Index first, Index count) {
+    const auto from = [&](Index word) {
+      const __m256i at = _mm256_add_epi32(word_numbers(), every(words * first + word));
+      return _mm256_castps256_ps128(_mm256_permutevar8x32_ps(bit_cast<__m256>(v), at));
+    };
+    float* const to = reinterpret_cast<float*>(p + first);
+    count *= words;
     if (count >= 4) {
-      _mm_storeu_ps(p, from(0));
-      _mm_storeu_ps(p + count - 4, from(count - 4));
+      _mm_storeu_ps(to, from(0));
+      _mm_storeu_ps(to + count - 4, from(count - 4));
     } else if (count >= 2) {
-      _mm_storel_pi(reinterpret_cast<__m64*>(p), from(0));
-      _mm_storel_pi(reinterpret_cast<__m64*>(p + count - 2), from(count - 2));
-    } else if (count == 1) {
-      _mm_store_ss(p, from(0));
+      _mm_storel_pi(reinterpret_cast<__m64*>(to), from(0));
+      if (words == 1) _mm_storel_pi(reinterpret_cast<__m64*>(to + count - 2), from(count - 2));
+    } else if (words == 1 && count == 1) {
+      _mm_store_ss(to, from(0));
     }
   }
+
+ private:
+  static __m256i word_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+  static __m256i every(Index word) { return _mm256_set1_epi32(static_cast<int>(word)); }
+  // All ones in lanes [first, first + count).
+  static __m256i lane_mask(Index first, Index count) {
+    const __m256i lanes = words == 1 ? word_numbers() : _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
+                            _mm256_cmpgt_epi32(every(first + count), lanes));
+  }
+  static Packet masked(const T* p, __m256i mask) {
+    return bit_cast<Packet>(_mm256_maskload_ps(reinterpret_cast<const float*>(p), mask));
+  }
+};
+
+template <>
+struct Simd<float> : WordsSimd<float> {
+  static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_ps(mask)); }
+
   static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
     std::uint8_t bytes[8] = {};
     if (count < size) std::copy_n(p + first, count, bytes + first);
@@ -77,29 +89,8 @@ struct Simd<float> : GenericSimd<float> {
 };
 
 template <>
-struct Simd<double> : GenericSimd<double> {
-  static void store_non_temporal(double* p, Packet v) { _mm256_stream_pd(p, v); }
+struct Simd<double> : WordsSimd<double> {
   static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_pd(mask)); }
-
-  static Packet load_lanes(const double* p, Index first, Index count) {
-    return _mm256_maskload_pd(p, lane_mask<double>(first, count));
-  }
-  static Packet load_lanes(const double* p, Index first, Index count, double other) {
-    const __m256i mask = lane_mask<double>(first, count);
-    return _mm256_blendv_pd(fill(other), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
-  }
-  static void store_lanes(double* p, Packet v, Index first, Index count) {
-    const auto from = [&](Index lane) {
-      return _mm256_castpd256_pd128(_mm256_castps_pd(lanes_from(_mm256_castpd_ps(v), 2 * (first + lane))));
-    };
-    p += first;
-    if (count >= 2) {
-      _mm_storeu_pd(p, from(0));
-      _mm_storeu_pd(p + count - 2, from(count - 2));
-    } else if (count == 1) {
-      _mm_store_sd(p, from(0));
-    }
-  }
 
   static void join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
     const Packet a = _mm256_unpacklo_pd(even, odd), b = _mm256_unpackhi_pd(even, odd);

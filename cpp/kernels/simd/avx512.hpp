@@ -15,78 +15,67 @@ struct InstructionSet : SixteenRegisters {
   static constexpr bool large_winograd_tile = true;
 };
 
-// Comparisons give masks in registers of their own.
-template <class T, class MaskRegister>
-struct MaskedSimd : GenericSimd<T> {
-  using Mask = MaskRegister;
-  static Mask lane_mask(Index first, Index count) { return static_cast<Mask>(((1u << count) - 1) << first); }
+// What differs between floats and doubles: in `within`, or with a mask of all lanes that are meant.
+template <int how>
+__mmask16 compare(__m512 a, __m512 b, __mmask16 within = 0xFFFF) {
+  return _mm512_mask_cmp_ps_mask(within, a, b, how);
+}
+template <int how>
+__mmask8 compare(__m512d a, __m512d b, __mmask8 within = 0xFF) {
+  return _mm512_mask_cmp_pd_mask(within, a, b, how);
+}
+inline __m512 blend(__mmask16 mask, __m512 no, __m512 yes) { return _mm512_mask_blend_ps(mask, no, yes); }
+inline __m512d blend(__mmask8 mask, __m512d no, __m512d yes) { return _mm512_mask_blend_pd(mask, no, yes); }
+inline __m512 load_some(__m512 other, __mmask16 mask, const float* p) {
+  return _mm512_mask_loadu_ps(other, mask, p);
+}
+inline __m512d load_some(__m512d other, __mmask8 mask, const double* p) {
+  return _mm512_mask_loadu_pd(other, mask, p);
+}
+inline void store_some(float* p, __mmask16 mask, __m512 v) { _mm512_mask_storeu_ps(p, mask, v); }
+inline void store_some(double* p, __mmask8 mask, __m512d v) { _mm512_mask_storeu_pd(p, mask, v); }
+
+template <class T>
+struct Simd : GenericSimd<T> {
+  using typename GenericSimd<T>::Packet;
+  using GenericSimd<T>::size;
+  // Comparisons give masks in registers of their own.
+  using Mask = decltype(compare<_CMP_EQ_OQ>(Packet(), Packet()));
+
+  static void store_non_temporal(T* p, Packet v) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), bit_cast<__m512i>(v));
+  }
+
+  static Mask equal(Packet a, Packet b) { return compare<_CMP_EQ_OQ>(a, b); }
+  static Mask less_equal(Packet a, Packet b) { return compare<_CMP_LE_OQ>(a, b); }
+  static Mask greater_or_nan(Packet v, Packet best) {
+    return compare<_CMP_NLE_UQ>(v, best, equal(best, best));
+  }
+  static Packet max_or_nan(Packet a, Packet b) {
+    return blend(compare<_CMP_UNORD_Q>(a, a), GenericSimd<T>::max(b, a), a);
+  }
+  static Packet select(Mask mask, Packet yes, Packet no) { return blend(mask, no, yes); }
   static bool any(Mask mask) { return mask != 0; }
   static unsigned bits(Mask mask) { return mask; }
   static Mask from_bits(unsigned bits) { return static_cast<Mask>(bits); }
-  static __m128i byte_lanes(const std::uint8_t* p, Index first, Index count) {
-    return _mm_maskz_loadu_epi8(static_cast<__mmask16>(lane_mask(first, count)), p);
-  }
-};
 
-template <>
-struct Simd<float> : MaskedSimd<float, __mmask16> {
-  static void store_non_temporal(float* p, Packet v) { _mm512_stream_ps(p, v); }
-
-  static Mask equal(Packet a, Packet b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
-  static Mask less_equal(Packet a, Packet b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
-  static Mask greater_or_nan(Packet v, Packet best) {
-    return _mm512_mask_cmp_ps_mask(equal(best, best), v, best, _CMP_NLE_UQ);
+  static Mask lane_mask(Index first, Index count) { return static_cast<Mask>(((1u << count) - 1) << first); }
+  static Packet load_lanes(const T* p, Index first, Index count, T other = 0) {
+    return load_some(GenericSimd<T>::fill(other), lane_mask(first, count), p);
   }
-  static Packet max_or_nan(Packet a, Packet b) {
-    return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
-  }
-  static Packet select(Mask mask, Packet yes, Packet no) { return _mm512_mask_blend_ps(mask, no, yes); }
-
-  static Packet load_lanes(const float* p, Index first, Index count) {
-    return _mm512_maskz_loadu_ps(lane_mask(first, count), p);
-  }
-  static Packet load_lanes(const float* p, Index first, Index count, float other) {
-    return _mm512_mask_loadu_ps(fill(other), lane_mask(first, count), p);
-  }
-  static void store_lanes(float* p, Packet v, Index first, Index count) {
-    _mm512_mask_storeu_ps(p, lane_mask(first, count), v);
+  static void store_lanes(T* p, Packet v, Index first, Index count) {
+    store_some(p, lane_mask(first, count), v);
   }
   static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(byte_lanes(p, first, count)));
+    const __m128i bytes = _mm_maskz_loadu_epi8(lane_mask(first, count), p);
+    if constexpr (size == 16) return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+    if constexpr (size == 8) return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(bytes));
   }
   static void store_bytes(std::uint8_t* p, Packet v, Index count = size) {
-    _mm_mask_storeu_epi8(p, lane_mask(0, count), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)));
-  }
-};
-
-template <>
-struct Simd<double> : MaskedSimd<double, __mmask8> {
-  static void store_non_temporal(double* p, Packet v) { _mm512_stream_pd(p, v); }
-
-  static Mask equal(Packet a, Packet b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
-  static Mask less_equal(Packet a, Packet b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
-  static Mask greater_or_nan(Packet v, Packet best) {
-    return _mm512_mask_cmp_pd_mask(equal(best, best), v, best, _CMP_NLE_UQ);
-  }
-  static Packet max_or_nan(Packet a, Packet b) {
-    return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
-  }
-  static Packet select(Mask mask, Packet yes, Packet no) { return _mm512_mask_blend_pd(mask, no, yes); }
-
-  static Packet load_lanes(const double* p, Index first, Index count) {
-    return _mm512_maskz_loadu_pd(lane_mask(first, count), p);
-  }
-  static Packet load_lanes(const double* p, Index first, Index count, double other) {
-    return _mm512_mask_loadu_pd(fill(other), lane_mask(first, count), p);
-  }
-  static void store_lanes(double* p, Packet v, Index first, Index count) {
-    _mm512_mask_storeu_pd(p, lane_mask(first, count), v);
-  }
-  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
-    return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(byte_lanes(p, first, count)));
-  }
-  static void store_bytes(std::uint8_t* p, Packet v, Index count = size) {
-    _mm_mask_storeu_epi8(p, lane_mask(0, count), _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(v)));
+    __m128i bytes;
+    if constexpr (size == 16) bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v));
+    if constexpr (size == 8) bytes = _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(v));
+    _mm_mask_storeu_epi8(p, lane_mask(0, count), bytes);
   }
 };
 

@@ -9,13 +9,11 @@ struct InstructionSet : SixteenRegisters {
   static constexpr bool rounds_once = false;
 };
 
-template <>
-struct Simd<float> : HalvesSimd<float> {
-  static void store_non_temporal(float* p, Packet v) { _mm_stream_ps(p, v); }
-};
-template <>
-struct Simd<double> : HalvesSimd<double> {
-  static void store_non_temporal(double* p, Packet v) { _mm_stream_pd(p, v); }
+template <class T>
+struct Simd : HalvesSimd<T> {
+  static void store_non_temporal(T* p, Packet<T> v) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), bit_cast<__m128i>(v));
+  }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
