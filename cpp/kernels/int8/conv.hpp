@@ -24,13 +24,11 @@ inline Terms terms_of(const ByteConv& c) {
 
 // Panels of weights are two vectors of filters wide; the last of a group may be one.
 struct ConvPanels {
-  Index groups, filters, vectors, steps;  // of a group: filters, vectors of them
+  const ByteConv& c;
+  Terms terms = terms_of(c);
+  Index groups = c.shape.groups, steps = terms.count();
+  Index filters = c.shape.F / groups, vectors = ceil_div(filters, Lanes::size);  // of a group
 
-  explicit ConvPanels(const ByteConv& c)
-      : groups(c.shape.groups),
-        filters(c.shape.F / groups),
-        vectors(ceil_div(filters, Lanes::size)),
-        steps(terms_of(c).count()) {}
   Index of_group() const { return ceil_div(vectors, 2); }
   // Of the panel that a vector is in.
   int width_of(Index vector) const { return vector % 2 == 1 || vector + 1 < vectors ? 2 : 1; }
@@ -54,9 +52,9 @@ struct ConvPanels {
 // Calls with (group, vector, step, four weights of each filter of the vector) for each step of the sums, in
 // their order. w is (F, C / groups, KH, KW); weights that no filter or channel has are 0.
 template <class Call>
-void each_step(const ByteConv& c, const ConvPanels& p, const std::int8_t* w, const Call& call) {
-  const ConvShape& s = c.shape;
-  const Index C = s.C / s.groups, padded = s.groups == 1 ? c.x.channels() : round_up(C, 4);
+void each_step(const ConvPanels& p, const std::int8_t* w, const Call& call) {
+  const ConvShape& s = p.c.shape;
+  const Index C = s.C / s.groups, padded = s.groups == 1 ? p.c.x.channels() : round_up(C, 4);
   for (Index g = 0; g < p.groups; ++g)
     for (Index v = 0; v < p.vectors; ++v)
       for (Index t = 0, step = 0; t < s.KH * s.KW; ++t)
@@ -70,9 +68,9 @@ void each_step(const ByteConv& c, const ConvPanels& p, const std::int8_t* w, con
 }
 
 inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
-  const ConvPanels p(c);
+  const ConvPanels p{c};
   begin_packing(numbers, packed, p);
-  each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
+  each_step(p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index at = step * p.width_of(vector) + vector % 2;
     Lanes::pack_weights(four, static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
                                   at * Lanes::weight_bytes);
@@ -140,13 +138,18 @@ struct ConvData {
   FilterNumbers numbers;
 };
 
-// Where some positions lie: found once for all panels of filters.
-struct ConvPositions {
+// A block of positions: what is found once for all panels of filters, such as where the positions lie.
+struct ConvBlock {
   static constexpr Index most = 256;
+  const ByteConv& c;
+  const ConvData& d;
+  const ConvPanels& p;
+  const Epilogue epilogue;
   Index count;
   Index x[most], y[most], other[most];
 
-  ConvPositions(const ByteConv& c, Index first, Index last) : count(last - first) {
+  ConvBlock(const ByteConv& conv, const ConvData& data, const ConvPanels& panels, Index first, Index last)
+      : c(conv), d(data), p(panels), epilogue(c.epilogue), count(last - first) {
     const ConvShape& s = c.shape;
     const Index x_step = s.stride_w * c.x.channels(), y_step = c.epilogue.scores ? 0 : c.y.channels();
     const Index other_step = c.epilogue.adds ? c.other.channels() : 0;
@@ -166,16 +169,18 @@ struct ConvPositions {
 };
 
 // Stores the sums(r) of a vector of filters at positions first + r of a block, r < count. R: `count` where
-// that is known, so that sums stay in registers, else 0. `epilogue` is a copy, which no store of bytes may
-// alias.
+// that is known, so that sums stay in registers, else 0.
 template <int R = 0, class SumsOf>
-[[gnu::always_inline]] inline void store_vector(const ByteConv& c, const ConvData& d, Epilogue epilogue,
-                                                const ConvPanels& p, const ConvPositions& block, Index group,
-                                                Index vector, Index first, Index count, const SumsOf& sums) {
+[[gnu::always_inline]] inline void store_vector(const ConvBlock& block, Index group, Index vector,
+                                                Index first, Index count, const SumsOf& sums) {
+  const ByteConv& c = block.c;
+  const ConvData& d = block.d;
+  const ConvPanels& p = block.p;
   // A last vector also writes the padding channels, which are in nobody's group.
   const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
   const Index f = vector * Lanes::size, to = group * p.filters + f, left = filters - f;
   const FilterVector n(d.numbers, group * p.vectors * Lanes::size + f);
+  const Epilogue epilogue = block.epilogue;  // a copy, which no store of bytes may alias
   const Index *const y = block.y + first, *const other = block.other + first;
   auto* const bytes = static_cast<std::uint8_t*>(d.y) + to;
   if (c.epilogue.scores)
@@ -194,12 +199,11 @@ template <int R = 0, class SumsOf>
 
 // Where the terms of a block's positions lie.
 struct BlockTerms {
-  const std::uint8_t* x[ConvPositions::most];
+  const std::uint8_t* x[ConvBlock::most];
   Terms terms;
 
-  BlockTerms(const ByteConv& c, const ConvData& d, const ConvPositions& block, Index channel)
-      : terms(terms_of(c)) {
-    for (Index i = 0; i < block.count; ++i) x[i] = d.x + block.x[i] + channel;
+  BlockTerms(const ConvBlock& block, Index channel) : terms(block.p.terms) {
+    for (Index i = 0; i < block.count; ++i) x[i] = block.d.x + block.x[i] + channel;
   }
   // Widened, to `room`.
   void widen_to(std::uint8_t* room, Index count) {
@@ -214,35 +218,34 @@ struct BlockTerms {
 
 // Positions first, first + 1, ... of a block, of V vectors of filters from vector v0 of a group on.
 template <int V, int R>
-inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                      const ConvPositions& block, const BlockTerms& at, Index group, Index v0, Index first) {
+inline void conv_tile(const ConvBlock& block, const BlockTerms& at, Index group, Index v0, Index first) {
   const Index count = std::min<Index>(R, block.count - first);
   const std::uint8_t* x[R];
   for (Index r = 0; r < R; ++r)
     x[r] = at.x[first + std::min(r, count - 1)];  // beyond, the last position again
   Lanes::Sums sums[R][V];
-  product_tile<V, R>(x, at.terms, d.weights + p.offset(group, v0), sums);
+  product_tile<V, R>(x, at.terms, block.d.weights + block.p.offset(group, v0), sums);
 #pragma GCC unroll 2
   for (int v = 0; v < V; ++v) {
     const auto sums_at = [&](Index r) { return sums[r][v]; };
     if (count == R)
-      store_vector<R>(c, d, epilogue, p, block, group, v0 + v, first, R, sums_at);
+      store_vector<R>(block, group, v0 + v, first, R, sums_at);
     else
-      store_vector(c, d, epilogue, p, block, group, v0 + v, first, count, sums_at);
+      store_vector(block, group, v0 + v, first, count, sums_at);
   }
 }
 
 // Panel `panel` of all groups' on a block of positions.
-inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                       const ConvPositions& block, const BlockTerms& at, Index panel) {
+inline void conv_panel(const ConvBlock& block, const BlockTerms& at, Index panel) {
   constexpr int R = Lanes::tile_rows, few = R > 4 ? 4 : 1;
+  const ConvPanels& p = block.p;
   const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
   const bool pair = p.width_of(v0) == 2;
   for (Index i = 0; i < block.count;) {
     const bool tail = block.count - i <= few;
     const auto tile =
         tail ? (pair ? conv_tile<2, few> : conv_tile<1, few>) : (pair ? conv_tile<2, R> : conv_tile<1, R>);
-    tile(c, d, epilogue, p, block, at, group, v0, i);
+    tile(block, at, group, v0, i);
     i += tail ? few : R;
   }
 }
@@ -277,23 +280,22 @@ inline Index cached_block(Index bytes, Index least, Index most, Index step) {
 
 inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
                  void* y, Index images) {
-  const ConvPanels p(c);
+  const ConvPanels p{c};
   const ConvData d{x, other, y, static_cast<const std::uint8_t*>(packed), numbers_in(packed, p)};
   if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 8);
   constexpr Index R = Lanes::tile_rows, least = 4 * R;
   const Index x_bytes = Lanes::multiplies_bytes ? c.x.bytes() / (c.shape.OH * c.shape.OW) : 8 * p.steps;
-  const Index most = cached_block(x_bytes, least, ConvPositions::most, R);
+  const Index most = cached_block(x_bytes, least, ConvBlock::most, R);
   ConvGrid(positions, panels, most, least, R, threads).each([&](Range own, Range part) {
-    const Epilogue epilogue(c.epilogue);
-    const ConvPositions block(c, own.first, own.last);
+    const ConvBlock block(c, d, p, own.first, own.last);
     for (Index panel = part.first; panel < part.last;) {
       const Index group = panel / p.of_group(), group_end = std::min(part.last, (group + 1) * p.of_group());
-      BlockTerms at(c, d, block, group * (c.shape.C / p.groups));
+      BlockTerms at(block, group * (c.shape.C / p.groups));
       const Scratch room(Lanes::multiplies_bytes ? 0 : std::size_t(block.count * 8 * p.steps));
       if (!Lanes::multiplies_bytes) at.widen_to(static_cast<std::uint8_t*>(room.data()), block.count);
-      for (; panel < group_end; ++panel) conv_panel(c, d, epilogue, p, block, at, panel);
+      for (; panel < group_end; ++panel) conv_panel(block, at, panel);
     }
   });
 }

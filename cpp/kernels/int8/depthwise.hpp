@@ -33,12 +33,11 @@ inline Index block_vectors(const ByteConv& c) {
 }
 
 struct DepthwisePanels {
-  Index channels, blocks, vectors, steps;  // vectors in blocks, and all; steps of each
-  explicit DepthwisePanels(const ByteConv& c)
-      : channels(c.shape.C),
-        blocks(block_vectors(c)),
-        vectors(ceil_div(channels, Lanes::size)),
-        steps(depthwise_steps(c)) {}
+  const ByteConv& c;
+  Index channels = c.shape.C;
+  Index blocks = block_vectors(c), vectors = ceil_div(channels, Lanes::size);  // in blocks, and all
+  Index steps = depthwise_steps(c);                                            // of a vector
+
   Index weights() const { return vectors * steps * Lanes::weight_bytes; }
   Index numbers() const { return vectors * Lanes::size; }
   Index filter_of(Index vector, Index lane) const {
@@ -57,7 +56,7 @@ inline bool depthwise_serves(const ByteConv& c) {
 inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
                            void* packed) {
   const Index taps = c.shape.KH * c.shape.KW;
-  const DepthwisePanels p(c);
+  const DepthwisePanels p{c};
   begin_packing(numbers, packed, p);
   auto* to = static_cast<std::uint8_t*>(packed);
   for (Index v = 0; v < p.vectors; ++v)
@@ -192,7 +191,7 @@ inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std
 inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
                       void* y, Index images) {
   const ConvShape& s = c.shape;
-  const DepthwisePanels p(c);
+  const DepthwisePanels p{c};
   const Index taps = s.KH * s.KW;
   const bool columns = by_columns(c);
   Index offsets[most_depthwise_taps + 3];

@@ -23,7 +23,7 @@ struct FilterVector {
 // many bytes and numbers these are, and which filter a vector's lane has, -1 for none.
 template <class Panels>
 Index packed_bytes(const ByteConv& c) {
-  const Panels p(c);
+  const Panels p{c};
   return p.weights() + 12 * p.numbers();
 }
 template <class Panels>

@@ -17,12 +17,10 @@ inline bool tiles_serve(const ByteConv& c) { return terms_of(c).steps > 2; }
 
 // Panels of two vectors of filters, the last of a group may be one: of each term, a tile of each vector.
 struct TilePanels : ConvPanels {
-  Index tiles_of_run, tiles;  // of a vector
+  Index tiles_of_run = ceil_div(4 * terms.steps, tile_row_bytes);
+  Index tiles = terms.rows * terms.runs * tiles_of_run;  // of a vector
 
-  explicit TilePanels(const ByteConv& c)
-      : ConvPanels(c),
-        tiles_of_run(ceil_div(4 * terms_of(c).steps, tile_row_bytes)),
-        tiles(terms_of(c).rows * terms_of(c).runs * tiles_of_run) {
+  explicit TilePanels(const ByteConv& conv) : ConvPanels{conv} {
     paired = c.epilogue.scores ? 0 : filters / (2 * Lanes::size) * 2;
   }
   Index weights() const { return groups * vectors * tiles * tile_bytes; }
@@ -31,9 +29,9 @@ struct TilePanels : ConvPanels {
 
 inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
   const TilePanels p(c);
-  const Index steps = terms_of(c).steps, rows = p.tiles_of_run * tile_rows;  // of a run
+  const Index steps = p.terms.steps, rows = p.tiles_of_run * tile_rows;  // of a run
   begin_packing(numbers, packed, p);
-  each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
+  each_step(p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
     std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
                     (row / tile_rows * pair + vector % 2) * tile_bytes + row % tile_rows * tile_row_bytes,
@@ -117,26 +115,19 @@ template <int T, int V>
 // A panel's product with the tiles of a block, two at a time.
 class PanelProduct {
  public:
-  PanelProduct(const ByteConv& c, const ConvData& d, const TilePanels& p, const TileLines& lines, Index begin,
-               Index end)
-      : c_(c),
-        d_(d),
+  PanelProduct(const ByteConv& c, const ConvData& d, const TilePanels& p, const TileLines& lines, Range tiles)
+      : block_(c, d, p, lines.position(tiles.first), lines.position(tiles.last)),
         p_(p),
         lines_(lines),
-        terms_(terms_of(c)),
-        begin_(begin),
-        end_(end),
-        first_position_(lines.position(begin)),
-        block_(c, first_position_, lines.position(end)),
-        epilogue_(c.epilogue) {}
+        tiles_(tiles) {}
 
   void run(Index panel) {
     group_ = panel / p_.of_group();
     v0_ = panel % p_.of_group() * 2;
     width_ = p_.width_of(v0_);
-    Index tile = begin_;
-    for (; tile + 1 < end_; tile += 2) width_ == 2 ? two_tiles<2, 2>(tile) : two_tiles<2, 1>(tile);
-    if (tile < end_) width_ == 2 ? two_tiles<1, 2>(tile) : two_tiles<1, 1>(tile);
+    Index tile = tiles_.first;
+    for (; tile + 1 < tiles_.last; tile += 2) width_ == 2 ? two_tiles<2, 2>(tile) : two_tiles<2, 1>(tile);
+    if (tile < tiles_.last) width_ == 2 ? two_tiles<1, 2>(tile) : two_tiles<1, 1>(tile);
     for (int i = 0; i < 4; ++i) store(i);
     first_ = none;
   }
@@ -150,9 +141,9 @@ class PanelProduct {
   void two_tiles(Index first) {
     const std::uint8_t* x[T];
     for (int t = 0; t < T; ++t)
-      x[t] = d_.x + block_.x[at(first + t)] + group_ * (c_.shape.C / p_.groups) -
+      x[t] = block_.d.x + block_.x[at(first + t)] + group_ * (p_.c.shape.C / p_.groups) -
              lines_.repeated(first + t) * lines_.distance;
-    tile_sums<T, V>(terms_, p_.tiles_of_run, x, lines_.distance, d_.weights + p_.offset(group_, v0_));
+    tile_sums<T, V>(p_.terms, p_.tiles_of_run, x, lines_.distance, block_.d.weights + p_.offset(group_, v0_));
     std::int32_t (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
     store(0);
     _tile_stored(0, sums[0], tile_row_bytes);
@@ -169,7 +160,7 @@ class PanelProduct {
   // Stores half the rows of a tile of the sums at hand.
   void store(int part) {
     const Index tile = first_ + part / 2;
-    if (first_ == none || tile >= end_) return;
+    if (first_ == none || tile >= tiles_.last) return;
     const Index repeated = lines_.repeated(tile), half = tile_rows / 2;
     const Index begin = std::max(repeated, part % 2 * half),
                 end = std::min(lines_.rows, (part % 2 + 1) * half);
@@ -179,33 +170,36 @@ class PanelProduct {
     const Index position = at(tile) - repeated;
     if (v0_ < p_.paired) return store_pairs(begin, end, position, sums);
     for (Index v = 0; v < width_; ++v)
-      store_vector(c_, d_, epilogue_, p_, block_, group_, v0_ + v, position + begin, end - begin,
+      store_vector(block_, group_, v0_ + v, position + begin, end - begin,
                    [&](Index r) { return sums(v, begin + r); });
   }
 
   // Rows of a whole panel, two at a time.
   template <class SumsOf>
   [[gnu::always_inline]] void store_pairs(Index begin, Index end, Index position, const SumsOf& sums) {
+    const ByteConv& c = block_.c;
+    const ConvData& d = block_.d;
+    const Index *const y_at = block_.y + position, *const other_at = block_.other + position;
     const Index filter = (group_ * p_.vectors + v0_) * Lanes::size,
                 to = group_ * p_.filters + v0_ * Lanes::size;
-    const FilterVector n[2] = {FilterVector(d_.numbers, filter),
-                               FilterVector(d_.numbers, filter + Lanes::size)};
-    const Lanes::Rounding rounding(c_.epilogue.zero, c_.epilogue.low, c_.epilogue.high);
-    const Epilogue epilogue = epilogue_;
-    auto* const y = static_cast<std::uint8_t*>(d_.y) + to;
+    const FilterVector n[2] = {FilterVector(d.numbers, filter),
+                               FilterVector(d.numbers, filter + Lanes::size)};
+    const Lanes::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
+    const Epilogue epilogue = block_.epilogue;
+    auto* const y = static_cast<std::uint8_t*>(d.y) + to;
     const auto rows = [&](const auto& values) {
       for (Index r = begin; r < end; r += 2) {
         const Index next = std::min(r + 1, end - 1);
         Lanes::Scales v[4];
         values(r, v);
         values(next, v + 2);
-        Lanes::store_pairs(v, rounding, y + block_.y[position + r], y + block_.y[position + next]);
+        Lanes::store_pairs(v, rounding, y + y_at[r], y + y_at[next]);
       }
     };
-    if (c_.epilogue.adds)
+    if (c.epilogue.adds)
       rows([&](Index r, Lanes::Scales* v) {
         Lanes::Sums other[2];
-        Lanes::load_pair(d_.other + block_.other[position + r] + to, other);
+        Lanes::load_pair(d.other + other_at[r] + to, other);
         for (int i = 0; i < 2; ++i) v[i] = epilogue.value(sums(i, r), n[i], other[i]);
       });
     else
@@ -217,14 +211,11 @@ class PanelProduct {
   // The place of a tile's first own position in the block.
   Index at(Index tile) const { return lines_.position(tile) - first_position_; }
 
-  const ByteConv& c_;
-  const ConvData& d_;
+  const ConvBlock block_;
   const TilePanels& p_;
   const TileLines& lines_;
-  const Terms terms_;
-  const Index begin_, end_, first_position_;
-  const ConvPositions block_;
-  const Epilogue epilogue_;
+  const Range tiles_;
+  const Index first_position_ = lines_.position(tiles_.first);
   Index group_ = 0, v0_ = 0, width_ = 0;
   Index first_ = none;  // of the tiles whose sums are to be stored
   int buffer_ = 0;
@@ -241,10 +232,10 @@ inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::u
   const Index tiles = positions / lines.length * lines.of_line;
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 32);
   const Index x_bytes = c.x.bytes() * lines.rows / (c.shape.OH * c.shape.OW);
-  const Index most = cached_block(x_bytes, 2, ConvPositions::most / lines.rows, 2);
+  const Index most = cached_block(x_bytes, 2, ConvBlock::most / lines.rows, 2);
   ConvGrid(tiles, panels, most, 2, 2, threads).each([&](Range own, Range part) {
     const TileRegisters registers(lines.rows);
-    PanelProduct product(c, d, p, lines, own.first, own.last);
+    PanelProduct product(c, d, p, lines, own);
     for (Index panel = part.first; panel < part.last; ++panel) product.run(panel);
   });
 }

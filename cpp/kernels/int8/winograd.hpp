@@ -12,9 +12,7 @@
 // bits.
 #pragma once
 
-#include "kernels/int8/epilogue.hpp"
-#include "memory/scratch.hpp"
-#include "threads/parallel.hpp"
+#include "kernels/int8/conv.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -31,9 +29,8 @@ inline bool winograd_serves(const ByteConv& c) {
 // Panels of two vectors of filters: of each point, pairs of channels.
 struct WinogradPanels {
   static constexpr Index width = 2 * Lanes::size;
-  Index channels, filters, count;
-  explicit WinogradPanels(const ByteConv& c)
-      : channels(c.x.channels()), filters(c.shape.F), count(ceil_div(filters, width)) {}
+  const ByteConv& c;
+  Index channels = c.x.channels(), filters = c.shape.F, count = ceil_div(filters, width);
   Index point() const { return channels * width; }  // 16-bit numbers of a point of a panel
   Index weights() const { return 2 * count * winograd_points * point(); }
   Index numbers() const { return count * width; }
@@ -54,7 +51,7 @@ inline void transform_weights(const int* w, Index step, int* out, Index out_step
 // w (F, C, 3, 3)
 inline void pack_winograd(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
                           void* packed) {
-  const WinogradPanels p(c);
+  const WinogradPanels p{c};
   begin_packing(numbers, packed, p);
   for (Index f = 0; f < c.shape.F; ++f)
     for (Index k = 0; k < c.shape.C; ++k, w += 9) {
@@ -71,9 +68,8 @@ inline void pack_winograd(const ByteConv& c, const std::int8_t* w, const FilterN
 // Tiles of 2x2 outputs of some images, in the order of rows.
 struct WinogradTiles {
   const ByteConv& c;
-  Index high, wide;
-  explicit WinogradTiles(const ByteConv& conv)
-      : c(conv), high(ceil_div(conv.shape.OH, 2)), wide(ceil_div(conv.shape.OW, 2)) {}
+  Index high = ceil_div(c.shape.OH, 2), wide = ceil_div(c.shape.OW, 2);
+
   Index of_image() const { return high * wide; }
   Index row(Index tile) const { return tile % of_image() / wide * 2; }
   Index column(Index tile) const { return tile % wide * 2; }
@@ -201,8 +197,8 @@ inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const 
 inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
                      void* y, Index images) {
   constexpr Index most_bytes = 1 << 20;  // of a thread's transformed tiles: the second level
-  const WinogradTiles t(c);
-  const WinogradPanels p(c);
+  const WinogradTiles t{c};
+  const WinogradPanels p{c};
   auto* const out = static_cast<std::uint8_t*>(y);
   fill_border(c.y, c.epilogue.zero, out, images);
   const Index tiles = images * t.of_image();
@@ -214,21 +210,17 @@ inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_
   for (Index q = 0; q < winograd_points; ++q)  // rows that the last products read beside their own
     std::fill_n(v + (q * v_tiles + some) * p.channels, winograd_rows * p.channels, std::int16_t{0});
   for (Index first = 0; first < tiles; first += some) {
-    const Index count = std::min(some, tiles - first), blocks = ceil_div(count, winograd_block);
-    parallel_for(blocks, threads, [&](Index block, int) {
-      const Index from = block * winograd_block;
-      for (Index i = from; i < std::min(count, from + winograd_block); ++i)
+    const Index count = std::min(some, tiles - first);
+    ConvGrid(count, 1, winograd_block, winograd_block, 1, threads).each([&](Range own, Range) {
+      for (Index i = own.first; i < own.last; ++i)
         transform_bytes(t, x, first + i, v + i * p.channels, v_tiles * p.channels);
     });
-    const Index parts = std::min(p.count, ceil_div(threads > 1 ? 4 * threads : 1, blocks));
-    const Index panels = ceil_div(p.count, parts);
     const WinogradData d{
         v, static_cast<const std::int16_t*>(packed), v_tiles, first, other, out, numbers_in(packed, p)};
-    parallel_grid({blocks, parts}, threads, [&](Index block, Index part, int) {
+    ConvGrid(count, p.count, winograd_block, winograd_block, 1, threads).each([&](Range own, Range panels) {
       const Epilogue epilogue(c.epilogue);
-      const Index from = block * winograd_block;
-      for (Index panel = part * panels; panel < std::min(p.count, (part + 1) * panels); ++panel)
-        winograd_panel(t, d, epilogue, p, panel, first + from, std::min(winograd_block, count - from));
+      for (Index panel = panels.first; panel < panels.last; ++panel)
+        winograd_panel(t, d, epilogue, p, panel, first + own.first, own.last - own.first);
     });
   }
 }
