@@ -32,15 +32,11 @@ struct ChannelParts {
   static constexpr Index most_parts = 64, unit_values = 16384;
   static constexpr Index task_values = 8192;  // at least
   BatchNormShape s;
-  Index planes, size;  // a unit: planes of a channel, or `size` values of a plane
-  Index units, parts;  // of a channel
-
-  explicit ChannelParts(const BatchNormShape& shape)
-      : s(shape),
-        planes(std::max<Index>(1, short_run / s.S)),
-        size(std::min(s.S, even_part(s.S, unit_values, short_run))),
-        units(ceil_div(s.N, planes) * ceil_div(s.S, size)),
-        parts(std::clamp<Index>(units, 1, most_parts)) {}
+  // A unit: planes of a channel, or `size` values of a plane.
+  Index planes = std::max<Index>(1, short_run / s.S),
+        size = std::min(s.S, even_part(s.S, unit_values, short_run));
+  Index units = ceil_div(s.N, planes) * ceil_div(s.S, size);  // of a channel
+  Index parts = std::clamp<Index>(units, 1, most_parts);
 
   // partial (parts, C) = the sums of unit(channel, position, planes, values of each). Tasks go through their
   // part in the order of memory: the planes of one channel alone lie a power of two apart, often, and then

@@ -49,35 +49,25 @@ struct PoolBand {
 
 // The tasks of a pool: planes, or bands of their output rows, or of their input rows for a gradient. A
 // window's values and winner do not depend on its band, nor does the order in which gradients are added.
-class PoolBands {
- public:
-  PoolBands(const PoolShape& shape, RowsOf of_rows)
-      : s(shape),
-        of(of_rows),
-        rows(of == RowsOf::outputs ? s.OH : s.H),
-        grid(s.planes, rows, 1, s.H * s.W + s.OH * s.OW, pool_work(s),
-             of == RowsOf::outputs ? 1 : s.stride_h) {}
+struct PoolBands {
+  PoolShape s;
+  RowsOf of;
+  Index rows = of == RowsOf::outputs ? s.OH : s.H;  // that the tasks are cut from
+  PlaneGrid grid{
+      s.planes, rows, 1, s.H * s.W + s.OH * s.OW, pool_work(s), of == RowsOf::outputs ? 1 : s.stride_h};
 
-  int threads() const { return grid.threads; }
-
-  template <class Body>  // body(band, slot)
+  template <class Body>
   void each(const Body& body) const {
-    grid.each([&](const PlaneTask& task, int slot) {
+    grid.each([&](const PlaneTask& task, int) {
       const bool whole = task.last_row - task.first_row == rows;
       PoolBand band = whole ? PoolBand{s, 0, 0, 0, 0} : band_of_rows(s, of, {task.first_row, task.last_row});
       band.shape.planes = task.last_plane - task.first_plane;
       band.in += task.first_plane * s.H * s.W;
       band.out += task.first_plane * s.OH * s.OW;
       band.first_plane = task.first_plane;
-      body(band, slot);
+      body(band);
     });
   }
-
- private:
-  PoolShape s;
-  RowsOf of;
-  Index rows;  // that the tasks are cut from
-  PlaneGrid grid;
 };
 
 // Whether a pool walks down columns.
@@ -92,7 +82,7 @@ void each_small_window(const PoolShape& s, RowsOf of, const Body& body) {
   using std::integral_constant;
   using Two = integral_constant<int, 2>;
   using Three = integral_constant<int, 3>;
-  PoolBands(s, of).each([&](const PoolBand& band, int) {
+  PoolBands{s, of}.each([&](const PoolBand& band) {
     if (s.PW == 2) return body(band, Two{}, Two{});
     s.stride_w == 1 ? body(band, Three{}, integral_constant<int, 1>{}) : body(band, Three{}, Two{});
   });

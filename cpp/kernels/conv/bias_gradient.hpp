@@ -12,13 +12,13 @@ struct ChannelSum {
 };
 
 inline std::size_t bias_gradient_bytes(Index N, Index F, Index plane) {
-  return ScratchArray<ChannelSum>::bytes(ChannelParts({N, F, plane}).parts * F);
+  return ScratchArray<ChannelSum>::bytes(ChannelParts{{N, F, plane}}.parts * F);
 }
 
 template <class T>
 void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
   if (N * plane == 0) return void(std::fill_n(db, F, T(0)));
-  const ChannelParts parts({N, F, plane});
+  const ChannelParts parts{{N, F, plane}};
   const ScratchArray<ChannelSum> memory(parts.parts * F);
   ChannelSum* partial = memory.data();
   parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {

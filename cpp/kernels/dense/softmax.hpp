@@ -72,21 +72,16 @@ struct SoftmaxPixels {
       if (copy != nullptr) store_copy(copy + from, lanes, value, far);
     });
   }
-};
 
-// The gradient over a run of pixels of an image, whose C values are `inner` apart. The run is read along each
-// channel in turn, as prefetchers like it, and once more from the second level.
-template <class T>
-struct SoftmaxPixelsGradient {
-  using S = Simd<T>;
-  static constexpr Index least = softmax_columns * S::size, most = 512;  // pixels of a run
+  // The gradient reads a longer run of pixels along each channel in turn, as prefetchers like it, and once
+  // more from the second level.
+  static constexpr Index most_run = 512;
   static constexpr Index channels = 4;  // at a time: lines of both operands for the 8 ways of a set
-  Index C, inner, count;
 
-  // Pixels of a run: what is read of it takes up to half of the second level.
-  static Index width(Index C) {
+  // Pixels of such a run: what is read of it takes up to half of the second level.
+  static Index run_width(Index C) {
     const Index fitting = l2_for_blocks() / 2 / (2 * Index(sizeof(T)) * C);
-    return std::clamp<Index>(fitting / S::size * S::size, least, most);
+    return std::clamp<Index>(fitting / S::size * S::size, width, most_run);
   }
 
   // sum[i], or 0 if nothing is `added` yet, + sum over n channels of dout * y
@@ -110,7 +105,7 @@ struct SoftmaxPixelsGradient {
   }
 
   void find_mean(const T* dout, const T* y, T* mean) const {
-    T part[most];
+    T part[most_run];
     find_sum(dout, y, mean, 0, std::min(C, softmax_run));
     for (Index begin = softmax_run; begin < C; begin += softmax_run) {
       find_sum(dout, y, part, begin, std::min(C, begin + softmax_run));
@@ -118,8 +113,8 @@ struct SoftmaxPixelsGradient {
     }
   }
 
-  void run(const T* dout, const T* y, T* dx) const {
-    T mean[most];
+  void backward(const T* dout, const T* y, T* dx) const {
+    T mean[most_run];
     find_mean(dout, y, mean);
     for (Index c = 0; c < C; ++c, dout += inner, y += inner, dx += inner)
       each_vector<T>(0, count, [&](Index i, Index lanes) {
@@ -180,9 +175,9 @@ void softmax_backward(const T* dout, const T* y, T* dx, Index N, Index C, Index 
     return each_softmax_range<T>(N, C, softmax_gradient_work, [=](const auto& rows, Index at, Index count) {
       rows.backward(dout + at, y + at, dx + at, count);
     });
-  const Index width = SoftmaxPixelsGradient<T>::width(C);
+  const Index width = SoftmaxPixels<T>::run_width(C);
   each_softmax_run(N, C, inner, width, softmax_gradient_work, [=](Index at, Index count, Index) {
-    SoftmaxPixelsGradient<T>{C, inner, count}.run(dout + at, y + at, dx + at);
+    SoftmaxPixels<T>{C, inner, count}.backward(dout + at, y + at, dx + at);
   });
 }
 

@@ -117,19 +117,15 @@ struct ShortSoftmaxRows {
     else
       S::store_lanes(p + before, row.v[vectors - 1], 0, C - before);
   }
-  template <class Join>
-  [[gnu::always_inline]] static Packet<T> joined(const Row& row, const Join& join) {
-    return SoftmaxRow<T>::joined(row.v, join);
-  }
 
   // `copy` gets y too, or is null.
   void forward(const T* x, T* y, T* copy, Index rows) const {
     const T *y_end = y + rows * C, *copy_end = copy + (copy == nullptr ? 0 : rows * C);
     for (; y < y_end; x += C, y += C) {
       Row row = load(x, -std::numeric_limits<T>::infinity());
-      const auto most = S::fill(S::max_of_lanes(joined(row, S::max)));
+      const auto most = S::fill(S::max_of_lanes(SoftmaxRow<T>::joined(row.v, S::max)));
       for (auto& v : row.v) v = exp_of_negative<T>(S::sub(v, most));
-      const auto scale = S::fill(T(1) / S::sum(joined(row, S::add)));
+      const auto scale = S::fill(T(1) / S::sum(SoftmaxRow<T>::joined(row.v, S::add)));
       for (auto& v : row.v) v = S::mul(v, scale);
       store(y, y_end, row);
       if (copy != nullptr) {
@@ -144,7 +140,7 @@ struct ShortSoftmaxRows {
       const Row d = load(dout, T(0)), v = load(y, T(0));
       Row out;
       for (int k = 0; k < vectors; ++k) out.v[k] = S::mul(d.v[k], v.v[k]);
-      const auto mean = S::fill(S::sum(joined(out, S::add)));
+      const auto mean = S::fill(S::sum(SoftmaxRow<T>::joined(out.v, S::add)));
       for (int k = 0; k < vectors; ++k) out.v[k] = S::mul(v.v[k], S::sub(d.v[k], mean));
       store(dx, end, out);
     }

@@ -69,7 +69,7 @@ struct LogisticLoss {
 template <class T, class Loss>
 double sum_of_losses(const T* x, const T* y, T* dx, Index n, double scale, double work, const Loss& loss) {
   using S = Simd<T>;
-  const SumParts cut(n);
+  const SumParts cut{n};
   double parts[SumParts::most_parts] = {};
   // Parts begin at whole vectors; where dx does not, sums would follow from its address.
   const bool non_temporal = use_non_temporal<T>(n) && is_aligned(dx);

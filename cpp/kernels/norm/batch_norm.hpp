@@ -25,16 +25,10 @@ void each_plane(const BatchNormShape& s, const Body& body) {
       Order::backward);
 }
 
-// The same for whole vectors of planes.
-template <class T>
-bool use_non_temporal(const BatchNormShape& s) {
-  return use_non_temporal<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
-}
-
 // mean and biased variance of each channel.
 template <class T>
 void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
-  const ChannelParts parts(s);
+  const ChannelParts parts{s};
   const ScratchArray<Deviations> memory(parts.parts * s.C);
   Deviations* partial = memory.data();
   parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
@@ -65,7 +59,7 @@ void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, 
   const ScratchArray<Affine<T>> memory(s.C);
   Affine<T>* affine = memory.data();
   for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  const bool non_temporal = use_non_temporal<T>(s);
+  const bool non_temporal = use_non_temporal<T>(s.N * s.C * s.S, s.S);
   each_plane(s, [&](Index c, Index at, Index size) {
     relu ? affine[c].template apply<true>(x + at, y + at, size, non_temporal)
          : affine[c].template apply<false>(x + at, y + at, size, non_temporal);
@@ -91,7 +85,7 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
                 T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch, const Through& through,
                 NormGradient<T>* gradient) {
   const double n_values = double(s.N) * s.S;
-  const ChannelParts parts(s);
+  const ChannelParts parts{s};
   const ScratchArray<TwoSums> memory(parts.parts * s.C);
   TwoSums* partial = memory.data();
   parts.add_up(partial, [&](Index c, Index at, Index planes, Index size) {
@@ -105,7 +99,7 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
 template <class T, class Through>
 void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* gradient, T* dx,
                           const BatchNormShape& s, const Through& through) {
-  const bool non_temporal = use_non_temporal<T>(s);
+  const bool non_temporal = use_non_temporal<T>(s.N * s.C * s.S, s.S);
   each_plane(s, [&](Index c, Index at, Index size) {
     gradient[c].apply(dout + at, x + at, dx + at, size, non_temporal, through(c));
   });
@@ -147,7 +141,7 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
 // What the sums of either pass take, beside the factors of each channel.
 template <class T>
 std::size_t batchnorm_sums_bytes(const BatchNormShape& s) {
-  const std::size_t sums = ScratchArray<Deviations>::bytes(ChannelParts(s).parts * s.C);
+  const std::size_t sums = ScratchArray<Deviations>::bytes(ChannelParts{s}.parts * s.C);
   if (s.S > 1) return sums;
   return sums + ScratchArray<TwoSums>::bytes(column_parts(s.N) * s.C) + ScratchArray<T>::bytes(4 * s.C);
 }

@@ -32,28 +32,28 @@ void column_sums(Index N, Index C, const Row& row, const Run& run, TwoSums* part
     for (Index r = own.first; r < own.last; ++r) {
       const Index top = r * column_run, bottom = std::min(N, top + column_run);
       T sum_a[width], sum_b[width];
-      if (count == width) {
-        Packet<T> a[vectors], b[vectors];
+      const auto add_up = [&](auto side_by_side, Index j, Index lanes) __attribute__((always_inline)) {
+        constexpr int some = side_by_side();  // vectors, from column j of the block on
+        Packet<T> a[some], b[some];
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) a[v] = b[v] = S::zero();
+        for (int v = 0; v < some; ++v) a[v] = b[v] = S::zero();
         for (Index n = top; n < bottom; ++n)
 #pragma GCC unroll 8
-          for (int v = 0; v < vectors; ++v)
-            row(top * C + c + v * S::size, n * C + c + v * S::size, S::size, c + v * S::size, a[v], b[v]);
+          for (int v = 0; v < some; ++v) {
+            const Index at = c + j + v * S::size;
+            row(top * C + at, n * C + at, lanes, at, a[v], b[v]);
+          }
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) {
-          S::store(sum_a + v * S::size, a[v]);
-          S::store(sum_b + v * S::size, b[v]);
+        for (int v = 0; v < some; ++v) {
+          S::store(sum_a + j + v * S::size, a[v]);
+          S::store(sum_b + j + v * S::size, b[v]);
         }
-      } else {
-        for (Index j = 0; j < count; j += S::size) {
-          const Index lanes = std::min<Index>(S::size, count - j);
-          auto a = S::zero(), b = S::zero();
-          for (Index n = top; n < bottom; ++n) row(top * C + c + j, n * C + c + j, lanes, c + j, a, b);
-          S::store(sum_a + j, a);
-          S::store(sum_b + j, b);
-        }
-      }
+      };
+      if (count == width)
+        add_up(std::integral_constant<int, vectors>(), 0, S::size);
+      else
+        each_vector<T>(0, count,
+                       [&](Index j, Index lanes) { add_up(std::integral_constant<int, 1>(), j, lanes); });
       for (Index j = 0; j < count; ++j)
         total[j].add(run(top, bottom - top, c + j, TwoSums{double(sum_a[j]), double(sum_b[j])}));
     }
@@ -90,7 +90,7 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
 // to[r * C + j] = value(r * C + j, j, lanes) in all rows of N x C.
 template <class T, class Value>
 void write_matrix(T* to, Index N, Index C, const Value& value) {
-  const bool non_temporal = use_non_temporal<T>(N * C) && C % Simd<T>::size == 0;
+  const bool non_temporal = use_non_temporal<T>(N * C, C);
   // The last rows first: those are still in the cache.
   parallel_ranges(
       N, std::max<Index>(1, write_grain / std::max<Index>(1, C)), double(C),

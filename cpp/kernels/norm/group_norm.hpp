@@ -18,7 +18,7 @@ struct GroupGradient {
   RowNormShape s;
   Index groups = s.C / s.channels, N = s.rows / groups, parts = std::min(N, most_parts);
   SumParts plane_parts{s.S};
-  bool non_temporal = use_non_temporal<T>(N * s.C * s.S) && s.S % Simd<T>::size == 0;
+  bool non_temporal = use_non_temporal<T>(N * s.C * s.S, s.S);
 
   void run(T* dgamma, T* dbeta) const {
     const RowTasks tasks(s.rows, s.channels * s.S, 3);

@@ -29,14 +29,14 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
                         T* dx, T* dgamma, T* dbeta, Index N, Index D) {
   constexpr Index run = 16, most_parts = 64;
   const Index parts = std::clamp<Index>(N / run, 1, most_parts);
-  const SumParts row_parts(D);
+  const SumParts row_parts{D};
   const int threads = threads_for(3.0 * double(N) * double(D));
   // Few parts are cut by columns, too, of which the rows' sums have to be known before.
   const Index wanted = ceil_div(PlaneGrid::tasks_per_thread * threads, parts);
   const bool cut = threads > 1 && parts < 2 * threads;
   const Index block = cut ? even_part(D, ceil_div(D, wanted), PlaneGrid::column_unit) : D,
               blocks = ceil_div(D, block);
-  const bool non_temporal = use_non_temporal<T>(N * D) && D % Simd<T>::size == 0;
+  const bool non_temporal = use_non_temporal<T>(N * D, D);
   const bool prefetches = prefetches_rows<T>(D, N * D) && !cut;
   const ScratchArray<TwoSums> total_memory(checked_product(parts, D));
   const ScratchArray<T, ThreadReserved> run_memory(threads, checked_product(2, block));

@@ -23,7 +23,7 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
   }
   const bool layer = is_layer_norm(s);  // whose row is a single channel
   const Index size = s.channels * s.S, channels = layer ? 1 : s.channels, plane = size / channels;
-  const bool non_temporal = use_non_temporal<T>(s.rows * size) && plane % S::size == 0;
+  const bool non_temporal = use_non_temporal<T>(s.rows * size, plane);
   const auto normalize = [=](Index r, Index c, Index first, Index count) {
     const Index at = r * size + c * s.S + first;
     if (!layer) {
@@ -39,7 +39,7 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
       return S::fma(normal, load_first(by + i, lanes), load_first(plus + i, lanes));
     });
   };
-  const SumParts parts(size);
+  const SumParts parts{size};
   const auto deviations = [=](Index r, Index i) {
     return deviations_of(x + r * size + parts.first(i), 1, parts.values(i), parts.values(i));
   };

@@ -112,7 +112,7 @@ constexpr Index global_pool_planes = 16;  // of a task: a cache line of results
 // out[plane] = mean of x[plane], x (planes, size).
 template <class T>
 void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
-  const SumParts parts(size);
+  const SumParts parts{size};
   const double all = double(size);
   if (parts.count == 1)
     return parallel_ranges(planes, global_pool_planes, all, [=](Index begin, Index end) {

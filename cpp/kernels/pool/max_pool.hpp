@@ -73,13 +73,20 @@ template <class T, int PW, int Stride, bool Places>
   }
 }
 
-// Windows of any size.
+// Windows of any size. Winners of adaptive ones, 64-bit numbers, are positions in the plane.
 template <class T, class Arg>
 void max_pool_any_windows(const T* x, T* out, Arg* arg, const PoolShape& s) {
   using S = Simd<T>;
+  constexpr bool adaptive = sizeof(Arg) == 8;
+  const auto axis = [](Index size, Index outputs, Index taps, Index dilation, Index stride,
+                       Index pad) -> MaximaAxis {
+    if (!adaptive) return {size, outputs, taps, taps, dilation, stride, 1, pad};
+    const Index fewest = ceil_div(size, outputs), uneven = size % outputs != 0;
+    return {size, outputs, fewest, fewest + uneven, 1, uneven ? size : fewest, uneven ? outputs : 1, 0};
+  };
+  const MaximaAxis rows = axis(s.H, s.OH, s.PH, s.dilation_h, s.stride_h, s.pad_top),
+                   columns = axis(s.W, s.OW, s.PW, s.dilation_w, s.stride_w, s.pad_left);
   const auto lowest = S::fill(-std::numeric_limits<T>::infinity());
-  const MaximaAxis rows{s.H, s.OH, s.PH, s.PH, s.dilation_h, s.stride_h, 1, s.pad_top},
-      columns{s.W, s.OW, s.PW, s.PW, s.dilation_w, s.stride_w, 1, s.pad_left};
   WindowMaxima<T>(x, rows, columns)
       .each(s.planes, out, [=](Index row, Index ow, Index count, const Maxima<T, true>& best, Index first) {
         if (arg == nullptr) return;
@@ -87,33 +94,18 @@ void max_pool_any_windows(const T* x, T* out, Arg* arg, const PoolShape& s) {
         if constexpr (sizeof(Arg) == 1) {
           S::store_bytes(winners + ow, S::add(best.tap, S::fill(T(first))), count);
         } else {
+          const Index top = adaptive ? rows.begin(row % s.OH) : 0;
           T tap[S::size];
           S::store(tap, best.tap);
-          for (Index l = 0; l < count; ++l) winners[ow + l] = static_cast<Arg>(first + Index(tap[l]));
+          for (Index l = 0; l < count; ++l) {
+            const Index at = first + Index(tap[l]), kh = adaptive ? at / columns.most : 0;
+            const Index column = columns.begin(ow + l) + at - kh * columns.most;
+            winners[ow + l] = static_cast<Arg>(adaptive ? (top + kh) * s.W + column : at);
+          }
         }
-        if (s.pad_top + s.pad_left > 0 && S::any(S::equal(best.value, lowest)))
-          find_first_taps(s, row % s.OH, ow, ow + count, out + row * s.OW, winners);
-      });
-}
-
-// Adaptive windows, whose winners are positions in the plane.
-template <class T>
-void adaptive_max_pool(const T* x, T* out, std::int64_t* arg, const PoolShape& s) {
-  const auto axis = [](Index size, Index outputs) -> MaximaAxis {
-    const Index fewest = ceil_div(size, outputs), uneven = size % outputs != 0;
-    return {size, outputs, fewest, fewest + uneven, 1, uneven ? size : fewest, uneven ? outputs : 1, 0};
-  };
-  const MaximaAxis rows = axis(s.H, s.OH), columns = axis(s.W, s.OW);
-  WindowMaxima<T>(x, rows, columns)
-      .each(s.planes, out, [=](Index row, Index ow, Index count, const Maxima<T, true>& best, Index first) {
-        if (arg == nullptr) return;
-        const Index top = rows.begin(row % s.OH);
-        T tap[Simd<T>::size];
-        Simd<T>::store(tap, best.tap);
-        for (Index l = 0; l < count; ++l) {
-          const Index at = first + Index(tap[l]), kh = at / columns.most;
-          arg[row * s.OW + ow + l] = (top + kh) * s.W + columns.begin(ow + l) + at - kh * columns.most;
-        }
+        if constexpr (!adaptive)
+          if (s.pad_top + s.pad_left > 0 && S::any(S::equal(best.value, lowest)))
+            find_first_taps(s, row % s.OH, ow, ow + count, out + row * s.OW, winners);
       });
 }
 
@@ -122,7 +114,7 @@ template <class T>
 void max_pool_forward(const T* x, T* out, void* arg, const PoolShape& s) {
   auto* const bytes = static_cast<std::uint8_t*>(arg);
   if (s.adaptive)
-    adaptive_max_pool(x, out, static_cast<std::int64_t*>(arg), s);
+    max_pool_any_windows(x, out, static_cast<std::int64_t*>(arg), s);
   else if (small_windows(s))
     each_small_window(s, RowsOf::outputs, [&](const PoolBand& band, auto width, auto stride) {
       const auto run = [&](auto places) {

@@ -6,10 +6,11 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Whether a result of n values should be written with non-temporal stores.
+// Whether a result of n values, in rows that are written one by one, should be written with non-temporal
+// stores.
 template <class T>
-bool use_non_temporal(Index n) {
-  return n * Index(sizeof(T)) >= Index(past_caches_bytes());
+bool use_non_temporal(Index n, Index row = Simd<T>::size) {
+  return n * Index(sizeof(T)) >= Index(past_caches_bytes()) && row % Simd<T>::size == 0;
 }
 
 // The first `count` lanes of the vector at p, and 0 or `other` in the rest.

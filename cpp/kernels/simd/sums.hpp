@@ -13,12 +13,10 @@ constexpr Index short_run = 2048;
 // that a thread may take all of them, or one.
 struct SumParts {
   static constexpr Index least_values = 16384, most_parts = 64;
-  Index size, part, count;
+  Index size;
+  Index part = std::max(least_values, round_up(ceil_div(size, most_parts), short_run));
+  Index count = ceil_div(size, part);
 
-  explicit SumParts(Index values)
-      : size(values),
-        part(std::max(least_values, round_up(ceil_div(size, most_parts), short_run))),
-        count(ceil_div(size, part)) {}
   Index first(Index i) const { return i * part; }
   Index values(Index i) const { return std::min(part, size - i * part); }
 };

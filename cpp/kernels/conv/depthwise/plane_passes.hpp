@@ -8,22 +8,22 @@
 namespace cnnlib::CNNLIB_ISA {
 
 inline PoolBands depthwise_plane_bands(const ConvShape& s) {
-  return s.stride_h == 2 ? PoolBands(windows_of(s), RowsOf::outputs)
-                         : PoolBands(transposed_windows_of(s), RowsOf::inputs);
+  return s.stride_h == 2 ? PoolBands{windows_of(s), RowsOf::outputs}
+                         : PoolBands{transposed_windows_of(s), RowsOf::inputs};
 }
 
 template <class T>
 void describe_depthwise_planes(ConvPlan& plan) {
   plan.tile_rows = 1;
   plan.tile_columns = Simd<T>::size;
-  plan.threads = depthwise_plane_bands(plan.shape).threads();
+  plan.threads = depthwise_plane_bands(plan.shape).grid.threads;
 }
 
 // out, a task being planes or a band of rows of one.
 template <class T>
 void run_depthwise_planes(const ConvShape& s, const ConvOperands<T>& o) {
   const bool strided = s.stride_h == 2;
-  depthwise_plane_bands(s).each([&](const PoolBand& band, int) {
+  depthwise_plane_bands(s).each([&](const PoolBand& band) {
     const PoolShape& p = band.shape;
     const T* x = o.in + (strided ? band.in : band.out);
     T* out = o.out + (strided ? band.out : band.in);
