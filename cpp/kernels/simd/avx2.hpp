@@ -15,8 +15,6 @@ struct InstructionSet : SixteenRegisters {
 template <class T>
 struct WordsSimd : GenericSimd<T> {
   using typename GenericSimd<T>::Packet;
-  static constexpr Index words = sizeof(T) / 4;  // of a lane
-
   static void store_non_temporal(T* p, Packet v) {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(p), bit_cast<__m256i>(v));
   }
@@ -27,31 +25,13 @@ struct WordsSimd : GenericSimd<T> {
     const __m256i mask = lane_mask(first, count);
     return GenericSimd<T>::select(bit_cast<Packet>(mask), masked(p, mask), GenericSimd<T>::fill(other));
   }
-  // Not by a mask: AMD's processors take a dozen cycles for that.
-  static void store_lanes(T* p, Packet v, Index first, Index count) {
-    const auto from = [&](Index word) {
-      const __m256i at = _mm256_add_epi32(word_numbers(), every(words * first + word));
-      return _mm256_castps256_ps128(_mm256_permutevar8x32_ps(bit_cast<__m256>(v), at));
-    };
-    float* const to = reinterpret_cast<float*>(p + first);
-    count *= words;
-    if (count >= 4) {
-      _mm_storeu_ps(to, from(0));
-      _mm_storeu_ps(to + count - 4, from(count - 4));
-    } else if (count >= 2) {
-      _mm_storel_pi(reinterpret_cast<__m64*>(to), from(0));
-      if (words == 1) _mm_storel_pi(reinterpret_cast<__m64*>(to + count - 2), from(count - 2));
-    } else if (words == 1 && count == 1) {
-      _mm_store_ss(to, from(0));
-    }
-  }
 
  private:
   static __m256i word_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
   static __m256i every(Index word) { return _mm256_set1_epi32(static_cast<int>(word)); }
   // All ones in lanes [first, first + count).
   static __m256i lane_mask(Index first, Index count) {
-    const __m256i lanes = words == 1 ? word_numbers() : _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    const __m256i lanes = sizeof(T) == 4 ? word_numbers() : _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
     return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
                             _mm256_cmpgt_epi32(every(first + count), lanes));
   }

@@ -79,47 +79,19 @@ struct Simd : GenericSimd<T> {
   }
 };
 
-// row[k], row[step + k], ... <- the first quarters of the four, the second ones, ...
-template <int step, class Packet, class Even, class Odd>
-inline void transpose_quarters(Packet* row, const Even& even, const Odd& odd) {
+// Rows that are n / 2 apart, lane by lane in turn, log2(n) times: two thirds of the shuffles that Eigen
+// takes.
+template <class T, int n>
+void transpose_by_pairs(Packet<T> (&row)[n]) {
 #pragma GCC unroll 4
-  for (int k = 0; k < step; ++k) {
-    const Packet a = row[k], b = row[step + k], c = row[2 * step + k], d = row[3 * step + k];
-    const Packet even_ab = even(a, b), odd_ab = odd(a, b), even_cd = even(c, d), odd_cd = odd(c, d);
-    row[k] = even(even_ab, even_cd);
-    row[step + k] = even(odd_ab, odd_cd);
-    row[2 * step + k] = odd(even_ab, even_cd);
-    row[3 * step + k] = odd(odd_ab, odd_cd);
+  for (int step = 1; step < n; step *= 2) {
+    Packet<T> next[n];
+#pragma GCC unroll 8
+    for (int i = 0; i < n / 2; ++i) Simd<T>::join_pairs(row[i], row[i + n / 2], next[2 * i], next[2 * i + 1]);
+    std::copy_n(next, n, row);
   }
 }
-// Squares within the quarters of vectors, then the quarters: two thirds of the shuffles that Eigen takes.
-inline void transpose_packets(__m512 (&row)[16]) {
-  const auto pairs = [](__m512 v) { return _mm512_castps_pd(v); };
-#pragma GCC unroll 4
-  for (int g = 0; g < 16; g += 4) {
-    const __m512d low_01 = pairs(_mm512_unpacklo_ps(row[g], row[g + 1])),
-                  high_01 = pairs(_mm512_unpackhi_ps(row[g], row[g + 1])),
-                  low_23 = pairs(_mm512_unpacklo_ps(row[g + 2], row[g + 3])),
-                  high_23 = pairs(_mm512_unpackhi_ps(row[g + 2], row[g + 3]));
-    row[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low_01, low_23));
-    row[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low_01, low_23));
-    row[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high_01, high_23));
-    row[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high_01, high_23));
-  }
-  transpose_quarters<4>(
-      row, [](__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0x88); },
-      [](__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0xDD); });
-}
-inline void transpose_packets(__m512d (&row)[8]) {
-#pragma GCC unroll 4
-  for (int g = 0; g < 8; g += 2) {
-    const __m512d low = _mm512_unpacklo_pd(row[g], row[g + 1]);
-    row[g + 1] = _mm512_unpackhi_pd(row[g], row[g + 1]);
-    row[g] = low;
-  }
-  transpose_quarters<2>(
-      row, [](__m512d a, __m512d b) { return _mm512_shuffle_f64x2(a, b, 0x88); },
-      [](__m512d a, __m512d b) { return _mm512_shuffle_f64x2(a, b, 0xDD); });
-}
+inline void transpose_packets(__m512 (&row)[16]) { transpose_by_pairs<float>(row); }
+inline void transpose_packets(__m512d (&row)[8]) { transpose_by_pairs<double>(row); }
 
 }  // namespace cnnlib::CNNLIB_ISA

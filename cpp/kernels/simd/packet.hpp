@@ -167,7 +167,7 @@ struct GenericSimd {
   static void store_lanes(T* p, Packet v, Index first, Index count) {
     T lanes[size];
     store(lanes, v);
-    for (Index l = first; l < first + count; ++l) p[l] = lanes[l];
+    copy_lanes<size>(lanes + first, p + first, count);
   }
 
   // Whole numbers from 0 to 255, one byte for each of lanes [first, first + count); 0 in the other lanes.
@@ -207,6 +207,16 @@ struct GenericSimd {
   }
 
  private:
+  // By two pieces of the largest power of two that fits, which may overlap.
+  template <int piece>
+  [[gnu::always_inline]] static void copy_lanes(const T* from, T* to, Index count) {
+    if (count >= piece) {
+      std::memcpy(to, from, piece * sizeof(T));
+      std::memcpy(to + count - piece, from + count - piece, piece * sizeof(T));
+    } else if constexpr (piece > 1) {
+      copy_lanes<piece / 2>(from, to, count);
+    }
+  }
   static constexpr std::make_integer_sequence<int, size> lane_numbers{};
   template <int... l>
   static Bits bit_of_lane(std::integer_sequence<int, l...>) {
@@ -224,51 +234,31 @@ struct GenericSimd {
   }
 };
 
-// Loads and stores of some lanes of 128 bits, for sets that have none: whole halves of the vector, and lanes
-// of the others one by one.
+// Loads of some lanes of 128 bits, for sets that have none: whole halves of the vector, and lanes of the
+// others one by one.
 template <class T>
 struct HalvesSimd : GenericSimd<T> {
   using typename GenericSimd<T>::Packet;
-  using Lanes [[gnu::vector_size(16)]] = T;
-  using Halves [[gnu::vector_size(16)]] = std::uint64_t;
-  static constexpr Index half = GenericSimd<T>::size / 2;
 
   static Packet load_lanes(const T* p, Index first, Index count, T other = 0) {
-    Lanes v = other - Lanes{};
-    each_half(
-        first, count,
-        [&](Index h) {
-          auto halves = bit_cast<Halves>(v);
-          std::memcpy(&halves[h], p + h * half, sizeof halves[h]);
-          v = bit_cast<Lanes>(halves);
-        },
-        [&](Index i) { v[i] = p[i]; });
-    return bit_cast<Packet>(v);
-  }
-  static void store_lanes(T* p, Packet v, Index first, Index count) {
-    each_half(
-        first, count,
-        [&](Index h) {
-          const std::uint64_t bits = bit_cast<Halves>(v)[h];
-          std::memcpy(p + h * half, &bits, sizeof bits);
-        },
-        [&](Index i) { p[i] = bit_cast<Lanes>(v)[i]; });
-  }
-
- private:
-  // whole(0) and whole(1), or lane(i) of the lanes of a half that is not.
-  template <class Whole, class Lane>
-  [[gnu::always_inline]] static void each_half(Index first, Index count, const Whole& whole,
-                                               const Lane& lane) {
+    using Lanes [[gnu::vector_size(16)]] = T;
+    using Halves [[gnu::vector_size(16)]] = std::uint64_t;
+    constexpr Index half = GenericSimd<T>::size / 2;
     const auto within = [=](Index i) { return first <= i && i < first + count; };
+    Lanes v = other - Lanes{};
 #pragma GCC unroll 2
-    for (Index h = 0; h < 2; ++h)
-      if (within(h * half) && within((h + 1) * half - 1))
-        whole(h);
-      else
+    for (Index h = 0; h < 2; ++h) {
+      if (within(h * half) && within((h + 1) * half - 1)) {
+        auto halves = bit_cast<Halves>(v);
+        std::memcpy(&halves[h], p + h * half, sizeof halves[h]);
+        v = bit_cast<Lanes>(halves);
+      } else {
 #pragma GCC unroll 2
         for (Index i = h * half; i < (h + 1) * half; ++i)
-          if (within(i)) lane(i);
+          if (within(i)) v[i] = p[i];
+      }
+    }
+    return bit_cast<Packet>(v);
   }
 };
 
