@@ -300,7 +300,10 @@ double cost_winograd(const ConvShape& s, Pass pass) {
   const bool far_tiles = points * double(narrow) * max_rows * sizeof(T) > Rates::far_tiles_bytes;
   const bool far_filters =
       sizeof(T) == 8 && filters * double(narrow) * double(wide) * sizeof(T) > Rates::far_filters_bytes;
-  if (s.stride_h == 2 && !dw && by_block && (far_tiles || far_filters)) product *= Rates::far_tiles_product;
+  if (s.stride_h == 2 && !dw && by_block)
+    product *= far_filters ? 1 + Rates::far_filters_rows / max_rows
+               : far_tiles ? Rates::far_tiles_product
+                           : 1;
   const double filter = (dw                                          ? Rates::gradient_filter_point
                          : in_parts || (s.stride_h == 2 && s.KH > 3) ? Rates::large_filter_point
                                                                      : Rates::filter_point) /

@@ -103,9 +103,10 @@ struct Rates {
   // most.
   static constexpr double winograd_product = 1.05, winograd_double_product = 1.12;
   // At stride 2 a tile has 81 points: products of dw, and those of blocks whose transforms no second level
-  // holds, or whose filters in float64, where direct methods come nearer to the peak, no cache near a core.
+  // holds, or whose filters in float64, where direct methods come nearer to the peak, no cache near a core: a
+  // row of them takes as long as `far_filters_rows` rows of tiles.
   static constexpr double strided_gradient_product = 1.12 * taps_product, far_tiles_product = 1.5,
-                          far_tiles_bytes = 2 << 20, far_filters_bytes = 16e6;
+                          far_tiles_bytes = 2 << 20, far_filters_bytes = 16e6, far_filters_rows = 7;
 
   // Winograd's method along rows: a vector of tiles at one point of a row of the image, of a filter's sums,
   // of a filter's gradients; a point of a transformed weight; a tile of products, and a sum of dw in a band,
