@@ -109,19 +109,7 @@ class Program(metaclass=_Bound):
         layers: list[tuple[NDArray[_T], NDArray[_T] | None, bool, float]],
         conv_param: object,
     ) -> None: ...
-    def conv_transpose(
-        self,
-        name: str,
-        input: int,
-        output: int,
-        like: NDArray[_T],
-        w: NDArray[_T],
-        b: NDArray[_T] | None,
-        conv_param: object,
-        add: bool,
-        relu: bool,
-        most: float,
-    ) -> None: ...
+    conv_transpose = conv
     def affine(
         self, name: str, input: int, output: int, w: NDArray[_T], b: NDArray[_T] | None, relu: bool
     ) -> None: ...
@@ -286,18 +274,7 @@ class Training(metaclass=_Bound):
         relu: bool,
         by_mask: bool,
     ) -> None: ...
-    def conv_transpose(
-        self,
-        x: int,
-        out: int,
-        like: NDArray[_T],
-        weights: NDArray[_T],
-        w: int,
-        b: int,
-        conv_param: object,
-        relu: bool,
-        by_mask: bool,
-    ) -> None: ...
+    conv_transpose = conv
     def conv_bn_relu(
         self,
         x: int,
@@ -372,23 +349,10 @@ def conv_backward(
     conv_param: object,
     needs: tuple[bool, bool, bool],
 ) -> _Gradients[_T]: ...
-def conv_transpose_forward(
-    function: str,
-    x: NDArray[_T],
-    w: NDArray[_T],
-    b: NDArray[_T] | None,
-    conv_param: object,
-    relu: bool = False,
-    out: NDArray[_T] | None = None,
-) -> NDArray[_T]: ...
-def conv_transpose_backward(
-    function: str,
-    dout: NDArray[_T],
-    x: NDArray[_T],
-    w: NDArray[_T],
-    conv_param: object,
-    needs: tuple[bool, bool, bool],
-) -> _Gradients[_T]: ...
+
+conv_transpose_forward = conv_forward
+conv_transpose_backward = conv_backward
+
 def conv_bn_relu_backward(
     function: str,
     dout: NDArray[_T],

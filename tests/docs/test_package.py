@@ -224,6 +224,7 @@ def test_stubs_name_what_the_module_has():
     stub = ast.parse(Path(cnnlib.__file__).with_name("_core.pyi").read_text(encoding="utf-8"))
     stubbed = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     stubbed |= {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
+    stubbed |= {name.id for node in stub.body if isinstance(node, ast.Assign) for name in node.targets}
     assert {name for name in stubbed if not name.startswith("_")} == {
         name for name in vars(_core) if not name.startswith("_")
     }

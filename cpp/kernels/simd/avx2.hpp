@@ -27,11 +27,11 @@ struct WordsSimd : GenericSimd<T> {
   }
 
  private:
-  static __m256i word_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
-  static __m256i every(Index word) { return _mm256_set1_epi32(static_cast<int>(word)); }
   // All ones in lanes [first, first + count).
   static __m256i lane_mask(Index first, Index count) {
-    const __m256i lanes = sizeof(T) == 4 ? word_numbers() : _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    const __m256i lanes = sizeof(T) == 4 ? _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
+                                         : _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    const auto every = [](Index lane) { return _mm256_set1_epi32(static_cast<int>(lane)); };
     return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
                             _mm256_cmpgt_epi32(every(first + count), lanes));
   }

@@ -18,21 +18,23 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".we
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # Pillow's names of these
 
 
-def find_images(
-    folder: str | os.PathLike, *, deep: bool = False, _around: tuple[str, ...] = ()
-) -> list[Path]:
+def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
     """The image files in `folder` by their suffixes, sorted; with `deep` in the folders below it too.
 
     Hidden files and folders are passed over, and so are pipes and links to a folder around them.
     """
+    return _images_in(Path(folder), deep, (os.path.realpath(folder),))
+
+
+def _images_in(folder, deep, around):
+    """The same, without what links to the folders `around`, which are paths without links."""
     found = []
-    around = (*_around, os.path.realpath(folder))
-    for path in sorted(Path(folder).iterdir(), key=lambda path: path.name):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if deep and os.path.realpath(path) not in around:
-                found += find_images(path, deep=True, _around=around)
+            if deep and (real := os.path.realpath(path)) not in around:
+                found += _images_in(path, deep, (*around, real))
         elif path.suffix.lower() in IMAGE_SUFFIXES and not path.is_fifo():
             found.append(path)
     return found
