@@ -234,13 +234,42 @@ def test_a_model_whose_loss_returns_no_gradients(options, returned):
         solver.train()
 
 
-def test_dtypes_without_a_common_one():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
-    x = np.zeros((1, 1, 3, 3), np.float16)
-    with pytest.raises(
-        TypeError, match="conv_forward: the dtypes have none in common: x has float16, w has bfloat16"
-    ):
-        cnnlib.conv_forward(x, x.astype(ml_dtypes.bfloat16), None, {})
+class TestDtypesOfTwoExtensions:
+    """Promote float16 and bfloat16 as NumPy does: to float32 from ml_dtypes 0.7 on, to nothing before."""
+
+    def arrays(self):
+        ml_dtypes = pytest.importorskip("ml_dtypes")
+        x = np.full((1, 1, 3, 3), 1.5, np.float16)
+        return x, x.astype(ml_dtypes.bfloat16)
+
+    def test_those_with_a_common_dtype(self):
+        x, w = self.arrays()
+        if _common(x, w) is None:
+            with pytest.raises(TypeError, match="conv_forward: the dtypes have none in common"):
+                cnnlib.conv_forward(x, w, None, {})
+        else:
+            out, _ = cnnlib.conv_forward(x, w, None, {})
+            assert out.dtype == _common(x, w)
+            assert out.item() == 9 * 1.5**2
+
+    def test_those_without(self, monkeypatch):
+        def refuse(*dtypes):
+            raise TypeError(f"no common dtype for {dtypes}")
+
+        x, w = self.arrays()
+        monkeypatch.setattr("cnnlib._params.arrays.np.result_type", refuse)
+        with pytest.raises(
+            TypeError, match="conv_forward: the dtypes have none in common: x has float16, w has bfloat16"
+        ):
+            cnnlib.conv_forward(x, w, None, {})
+
+
+def _common(*arrays):
+    """Return NumPy's common dtype of the arrays, or None where it has none."""
+    try:
+        return np.result_type(*arrays)
+    except TypeError:
+        return None
 
 
 class TestCommand:

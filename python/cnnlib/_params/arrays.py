@@ -45,7 +45,7 @@ def _compute_dtype(function, names, arrays):
             )
     try:
         result = np.result_type(*(array.dtype for array in arrays)).newbyteorder("=")
-    except TypeError:  # float16 and bfloat16
+    except TypeError:  # float16 and bfloat16, with ml_dtypes before 0.7
         given = ", ".join(f"{name} has {array.dtype}" for name, array in zip(names, arrays))
         raise TypeError(f"{function}: the dtypes have none in common: {given}") from None
     if result.kind in "iub":
