@@ -3,8 +3,10 @@
 #   PEERS=1             also install torch, for the comparisons in `test` and `bench`
 #   WERROR=ON           compiler warnings stop the build, as in CI
 #   CXX=clang++         another compiler
+#   NEWEST=1            the newest versions of all packages, not those of packaging/constraints.txt
 PYTHON ?= python3
 PEERS ?=
+NEWEST ?=
 WERROR ?= OFF
 TRAIN_ARGS ?=
 BENCH_ARGS ?=
@@ -15,7 +17,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ENVIRONMENT := $(VENV)/.python-$(VERSION)
-WHEEL := dist/.wheel-$(VERSION)
+DIST := dist
+WHEEL := $(DIST)/.wheel-$(VERSION)
 PEER_STAMP := $(if $(PEERS),$(VENV)/.peers)
 
 CPP := $(shell find cpp -name '*.?pp')
@@ -24,10 +27,16 @@ SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE $(CPP) $(wildcard cma
 
 export CXX
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The same packages on every day, those that build the wheel included; pip before 25.3 reads the first of these for both.
+CONSTRAINTS := $(CURDIR)/packaging/constraints.txt
+ifeq ($(NEWEST),)
+export PIP_CONSTRAINT := $(CONSTRAINTS)
+export PIP_BUILD_CONSTRAINT := $(CONSTRAINTS)
+endif
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores packages clean
+.PHONY: help train test test-newest lock clang test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores packages clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -35,12 +44,15 @@ unexport PYTHONPATH
 help:
 	@echo 'make train     compile cnnlib for this processor, install it into .venv and train on handwritten digits (TRAIN_ARGS=...)'
 	@echo 'make test      build the wheel, install it into .venv and run the tests (PEERS=1, PYTEST_ARGS=...)'
+	@echo 'make test-newest  the same with the newest versions of all packages, in .venv-newest'
+	@echo 'make lock      write the versions that the other targets install into packaging/constraints.txt'
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
 	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make windows-wheel  cross-build wheels for Windows (WINDOWS_PYTHONS="3.10 3.11 3.12 3.13"), with zig from PyPI'
 	@echo 'make macos-wheel  the same for macOS on Arm (MACOS_PYTHONS=...); `make aarch64-wheel` for Linux on Arm, by g++'
+	@echo 'make clang     run the front end of Clang over every unit, for x86-64 and for 64-bit Arm, as CI does'
 	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
 	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
 	@echo 'make asan-smoke  the quickest of them with one set, as CI does'
@@ -55,6 +67,17 @@ train: $(VENV)/.own
 
 test: $(VENV)/.installed $(VENV)/.test $(PEER_STAMP)
 	$(BIN)/pytest tests $(PYTEST_ARGS)
+
+# The wheel is built anew as well, by the newest compilers of its Python packages.
+test-newest:
+	$(MAKE) test NEWEST=1 VENV=.venv-newest DIST=dist/newest
+
+# One file for every Python and system. uv ignores what is installed here.
+LOCKED_GROUPS := test peers lint docs notebooks build cross lock
+lock: $(VENV)/.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
+	  --custom-compile-command 'make lock' --all-extras $(LOCKED_GROUPS:%=--group %) pyproject.toml \
+	  --output-file $(CONSTRAINTS)
 
 bench: $(VENV)/.installed $(PEER_STAMP)
 	$(BIN)/cnnlib bench $(BENCH_ARGS)
@@ -72,7 +95,7 @@ format: $(VENV)/.lint
 	$(BIN)/clang-format -i $(CPP)
 
 wheel: $(WHEEL)
-	@ls -l dist/*.whl
+	@ls -l $(DIST)/*.whl
 
 SPHINX = OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs 2
 docs: $(VENV)/.installed $(VENV)/.docs $(PEER_STAMP)
@@ -123,15 +146,15 @@ DEFINE := --config-settings=cmake.define
 
 $(WHEEL): $(SOURCES) | $(ENVIRONMENT)
 	$(need_compiler)
-	@rm -rf dist build/recorder && mkdir dist
-	$(PIP) wheel --no-deps --wheel-dir dist $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=all \
+	@rm -rf $(DIST) build/recorder && mkdir -p $(DIST)
+	$(PIP) wheel --no-deps --wheel-dir $(DIST) $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=all \
 	  $(DEFINE).CNNLIB_VIRTUAL_CORES=$(CURDIR)/build/recorder .
 	@touch $@
 
 # For `make train`: this processor's widest instruction set alone, unless there is a wheel with all.
 $(VENV)/.own: $(SOURCES) $(ENVIRONMENT)
 	$(need_compiler)
-	@if [ -e $(WHEEL) ] && [ -z "$$(find $(SOURCES) -newer $(WHEEL))" ]; then set -- dist/*.whl; else \
+	@if [ -e $(WHEEL) ] && [ -z "$$(find $(SOURCES) -newer $(WHEEL))" ]; then set -- $(DIST)/*.whl; else \
 	  echo 'Compiling for this processor alone (`make wheel`: for all) ...' && rm -f $(VENV)/.installed && \
 	  set -- $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=widest .; fi; \
 	  $(PIP) install --quiet --force-reinstall --no-deps "$$@"
@@ -139,15 +162,15 @@ $(VENV)/.own: $(SOURCES) $(ENVIRONMENT)
 	@touch $@
 
 $(VENV)/.installed: $(WHEEL) $(ENVIRONMENT)
-	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl
-	$(PIP) install --quiet dist/*.whl
+	$(PIP) install --quiet --force-reinstall --no-deps $(DIST)/*.whl
+	$(PIP) install --quiet $(DIST)/*.whl
 	@touch $@
 
 $(VENV)/.extras: $(VENV)/.installed
-	$(PIP) install --quiet "$$(echo dist/*.whl)[all]"
+	$(PIP) install --quiet "$$(echo $(DIST)/*.whl)[all]"
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.build $(VENV)/.wheels $(VENV)/.cross: $(VENV)/.%: pyproject.toml $(VENV)/.pip
+$(foreach group,test lint peers docs notebooks build wheels cross lock,$(VENV)/.$(group)): $(VENV)/.%: pyproject.toml $(CONSTRAINTS) $(VENV)/.pip
 	$(PIP) install --quiet --group $*
 	@touch $@
 
@@ -217,7 +240,7 @@ tsan-%: build/tsan-%/.installed $(VENV)/.installed $(VENV)/.test
 MANY_CORES_ARGS ?= --isa base --groups conv pool norm --layers resnet18 --batches 8 --threads 16 --repeats 3 --floor 0.45
 many-cores: $(VENV)/.installed
 	@rm -rf build/virtual
-	$(BIN)/python -m zipfile -e dist/*.whl build/virtual
+	$(BIN)/python -m zipfile -e $(DIST)/*.whl build/virtual
 	cp build/recorder/_core.* build/virtual/cnnlib
 	PYTHONPATH=build/virtual $(BIN)/python bench/many_cores.py $(MANY_CORES_ARGS)
 
@@ -251,6 +274,11 @@ windows-wheel macos-wheel: %-wheel: $(VENV)/.build $(VENV)/.cross
 	cmake/cross/wheel.sh $* build/$* $(BIN)/python $(PYTHONS)
 	$(BIN)/python .ci/check_wheel.py --no-import build/$*/*.whl
 
+# The front ends of the compilers that build those wheels; no optimisation, no link: a minute.
+clang: $(VENV)/.build $(VENV)/.cross
+	cmake/cross/front_end.sh windows build/windows $(BIN)/python $(WINDOWS_PYTHON)
+	cmake/cross/front_end.sh macos build/macos $(BIN)/python $(WINDOWS_PYTHON)
+
 # The wheel for one version of Python, after `make windows-wheel`: kernels, files, the Solver, and a training.
 WINDOWS_PYTHON := 3.12
 WINDOWS_TESTS ?= $(call tests,dense pool norm locks files checkpoint solver early_stopping)
@@ -260,7 +288,7 @@ test-windows: $(VENV)/.build
 	build/windows/python -m cnnlib train --out build/windows/run --overwrite $(TRAIN_ARGS)
 
 # What the parts of .ci/run install into .venv beside the wheel, before they run beside each other.
-packages: $(VENV)/.lint $(VENV)/.docs $(VENV)/.test $(PEER_STAMP)
+packages: $(VENV)/.lint $(VENV)/.docs $(VENV)/.test $(VENV)/.build $(VENV)/.cross $(PEER_STAMP)
 
 clean:
-	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist $(VENV) .venv-newest .pytest_cache .ruff_cache .mypy_cache

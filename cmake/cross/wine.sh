@@ -17,7 +17,8 @@ fi
 [ -e "$headers/python.exe" ] || "$python" "$here/windows_python.py" "$version" "$headers"
 if [ ! -e "$packages/.installed" ]; then
   rm -rf "$packages"
-  "$python" -m pip install --quiet --only-binary :all: --platform win_amd64 --python-version "$version" \
+  # Its NumPy is older than that of packaging/constraints.txt.
+  env -u PIP_CONSTRAINT "$python" -m pip install --quiet --only-binary :all: --platform win_amd64 --python-version "$version" \
     --target "$packages" --group wine
   touch "$packages/.installed"
 fi
