@@ -89,8 +89,9 @@ class PixelLanes {
  private:
   // Cuts the work into blocks that stay in the caches.
   void choose_blocks() {
-    // Channels of a chunk, at whose end sums are rounded, follow from the shape alone, the rows of a block
-    // from the second-level cache, half of which staged input may take.
+    // The channels of a chunk, at whose end sums are rounded, follow from the shape alone. They are chosen
+    // before anything that the threads or the caches may change: the columns of a block by the threads, its
+    // rows by the second-level cache, half of which staged input may take.
     constexpr Index panel_size = 512 * max_rows, widest = 512, most_of_row = 512 << 10;
     const Index staged_bytes = std::min<Index>(caches().l2 / 2, 256 << 10);
     threads = threads_for(p.work());
@@ -98,19 +99,21 @@ class PixelLanes {
     // A single panel of filters reads all channels once. Where those of an image are far, a chunk is so few
     // of them that the processor prefetches each one's row, and the rows are long. The sums of wide vectors
     // take longer to load and store than few channels to multiply.
-    constexpr Index far_image_bytes = 3 << 20, streams = Simd<T>::bytes > 32 ? 32 : 16, longest = 2048;
+    constexpr Index far_image_bytes = 3 << 20, streams = Simd<T>::bytes > 32 ? 32 : 16,
+                    longest_bytes = 8 << 10;
     const bool streamed =
         in_place && taps == 1 && panels.count == 1 && p.C * p.x_plane * Index(sizeof(T)) >= far_image_bytes;
-    if (streamed) channels = even_part(p.C, streams);
-    const Index wanted = 2 * threads;  // blocks, two for every thread
-    Index cols =
-        even_part(p.OW, streamed ? std::clamp(p.N * p.OH * p.OW / wanted, widest, longest) : widest, lanes);
-    Index rows = 1;
+    Index cols = even_part(p.OW, widest, lanes), rows = 1;
     const auto bytes = [&](Index r, bool joint = false) {
       staging.set_block(r, cols, 1, lanes, joint);
       return double(channels) * staging.channel_size * sizeof(T);
     };
-    while (channels > 1 && bytes(1, true) > most_of_row) channels = ceil_div(channels, 2);
+    if (streamed) channels = even_part(p.C, streams);
+    while (!streamed && channels > 1 && bytes(1, true) > most_of_row) channels = ceil_div(channels, 2);
+    const Index wanted = 2 * threads;  // blocks, two for every thread
+    if (streamed)
+      cols = even_part(p.OW, std::clamp<Index>(p.N * p.OH * p.OW / wanted, widest, longest_bytes / sizeof(T)),
+                       lanes);
     while (in_place && cols > 2 * tile_lanes<T> && bytes(1) > staged_bytes)
       cols = even_part(p.OW, ceil_div(cols, 2), lanes);
     while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
@@ -255,10 +258,11 @@ class PixelLanes {
     void multiply_panel(Index panel) {
       PanelWork work = work_on(panel);
       const Index rows = work.rows, wide = vectors_for(rows);
-      const auto kernel = work.from_run ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
-                          : m.copies    ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
-                          : m.in_place && panel == panels.first ? wide_tile_kernel<T, Ahead::next>(rows)
-                                                                : wide_tile_kernel<T>(rows);
+      const auto kernel = work.from_run ? tile_kernel<T, tile_vectors, PanelPrefetch::fetch>(rows)
+                          : m.copies    ? tile_kernel<T, tile_vectors, PanelPrefetch::pack>(rows)
+                          : m.in_place && panel == panels.first
+                              ? wide_tile_kernel<T, PanelPrefetch::next>(rows)
+                              : wide_tile_kernel<T>(rows);
       for (Index v = 0; v < cover.vectors; v += wide) {
         if (wide == tile_vectors && v + 1 == cover.vectors)  // a last vector on its own
           return multiply_tile_at(tile_kernel<T, 1>(rows), work, v, 1);
