@@ -15,9 +15,9 @@ namespace cnnlib::CNNLIB_ISA {
 // into the cache, in the order of memory. There a processor foresees them and runs ahead; of the walk itself,
 // whose steps are rows apart, it foresees little (bench/NOTES.md).
 template <bool written>
-class Ahead {
+class StreamPrefetch {
  public:
-  explicit Ahead(const void* end_of_array) : at(static_cast<const char*>(end_of_array)) {}
+  explicit StreamPrefetch(const void* end_of_array) : at(static_cast<const char*>(end_of_array)) {}
   template <int bytes>
   [[gnu::always_inline]] void step() {
     constexpr int line = 64;

@@ -76,8 +76,8 @@ class LayoutMemory {
 
 // Bytes of the scratch that a method lays out as `Memory`, which names the method, the layout and what it
 // reserves.
-template <class Memory, class Method>
-std::size_t bytes_of(const Method& method) {
+template <class Memory, class Owner>
+std::size_t bytes_of(const Owner& method) {
   Layout layout;
   [[maybe_unused]] const Memory memory{method, layout};
   return layout.bytes();
@@ -87,8 +87,8 @@ std::size_t bytes_of(const Method& method) {
 template <class Memory>
 class ScratchOf {
  public:
-  template <class Method>
-  explicit ScratchOf(const Method& method) : memory_{method, layout_}, scratch_(layout_) {}
+  template <class Owner>
+  explicit ScratchOf(const Owner& method) : memory_{method, layout_}, scratch_(layout_) {}
   const Memory* operator->() const { return &memory_; }
 
  private:

@@ -52,12 +52,12 @@ P* after(P* p, Index n) {
 }
 
 // Runs a method whose weights nobody has packed.
-template <class T, class Method>
-void pack_and_run(const Method& method) {
-  const ScratchArray<T> memory(method.packed_size());
+template <class T, class PackedCorrelation>
+void pack_and_run(const PackedCorrelation& correlation) {
+  const ScratchArray<T> memory(correlation.packed_size());
   T* packed = memory.data();
-  method.pack(packed);
-  method.run(packed);
+  correlation.pack(packed);
+  correlation.run(packed);
 }
 
 // The steps of a pass that is one correlation or several, one after the other, whose packed weights lie in
@@ -96,20 +96,20 @@ struct StepsOfEach {
 };
 
 // Those of a class of one shape and its operands.
-template <class T, template <class> class Method>
-struct SingleCorrelation : StepsOfEach<T, SingleCorrelation<T, Method>> {
+template <class T, template <class> class Class>
+struct SingleCorrelation : StepsOfEach<T, SingleCorrelation<T, Class>> {
   template <class Body>
   static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
-    body(Method<T>(plan.shape, operands));
+    body(Class<T>(plan.shape, operands));
   }
 };
 
 // The steps of a class of one shape, and whether dw and db are wanted.
-template <class T, template <class> class Method>
+template <class T, template <class> class Class>
 WeightGradientSteps<T> weight_gradient_steps(bool makes_db) {
-  return {[](ConvPlan& plan) { Method<T>(plan.shape, true, true).describe(plan); },
+  return {[](ConvPlan& plan) { Class<T>(plan.shape, true, true).describe(plan); },
           [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-            Method<T>(plan.shape, o.dw != nullptr, o.db != nullptr).run(o);
+            Class<T>(plan.shape, o.dw != nullptr, o.db != nullptr).run(o);
           },
           makes_db};
 }

@@ -35,7 +35,7 @@ struct Fetch {
   const T* next;  // b[0] of the later call
   const Index* offset;
   Index every;
-  T* packed;  // where Ahead::pack writes this call's b, packed
+  T* packed;  // where PanelPrefetch::pack writes this call's b, packed
 };
 
 // What is prefetched, by the way b lies:
@@ -44,7 +44,7 @@ struct Fetch {
 //   next   b's rows are scattered: the vectors that follow in each row, for the next calls
 //   fetch  as `run`, and a later call's b
 //   pack   b's rows are scattered: a later call's b, and this one is packed on the way
-enum class Ahead { none, run, next, fetch, pack };
+enum class PanelPrefetch { none, run, next, fetch, pack };
 
 // Where a tile goes: vector v of row m to to[v] + m * step, added to what lies there (`add`), to `row` (V
 // vectors) in every row and to bias[m], as far as they are given, then through the activation.
@@ -113,7 +113,7 @@ template <class T, int R, int V>
 
 // Row m, lane l of the target <- sum over k of a[k * step + m] * b[l / size][offset[k] + l % size], for m < R
 // and l < V * size. The sum starts at zero, so that adding it to an earlier partial sum rounds once.
-template <class T, int R, int V, Ahead ahead = Ahead::none>
+template <class T, int R, int V, PanelPrefetch ahead = PanelPrefetch::none>
 void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                    const Target<T>& target) {
   using S = Simd<T>;
@@ -130,7 +130,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
   Index until_next = 1;
   const auto multiply = [&](Index k, const T* a_row) {
     const Index at = offset[k];
-    if constexpr (ahead == Ahead::fetch || ahead == Ahead::pack) {
+    if constexpr (ahead == PanelPrefetch::fetch || ahead == PanelPrefetch::pack) {
       if (--until_next == 0) {
         until_next = fetch.every;
         prefetch<2>(fetch.next + *fetch.offset++, V * S::size);
@@ -138,17 +138,18 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
     }
     tile.add_product(a_row, [&](int v) __attribute__((always_inline)) {
       const auto bv = S::load(base[v] + at);
-      if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
+      if constexpr (ahead == PanelPrefetch::run || ahead == PanelPrefetch::fetch)
         __builtin_prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
-      if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + calls_ahead * V * S::size);
-      if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv);
+      if constexpr (ahead == PanelPrefetch::next)
+        __builtin_prefetch(base[v] + at + calls_ahead * V * S::size);
+      if constexpr (ahead == PanelPrefetch::pack) S::store(fetch.packed + v * S::size, bv);
       return bv;
     });
-    if constexpr (ahead == Ahead::pack) fetch.packed += V * S::size;
+    if constexpr (ahead == PanelPrefetch::pack) fetch.packed += V * S::size;
   };
   Index k = 0;
   constexpr bool room = BroadcastValues<T, R>::vectors <= 4;  // for the values of two steps, beside the sums
-  if constexpr (room && (ahead == Ahead::none || ahead == Ahead::run))
+  if constexpr (room && (ahead == PanelPrefetch::none || ahead == PanelPrefetch::run))
     for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
       multiply(k, a);
       multiply(k + 1, a + step);
@@ -162,7 +163,7 @@ using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset
                             const Target<T>& target);
 
 // The kernel for `rows` rows (1 to max_rows) of V vectors.
-template <class T, int V = tile_vectors, Ahead ahead = Ahead::none>
+template <class T, int V = tile_vectors, PanelPrefetch ahead = PanelPrefetch::none>
 TileKernel<T> tile_kernel(Index rows) {
   static constexpr auto table =
       kernels_by_rows<max_rows>([](auto R) { return &multiply_tile<T, R(), V, ahead>; });
@@ -172,18 +173,18 @@ TileKernel<T> tile_kernel(Index rows) {
 // The same for b in one run of packed vectors.
 template <class T, int V = tile_vectors>
 TileKernel<T> packed_tile_kernel(Index rows) {
-  return tile_kernel<T, V, Ahead::run>(rows);
+  return tile_kernel<T, V, PanelPrefetch::run>(rows);
 }
 
 // Compiled once a set, in gemm.cpp.
-#define TILE_KERNELS(T, template_of)                                           \
-  template_of TileKernel<T> tile_kernel<T, 1, Ahead::none>(Index);             \
-  template_of TileKernel<T> tile_kernel<T, 1, Ahead::run>(Index);              \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::none>(Index);  \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::run>(Index);   \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::next>(Index);  \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::fetch>(Index); \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::pack>(Index);
+#define TILE_KERNELS(T, template_of)                                                   \
+  template_of TileKernel<T> tile_kernel<T, 1, PanelPrefetch::none>(Index);             \
+  template_of TileKernel<T> tile_kernel<T, 1, PanelPrefetch::run>(Index);              \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::none>(Index);  \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::run>(Index);   \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::next>(Index);  \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::fetch>(Index); \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::pack>(Index);
 TILE_KERNELS(float, extern template)
 TILE_KERNELS(double, extern template)
 
@@ -195,7 +196,7 @@ inline int vectors_for(Index rows) {
 }
 
 // The kernel for `rows` rows of vectors_for(rows) vectors.
-template <class T, Ahead ahead = Ahead::none>
+template <class T, PanelPrefetch ahead = PanelPrefetch::none>
 TileKernel<T> wide_tile_kernel(Index rows) {
   if (rows == 1) return &multiply_tile<T, 1, 8, ahead>;
   if (rows == 2) return &multiply_tile<T, 2, 4, ahead>;

@@ -27,25 +27,25 @@ struct ConvPanels {
   const ByteConv& c;
   Terms terms = terms_of(c);
   Index groups = c.shape.groups, steps = terms.count();
-  Index filters = c.shape.F / groups, vectors = ceil_div(filters, Lanes::size);  // of a group
+  Index filters = c.shape.F / groups, vectors = ceil_div(filters, IntLanes::size);  // of a group
 
   Index of_group() const { return ceil_div(vectors, 2); }
   // Of the panel that a vector is in.
   int width_of(Index vector) const { return vector % 2 == 1 || vector + 1 < vectors ? 2 : 1; }
-  // Vectors whose filters lie in pairs: see Lanes::store_pairs.
+  // Vectors whose filters lie in pairs: see IntLanes::store_pairs.
   Index paired = 0;
   // The filter of a vector's lane, of its group.
   Index filter(Index vector, Index lane) const {
-    return vector < paired ? by_fours(2, vector, lane) : vector * Lanes::size + lane;
+    return vector < paired ? by_fours(2, vector, lane) : vector * IntLanes::size + lane;
   }
   Index filter_of(Index vector, Index lane) const {
     const Index f = filter(vector % vectors, lane);
     return f < filters ? vector / vectors * filters + f : -1;
   }
-  Index numbers() const { return groups * vectors * Lanes::size; }  // filters, padded
-  Index weights() const { return groups * vectors * steps * Lanes::weight_bytes; }
+  Index numbers() const { return groups * vectors * IntLanes::size; }  // filters, padded
+  Index weights() const { return groups * vectors * steps * IntLanes::weight_bytes; }
   Index offset(Index group, Index vector) const {
-    return (group * vectors + vector) * steps * Lanes::weight_bytes;
+    return (group * vectors + vector) * steps * IntLanes::weight_bytes;
   }
 };
 
@@ -59,8 +59,8 @@ void each_step(const ConvPanels& p, const std::int8_t* w, const Call& call) {
     for (Index v = 0; v < p.vectors; ++v)
       for (Index t = 0, step = 0; t < s.KH * s.KW; ++t)
         for (Index c0 = 0; c0 < padded; c0 += 4, ++step) {
-          std::int8_t four[4 * Lanes::size] = {};
-          for (Index i = 0; i < Lanes::size && p.filter(v, i) < p.filters; ++i)
+          std::int8_t four[4 * IntLanes::size] = {};
+          for (Index i = 0; i < IntLanes::size && p.filter(v, i) < p.filters; ++i)
             for (Index k = c0; k < std::min(c0 + 4, C); ++k)
               four[4 * i + k - c0] = w[((g * p.filters + p.filter(v, i)) * C + k) * s.KH * s.KW + t];
           call(g, v, step, four);
@@ -72,8 +72,8 @@ inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbe
   begin_packing(numbers, packed, p);
   each_step(p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index at = step * p.width_of(vector) + vector % 2;
-    Lanes::pack_weights(four, static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
-                                  at * Lanes::weight_bytes);
+    IntLanes::pack_weights(four, static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
+                                     at * IntLanes::weight_bytes);
   });
 }
 
@@ -96,19 +96,20 @@ inline void widen(const Terms& t, const std::uint8_t* x, std::uint32_t* out) {
 // `steps` steps from offset k on, all of whose weights stay in registers.
 template <int steps, int V, int R>
 [[gnu::always_inline]] inline void product_steps(const std::uint8_t* const* x, Index k, const std::uint8_t* w,
-                                                 Lanes::Sums (&sums)[R][V]) {
-  Lanes::Weights weights[steps][V];
+                                                 IntLanes::Sums (&sums)[R][V]) {
+  IntLanes::Weights weights[steps][V];
 #pragma GCC unroll 4
   for (int i = 0; i < steps; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) weights[i][v] = Lanes::load_weights(w + (i * V + v) * Lanes::weight_bytes);
+    for (int v = 0; v < V; ++v)
+      weights[i][v] = IntLanes::load_weights(w + (i * V + v) * IntLanes::weight_bytes);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int i = 0; i < steps; ++i) {
-      const Lanes::Values values = Lanes::values_at(x[r], k + 4 * i);
+      const IntLanes::Values values = IntLanes::values_at(x[r], k + 4 * i);
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sums[r][v] = Lanes::dot(sums[r][v], values, weights[i][v]);
+      for (int v = 0; v < V; ++v) sums[r][v] = IntLanes::dot(sums[r][v], values, weights[i][v]);
     }
 }
 
@@ -116,18 +117,18 @@ template <int steps, int V, int R>
 // each that is loaded, where 32 vector registers have room for their weights.
 template <int V, int R>
 [[gnu::always_inline]] inline void product_tile(const std::uint8_t* const* x, const Terms& t,
-                                                const std::uint8_t* w, Lanes::Sums (&sums)[R][V]) {
-  constexpr int most = Lanes::registers < 32 || !Lanes::multiplies_bytes ? 1 : V == 1 ? 4 : 2;
+                                                const std::uint8_t* w, IntLanes::Sums (&sums)[R][V]) {
+  constexpr int most = IntLanes::registers < 32 || !IntLanes::multiplies_bytes ? 1 : V == 1 ? 4 : 2;
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sums[r][v] = Lanes::zero();
+    for (int v = 0; v < V; ++v) sums[r][v] = IntLanes::zero();
   for (Index row = 0; row < t.rows; ++row)
     for (Index run = 0; run < t.runs; ++run) {
       Index k = row * t.row_offset + run * t.run_offset;
       const Index end = k + 4 * t.steps;
-      for (; k + 4 * most <= end; k += 4 * most, w += most * V * Lanes::weight_bytes)
+      for (; k + 4 * most <= end; k += 4 * most, w += most * V * IntLanes::weight_bytes)
         product_steps<most, V, R>(x, k, w, sums);
       if (most > 1)
-        for (; k < end; k += 4, w += V * Lanes::weight_bytes) product_steps<1, V, R>(x, k, w, sums);
+        for (; k < end; k += 4, w += V * IntLanes::weight_bytes) product_steps<1, V, R>(x, k, w, sums);
     }
 }
 
@@ -144,7 +145,7 @@ struct ConvBlock {
   const ByteConv& c;
   const ConvData& d;
   const ConvPanels& p;
-  const Epilogue epilogue;
+  const Requantization epilogue;
   Index count;
   Index x[most], y[most], other[most];
 
@@ -178,21 +179,21 @@ template <int R = 0, class SumsOf>
   const ConvPanels& p = block.p;
   // A last vector also writes the padding channels, which are in nobody's group.
   const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
-  const Index f = vector * Lanes::size, to = group * p.filters + f, left = filters - f;
-  const FilterVector n(d.numbers, group * p.vectors * Lanes::size + f);
-  const Epilogue epilogue = block.epilogue;  // a copy, which no store of bytes may alias
+  const Index f = vector * IntLanes::size, to = group * p.filters + f, left = filters - f;
+  const FilterVector n(d.numbers, group * p.vectors * IntLanes::size + f);
+  const Requantization epilogue = block.epilogue;  // a copy, which no store of bytes may alias
   const Index *const y = block.y + first, *const other = block.other + first;
   auto* const bytes = static_cast<std::uint8_t*>(d.y) + to;
   if (c.epilogue.scores)
     for (Index r = 0; r < count; ++r)
-      Epilogue::store_scores(sums(r), n, static_cast<float*>(d.y) + y[r] + to, left);
+      Requantization::store_scores(sums(r), n, static_cast<float*>(d.y) + y[r] + to, left);
   else if (c.epilogue.adds)
     for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, d.other + other[r] + to, bytes + y[r], left);
-  else if (R > 0 && left >= Lanes::size)
+  else if (R > 0 && left >= IntLanes::size)
 #pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) epilogue.store(sums(r), n, bytes + y[r], Lanes::size);
-  else if (left >= Lanes::size)
-    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, bytes + y[r], Lanes::size);
+    for (int r = 0; r < R; ++r) epilogue.store(sums(r), n, bytes + y[r], IntLanes::size);
+  else if (left >= IntLanes::size)
+    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, bytes + y[r], IntLanes::size);
   else
     for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, bytes + y[r], left);
 }
@@ -223,7 +224,7 @@ inline void conv_tile(const ConvBlock& block, const BlockTerms& at, Index group,
   const std::uint8_t* x[R];
   for (Index r = 0; r < R; ++r)
     x[r] = at.x[first + std::min(r, count - 1)];  // beyond, the last position again
-  Lanes::Sums sums[R][V];
+  IntLanes::Sums sums[R][V];
   product_tile<V, R>(x, at.terms, block.d.weights + block.p.offset(group, v0), sums);
 #pragma GCC unroll 2
   for (int v = 0; v < V; ++v) {
@@ -237,7 +238,7 @@ inline void conv_tile(const ConvBlock& block, const BlockTerms& at, Index group,
 
 // Panel `panel` of all groups' on a block of positions.
 inline void conv_panel(const ConvBlock& block, const BlockTerms& at, Index panel) {
-  constexpr int R = Lanes::tile_rows, few = R > 4 ? 4 : 1;
+  constexpr int R = IntLanes::tile_rows, few = R > 4 ? 4 : 1;
   const ConvPanels& p = block.p;
   const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
   const bool pair = p.width_of(v0) == 2;
@@ -285,16 +286,16 @@ inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* o
   if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 8);
-  constexpr Index R = Lanes::tile_rows, least = 4 * R;
-  const Index x_bytes = Lanes::multiplies_bytes ? c.x.bytes() / (c.shape.OH * c.shape.OW) : 8 * p.steps;
+  constexpr Index R = IntLanes::tile_rows, least = 4 * R;
+  const Index x_bytes = IntLanes::multiplies_bytes ? c.x.bytes() / (c.shape.OH * c.shape.OW) : 8 * p.steps;
   const Index most = cached_block(x_bytes, least, ConvBlock::most, R);
   ConvGrid(positions, panels, most, least, R, threads).each([&](Range own, Range part) {
     const ConvBlock block(c, d, p, own.first, own.last);
     for (Index panel = part.first; panel < part.last;) {
       const Index group = panel / p.of_group(), group_end = std::min(part.last, (group + 1) * p.of_group());
       BlockTerms at(block, group * (c.shape.C / p.groups));
-      const Scratch room(Lanes::multiplies_bytes ? 0 : std::size_t(block.count * 8 * p.steps));
-      if (!Lanes::multiplies_bytes) at.widen_to(static_cast<std::uint8_t*>(room.data()), block.count);
+      const Scratch room(IntLanes::multiplies_bytes ? 0 : std::size_t(block.count * 8 * p.steps));
+      if (!IntLanes::multiplies_bytes) at.widen_to(static_cast<std::uint8_t*>(room.data()), block.count);
       for (; panel < group_end; ++panel) conv_panel(block, at, panel);
     }
   });

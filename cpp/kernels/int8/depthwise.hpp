@@ -28,20 +28,20 @@ inline Index tap_of(const ByteConv& c, Index step, Index k) {
 
 // How many vectors are parts of blocks, whose channels lie otherwise: by fours of each sixteen.
 inline Index block_vectors(const ByteConv& c) {
-  const bool blocks = Lanes::has_blocks && by_columns(c) && !c.epilogue.adds;
-  return blocks ? c.shape.C / (4 * Lanes::size) * 4 : 0;
+  const bool blocks = IntLanes::has_blocks && by_columns(c) && !c.epilogue.adds;
+  return blocks ? c.shape.C / (4 * IntLanes::size) * 4 : 0;
 }
 
 struct DepthwisePanels {
   const ByteConv& c;
   Index channels = c.shape.C;
-  Index blocks = block_vectors(c), vectors = ceil_div(channels, Lanes::size);  // in blocks, and all
-  Index steps = depthwise_steps(c);                                            // of a vector
+  Index blocks = block_vectors(c), vectors = ceil_div(channels, IntLanes::size);  // in blocks, and all
+  Index steps = depthwise_steps(c);                                               // of a vector
 
-  Index weights() const { return vectors * steps * Lanes::weight_bytes; }
-  Index numbers() const { return vectors * Lanes::size; }
+  Index weights() const { return vectors * steps * IntLanes::weight_bytes; }
+  Index numbers() const { return vectors * IntLanes::size; }
   Index filter_of(Index vector, Index lane) const {
-    const Index channel = vector < blocks ? by_fours(4, vector, lane) : vector * Lanes::size + lane;
+    const Index channel = vector < blocks ? by_fours(4, vector, lane) : vector * IntLanes::size + lane;
     return channel < channels ? channel : -1;
   }
 };
@@ -60,14 +60,14 @@ inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const Filter
   begin_packing(numbers, packed, p);
   auto* to = static_cast<std::uint8_t*>(packed);
   for (Index v = 0; v < p.vectors; ++v)
-    for (Index step = 0; step < p.steps; ++step, to += Lanes::weight_bytes) {
-      std::int8_t four[4 * Lanes::size] = {};
-      for (Index i = 0; i < Lanes::size; ++i)
+    for (Index step = 0; step < p.steps; ++step, to += IntLanes::weight_bytes) {
+      std::int8_t four[4 * IntLanes::size] = {};
+      for (Index i = 0; i < IntLanes::size; ++i)
         for (Index k = 0; k < 4; ++k) {
           const Index channel = p.filter_of(v, i), tap = tap_of(c, step, k);
           if (channel >= 0 && tap >= 0) four[4 * i + k] = w[channel * taps + tap];
         }
-      Lanes::pack_weights(four, to);
+      IntLanes::pack_weights(four, to);
     }
 }
 
@@ -77,22 +77,24 @@ struct DepthwiseChannels {
   Index channel;
   const std::uint8_t* weights;
   FilterVector numbers;
-  const Epilogue& epilogue;
+  const Requantization& epilogue;
 
   // call(a function that stores sums at y, with the bytes at other): what does not change stays in registers.
   template <class Call>
   [[gnu::always_inline]] void with_store(const Call& call) const {
     const Index count = c.y.channels() - channel;
     const FilterVector n = numbers;
-    const Epilogue e = epilogue;
+    const Requantization e = epilogue;
     if (c.epilogue.adds)
-      call([&](Lanes::Sums sums, const std::uint8_t* other, std::uint8_t* y) {
+      call([&](IntLanes::Sums sums, const std::uint8_t* other, std::uint8_t* y) {
         e.store(sums, n, other, y, count);
       });
-    else if (count >= Lanes::size)
-      call([&](Lanes::Sums sums, const std::uint8_t*, std::uint8_t* y) { e.store(sums, n, y, Lanes::size); });
+    else if (count >= IntLanes::size)
+      call([&](IntLanes::Sums sums, const std::uint8_t*, std::uint8_t* y) {
+        e.store(sums, n, y, IntLanes::size);
+      });
     else
-      call([&](Lanes::Sums sums, const std::uint8_t*, std::uint8_t* y) { e.store(sums, n, y, count); });
+      call([&](IntLanes::Sums sums, const std::uint8_t*, std::uint8_t* y) { e.store(sums, n, y, count); });
   }
 };
 
@@ -104,21 +106,21 @@ inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const
   const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
   const auto column = [&](Index w) {
     const std::uint8_t* const p = x + w * pixel;
-    return Lanes::interleave(p, p + row, p + 2 * row, p + last);
+    return IntLanes::interleave(p, p + row, p + 2 * row, p + last);
   };
-  Lanes::Weights w[3 * rows];
-  for (int k = 0; k < 3 * rows; ++k) w[k] = Lanes::load_weights(d.weights + k * Lanes::weight_bytes);
+  IntLanes::Weights w[3 * rows];
+  for (int k = 0; k < 3 * rows; ++k) w[k] = IntLanes::load_weights(d.weights + k * IntLanes::weight_bytes);
   const Index other_pixel = c.other.channels(), other_row = c.other.row();
   const Index y_pixel = c.y.channels(), y_row = c.y.row();
   d.with_store([&](const auto& store) {
-    Lanes::Values left = column(0), middle = stride == 1 ? column(1) : left;
+    IntLanes::Values left = column(0), middle = stride == 1 ? column(1) : left;
     for (Index i = 0; i < c.shape.OW; ++i) {
       if (stride == 2) middle = column(2 * i + 1);
-      const Lanes::Values right = column(stride * i + 2);
+      const IntLanes::Values right = column(stride * i + 2);
 #pragma GCC unroll 2
       for (int r = 0; r < rows; ++r) {
-        Lanes::Sums sums = Lanes::dot(Lanes::zero(), left, w[3 * r]);
-        sums = Lanes::dot(Lanes::dot(sums, middle, w[3 * r + 1]), right, w[3 * r + 2]);
+        IntLanes::Sums sums = IntLanes::dot(IntLanes::zero(), left, w[3 * r]);
+        sums = IntLanes::dot(IntLanes::dot(sums, middle, w[3 * r + 1]), right, w[3 * r + 2]);
         store(sums, other + r * other_row + i * other_pixel, y + r * y_row + i * y_pixel);
       }
       left = stride == 1 ? middle : right;
@@ -128,7 +130,7 @@ inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const
 }
 
 // The same of a block of four vectors, from `vector` on.
-template <int rows, int stride, class L = Lanes>
+template <int rows, int stride, class L = IntLanes>
 inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const FilterNumbers& numbers,
                        Index vector, const std::uint8_t* x, std::uint8_t* y) {
   if constexpr (L::has_blocks) {
@@ -177,11 +179,11 @@ inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std
   d.with_store([&](const auto& store) {
     for (Index i = 0; i < c.shape.OW; ++i) {
       const std::uint8_t* const at = x + i * c.shape.stride_w * c.x.channels();
-      Lanes::Sums sums = Lanes::zero();
+      IntLanes::Sums sums = IntLanes::zero();
       for (Index g = 0; g < steps; ++g) {
         const Index* o = offsets + 4 * g;
-        sums = Lanes::dot(sums, Lanes::interleave(at + o[0], at + o[1], at + o[2], at + o[3]),
-                          Lanes::load_weights(d.weights + g * Lanes::weight_bytes));
+        sums = IntLanes::dot(sums, IntLanes::interleave(at + o[0], at + o[1], at + o[2], at + o[3]),
+                             IntLanes::load_weights(d.weights + g * IntLanes::weight_bytes));
       }
       store(sums, other + i * c.other.channels(), y + i * c.y.channels());
     }
@@ -208,7 +210,7 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
   const auto run = s.stride_w == 1 ? column_rows<1, 1> : column_rows<1, 2>;
   const double work = double(images * s.OH * s.OW) * double(p.numbers() * p.steps);
   parallel_grid({images, tasks}, threads_for(work), [&](Index image, Index task, int) {
-    const Epilogue epilogue(c.epilogue);
+    const Requantization epilogue(c.epilogue);
     const Index h = task * most_rows;
     const std::uint8_t* const window = x + c.window_row(image, h);
     std::uint8_t* const row = out + c.y.row_of(image, h);
@@ -217,10 +219,10 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
       (two_rows ? block_rows<2, 1>
        : s.stride_w == 1
            ? block_rows<1, 1>
-           : block_rows<1, 2>)(c, weights, numbers, v, window + v * Lanes::size, row + v * Lanes::size);
+           : block_rows<1, 2>)(c, weights, numbers, v, window + v * IntLanes::size, row + v * IntLanes::size);
     for (Index v = p.blocks; v < p.vectors; ++v) {
-      const Index channel = v * Lanes::size;
-      const DepthwiseChannels d{c, channel, weights + v * p.steps * Lanes::weight_bytes,
+      const Index channel = v * IntLanes::size;
+      const DepthwiseChannels d{c, channel, weights + v * p.steps * IntLanes::weight_bytes,
                                 FilterVector(numbers, channel), epilogue};
       const std::uint8_t* const from = window + channel;
       const std::uint8_t* const term = c.epilogue.adds ? other + c.other.row_of(image, h) + channel : from;

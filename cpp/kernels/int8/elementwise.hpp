@@ -10,33 +10,34 @@ namespace cnnlib::CNNLIB_ISA {
 // x (images, C, H, W) of floats to bytes round(x / scale) + zero.
 inline void quantize(const float* x, const ByteImage& s, float scale, int zero, std::uint8_t* y,
                      Index images) {
-  constexpr Index L = Lanes::size;
+  constexpr Index L = IntLanes::size;
   fill_border(s, zero, y, images);
   parallel_grid({images, s.H}, threads_for(double(images * s.C * s.H * s.W)), [&](Index n, Index h, int) {
-    const Lanes::Scales low = Lanes::fill_scales(float(-zero)), high = Lanes::fill_scales(float(255 - zero));
-    const Lanes::Scales scales = Lanes::fill_scales(scale);
-    const Lanes::Sums zeros = Lanes::fill(zero);
+    const IntLanes::Scales low = IntLanes::fill_scales(float(-zero)),
+                           high = IntLanes::fill_scales(float(255 - zero));
+    const IntLanes::Scales scales = IntLanes::fill_scales(scale);
+    const IntLanes::Sums zeros = IntLanes::fill(zero);
     const float* from = x + (n * s.C * s.H + h) * s.W;
     std::uint8_t* to = y + s.row_of(n, h);
     for (Index w = 0; w < s.W; w += L)
       for (Index c = 0; c < s.C; c += 4) {
         const Index count = std::min(L, s.W - w);
-        Lanes::Sums pixels = Lanes::zero();
+        IntLanes::Sums pixels = IntLanes::zero();
         for (Index k = 0; k < std::min<Index>(4, s.C - c); ++k) {
           const float* values = from + (c + k) * s.H * s.W + w;
           float some[L] = {};
           if (count < L)
             values = static_cast<float*>(std::memcpy(some, values, std::size_t(count) * sizeof(float)));
-          const Lanes::Scales v = Lanes::divided(Lanes::load_scales(values), scales);
-          const Lanes::Sums q = Lanes::add(Lanes::rounded(v, low, high), zeros);
-          pixels = Lanes::add(pixels, Lanes::shift_left(q, int(8 * k)));
+          const IntLanes::Scales v = IntLanes::divided(IntLanes::load_scales(values), scales);
+          const IntLanes::Sums q = IntLanes::add(IntLanes::rounded(v, low, high), zeros);
+          pixels = IntLanes::add(pixels, IntLanes::shift_left(q, int(8 * k)));
         }
         if (count == L && s.channels() == 4) {
-          Lanes::store_sums(reinterpret_cast<std::int32_t*>(to + 4 * w), pixels);
+          IntLanes::store_sums(reinterpret_cast<std::int32_t*>(to + 4 * w), pixels);
           continue;
         }
         std::int32_t four[L];
-        Lanes::store_sums(four, pixels);
+        IntLanes::store_sums(four, pixels);
         for (Index i = 0; i < count; ++i) std::memcpy(to + (w + i) * s.channels() + c, four + i, 4);
       }
   });
@@ -94,15 +95,15 @@ inline void avg_pool(const BytePool& p, int x_zero, float ratio, const ByteEpilo
   fill_border(p.y, e.zero, y, images);
   const SlidingWindows rows = row_windows(p.shape), columns = column_windows(p.shape);
   each_window(p, images, [&](Index from, Index oh, Index ow, Index to) {
-    constexpr Index L = Lanes::size;
+    constexpr Index L = IntLanes::size;
     const Index inside = (rows.end(oh) - rows.begin(oh)) * (columns.end(ow) - columns.begin(ow));
-    const Epilogue epilogue(e);
+    const Requantization epilogue(e);
     const FilterVector n(int(-inside * x_zero), ratio / float(rows.averaged(oh) * columns.averaged(ow)));
     for (Index c = 0; c < p.x.channels(); c += L) {
-      Lanes::Sums sums = Lanes::zero();
+      IntLanes::Sums sums = IntLanes::zero();
       for (Index h = rows.begin(oh); h < rows.end(oh); ++h)
         for (Index w = columns.begin(ow); w < columns.end(ow); ++w)
-          sums = Lanes::add(sums, Lanes::bytes(x + from + h * p.x.row() + w * p.x.channels() + c));
+          sums = IntLanes::add(sums, IntLanes::bytes(x + from + h * p.x.row() + w * p.x.channels() + c));
       epilogue.store(sums, n, y + to + c, p.x.channels() - c);
     }
   });
@@ -124,13 +125,13 @@ inline void add(const ByteSum& s, const std::uint8_t* a, const std::uint8_t* b, 
   fill_border(s.y, s.epilogue.zero, y, images);
   each_row(s.a, s.b, s.y, a, b, y, images,
            [&](const std::uint8_t* p, const std::uint8_t* q, std::uint8_t* out, Index bytes) {
-             constexpr Index L = Lanes::size;
-             const Epilogue epilogue(s.epilogue);
+             constexpr Index L = IntLanes::size;
+             const Requantization epilogue(s.epilogue);
              const FilterVector n(s.constant, s.multiplier);
-             const Lanes::Sums fa = Lanes::fill(s.factors[0]), fb = Lanes::fill(s.factors[1]);
+             const IntLanes::Sums fa = IntLanes::fill(s.factors[0]), fb = IntLanes::fill(s.factors[1]);
              for (Index i = 0; i < bytes; i += L)
-               epilogue.store(Lanes::add(Lanes::multiply(Lanes::bytes(p + i), fa),
-                                         Lanes::multiply(Lanes::bytes(q + i), fb)),
+               epilogue.store(IntLanes::add(IntLanes::multiply(IntLanes::bytes(p + i), fa),
+                                            IntLanes::multiply(IntLanes::bytes(q + i), fb)),
                               n, out + i, bytes - i);
            });
 }

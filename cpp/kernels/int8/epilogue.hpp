@@ -8,15 +8,17 @@ namespace cnnlib::CNNLIB_ISA {
 
 // The numbers of a vector of filters; they are padded to whole vectors.
 struct FilterVector {
-  Lanes::Sums bias, factor;
-  Lanes::Scales multiplier;
+  IntLanes::Sums bias, factor;
+  IntLanes::Scales multiplier;
 
   FilterVector(const FilterNumbers& n, Index f)
-      : bias(Lanes::load(n.bias + f)),
-        factor(n.factor == nullptr ? Lanes::zero() : Lanes::load(n.factor + f)),
-        multiplier(Lanes::load_scales(n.multiplier + f)) {}
+      : bias(IntLanes::load(n.bias + f)),
+        factor(n.factor == nullptr ? IntLanes::zero() : IntLanes::load(n.factor + f)),
+        multiplier(IntLanes::load_scales(n.multiplier + f)) {}
   FilterVector(int all_bias, float all_multiplier)
-      : bias(Lanes::fill(all_bias)), factor(Lanes::zero()), multiplier(Lanes::fill_scales(all_multiplier)) {}
+      : bias(IntLanes::fill(all_bias)),
+        factor(IntLanes::zero()),
+        multiplier(IntLanes::fill_scales(all_multiplier)) {}
 };
 
 // What is packed for a method: its weights, then the numbers of whole vectors of filters. `Panels` says how
@@ -40,7 +42,7 @@ void begin_packing(const FilterNumbers& from, void* packed, const Panels& p) {
   auto* const multiplier = reinterpret_cast<float*>(bias + p.numbers());
   auto* const factor = reinterpret_cast<std::int32_t*>(multiplier + p.numbers());
   for (Index at = 0; at < p.numbers(); ++at) {
-    const Index f = p.filter_of(at / Lanes::size, at % Lanes::size);
+    const Index f = p.filter_of(at / IntLanes::size, at % IntLanes::size);
     if (f < 0) continue;
     bias[at] = from.bias[f];
     multiplier[at] = from.multiplier[f];
@@ -51,54 +53,54 @@ void begin_packing(const FilterNumbers& from, void* packed, const Panels& p) {
 // The channel of a lane where `vectors` vectors take four channels each in turn: the order that packing their
 // bytes undoes.
 inline Index by_fours(Index vectors, Index vector, Index lane) {
-  return vector / vectors * vectors * Lanes::size + (lane / 4 * vectors + vector % vectors) * 4 + lane % 4;
+  return vector / vectors * vectors * IntLanes::size + (lane / 4 * vectors + vector % vectors) * 4 + lane % 4;
 }
 
-class Epilogue {
+class Requantization {
  public:
-  explicit Epilogue(const ByteEpilogue& e)
-      : low_(Lanes::fill_scales(float(e.low - e.zero))),
-        high_(Lanes::fill_scales(float(e.high - e.zero))),
-        zero_(Lanes::fill(e.zero)),
+  explicit Requantization(const ByteEpilogue& e)
+      : low_(IntLanes::fill_scales(float(e.low - e.zero))),
+        high_(IntLanes::fill_scales(float(e.high - e.zero))),
+        zero_(IntLanes::fill(e.zero)),
         shift_(e.shift) {}
 
   // The values to be rounded.
-  static Lanes::Scales value(Lanes::Sums sums, const FilterVector& n) {
-    return Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier);
+  static IntLanes::Scales value(IntLanes::Sums sums, const FilterVector& n) {
+    return IntLanes::scaled(IntLanes::add(sums, n.bias), n.multiplier);
   }
   // The same with the other term.
-  Lanes::Scales value(Lanes::Sums sums, const FilterVector& n, Lanes::Sums other) const {
-    return value(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(other, n.factor)), n);
+  IntLanes::Scales value(IntLanes::Sums sums, const FilterVector& n, IntLanes::Sums other) const {
+    return value(IntLanes::add(IntLanes::shift_left(sums, shift_), IntLanes::multiply(other, n.factor)), n);
   }
 
   // Rounds and stores the first `count` lanes as bytes at y.
-  [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, std::uint8_t* y,
+  [[gnu::always_inline]] void store(IntLanes::Sums sums, const FilterVector& n, std::uint8_t* y,
                                     Index count) const {
     store(value(sums, n), y, count);
   }
   // The same with the other term, bytes at `other`.
-  [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, const std::uint8_t* other,
+  [[gnu::always_inline]] void store(IntLanes::Sums sums, const FilterVector& n, const std::uint8_t* other,
                                     std::uint8_t* y, Index count) const {
-    store(value(sums, n, Lanes::bytes(other)), y, count);
+    store(value(sums, n, IntLanes::bytes(other)), y, count);
   }
   // Stores the first `count` lanes as scores.
-  static void store_scores(Lanes::Sums sums, const FilterVector& n, float* y, Index count) {
-    float scores[Lanes::size];
-    Lanes::store_floats(scores, value(sums, n));
-    for (Index i = 0; i < std::min<Index>(count, Lanes::size); ++i) y[i] = scores[i];
+  static void store_scores(IntLanes::Sums sums, const FilterVector& n, float* y, Index count) {
+    float scores[IntLanes::size];
+    IntLanes::store_floats(scores, value(sums, n));
+    for (Index i = 0; i < std::min<Index>(count, IntLanes::size); ++i) y[i] = scores[i];
   }
 
  private:
-  [[gnu::always_inline]] void store(Lanes::Scales v, std::uint8_t* y, Index count) const {
-    const Lanes::Sums q = Lanes::add(Lanes::rounded(v, low_, high_), zero_);
-    if (count >= Lanes::size) return Lanes::store_bytes(y, q);
-    std::uint8_t bytes[Lanes::size];
-    Lanes::store_bytes(bytes, q);
+  [[gnu::always_inline]] void store(IntLanes::Scales v, std::uint8_t* y, Index count) const {
+    const IntLanes::Sums q = IntLanes::add(IntLanes::rounded(v, low_, high_), zero_);
+    if (count >= IntLanes::size) return IntLanes::store_bytes(y, q);
+    std::uint8_t bytes[IntLanes::size];
+    IntLanes::store_bytes(bytes, q);
     for (Index i = 0; i < count; ++i) y[i] = bytes[i];
   }
 
-  Lanes::Scales low_, high_;
-  Lanes::Sums zero_;
+  IntLanes::Scales low_, high_;
+  IntLanes::Sums zero_;
   int shift_;
 };
 

@@ -26,7 +26,7 @@ struct Avx2Lanes : GenericLanes<__m256i, __m256> {
 #endif
 };
 
-struct Lanes : ProductLanes<Avx2Lanes> {
+struct IntLanes : ProductLanes<Avx2Lanes> {
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {
     const __m128i ab = _mm_unpacklo_epi8(eight(a), eight(b)), cd = _mm_unpacklo_epi8(eight(c), eight(d));

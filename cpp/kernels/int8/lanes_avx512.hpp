@@ -23,7 +23,7 @@ struct Avx512Lanes : GenericLanes<__m512i, __m512> {
 #endif
 };
 
-struct Lanes : ProductLanes<Avx512Lanes> {
+struct IntLanes : ProductLanes<Avx512Lanes> {
   // A 16x4 transpose: of 4x4 blocks of channels by a permutation, then inside of each by a shuffle.
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {

@@ -30,7 +30,7 @@ struct NeonLanes : GenericLanes<int32x4_t, float32x4_t> {
   }
 };
 
-struct Lanes : ProductLanes<NeonLanes> {
+struct IntLanes : ProductLanes<NeonLanes> {
   static constexpr bool has_blocks = false;
   static Sums dot(Sums sums, const Values& x, const Weights& w) {
     sums = vpadalq_s16(sums, vmulq_s16(pairs(x.even), pairs(w.even)));

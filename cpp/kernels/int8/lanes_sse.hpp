@@ -22,7 +22,7 @@ struct SseLanes : GenericLanes<__m128i, __m128> {
   static Sums dot_pairs(Sums sums, Sums x, Sums w) { return _mm_add_epi32(sums, _mm_madd_epi16(x, w)); }
 };
 
-struct Lanes : ProductLanes<SseLanes> {
+struct IntLanes : ProductLanes<SseLanes> {
   static constexpr bool has_blocks = false;
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {

@@ -21,7 +21,7 @@ struct TilePanels : ConvPanels {
   Index tiles = terms.rows * terms.runs * tiles_of_run;  // of a vector
 
   explicit TilePanels(const ByteConv& conv) : ConvPanels{conv} {
-    paired = c.epilogue.scores ? 0 : filters / (2 * Lanes::size) * 2;
+    paired = c.epilogue.scores ? 0 : filters / (2 * IntLanes::size) * 2;
   }
   Index weights() const { return groups * vectors * tiles * tile_bytes; }
   Index offset(Index group, Index vector) const { return (group * vectors + vector) * tiles * tile_bytes; }
@@ -133,7 +133,7 @@ class PanelProduct {
   }
 
  private:
-  static constexpr Index none = -1, tile_numbers = tile_rows * Lanes::size;
+  static constexpr Index none = -1, tile_numbers = tile_rows * IntLanes::size;
 
   // Computes the sums of tile `first` and, where T is 2, the next one. Between the registers, the sums before
   // are stored: what a tile register has written is slow to read at once.
@@ -165,7 +165,7 @@ class PanelProduct {
     const Index begin = std::max(repeated, part % 2 * half),
                 end = std::min(lines_.rows, (part % 2 + 1) * half);
     const auto sums = [&, all = sums_[buffer_] + part / 2 * 2](Index v, Index r) {
-      return Lanes::load(all[v] + r * Lanes::size);
+      return IntLanes::load(all[v] + r * IntLanes::size);
     };
     const Index position = at(tile) - repeated;
     if (v0_ < p_.paired) return store_pairs(begin, end, position, sums);
@@ -180,31 +180,31 @@ class PanelProduct {
     const ByteConv& c = block_.c;
     const ConvData& d = block_.d;
     const Index *const y_at = block_.y + position, *const other_at = block_.other + position;
-    const Index filter = (group_ * p_.vectors + v0_) * Lanes::size,
-                to = group_ * p_.filters + v0_ * Lanes::size;
+    const Index filter = (group_ * p_.vectors + v0_) * IntLanes::size,
+                to = group_ * p_.filters + v0_ * IntLanes::size;
     const FilterVector n[2] = {FilterVector(d.numbers, filter),
-                               FilterVector(d.numbers, filter + Lanes::size)};
-    const Lanes::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
-    const Epilogue epilogue = block_.epilogue;
+                               FilterVector(d.numbers, filter + IntLanes::size)};
+    const IntLanes::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
+    const Requantization epilogue = block_.epilogue;
     auto* const y = static_cast<std::uint8_t*>(d.y) + to;
     const auto rows = [&](const auto& values) {
       for (Index r = begin; r < end; r += 2) {
         const Index next = std::min(r + 1, end - 1);
-        Lanes::Scales v[4];
+        IntLanes::Scales v[4];
         values(r, v);
         values(next, v + 2);
-        Lanes::store_pairs(v, rounding, y + y_at[r], y + y_at[next]);
+        IntLanes::store_pairs(v, rounding, y + y_at[r], y + y_at[next]);
       }
     };
     if (c.epilogue.adds)
-      rows([&](Index r, Lanes::Scales* v) {
-        Lanes::Sums other[2];
-        Lanes::load_pair(d.other + other_at[r] + to, other);
+      rows([&](Index r, IntLanes::Scales* v) {
+        IntLanes::Sums other[2];
+        IntLanes::load_pair(d.other + other_at[r] + to, other);
         for (int i = 0; i < 2; ++i) v[i] = epilogue.value(sums(i, r), n[i], other[i]);
       });
     else
-      rows([&](Index r, Lanes::Scales* v) {
-        for (int i = 0; i < 2; ++i) v[i] = Epilogue::value(sums(i, r), n[i]);
+      rows([&](Index r, IntLanes::Scales* v) {
+        for (int i = 0; i < 2; ++i) v[i] = Requantization::value(sums(i, r), n[i]);
       });
   }
 

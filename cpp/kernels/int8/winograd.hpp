@@ -21,21 +21,21 @@ constexpr Index winograd_points = 16;
 inline bool winograd_serves(const ByteConv& c) {
   constexpr Index most_channels = 1800, least_channels = 8, least_filters = 8;
   const ConvShape& s = c.shape;
-  return !Lanes::multiplies_bytes && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 &&
+  return !IntLanes::multiplies_bytes && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 &&
          s.dilation_h == 1 && s.dilation_w == 1 && s.groups == 1 && s.C >= least_channels &&
          s.C <= most_channels && s.F >= least_filters && s.OH > 1 && s.OW > 1;
 }
 
 // Panels of two vectors of filters: of each point, pairs of channels.
 struct WinogradPanels {
-  static constexpr Index width = 2 * Lanes::size;
+  static constexpr Index width = 2 * IntLanes::size;
   const ByteConv& c;
   Index channels = c.x.channels(), filters = c.shape.F, count = ceil_div(filters, width);
   Index point() const { return channels * width; }  // 16-bit numbers of a point of a panel
   Index weights() const { return 2 * count * winograd_points * point(); }
   Index numbers() const { return count * width; }
   Index filter_of(Index vector, Index lane) const {
-    const Index f = vector * Lanes::size + lane;
+    const Index f = vector * IntLanes::size + lane;
     return f < filters ? f : -1;
   }
 };
@@ -113,41 +113,41 @@ inline void transform_bytes(const WinogradTiles& t, const std::uint8_t* x, Index
   }
 }
 
-constexpr Index winograd_rows = Lanes::registers == 32 ? 12 : 6;  // x 2 vectors of sums
-constexpr Index winograd_block = 24;                              // tiles of a block
+constexpr Index winograd_tile_rows = IntLanes::registers == 32 ? 12 : 6;  // x 2 vectors of sums
+constexpr Index winograd_block = 24;                                 // tiles of a block
 
 // Products of R tiles and two vectors of filters: sums[r] of v[r][channels].
 template <int R>
 inline void winograd_product(const std::int16_t* v, Index v_step, const std::int16_t* w, Index channels,
                              std::int32_t* sums) {
-  Lanes::Sums s[R][2];
-  for (auto& row : s) row[0] = row[1] = Lanes::zero();
-  for (Index k = 0; k < channels; k += 2, w += 4 * Lanes::size) {
-    const Lanes::Sums a = Lanes::load(w), b = Lanes::load(w + 2 * Lanes::size);
+  IntLanes::Sums s[R][2];
+  for (auto& row : s) row[0] = row[1] = IntLanes::zero();
+  for (Index k = 0; k < channels; k += 2, w += 4 * IntLanes::size) {
+    const IntLanes::Sums a = IntLanes::load(w), b = IntLanes::load(w + 2 * IntLanes::size);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
-      const Lanes::Sums x = Lanes::broadcast(v + r * v_step + k);
-      s[r][0] = Lanes::dot_pairs(s[r][0], x, a);
-      s[r][1] = Lanes::dot_pairs(s[r][1], x, b);
+      const IntLanes::Sums x = IntLanes::broadcast(v + r * v_step + k);
+      s[r][0] = IntLanes::dot_pairs(s[r][0], x, a);
+      s[r][1] = IntLanes::dot_pairs(s[r][1], x, b);
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int i = 0; i < 2; ++i) Lanes::store_sums(sums + (2 * r + i) * Lanes::size, s[r][i]);
+    for (int i = 0; i < 2; ++i) IntLanes::store_sums(sums + (2 * r + i) * IntLanes::size, s[r][i]);
 }
 
 // The four outputs of a tile and a vector of filters, whose points lie `step` apart.
-inline void winograd_outputs(const std::int32_t* points, Index step, Lanes::Sums (&y)[2][2]) {
-  Lanes::Sums rows[2][4];
+inline void winograd_outputs(const std::int32_t* points, Index step, IntLanes::Sums (&y)[2][2]) {
+  IntLanes::Sums rows[2][4];
   for (Index j = 0; j < 4; ++j) {
-    const auto at = [&](Index i) { return Lanes::load(points + (4 * i + j) * step); };
-    const Lanes::Sums b = at(1), e = at(2);
-    rows[0][j] = Lanes::add(Lanes::add(at(0), b), e);
-    rows[1][j] = Lanes::subtract(Lanes::subtract(b, e), at(3));
+    const auto at = [&](Index i) { return IntLanes::load(points + (4 * i + j) * step); };
+    const IntLanes::Sums b = at(1), e = at(2);
+    rows[0][j] = IntLanes::add(IntLanes::add(at(0), b), e);
+    rows[1][j] = IntLanes::subtract(IntLanes::subtract(b, e), at(3));
   }
   for (int i = 0; i < 2; ++i) {
     const auto& r = rows[i];
-    y[i][0] = Lanes::quarter(Lanes::add(Lanes::add(r[0], r[1]), r[2]));
-    y[i][1] = Lanes::quarter(Lanes::subtract(Lanes::subtract(r[1], r[2]), r[3]));
+    y[i][0] = IntLanes::quarter(IntLanes::add(IntLanes::add(r[0], r[1]), r[2]));
+    y[i][1] = IntLanes::quarter(IntLanes::subtract(IntLanes::subtract(r[1], r[2]), r[3]));
   }
 }
 
@@ -160,9 +160,9 @@ struct WinogradData {
 };
 
 // Tiles [tile, tile + count) of a panel of filters.
-inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const Epilogue& epilogue,
+inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const Requantization& epilogue,
                            const WinogradPanels& p, Index panel, Index tile, Index count) {
-  constexpr Index R = winograd_rows, width = WinogradPanels::width;
+  constexpr Index R = winograd_tile_rows, width = WinogradPanels::width;
   std::int32_t products[winograd_points * (winograd_block + R) * width];
   const Index step = (winograd_block + R) * width;
   for (Index q = 0; q < winograd_points; ++q) {
@@ -173,12 +173,12 @@ inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const 
   }
   const ByteConv& c = t.c;
   for (Index v = 0; v < 2; ++v) {
-    const Index f = panel * width + v * Lanes::size, left = c.y.channels() - f;
+    const Index f = panel * width + v * IntLanes::size, left = c.y.channels() - f;
     if (left <= 0) return;
     const FilterVector n(d.numbers, f);
     for (Index i = 0; i < count; ++i) {
-      Lanes::Sums sums[2][2];
-      winograd_outputs(products + i * width + v * Lanes::size, step, sums);
+      IntLanes::Sums sums[2][2];
+      winograd_outputs(products + i * width + v * IntLanes::size, step, sums);
       const Index image = (tile + i) / t.of_image(), h = t.row(tile + i), w = t.column(tile + i);
       const auto place = [&](const ByteImage& s, Index a, Index b) {
         return s.row_of(image, h + a) + (w + b) * s.channels() + f;
@@ -204,11 +204,11 @@ inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_
   const Index tiles = images * t.of_image();
   const int threads = threads_for(double(tiles) * double(winograd_points * p.channels * c.shape.F) / 16);
   const Index room = std::max(winograd_block, threads * most_bytes / (2 * winograd_points * p.channels));
-  const Index some = std::min(tiles, round_up(room, winograd_block)), v_tiles = some + winograd_rows;
+  const Index some = std::min(tiles, round_up(room, winograd_block)), v_tiles = some + winograd_tile_rows;
   const Scratch scratch(std::size_t(winograd_points * v_tiles * p.channels) * sizeof(std::int16_t));
   auto* const v = static_cast<std::int16_t*>(scratch.data());
   for (Index q = 0; q < winograd_points; ++q)  // rows that the last products read beside their own
-    std::fill_n(v + (q * v_tiles + some) * p.channels, winograd_rows * p.channels, std::int16_t{0});
+    std::fill_n(v + (q * v_tiles + some) * p.channels, winograd_tile_rows * p.channels, std::int16_t{0});
   for (Index first = 0; first < tiles; first += some) {
     const Index count = std::min(some, tiles - first);
     ConvGrid(count, 1, winograd_block, winograd_block, 1, threads).each([&](Range own, Range) {
@@ -218,7 +218,7 @@ inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_
     const WinogradData d{
         v, static_cast<const std::int16_t*>(packed), v_tiles, first, other, out, numbers_in(packed, p)};
     ConvGrid(count, p.count, winograd_block, winograd_block, 1, threads).each([&](Range own, Range panels) {
-      const Epilogue epilogue(c.epilogue);
+      const Requantization epilogue(c.epilogue);
       for (Index panel = panels.first; panel < panels.last; ++panel)
         winograd_panel(t, d, epilogue, p, panel, first + own.first, own.last - own.first);
     });

@@ -27,7 +27,7 @@ template <class T, class Body>
 
 // A value for each pixel of a vector.
 template <class T>
-using Lanes = T[Simd<T>::size];
+using PerLane = T[Simd<T>::size];
 
 // A vector of pixels, the first `count` of which exist; their statistics go to mean and inv_std unless those
 // are null. The mean in T serves as the origin of the deviations.
@@ -44,7 +44,7 @@ void pixel_norm(const T* x, const T* gamma, const T* beta, double eps, T* y, dou
     a = V::add(a, d);
     b = V::fma(d, d, b);
   });
-  Lanes<T> origins, sums, squares, high, scale, shift;
+  PerLane<T> origins, sums, squares, high, scale, shift;
   V::store(origins, origin);
   V::store(sums, sum);
   V::store(squares, square);
@@ -93,7 +93,7 @@ void pixel_norm_gradient(const T* dout, const T* x, const T* gamma, const double
   double means[V::size] = {}, inv_stds[V::size] = {};
   std::copy_n(mean, count, means);
   std::copy_n(inv_std, count, inv_stds);
-  Lanes<T> high, scale, shift, sums, dots, by_douts, by_xs, constants;
+  PerLane<T> high, scale, shift, sums, dots, by_douts, by_xs, constants;
 #pragma omp simd
   for (int i = 0; i < V::size; ++i) {
     const Affine<T> normal(means[i], inv_stds[i], 0);

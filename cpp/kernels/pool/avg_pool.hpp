@@ -43,8 +43,8 @@ template <class T, int PW, int Stride>
   const SlidingWindows rows = row_windows(whole), columns = column_windows(whole);
   const T* const end = out + s.planes * s.OH * s.OW;
   WindowWeights<T> weights;
-  Ahead<false> next_x(x + s.planes * s.H * s.W);
-  Ahead<true> next_out(end);
+  StreamPrefetch<false> next_x(x + s.planes * s.H * s.W);
+  StreamPrefetch<true> next_out(end);
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
     weights.fill(columns, j, s.PH);
@@ -81,8 +81,8 @@ template <class T, int PW, int Stride>
   constexpr Index step = Stride * S::size;
   const T* const end = dx + s.planes * s.H * s.W;
   WindowWeights<T> weights[Windows::vectors];
-  Ahead<false> next_dout(dout + s.planes * s.OH * s.OW);
-  Ahead<true> next_dx(end);
+  StreamPrefetch<false> next_dout(dout + s.planes * s.OH * s.OW);
+  StreamPrefetch<true> next_dx(end);
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
     for (int i = 0; i < Windows::vectors; ++i) weights[i].fill(columns, windows.vector[i].first, s.PH);

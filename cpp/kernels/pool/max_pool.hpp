@@ -34,8 +34,8 @@ template <class T, int PW, int Stride, bool Places>
   const Index outputs = s.planes * s.OH * s.OW;
   Line nothing{};
   nothing.value = S::fill(lowest);
-  Ahead<false> next_x(x + s.planes * s.H * s.W);
-  Ahead<true> next_out(out + outputs), next_arg(arg + (Places ? outputs : 0));
+  StreamPrefetch<false> next_x(x + s.planes * s.H * s.W);
+  StreamPrefetch<true> next_out(out + outputs), next_arg(arg + (Places ? outputs : 0));
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
     T lanes[S::size];
@@ -143,8 +143,8 @@ template <class T, int PW, int Stride>
   const Index outputs = s.planes * s.OH * s.OW;
   const std::uint8_t* const end_arg = arg + outputs;
   const T* const end = dx + s.planes * s.H * s.W;
-  Ahead<false> next_dout(dout + outputs), next_arg(end_arg);
-  Ahead<true> next_dx(end);
+  StreamPrefetch<false> next_dout(dout + outputs), next_arg(end_arg);
+  StreamPrefetch<true> next_dx(end);
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
     for (Index plane = 0; plane < s.planes; ++plane)

@@ -250,7 +250,9 @@ struct HalvesSimd : GenericSimd<T> {
     for (Index h = 0; h < 2; ++h) {
       if (within(h * half) && within((h + 1) * half - 1)) {
         auto halves = bit_cast<Halves>(v);
-        std::memcpy(&halves[h], p + h * half, sizeof halves[h]);
+        std::uint64_t whole;  // clang++ takes no address of an element of a vector
+        std::memcpy(&whole, p + h * half, sizeof whole);
+        halves[h] = whole;
         v = bit_cast<Lanes>(halves);
       } else {
 #pragma GCC unroll 2

@@ -55,7 +55,8 @@ template <class T, bool at_edge>
 [[gnu::always_inline]] inline void gather_column(const PoolShape& s, Index column, const T* dout,
                                                  const PlaneFilter<T>& weight, T start_value,
                                                  Rectifier<T> activation, T* dx, const T* end,
-                                                 Ahead<false>& next_dout, Ahead<true>& next_dx) {
+                                                 StreamPrefetch<false>& next_dout,
+                                                 StreamPrefetch<true>& next_dx) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const ReachingWindows<T, 3, 1> windows(s, column);
@@ -107,8 +108,8 @@ template <class T>
                                     Rectifier<T> activation, T* dx, const T* end) {
   using S = Simd<T>;
   const PlaneFilter<T> weight = filter;
-  Ahead<false> next_dout(dout + s.OH * s.OW);
-  Ahead<true> next_dx(dx + s.H * s.W);
+  StreamPrefetch<false> next_dout(dout + s.OH * s.OW);
+  StreamPrefetch<true> next_dx(dx + s.H * s.W);
   for (Index w = last_vector(s.W, S::size); w >= 0; w -= S::size) {
     const bool inside = w + s.pad_left >= 2 && w + s.pad_left + S::size <= s.OW;
     if (inside)
@@ -129,8 +130,8 @@ template <class T>
   };
   constexpr Index step = 2 * S::size;
   const PlaneFilter<T> weight = filter;
-  Ahead<false> next_dout(dout + s.OH * s.OW);
-  Ahead<true> next_dx(dx + s.H * s.W);
+  StreamPrefetch<false> next_dout(dout + s.OH * s.OW);
+  StreamPrefetch<true> next_dx(dx + s.H * s.W);
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
     gather_windows_down<T, 3, 2>(
@@ -193,7 +194,8 @@ template <class T, bool at_edge>
 [[gnu::always_inline]] inline void correlate_strided_column(const PoolShape& s, Index j, const T* x,
                                                             const PlaneFilter<T>& weight, T bias,
                                                             Rectifier<T> activation, T* out, const T* end,
-                                                            Ahead<false>& next_x, Ahead<true>& next_out) {
+                                                            StreamPrefetch<false>& next_x,
+                                                            StreamPrefetch<true>& next_out) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const Index W = s.W, column = 2 * j - s.pad_left;
@@ -250,8 +252,8 @@ template <class T>
 [[gnu::noinline]] void correlate_strided_plane(const PoolShape& s, const T* x, const PlaneFilter<T>& filter,
                                                T bias, Rectifier<T> activation, T* out, const T* end) {
   const PlaneFilter<T> weight = filter;
-  Ahead<false> next_x(x + s.H * s.W);
-  Ahead<true> next_out(out + s.OH * s.OW);
+  StreamPrefetch<false> next_x(x + s.H * s.W);
+  StreamPrefetch<true> next_out(out + s.OH * s.OW);
   for (Index j = last_vector(s.OW, Simd<T>::size); j >= 0; j -= Simd<T>::size) {
     const Index column = 2 * j - s.pad_left;
     if (column >= 0 && column + 2 * Simd<T>::size < s.W)
@@ -306,7 +308,8 @@ class EdgeTaps<T, 2> {
 template <class T, int Stride, bool at_edge>
 [[gnu::always_inline]] inline void add_column_products(const PoolShape& s, Index j, const T* x, const T* dout,
                                                        typename Simd<T>::Packet (&sum)[10],
-                                                       Ahead<false>& next_x, Ahead<false>& next_dout) {
+                                                       StreamPrefetch<false>& next_x,
+                                                       StreamPrefetch<false>& next_dout) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const Index column = j * Stride - s.pad_left, W = s.W, OW = s.OW, OH = s.OH, pad = s.pad_top;
@@ -372,7 +375,7 @@ template <class T, int Stride>
   typename S::Packet sum[10];
 #pragma GCC unroll 10
   for (int t = 0; t < 10; ++t) sum[t] = S::load(sums + t * S::size);
-  Ahead<false> next_x(x + s.H * s.W), next_dout(dout + s.OH * s.OW);
+  StreamPrefetch<false> next_x(x + s.H * s.W), next_dout(dout + s.OH * s.OW);
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const Index column = j * Stride - s.pad_left;
     if (column >= 0 && column + Stride * S::size + 2 <= s.W && j + S::size <= s.OW)

@@ -148,9 +148,9 @@ void write_bias(const Correlation<T>& p) {
   });
 }
 
-// The steps of a method whose lanes are Lanes<T>.
-template <class T, template <class> class Lanes>
-struct EachCorrelation : StepsOfEach<T, EachCorrelation<T, Lanes>> {
+// The steps of a method of which Blocked<T> computes one correlation.
+template <class T, template <class> class Blocked>
+struct EachCorrelation : StepsOfEach<T, EachCorrelation<T, Blocked>> {
   template <class Body>
   static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
     each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T>& p) {
@@ -161,7 +161,7 @@ struct EachCorrelation : StepsOfEach<T, EachCorrelation<T, Lanes>> {
       p.out = after(operands.out, p.out_first);
       p.prepacked = plan.prepacked;
       if (p.taps() > 0)
-        body(Lanes<T>(p));
+        body(Blocked<T>(p));
       else if (p.out != nullptr)
         write_bias(p);
     });
