@@ -1,7 +1,11 @@
 """A NaN or an infinity, in any argument or dout of any layer, is in the results where the loops have it."""
 
+import itertools
+
+import cnnlib
 import numpy as np
 import pytest
+from cnnlib import naive
 from cnnlib.inference import prepare
 from helpers import LAYERS, as_tuple, random_arrays
 from small_graphs import GRAPH_NAMES, net_of, small_graphs
@@ -54,6 +58,23 @@ def test_no_value_is_lost_or_spread(layer, value, isa, rng):
             assert not extra.any(), f"{where}: spread"
             infinite = np.isinf(result) & np.isinf(expected)
             np.testing.assert_array_equal(result[infinite], expected[infinite], where)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinity_of_x_stays_one_in_dw(isa, dtype, rng):
+    """No method multiplies it by the zeros of lanes that it leaves out, which would give NaN."""
+    x, w, b = (array.astype(dtype) for array in random_arrays(rng, (2, 3, 12, 13), (5, 3, 3, 3), (5,)))
+    plan = cnnlib.explain(x.shape, w.shape, {"pad": PAD}, dtype).weight_gradient
+    methods = [method for method, _ in plan.alternatives if not method.startswith("winograd")]
+    (dout,) = (array.astype(dtype) for array in random_arrays(rng, (2, 5, 12, 13)))
+    for row, column in itertools.product((0, 5, 11), (0, 6, 9, 12)):
+        x_of = x.copy()
+        x_of[1, 2, row, column] = np.inf
+        _, want, _ = naive.conv_backward_naive(dout, (x_of, w, b, {"pad": PAD}))
+        for method in methods:
+            _, got, _ = cnnlib.conv_backward(dout, (x_of, w, b, {"pad": PAD, "algorithm": method}))
+            infinite = np.isinf(want) | np.isinf(got)
+            np.testing.assert_array_equal(got[infinite], want[infinite], f"{method}, {row}, {column}")
 
 
 def around(pixels):

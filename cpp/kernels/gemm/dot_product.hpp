@@ -15,11 +15,11 @@ struct VectorAt {
 };
 
 // sums[r][v] (+)= over `whole` vectors of left[r] * right[v] and then `tails` vectors of left_tails[r] *
-// right[v], lane by lane, r < R, v < dot_block. No lane is left out: a mask would take a register from the
-// sums.
+// right[v], lane by lane, r < R, v < dot_block. Of the tails' right[v] only the bits of `tail_mask` count:
+// lanes that are zero there add nothing, whatever lies in memory.
 template <class T, int R>
 void add_dot_products(const T* const* left, const T* const* left_tails, const T* const* right,
-                      const VectorAt* at, Index whole, Index tails, bool start, T* sums) {
+                      const VectorAt* at, Index whole, Index tails, const T* tail_mask, bool start, T* sums) {
   using S = Simd<T>;
   Packet<T> sum[R][dot_block];
   const T *g[R], *x[dot_block];
@@ -31,10 +31,10 @@ void add_dot_products(const T* const* left, const T* const* left_tails, const T*
 #pragma GCC unroll 5
     for (int v = 0; v < dot_block; ++v) sum[r][v] = S::zero();
   }
-  const auto step = [&](const VectorAt& p) {
+  const auto step = [&](const VectorAt& p, const auto& right_at) {
     Packet<T> xv[dot_block];
 #pragma GCC unroll 5
-    for (int v = 0; v < dot_block; ++v) xv[v] = S::load(x[v] + p.right);
+    for (int v = 0; v < dot_block; ++v) xv[v] = right_at(x[v] + p.right);
 #pragma GCC unroll 5
     for (int r = 0; r < R; ++r) {
       const auto gv = S::load(g[r] + p.left);
@@ -42,11 +42,13 @@ void add_dot_products(const T* const* left, const T* const* left_tails, const T*
       for (int v = 0; v < dot_block; ++v) sum[r][v] = S::fma(gv, xv[v], sum[r][v]);
     }
   };
-  for (Index i = 0; i < whole; ++i) step(at[i]);
+  for (Index i = 0; i < whole; ++i) step(at[i], [](const T* p) { return S::load(p); });
   if (tails > 0) {
 #pragma GCC unroll 5
     for (int r = 0; r < R; ++r) g[r] = left_tails[r];
-    for (Index i = whole; i < whole + tails; ++i) step(at[i]);
+    const auto mask = S::to_bits(S::load(tail_mask));
+    for (Index i = whole; i < whole + tails; ++i)
+      step(at[i], [&](const T* p) { return S::of_bits(S::to_bits(S::load(p)) & mask); });
   }
 #pragma GCC unroll 5
   for (int r = 0; r < R; ++r)

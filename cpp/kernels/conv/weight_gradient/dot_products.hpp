@@ -120,6 +120,11 @@ class DotProducts {
     // What comes from a cache (up to a quarter of what is written past them) costs less than prefetching it;
     // so does what few products share, from memory too.
     const bool prefetches = g.taps > 1 && use_non_temporal<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
+    typename S::Whole tail_mask_bits[S::size];
+    for (Index lane = 0; lane < S::size; ++lane)
+      tail_mask_bits[lane] = lane < S::size - rest ? 0 : ~typename S::Whole(0);
+    T tail_mask[S::size];
+    std::memcpy(tail_mask, tail_mask_bits, sizeof tail_mask);
     const Index positions = g.OH * g.OW;
     const T* grad = o.dout + image * g.F * positions + of.oh * g.OW + of.ow;
     for (Index block = some.first; block < some.last; ++block) {
@@ -143,15 +148,15 @@ class DotProducts {
         }
         for (Index i = 0; i < dot_block; ++i)
           from_image[i] = k + i < pairs ? planes + work.offset[k + i] : ones_size > 0 ? ones : planes;
-        kernel(from_grad, from_tails, from_image, work.vectors, rows * whole, tails, start, sum);
+        kernel(from_grad, from_tails, from_image, work.vectors, rows * whole, tails, tail_mask, start, sum);
       }
       if (sums != nullptr) sum_each(own, height * pair_blocks * dot_block, sums + sums_before(block));
     }
   }
 
   // The whole vectors of rows of dout and of the staged image, and behind them the last of each row where
-  // that is not whole: it ends with the row, and what it shares with the one before is zero in the copy of
-  // dout.
+  // that is not whole: it ends with the row. What it shares with the one before is zero in the copy of dout
+  // and masked in the image, where an infinity would make NaN of the zero.
   void list_vectors(Index rows, Index whole, Index tails, Index cols, VectorAt* at) const {
     for (Index i = 0; i < rows; ++i)
       for (Index j = 0; j < whole; ++j) *at++ = {i * g.OW + j * S::size, i * g.staging.pitch + j * S::size};

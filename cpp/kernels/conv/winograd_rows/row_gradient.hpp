@@ -138,7 +138,8 @@ class RowGradient {
     for (Index i = 0; i < height; ++i) y[i] = scratch->y[slot] + (i * tiles.tile.points + p) * y_step();
     for (Index i = 0; i < dot_block; ++i)
       x[i] = x_of_point + scratch->offset.data()[std::min(k + i, tiles.terms - 1)];
-    dot_kernel<T>(height)(y, y, x, scratch->vectors.data(), ceil_div(positions, lanes), 0, start, running);
+    dot_kernel<T>(height)(y, y, x, scratch->vectors.data(), ceil_div(positions, lanes), 0, nullptr, start,
+                          running);
   }
 
   // dw and db of a block of filters of a group, as far as they are wanted.
