@@ -14,9 +14,9 @@ struct VectorAt {
   Index left, right;
 };
 
-// sums[r][v] (+)= over `whole` vectors of left[r] * right[v] and then `tails` vectors of left_tails[r] *
-// right[v], lane by lane, r < R, v < dot_block. Of the tails' right[v] only the bits of `tail_mask` count:
-// lanes that are zero there add nothing, whatever lies in memory.
+// sums[r][v] (+)= over `tails` vectors of left_tails[r] * right[v] and then `whole` vectors of left[r] *
+// right[v], lane by lane, r < R, v < dot_block. `tail_mask` has all bits of the lanes that count in tails.
+// The others are cleared after the tails, once for all: clearing them in each vector takes 15 % longer.
 template <class T, int R>
 void add_dot_products(const T* const* left, const T* const* left_tails, const T* const* right,
                       const VectorAt* at, Index whole, Index tails, const T* tail_mask, bool start, T* sums) {
@@ -27,14 +27,14 @@ void add_dot_products(const T* const* left, const T* const* left_tails, const T*
   for (int v = 0; v < dot_block; ++v) x[v] = right[v];
 #pragma GCC unroll 5
   for (int r = 0; r < R; ++r) {
-    g[r] = left[r];
+    g[r] = left_tails[r];
 #pragma GCC unroll 5
     for (int v = 0; v < dot_block; ++v) sum[r][v] = S::zero();
   }
-  const auto step = [&](const VectorAt& p, const auto& right_at) {
+  const auto step = [&](const VectorAt& p) {
     Packet<T> xv[dot_block];
 #pragma GCC unroll 5
-    for (int v = 0; v < dot_block; ++v) xv[v] = right_at(x[v] + p.right);
+    for (int v = 0; v < dot_block; ++v) xv[v] = S::load(x[v] + p.right);
 #pragma GCC unroll 5
     for (int r = 0; r < R; ++r) {
       const auto gv = S::load(g[r] + p.left);
@@ -42,14 +42,17 @@ void add_dot_products(const T* const* left, const T* const* left_tails, const T*
       for (int v = 0; v < dot_block; ++v) sum[r][v] = S::fma(gv, xv[v], sum[r][v]);
     }
   };
-  for (Index i = 0; i < whole; ++i) step(at[i], [](const T* p) { return S::load(p); });
   if (tails > 0) {
+    for (Index i = whole; i < whole + tails; ++i) step(at[i]);
+    const auto mask = S::load(tail_mask);
 #pragma GCC unroll 5
-    for (int r = 0; r < R; ++r) g[r] = left_tails[r];
-    const auto mask = S::to_bits(S::load(tail_mask));
-    for (Index i = whole; i < whole + tails; ++i)
-      step(at[i], [&](const T* p) { return S::of_bits(S::to_bits(S::load(p)) & mask); });
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 5
+      for (int v = 0; v < dot_block; ++v) sum[r][v] = S::bitwise_and(sum[r][v], mask);
   }
+#pragma GCC unroll 5
+  for (int r = 0; r < R; ++r) g[r] = left[r];
+  for (Index i = 0; i < whole; ++i) step(at[i]);
 #pragma GCC unroll 5
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 5

@@ -126,6 +126,7 @@ struct GenericSimd {
   static constexpr Whole sign_bit = Whole(1) << (8 * sizeof(T) - 1);
   static Bits to_bits(Packet v) { return bit_cast<Bits>(v); }
   static Packet of_bits(Bits bits) { return bit_cast<Packet>(bits); }
+  static Packet bitwise_and(Packet a, Packet b) { return Eigen::internal::pand(a, b); }
   static Packet abs(Packet v) { return of_bits(to_bits(v) & ~sign_bit); }
   static Packet minus_abs(Packet v) { return of_bits(to_bits(v) | sign_bit); }
   static Packet with_sign_of(Packet sign, Packet v) {

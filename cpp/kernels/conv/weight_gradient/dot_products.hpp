@@ -155,8 +155,8 @@ class DotProducts {
   }
 
   // The whole vectors of rows of dout and of the staged image, and behind them the last of each row where
-  // that is not whole: it ends with the row. What it shares with the one before is zero in the copy of dout
-  // and masked in the image, where an infinity would make NaN of the zero.
+  // that is not whole: it ends with the row. What it shares with the one before is zero in the copy of dout,
+  // and does not count in the sums: an infinity of the image would make NaN of the zero.
   void list_vectors(Index rows, Index whole, Index tails, Index cols, VectorAt* at) const {
     for (Index i = 0; i < rows; ++i)
       for (Index j = 0; j < whole; ++j) *at++ = {i * g.OW + j * S::size, i * g.staging.pitch + j * S::size};
