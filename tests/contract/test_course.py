@@ -6,6 +6,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import course, optim
+from cnnlib.checkpoint import load_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.gradient_check import rel_error
 from cnnlib.models import FullyConnectedNet, TwoLayerNet
@@ -139,6 +140,15 @@ class TestFullyConnectedNet:
         other.load(tmp_path / "best.npy")
         assert_same_bits(other.loss(X), model.loss(X))
         assert set(np.load(tmp_path / "best.npy")) >= set(model.params)  # without pickle
+
+    def test_a_file_holds_each_parameter_once(self, tmp_path):
+        model = FullyConnectedNet([5], 6, 3, use_batchnorm=True)
+        model.save(tmp_path / "net.npz")
+        params, state = load_checkpoint(tmp_path / "net.npz")
+        assert state.keys() == {"bn_params"}
+        assert_same_bits(params, model.params)
+        with np.load(tmp_path / "net.npz") as file:
+            assert sum("W1" in name for name in file) == 1
 
     def test_another_networks_file_is_refused(self, tmp_path):
         FullyConnectedNet([5], 6, 3).save(tmp_path / "five.npz")

@@ -250,11 +250,9 @@ class Predictor:
             "dtype": self.dtype.name,
             "preprocess": PREPROCESSING.stored("Predictor.save", self.preprocess),
             "classes": self.classes,
+            "head": choice("Predictor.save", "head", self.head, HEADS),
+            "quantization": None if self._quantization is None else [vars(row) for row in self._quantization],
         }
-        if self.head != "classes":
-            about["head"] = choice("Predictor.save", "head", self.head, HEADS)
-        if self._quantization is not None:
-            about["quantization"] = [vars(row) for row in self._quantization]
         self._check_weights()
         write_file(path, about, self._graph, self._params)
 

@@ -158,7 +158,7 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     <Predictor 4, 2 operations, float64, 23 parameters>
     """
     about, graph, params, check = read_file(path)
-    described, rows = about["preprocess"], about.get("quantization")
+    described, rows = about["preprocess"], about["quantization"]
     return Predictor(
         graph,
         params,
@@ -168,5 +168,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if about["classes"] is None else tuple(about["classes"]),
         check,
         None if rows is None else Quantization(rows),
-        about.get("head", "classes"),
+        about["head"],
     )

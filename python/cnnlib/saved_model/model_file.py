@@ -143,7 +143,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
             raise ValueError(f"its label_smoothing is {smoothing!r}")
         model.label_smoothing = smoothing
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or newer than this cnnlib: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
     state = {"params": params, "bn_params": content["bn_params"]}
     check_state_fits(path, model, state)
     restore(model, state)
@@ -179,7 +179,7 @@ def _built(described, params):
         return model
     graph, bn_params = described_graph(described["graph"])
     model = GraphNet(graph, params, bn_params=bn_params, **arguments)
-    model.head = choice("its model", "head", described.get("head", "classes"), HEADS)
+    model.head = choice("its model", "head", described["head"], HEADS)
     return model
 
 
