@@ -55,7 +55,7 @@ SUBJECTS = {
             "cnnlib.gradient_check",
             "cnnlib.plots",
             "cnnlib.checkpoint",
-            "cnnlib.recipes",
+            "cnnlib.cli.recipes",
         ],
     ),
     "data": ("Data", ["cnnlib.data"]),

@@ -22,7 +22,7 @@ pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 TINY = (
     "--image-size",
     "12",
-    "--epochs",
+    "--num-epochs",
     "1",
     "--threads",
     "1",

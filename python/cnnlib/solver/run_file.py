@@ -28,8 +28,10 @@ HISTORIES = {  # as a state calls them; those of other metrics than the accuracy
 }
 _CHECKED = ("train_acc_history", "val_acc_history", "val_loss_history")
 _SNAPSHOTS = ("best", "average")
-_OTHERS = ("num_train", "augment_seed", "optim_configs", "random_state", "model_random_state", "pending")
-_OTHERS += ("seconds", "patience_from")
+_OTHERS = (
+    *("num_train", "augment_seed", "optim_configs", "random_state", "model_random_state"),
+    *("pending", "seconds", "patience_from"),
+)
 
 
 def parts_of(histories):
