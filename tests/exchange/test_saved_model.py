@@ -323,9 +323,7 @@ class TestRefused:
         arrays["__cnnlib__/state"] = np.array(json.dumps({**tree, "version": 2}))
         np.savez(tmp_path / "new.npz", **arrays)
         for read in (cnnlib.load_model, cnnlib.load):
-            with pytest.raises(
-                ValueError, match=r"new\.npz is a cnnlib checkpoint of version 2, and"
-            ):
+            with pytest.raises(ValueError, match=r"new\.npz is a cnnlib checkpoint of version 2, and"):
                 read(tmp_path / "new.npz")
 
     def test_a_part_that_is_missing(self, tmp_path):

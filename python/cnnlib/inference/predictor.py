@@ -57,11 +57,11 @@ class Predictor:
     Examples
     --------
     >>> from cnnlib.inference import prepare
-    >>> from cnnlib.models import TwoLayerNet
-    >>> predictor = prepare(TwoLayerNet(4, 3, 2, seed=0))
+    >>> from cnnlib.models import FullyConnectedNet
+    >>> predictor = prepare(FullyConnectedNet([3], 4, 2, seed=0))
     >>> X = np.zeros((5, 4))
     >>> predictor(X).shape, predictor.predict(X), predictor.predict_proba(X)[0]
-    ((5, 2), array([0, 0, 0, 0, 0]), array([0.5, 0.5]))
+    ((5, 2), array([0, 0, 0, 0, 0]), array([0.5, 0.5], dtype=float32))
     """
 
     _told_of_bytes = False  # see `warn_of_bytes`

@@ -13,10 +13,10 @@ import numpy as np
 
 from cnnlib._params import choice, probability, type_name
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.course import keep_ratio
+from cnnlib.course import TwoLayerNet, keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.description import describe, described_graph
-from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.models.graph_model import checked_classes, refuse_uninitialized
 from cnnlib.models.spec.builder import parameters_at_most
 from cnnlib.models.spec.reading import HEADS
@@ -122,7 +122,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
 
     Examples
     --------
-    >>> save_model(TwoLayerNet(64, 20, 10, seed=0), "net.npz")
+    >>> save_model(FullyConnectedNet([20], 64, seed=0), "net.npz")
     >>> load_model("net.npz").params["W1"].shape
     (64, 20)
     """
@@ -155,7 +155,7 @@ def is_saved_model(path: str | os.PathLike) -> bool:
 
     Examples
     --------
-    >>> save_model(TwoLayerNet(64, 20, 10, seed=0), "net.npz")
+    >>> save_model(FullyConnectedNet([20], 64, seed=0), "net.npz")
     >>> is_saved_model("net.npz")
     True
     """

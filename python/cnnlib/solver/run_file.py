@@ -220,11 +220,11 @@ def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "b
     Examples
     --------
     >>> from cnnlib.data import load_digits
-    >>> from cnnlib.models import TwoLayerNet
+    >>> from cnnlib.models import FullyConnectedNet
     >>> from cnnlib.solver import Solver
-    >>> model = TwoLayerNet(64, 20, 10, seed=0)
+    >>> model = FullyConnectedNet([20], 64, seed=0)
     >>> Solver(model, load_digits(), num_epochs=1, checkpoint_name="run/net", verbose=False, seed=0).train()
-    >>> other = TwoLayerNet(64, 20, 10, seed=1)
+    >>> other = FullyConnectedNet([20], 64, seed=1)
     >>> load_weights("run/net_epoch_1.npz", other)
     >>> np.array_equal(other.params["W1"], model.params["W1"])
     True
