@@ -44,7 +44,7 @@ OF_FILE = {
 }
 # The other pages and the modules on each; a module that is not here gets a page of its own.
 SUBJECTS = {
-    "models": ("Models", ["cnnlib.models", "cnnlib.convnet"]),
+    "models": ("Models", ["cnnlib.models"]),
     "training": (
         "Training",
         [

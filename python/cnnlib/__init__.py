@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from cnnlib import (
         augment,
         checkpoint,
-        convnet,
         course,
         data,
         fast_layers,
@@ -82,7 +81,7 @@ _LATER = {
     **dict.fromkeys(("prepare", "prepare_conv"), "inference"),
 }
 
-__all__ = ["augment", "checkpoint", "convnet", "course", "data", "explain", "fast_layers", "features"]
+__all__ = ["augment", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
 __all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
 __all__ += ["load_model", "models", "naive", "optim", "plots", "prepare", "prepare_conv"]
 __all__ += ["release_buffers", "save_model", "schedules", "set_conv_algorithm", "set_num_threads"]

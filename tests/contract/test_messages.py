@@ -6,7 +6,6 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import safetensors
-from cnnlib.convnet import ConvNet
 from cnnlib.course import TwoLayerNet
 from cnnlib.data import (
     Normalization,
@@ -18,7 +17,7 @@ from cnnlib.data import (
     load_target_folder,
     map_CIFAR100,
 )
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver, load_weights
 from helpers import refused
 

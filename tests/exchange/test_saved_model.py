@@ -10,11 +10,10 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.convnet import ConvNet
 from cnnlib.course import keep_ratio
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.saved_model import is_saved_model
 from cnnlib.solver import Solver
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics

@@ -22,8 +22,8 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.cli.main import build_parser, main
-from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization
+from cnnlib.models import ConvNet
 from helpers import refused
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")

@@ -29,6 +29,8 @@ from cnnlib.models.convnet import ConvNet
 from cnnlib.models.fully_connected import FullyConnectedNet
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.models.losses import WeightedLosses
+from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.three_layer import ThreeLayerConvNet
 
-__all__ = ["ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet", "WeightedLosses"]
+__all__ = ["NAMED_SPECS", "ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet"]
+__all__ += ["WeightedLosses"]

@@ -58,7 +58,7 @@ class FullyConnectedNet(GraphModel):
         without batch norm.
     label_smoothing : float
         Share of each label's probability that is spread over all classes, as in
-        :class:`cnnlib.convnet.ConvNet`; 0 at first.
+        :class:`cnnlib.models.ConvNet`; 0 at first.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from cnnlib.typing import Augment, Schedule
 
 
 class ConvNetRegressor(RegressorMixin, Estimator):
-    """A :class:`cnnlib.convnet.ConvNet` that predicts numbers, trained by a Solver, for scikit-learn.
+    """A :class:`cnnlib.models.ConvNet` that predicts numbers, trained by a Solver, for scikit-learn.
 
     Parameters
     ----------
