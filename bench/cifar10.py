@@ -51,7 +51,7 @@ def _parser():
     )
     add = parser.add_argument
     add("--data", required=True, metavar="DIR", help="CIFAR-10 as published, unpacked here")
-    add("--recipe", default="cifar10-fast", help="of cnnlib.recipes")
+    add("--recipe", default="cifar10-fast", help="of cnnlib.cli.recipes")
     add("--epochs", type=int, metavar="N", help="instead of the recipe's")
     add("--seeds", type=int, nargs="+", default=[0], metavar="N", help="a training for each")
     add("--peer", choices=("torch",), help="also train in it")

@@ -39,7 +39,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--network", default="resnet8", help="a named network of cnnlib.convnet")
+    parser.add_argument("--network", default="resnet8", help="a named network of cnnlib.models")
     parser.add_argument("--batch", type=int, default=128, help="samples of a minibatch, both ranks together")
     parser.add_argument("--delays", type=float, nargs="+", default=[1, 10], metavar="MS", help="one way")
     parser.add_argument("--bandwidth", type=float, default=30, metavar="MB/S", help="of each direction")

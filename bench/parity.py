@@ -30,7 +30,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--network", default="resnet8", help="a named network of cnnlib.convnet")
+    parser.add_argument("--network", default="resnet8", help="a named network of cnnlib.models")
     parser.add_argument("--batch", type=int, default=64, help="samples of a minibatch, all ranks together")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--picture", metavar="FILE", help="draw the curves, as what the file's name ends in")

@@ -28,7 +28,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--network", default="resnet8", help="a named network of cnnlib.convnet")
+    parser.add_argument("--network", default="resnet8", help="a named network of cnnlib.models")
     parser.add_argument("--batch", type=int, default=128, help="samples of a minibatch, all ranks together")
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4], metavar="N")
     parser.add_argument("--steps", type=int, default=4, help="of a training at a time")

@@ -44,7 +44,7 @@ OF_FILE = {
 }
 # The other pages and the modules on each; a module that is not here gets a page of its own.
 SUBJECTS = {
-    "models": ("Models", ["cnnlib.models", "cnnlib.convnet"]),
+    "models": ("Models", ["cnnlib.models"]),
     "training": (
         "Training",
         [
@@ -55,7 +55,6 @@ SUBJECTS = {
             "cnnlib.gradient_check",
             "cnnlib.plots",
             "cnnlib.checkpoint",
-            "cnnlib.recipes",
         ],
     ),
     "data": ("Data", ["cnnlib.data"]),
@@ -65,7 +64,10 @@ SUBJECTS = {
     "settings": ("The package and its settings", ["cnnlib"]),
     "types": ("Types", ["cnnlib.typing"]),
     "loops": ("The layers as loops", ["cnnlib.naive"]),
-    "course": ("For courses", ["cnnlib.course", "cnnlib.course.keep_ratio", "cnnlib.fast_layers"]),
+    "course": (
+        "For courses",
+        ["cnnlib.course", "cnnlib.course.keep_ratio", "cnnlib.course.optim", "cnnlib.fast_layers"],
+    ),
 }
 COMMAND_LINE = ("cnnlib.cli", "cnnlib.__main__")
 

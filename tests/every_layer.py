@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 from cnnlib import _core, optim, prepare
-from cnnlib.convnet import ConvNet
+from cnnlib.models import ConvNet
 from helpers import LAYERS
 from large_layers import LARGE
 

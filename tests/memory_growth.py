@@ -11,7 +11,7 @@ import os
 
 import cnnlib
 import numpy as np
-from cnnlib.convnet import ConvNet
+from cnnlib.models import ConvNet
 from training import digits_like, quiet_solver
 
 MOST_VALUES = 1 << 18  # of an array

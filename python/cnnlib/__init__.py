@@ -38,7 +38,6 @@ The command line does the same: `cnnlib train`, `cnnlib predict`.
 from __future__ import annotations
 
 import importlib.util
-import sys
 from typing import TYPE_CHECKING, Any
 
 from cnnlib import _core, layers
@@ -50,14 +49,12 @@ from cnnlib._system.config import (
     set_num_threads,
     show_config,
 )
-from cnnlib.cli import recipes
 from cnnlib.layers import *
 
 if TYPE_CHECKING:
     from cnnlib import (
         augment,
         checkpoint,
-        convnet,
         course,
         data,
         fast_layers,
@@ -76,7 +73,6 @@ if TYPE_CHECKING:
     from cnnlib.saved_model import load, load_model, save_model
 
 __version__: str = _core.__version__
-sys.modules["cnnlib.recipes"] = recipes  # where they were before they joined the command that reads them
 
 _LATER = {
     "explain": "layers.explanation",
@@ -85,9 +81,9 @@ _LATER = {
     **dict.fromkeys(("prepare", "prepare_conv"), "inference"),
 }
 
-__all__ = ["augment", "checkpoint", "convnet", "course", "data", "explain", "fast_layers", "features"]
+__all__ = ["augment", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
 __all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
-__all__ += ["load_model", "models", "naive", "optim", "plots", "prepare", "prepare_conv", "recipes"]
+__all__ += ["load_model", "models", "naive", "optim", "plots", "prepare", "prepare_conv"]
 __all__ += ["release_buffers", "save_model", "schedules", "set_conv_algorithm", "set_num_threads"]
 __all__ += ["show_config", "solver"]
 if not TYPE_CHECKING:  # as in cnnlib.layers

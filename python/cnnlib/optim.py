@@ -53,28 +53,19 @@ def _writable(array, dtype):
     return np.require(array, dtype, ("C", "A", "W"))
 
 
-def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=False, **defaults):
+def _updated(rule, step, w, dw, config, scale, states=(), counts=False, **defaults):
     """Fill in the config, check it and take a step of the core, which has the config's numbers in this order.
 
-    The state is in `states`, or under the course's names where the config has the first of these; a rule that
-    `counts` its steps keeps their number as `t`.
+    The arrays of its state have the names `states`; a rule that `counts` its steps keeps their number as `t`.
     """
     config = {} if config is None else config
-    check_keys(rule, "config", config, (*defaults, *dict.fromkeys((*states, *of_course, *["t"] * counts))))
+    check_keys(rule, "config", config, (*defaults, *states, *["t"] * counts))
     if not isinstance(config, (dict, MutableMapping)):
         raise TypeError(f"{rule}: config is written to, a {type(config).__name__} is read-only")
     for key, value in defaults.items():
         config.setdefault(key, value)
     next_w, gradient, dtype = _weights(rule, w, dw)
     settings = [_setting(rule, key, config[key]) for key in defaults]
-    if of_course and of_course[0] in config:
-        if "a" in config:
-            ways = (" and ".join(map(repr, names)) for names in (states, of_course))
-            raise ValueError(
-                f"{rule}: config has 'a' and {of_course[0]!r}, of two ways to name one state; the state is "
-                f"{', or '.join(ways)}"
-            )
-        states = of_course
     arrays = [next_w, gradient]
     for key in states:
         arrays.append(_state(rule, config, key, *arrays))
@@ -238,8 +229,7 @@ def rmsprop(
     w, dw : arrays of one shape
         Weights and their gradient.
     config : dict, optional
-        `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`, which a config
-        that has it as `cache` keeps under that name.
+        `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`.
     scale : float, optional
         Factor on `dw`.
 
@@ -266,12 +256,12 @@ def rmsprop(
     array([0.9, 0.9])
     """
     decay = {"learning_rate": 1e-2, "decay_rate": 0.99, "epsilon": 1e-8}
-    return _updated("rmsprop", _core.rmsprop_step, w, dw, config, scale, ("a",), ("cache",), **decay)
+    return _updated("rmsprop", _core.rmsprop_step, w, dw, config, scale, ("a",), **decay)
 
 
 def _adam(rule, step, w, dw, config, scale, **decay):
     usual = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, **decay}
-    return _updated(rule, step, w, dw, config, scale, ("v", "a"), ("m", "v"), True, **usual)
+    return _updated(rule, step, w, dw, config, scale, ("v", "a"), True, **usual)
 
 
 def adam(
@@ -289,7 +279,7 @@ def adam(
         Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-3), `beta1` (0.9), `beta2` (0.999), both in [0, 1), `epsilon` (1e-8); state
-        `v`, `a`, `t`. Where the config has an `m`, that is the first moment, and `v` the second.
+        `v`, `a`, `t`.
     scale : float, optional
         Factor on `dw`.
 

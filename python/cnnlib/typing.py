@@ -138,8 +138,6 @@ class OptimConfig(TypedDict, total=False):
     weight_decay: float
     velocity: NDArray[Any]
     a: NDArray[Any]
-    cache: NDArray[Any]
-    m: NDArray[Any]
     v: NDArray[Any]
     t: int
 

@@ -18,7 +18,7 @@ from cnnlib.data import cifar10, load_digits
 from helpers import WITHOUT_PICTURES, cnnlib_command, lines, refused, run_python
 
 PICTURES = ["confusion.png", "curves.png", "filters.png", "mistakes.png"]
-TINY = ("--epochs", "2", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1")
+TINY = ("--num-epochs", "2", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1")
 needs_pillow = pytest.mark.skipif(
     importlib.util.find_spec("PIL") is None, reason="cnnlib predict reads images with Pillow"
 )
@@ -38,7 +38,7 @@ def history(run):
 def trained(tmp_path_factory):
     """A run that has learnt the digits well: its folder, and the finished process."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    return run, cnnlib_command("train", "--out", run, "--epochs", 8, "--threads", 1)
+    return run, cnnlib_command("train", "--out", run, "--num-epochs", 8, "--threads", 1)
 
 
 class TestTrain:
@@ -101,7 +101,7 @@ class TestTrain:
         options = (
             "--model fully-connected --hidden-dim 20,10 --dtype float64 --no-batchnorm --keep-checkpoints"
             " --update-rule sgd_momentum --learning-rate 0.05 --lr-decay 0.5 --reg 0.25"
-            " --batch-size 400 --epochs 2 --seed 3 --weight-scale 0.5"
+            " --batch-size 400 --num-epochs 2 --seed 3 --weight-scale 0.5"
         ).split()
         printed = lines(capsys, "train", "--out", tmp_path, *options, "--threads", 1)
         assert printed[-1].startswith("test accuracy: ")
@@ -165,9 +165,9 @@ class TestRunFolder:
 class TestResume:
     def test_equals_the_uninterrupted_run(self, tmp_path):
         whole, parts = tmp_path / "whole", tmp_path / "parts"
-        assert main(["train", "--out", str(whole), *TINY, "--epochs", "4"]) == 0
-        assert main(["train", "--out", str(parts), *TINY, "--epochs", "2"]) == 0
-        how = ("--epochs", 4, "--threads", 1)
+        assert main(["train", "--out", str(whole), *TINY, "--num-epochs", "4"]) == 0
+        assert main(["train", "--out", str(parts), *TINY, "--num-epochs", "2"]) == 0
+        how = ("--num-epochs", 4, "--threads", 1)
         done = cnnlib_command("train", "--resume", parts, *how, start=WITHOUT_PICTURES)
         assert "going on after epoch 2 of 4" in done.stdout
         assert last_line(done).startswith("test accuracy: ")
@@ -196,7 +196,7 @@ class TestResume:
             (["--out", "elsewhere"], "does not take --out"),
             (["--overwrite"], "does not take --overwrite"),
             (["--summary"], "does not take --summary"),
-            (["--epochs", "3"], "the run has 8 epochs behind it"),
+            (["--num-epochs", "3"], "the run has 8 epochs behind it"),
             (["--data", "cifar10:x"], "the run's model is for digits"),
         ],
     )
@@ -205,7 +205,7 @@ class TestResume:
 
     def interrupted(self, run, when, number=signal.SIGINT):
         """Start a long training, send the signal once `when()`; returns the finished process."""
-        command = [sys.executable, "-m", "cnnlib", "train", "--out", run, *TINY, "--epochs", "1000000"]
+        command = [sys.executable, "-m", "cnnlib", "train", "--out", run, *TINY, "--num-epochs", "1000000"]
         process = subprocess.Popen(
             list(map(str, command)),
             stdout=subprocess.PIPE,
@@ -240,7 +240,7 @@ class TestResume:
         assert line.endswith(f"cnnlib train --resume '{run}'")
         assert "Traceback" not in done.stderr
 
-        how = ("--epochs", epochs + 1, "--threads", 1)
+        how = ("--num-epochs", epochs + 1, "--threads", 1)
         resumed = cnnlib_command("train", "--resume", run, *how, start=WITHOUT_PICTURES)
         where = f"after epoch {epochs}"
         if "interrupted" in files:  # which may hold no iteration of the new epoch yet
@@ -371,7 +371,8 @@ class TestCifar10:
     def test_default_folder(self, folder, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv("CNNLIB_DATA", str(folder))
         assert (
-            main(["train", "--data", "cifar10", "--out", str(tmp_path / "run"), *TINY, "--epochs", "1"]) == 0
+            main(["train", "--data", "cifar10", "--out", str(tmp_path / "run"), *TINY, "--num-epochs", "1"])
+            == 0
         )
         assert capsys.readouterr().out.splitlines()[-1].startswith("test accuracy: ")
 
@@ -383,8 +384,8 @@ class TestErrors:
             [],
             ["trane"],
             ["train", "--no-such-option"],
-            ["train", "--epochs", "0"],
-            ["train", "--epochs", "many"],
+            ["train", "--num-epochs", "0"],
+            ["train", "--num-epochs", "many"],
             ["train", "--learning-rate", "nan"],
             ["train", "--seed", "-1"],
             ["train", "--threads", "0"],

@@ -49,7 +49,7 @@ class TestConfig:
             data = "digits"
             model = "fully-connected"
             hidden-dim = [20, 10]        # a list, or "20,10"
-            epochs = 2
+            num-epochs = 2
             batch_size = 400
             learning-rate = 2e-3
             batchnorm = true
@@ -63,7 +63,7 @@ class TestConfig:
             """,
             encoding="utf-8-sig",  # with a byte order mark, as some editors on Windows save it
         )
-        train(capsys, "--config", file, "--epochs", 1, "--out", tmp_path / "run")
+        train(capsys, "--config", file, "--num-epochs", 1, "--out", tmp_path / "run")
         config = Run.open(tmp_path / "run").config
         assert config["model"]["name"] == "fully-connected"
         assert config["model"]["arguments"]["hidden_dims"] == [20, 10]
@@ -102,9 +102,9 @@ class TestConfig:
     )
     def test_what_is_saved_makes_the_same_run(self, options, tmp_path, capsys):
         file, first, second = tmp_path / "run.toml", tmp_path / "first", tmp_path / "second"
-        train(capsys, *options, "--epochs", 1, "--seed", 5, "--save-config", file, "--out", first)
+        train(capsys, *options, "--num-epochs", 1, "--seed", 5, "--save-config", file, "--out", first)
         again = tmp_path / "again.toml"
-        train(capsys, "--config", file, "--save-config", again, "--out", second, "--epochs", 1)
+        train(capsys, "--config", file, "--save-config", again, "--out", second, "--num-epochs", 1)
         assert again.read_text() == file.read_text()
         configs = [Run.open(run).config for run in (first, second)]
         assert configs[0] == configs[1]
@@ -118,7 +118,7 @@ class TestConfig:
         data = f"cifar10:{cifar_files.write_layout(tmp_path / 'data', 'binary').parent}"
         file = tmp_path / "run.toml"
         off = ["--lookahead", "none", "--rate-factors", "none", "--tta", "none", "--augment", "none"]
-        off += ["--update-rule", "adam", "--learning-rate", "1e-3", "--model", "resnet8", "--epochs", "1"]
+        off += ["--update-rule", "adam", "--learning-rate", "1e-3", "--model", "resnet8", "--num-epochs", "1"]
         recipe = ["--recipe", "cifar10-fast", "--data", data, *off]
         train(capsys, *recipe, "--save-config", file, "--out", tmp_path / "first")
         train(capsys, "--config", file, "--out", tmp_path / "second")
@@ -139,30 +139,30 @@ class TestConfig:
     ):
         (tmp_path / "run.toml").write_text(content)
         run = tmp_path / "run"
-        train(capsys, *TINY, "--config", tmp_path / "run.toml", *options, "--epochs", 1, "--out", run)
+        train(capsys, *TINY, "--config", tmp_path / "run.toml", *options, "--num-epochs", 1, "--out", run)
         name, value = setting
         assert Run.open(run).config["training"][name] == value
 
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ("epoch = 3", "run.toml: there is no option 'epoch'; did you mean 'num-epochs'?"),
+            ("epochs = 3", "run.toml: there is no option 'epochs'; did you mean 'num-epochs'?"),
             ("xyz = 3", "run.toml: there is no option 'xyz'"),
             ("config = 'other.toml'", "run.toml: there is no option 'config'"),
             (
-                "epochs = 'many'",
-                "run.toml: argument --num-epochs/--epochs: expected an integer above 0, got 'many'",
+                "num-epochs = 'many'",
+                "run.toml: argument --num-epochs: expected an integer above 0, got 'many'",
             ),
-            ("epochs = true", "run.toml: argument --num-epochs/--epochs: expected one argument"),
+            ("num-epochs = true", "run.toml: argument --num-epochs: expected one argument"),
             (
-                "epochs = [1, 2]",
-                "run.toml: argument --num-epochs/--epochs: expected an integer above 0, got '1,2'",
+                "num-epochs = [1, 2]",
+                "run.toml: argument --num-epochs: expected an integer above 0, got '1,2'",
             ),
             ("overwrite = 3", "run.toml: argument --overwrite: ignored explicit argument '3'"),
             ("augment = false", "run.toml: unrecognized arguments: --no-augment"),
-            ("[training]\nepochs = 3", "run.toml: there is no option 'training'"),
-            ("epochs = ", "run.toml is no TOML file"),
-            ("epochs = 3\nepochs = 4", "run.toml is no TOML file"),
+            ("[training]\nnum-epochs = 3", "run.toml: there is no option 'training'"),
+            ("num-epochs = ", "run.toml is no TOML file"),
+            ("num-epochs = 3\nnum-epochs = 4", "run.toml is no TOML file"),
             ("a = " + "[" * 100_000, "run.toml is no TOML file"),
         ],
         ids=range(12),
@@ -177,7 +177,7 @@ class TestConfig:
     def test_switches(self, value, tmp_path, capsys):
         file = tmp_path / "run.toml"
         text = "true" if value else "false"
-        file.write_text(f"batchnorm = {text}\nkeep-checkpoints = {text}\nepochs = 2\n")
+        file.write_text(f"batchnorm = {text}\nkeep-checkpoints = {text}\nnum-epochs = 2\n")
         train(capsys, *TINY, "--config", file, "--out", tmp_path / "run")
         assert Run.open(tmp_path / "run").config["model"]["arguments"]["use_batchnorm"] is value
         assert len(list((tmp_path / "run").glob("*.npz"))) == 1 + value
@@ -201,7 +201,7 @@ class TestLog:
             return list(csv.DictReader(file))
 
     def test_lines_for_iterations_and_epochs(self, tmp_path, capsys):
-        train(capsys, *TINY, "--epochs", 2, "--log", "csv,jsonl", "--out", tmp_path)
+        train(capsys, *TINY, "--num-epochs", 2, "--log", "csv,jsonl", "--out", tmp_path)
         rows = self.rows(tmp_path)
         lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
         assert len(rows) == len(lines) == 3 + 2 * 4  # 4 iterations in an epoch
@@ -221,8 +221,8 @@ class TestLog:
     def test_a_resumed_run_goes_on_and_drops_what_it_takes_again(self, tmp_path, capsys):
         whole, parts = tmp_path / "whole", tmp_path / "parts"
         for run in (whole, parts):
-            train(capsys, *TINY, "--epochs", 3, "--log", "csv", "--keep-checkpoints", "--out", run)
-        train(capsys, "--resume", parts / "checkpoint_epoch_1.npz", "--epochs", 2, "--log", "jsonl")
+            train(capsys, *TINY, "--num-epochs", 3, "--log", "csv", "--keep-checkpoints", "--out", run)
+        train(capsys, "--resume", parts / "checkpoint_epoch_1.npz", "--num-epochs", 2, "--log", "jsonl")
         want = [row for row in self.rows(whole) if int(row["epoch"]) <= 2]
         got = self.rows(parts)
         for row in (*want, *got):
@@ -239,7 +239,7 @@ class TestLog:
             patch.setattr(Updater, "step", lambda *_: signal.raise_signal(signal.SIGINT))
             patch.setattr(Run, "after_epoch", lambda *_, **__: open(tmp_path / "no" / "history.csv", "rb"))
             for options in started[: 1 + resumes]:
-                assert main(["train", "--epochs", "1", *map(str, options)]) == 130
+                assert main(["train", "--num-epochs", "1", *map(str, options)]) == 130
                 assert f"is kept, resume with: cnnlib train --resume {tmp_path}\n" in capsys.readouterr().err
         train(capsys, "--resume", tmp_path)
         assert len(self.rows(tmp_path)) == 1 + 5
@@ -253,8 +253,8 @@ class TestLog:
         )
 
     def test_overwrite_removes_them(self, tmp_path, capsys):
-        train(capsys, *TINY, "--epochs", 1, "--log", "csv,jsonl", "--out", tmp_path)
-        train(capsys, *TINY, "--epochs", 1, "--out", tmp_path, "--overwrite")
+        train(capsys, *TINY, "--num-epochs", 1, "--log", "csv,jsonl", "--out", tmp_path)
+        train(capsys, *TINY, "--num-epochs", 1, "--out", tmp_path, "--overwrite")
         assert not list(tmp_path.glob("log.*"))
 
     def test_errors(self, tmp_path, capsys, monkeypatch):
@@ -291,7 +291,7 @@ class TestLog:
         one_second = SimpleNamespace(time=lambda: 1e9)
         monkeypatch.setattr("tensorboardX.event_file_writer.time", one_second)
         log = ["--log", "tensorboard,jsonl"]
-        train(capsys, *TINY, "--epochs", 2, *log, "--keep-checkpoints", "--out", tmp_path)
+        train(capsys, *TINY, "--num-epochs", 2, *log, "--keep-checkpoints", "--out", tmp_path)
         names = {"loss": "loss/training", "val_loss": "loss/validation", "learning_rate": "learning_rate"}
         names |= {"train_accuracy": "accuracy/training", "val_accuracy": "accuracy/validation"}
 
@@ -311,23 +311,25 @@ class TestLog:
 
         first, _ = self.scalars(tmp_path)
         check(first, (0, 1, 2))
-        train(capsys, "--resume", tmp_path / "checkpoint_epoch_1.npz", "--epochs", 3)
+        train(capsys, "--resume", tmp_path / "checkpoint_epoch_1.npz", "--num-epochs", 3)
         both, starts = self.scalars(tmp_path)
         check(both[len(first) :], (2, 3))
         assert 5 in starts  # epoch 1 ends with iteration 4
-        train(capsys, *TINY, "--epochs", 1, "--out", tmp_path, "--overwrite")
+        train(capsys, *TINY, "--num-epochs", 1, "--out", tmp_path, "--overwrite")
         assert not list((tmp_path / "tensorboard").iterdir())
 
 
 class TestEarlyStopping:
     def test_ends_the_run(self, tmp_path, capsys):
         # A rate of next to nothing improves nothing.
-        options = [*TINY, "--update-rule", "sgd", "--learning-rate", "1e-12", "--epochs", "50"]
+        options = [*TINY, "--update-rule", "sgd", "--learning-rate", "1e-12", "--num-epochs", "50"]
         out = train(capsys, *options, "--early-stopping", "3:min_delta=0.1", "--out", tmp_path)
         assert "(Epoch 4) stopped early: val_acc has not improved by more than 0.1 since epoch 1" in out
         assert epochs_in_history(tmp_path) == 4
         assert "(Epoch 4) stopped early" in train(capsys, "--resume", tmp_path, "--threads", 1)
-        out = train(capsys, "--resume", tmp_path, "--early-stopping", "none", "--epochs", 6, "--threads", 1)
+        out = train(
+            capsys, "--resume", tmp_path, "--early-stopping", "none", "--num-epochs", 6, "--threads", 1
+        )
         assert "stopped early" not in out
         run = Run.open(tmp_path)
         assert epochs_in_history(run.folder) == 6

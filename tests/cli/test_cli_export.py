@@ -20,7 +20,7 @@ from onnx_nets import run_elsewhere
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "run"
-    assert main(["train", "--out", str(folder), "--epochs", "1", "--threads", "1"]) == 0
+    assert main(["train", "--out", str(folder), "--num-epochs", "1", "--threads", "1"]) == 0
     return folder
 
 

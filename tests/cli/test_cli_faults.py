@@ -14,15 +14,15 @@ from cnnlib.cli.main import main
 from cnnlib.cli.output import json_text
 from cnnlib.cli.run.folder import PICTURES
 from cnnlib.cli.run.log import RunLog
-from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization
+from cnnlib.models import ConvNet
 from image_folders import write_folder
 
 pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 TINY = (
     "--image-size",
     "12",
-    "--epochs",
+    "--num-epochs",
     "1",
     "--threads",
     "1",

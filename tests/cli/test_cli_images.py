@@ -13,17 +13,16 @@ import pytest
 from cnnlib.cli.main import main
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
-from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_digits, load_image_folder
 from cnnlib.data.image_files import find_images, open_image
 from cnnlib.data.writing import ink_of
-from cnnlib.models import FullyConnectedNet
+from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
 from helpers import lines, refused
 from image_folders import write_folder
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
-TINY = ("--image-size", "16", "--epochs", "3", "--threads", "1", "--model", "resnet8")
+TINY = ("--image-size", "16", "--num-epochs", "3", "--threads", "1", "--model", "resnet8")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def trained(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     command = [sys.executable, "-m", "cnnlib", "train", "--data", f"folder:{photos}", *TINY]
     done = subprocess.run(
-        [*command, "--epochs", "12"], cwd=folder, capture_output=True, text=True, timeout=300
+        [*command, "--num-epochs", "12"], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "my photos-1", done.stdout.splitlines()
@@ -63,7 +62,7 @@ def saved(photos, tmp_path_factory):
 def digits(tmp_path_factory):
     """A run's folder, its model saved, and scans in ink on paper."""
     folder = tmp_path_factory.mktemp("ink")
-    options = ["--num-filters", "4", "--hidden-dim", "16", "--epochs", "2", "--threads", "1"]
+    options = ["--num-filters", "4", "--hidden-dim", "16", "--num-epochs", "2", "--threads", "1"]
     assert main(["train", *options, "--out", str(folder / "run")]) == 0
     run = Run.open(folder / "run")
     model = run.load_model(folder / "run", "best")
@@ -119,7 +118,7 @@ class TestTrain:
             f"folder:{photos}",
             *TINY,
             *options,
-            "--epochs",
+            "--num-epochs",
             1,
             "--out",
             tmp_path / "r",
@@ -146,7 +145,7 @@ class TestTrain:
     def test_other_models(self, tmp_path, capsys, model):
         write_folder(tmp_path / "photos", {"ant": 12, "bee": 12}, size=(20, 24))
         data = f"folder:{tmp_path / 'photos'}"
-        train = ["train", "--data", data, *TINY, "--epochs", 1, "--image-size", 32]
+        train = ["train", "--data", data, *TINY, "--num-epochs", 1, "--image-size", 32]
         out = lines(capsys, *train, "--model", model, "--out", tmp_path / "run")
         assert out[-1].startswith("test accuracy: ")
         assert lines(capsys, "eval", tmp_path / "run")[-1] == out[-1]
@@ -288,7 +287,7 @@ class TestEval:
 
 def test_a_class_that_cannot_be_learned(tmp_path, capsys):
     write_folder(tmp_path / "photos", {"ant": 20, "bee": 1})  # which validates
-    train = ("train", "--data", f"folder:{tmp_path / 'photos'}", *TINY, "--epochs", 1)
+    train = ("train", "--data", f"folder:{tmp_path / 'photos'}", *TINY, "--num-epochs", 1)
     assert "no training images of bee" in lines(capsys, *train, "--out", tmp_path / "run")
 
 
@@ -304,7 +303,7 @@ class TestSkipUnreadable:
             "--data",
             f"folder:{root}",
             *TINY,
-            "--epochs",
+            "--num-epochs",
             "1",
             "--out",
             str(tmp_path / "run"),

@@ -21,7 +21,7 @@ PARTS = ("train", "val", "test")
 def test_named_networks_train_with_schedule_and_augmentation(tmp_path, capsys):
     run = tmp_path / "run"
     how = ["--schedule", "cosine:warmup=0.5", "--augment", "crop:pad=1", "--weight-decay", "1e-4"]
-    printed = lines(capsys, "train", "--model", "resnet8", "--epochs", 1, *how, "--summary", "--out", run)
+    printed = lines(capsys, "train", "--model", "resnet8", "--num-epochs", 1, *how, "--summary", "--out", run)
     assert "conv 16 3x3" in "\n".join(printed)
     assert printed[-1].startswith("test accuracy: ")
     config = json.loads((run / "config.json").read_text())
@@ -42,7 +42,7 @@ def test_unknown_names_are_one_line_and_status_2(tmp_path, capsys):
 
 
 def test_summary_is_for_networks_that_have_one(tmp_path, capsys):
-    assert "--summary" in refused(capsys, "train", "--summary", "--epochs", 1, "--out", tmp_path / "run")
+    assert "--summary" in refused(capsys, "train", "--summary", "--num-epochs", 1, "--out", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def train(data, run, *options):
 def run(data, tmp_path_factory):
     """The folder of a run with both its checkpoints."""
     run = tmp_path_factory.mktemp("recipe") / "run"
-    how = ["--epochs", "2", "--batch-size", "20", "--learning-rate", "0.1", "--rate-factors", "W=2,b=3"]
+    how = ["--num-epochs", "2", "--batch-size", "20", "--learning-rate", "0.1", "--rate-factors", "W=2,b=3"]
     train(data, run, *how, "--keep-checkpoints")
     return run
 
@@ -145,7 +145,7 @@ class TestRecipe:
 
     def test_what_it_names_can_be_turned_off(self, data, tmp_path):
         off = ["--lookahead", "none", "--rate-factors", "none", "--tta", "none", "--augment", "none"]
-        off += ["--update-rule", "adam", "--model", "resnet8", "--epochs", "1", "--keep", "best"]
+        off += ["--update-rule", "adam", "--model", "resnet8", "--num-epochs", "1", "--keep", "best"]
         config = train(data, tmp_path / "run", *off)
         training = config["training"]
         assert config["model"]["name"] == "resnet8"

@@ -16,8 +16,8 @@ from cnnlib.__main__ import main
 from cnnlib.cli.report import html_page, html_report
 from cnnlib.cli.report.html_page import Gallery
 from cnnlib.cli.run.folder import PICTURES
-from cnnlib.convnet import ConvNet
 from cnnlib.data import load_digits
+from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
 
 NETWORK = ("--model", "resnet8", "--augment", "crop:pad=1", "--schedule", "cosine")
@@ -84,7 +84,7 @@ def trained(tmp_path_factory):
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", printed)
-        assert main(["train", *NETWORK, "--epochs", "2", "--threads", "1", "--out", str(folder)]) == 0
+        assert main(["train", *NETWORK, "--num-epochs", "2", "--threads", "1", "--out", str(folder)]) == 0
     return folder, printed.getvalue()
 
 
@@ -286,7 +286,17 @@ class TestCommand:
 
     def test_without_matplotlib_it_has_no_pictures_and_says_so(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-        arguments = ["train", "--epochs", "1", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1"]
+        arguments = [
+            "train",
+            "--num-epochs",
+            "1",
+            "--num-filters",
+            "4",
+            "--hidden-dim",
+            "16",
+            "--threads",
+            "1",
+        ]
         assert main([*arguments, "--out", str(tmp_path)]) == 0
         assert "they need matplotlib" in capsys.readouterr().out
         page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))

@@ -10,7 +10,6 @@ import sys
 
 import numpy as np
 import pytest
-from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
 from cnnlib.cli.run.folder import Run, locked
@@ -25,7 +24,7 @@ TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-si
 def kept(tmp_path_factory):
     """A run of four epochs with all their checkpoints."""
     run = tmp_path_factory.mktemp("kept") / "run"
-    assert main(["train", "--out", str(run), "--epochs", "4", "--keep-checkpoints", *TINY]) == 0
+    assert main(["train", "--out", str(run), "--num-epochs", "4", "--keep-checkpoints", *TINY]) == 0
     return run
 
 
@@ -41,8 +40,8 @@ def checkpoints(run):
 class TestOlderCheckpoint:
     def test_newer_files_stay_until_they_are_overwritten(self, run, capsys):
         before = checkpoints(run)
-        resume = ["train", "--resume", str(run / "checkpoint_epoch_1.npz"), "--epochs", "2", "--threads", "1"]
-        assert main(resume) == 0
+        older = str(run / "checkpoint_epoch_1.npz")
+        assert main(["train", "--resume", older, "--num-epochs", "2", "--threads", "1"]) == 0
         out = capsys.readouterr().out
         assert "later epochs (2, 3, 4) stay until they are overwritten" in out
         assert f"checkpoint: {run / 'checkpoint_epoch_2.npz'}" in out
@@ -51,8 +50,8 @@ class TestOlderCheckpoint:
         assert [name for name in after if after[name] != before[name]] == ["checkpoint_epoch_2.npz"]
 
     def test_what_reads_the_run_takes_the_epoch_it_has_come_to(self, run, capsys):
-        resume = ["train", "--resume", str(run / "checkpoint_epoch_1.npz"), "--epochs", "2", "--threads", "1"]
-        assert main(resume) == 0
+        older = str(run / "checkpoint_epoch_1.npz")
+        assert main(["train", "--resume", older, "--num-epochs", "2", "--threads", "1"]) == 0
         want = capsys.readouterr().out.splitlines()[-1]
         (run / "checkpoint_epoch_4.npz").write_bytes(b"stale")
         assert main(["eval", str(run)]) == 0
@@ -62,37 +61,11 @@ class TestOlderCheckpoint:
 
     def test_a_lone_checkpoint_makes_room_for_its_successor(self, tmp_path):
         run = tmp_path / "run"
-        assert main(["train", "--out", str(run), "--epochs", "1", *TINY]) == 0
-        assert main(["train", "--resume", str(run), "--epochs", "3", "--threads", "1"]) == 0
+        assert main(["train", "--out", str(run), "--num-epochs", "1", *TINY]) == 0
+        assert main(["train", "--resume", str(run), "--num-epochs", "3", "--threads", "1"]) == 0
         assert list(checkpoints(run)) == ["checkpoint_epoch_3.npz"]
         with open(run / "history.csv", newline="") as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
-
-
-def test_a_run_from_before_normalisation_was_the_solvers(run, capsys):
-    """Its checkpoints say nothing of it, its config.json nothing of white pixels."""
-    with np.load(run / "checkpoint_epoch_4.npz") as file:
-        want = file["W1"]
-    path = run / "checkpoint_epoch_3.npz"
-    params, content = load_checkpoint(path)
-    for part, name in (
-        ("settings", "preprocess"),
-        ("settings", "early_stopping"),
-        ("run", "val_loss_history"),
-    ):
-        del content[part][name]
-    save_checkpoint(params, path, content)
-    config = json.loads((run / "config.json").read_text())
-    del config["preprocessing"]["white"]
-    (run / "config.json").write_text(json.dumps(config))
-    (run / "checkpoint_epoch_4.npz").unlink()
-    assert main(["train", "--resume", str(path), "--threads", "1"]) == 0
-    with np.load(run / "checkpoint_epoch_4.npz") as file:
-        np.testing.assert_array_equal(file["W1"], want)
-    with open(run / "history.csv", newline="") as file:
-        losses = [row["val_loss"] for row in csv.DictReader(file)]
-    assert losses[:3] == ["nan"] * 3
-    assert float(losses[3]) > 0
 
 
 def test_what_is_replaced_while_it_is_looked_for(run, monkeypatch):
@@ -137,7 +110,7 @@ class TestLock:
         assert not list((tmp_path / "new").iterdir())
 
     def test_started_together(self, tmp_path):
-        command = [sys.executable, *WITHOUT_PICTURES, "train", "--out", tmp_path / "new", "--epochs", "3"]
+        command = [sys.executable, *WITHOUT_PICTURES, "train", "--out", tmp_path / "new", "--num-epochs", "3"]
         processes = [
             subprocess.Popen([*command, "--seed", str(seed), *TINY], stderr=subprocess.PIPE, text=True)
             for seed in (1, 2)
@@ -166,9 +139,10 @@ class TestLock:
         {"data": {"name": "letters"}},
         {"data": {"name": "digits", "folder": 3}},
         {"preprocessing": {}},
-        {"preprocessing": {"mean": [0.1], "std": "x"}},
-        {"preprocessing": {"mean": [0.1, 0.2], "std": [1.0, 1.0]}},
-        {"preprocessing": {"mean": [None], "std": [1.0]}},
+        {"preprocessing": {"mean": [0.1], "std": "x", "white": 1.0}},
+        {"preprocessing": {"mean": [0.1, 0.2], "std": [1.0, 1.0], "white": 1.0}},
+        {"preprocessing": {"mean": [None], "std": [1.0], "white": 1.0}},
+        {"preprocessing": {"mean": [0.1], "std": [1.0]}},
         {"training": {"tta": "upside-down"}},
         {"model": {"name": "three-layer"}},
         {"model": {"arguments": {}}},
@@ -190,6 +164,16 @@ def test_damaged_config_is_named(change, run, capsys):
         err = capsys.readouterr().err
         assert "config.json" in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_version_is_refused(version, run, capsys):
+    """The message names the file, its version, and the one that is read."""
+    file = run / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": version}))
+    message = f"{file} is a run's config.json of version {version!r}, and this cnnlib reads version 1"
+    for command in (["eval", run], ["train", "--resume", run], ["report", run], ["export", run, "net.onnx"]):
+        assert message in refused(capsys, *command)
 
 
 @pytest.mark.parametrize("content", ["", "epoch\n", "epoch,loss\nx,y\n", "\0"])

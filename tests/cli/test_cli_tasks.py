@@ -14,8 +14,8 @@ from cnnlib.checkpoint import load_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.options import datasets
 from cnnlib.cli.report import pictures
-from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_array_folder, load_target_folder
+from cnnlib.models import ConvNet
 from cnnlib.onnx import load as load_onnx
 from cnnlib.onnx import save as save_onnx
 from helpers import lines, refused

@@ -7,7 +7,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core, layers
-from cnnlib.convnet import NAMED_SPECS, ConvNet
+from cnnlib.models import NAMED_SPECS, ConvNet
 from helpers import FOLDER, run_python
 
 SIZES = 1 << 20, 3 << 20, 5 << 20  # bytes

@@ -6,9 +6,11 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import course, optim
-from cnnlib.course import keep_ratio
+from cnnlib.checkpoint import load_checkpoint
+from cnnlib.course import TwoLayerNet, keep_ratio
+from cnnlib.course import optim as course_optim
 from cnnlib.gradient_check import rel_error
-from cnnlib.models import FullyConnectedNet, TwoLayerNet
+from cnnlib.models import FullyConnectedNet
 from helpers import assert_gradients
 from training import assert_same_bits, digits_like, trained
 
@@ -23,42 +25,60 @@ class TestUpdateRules:
         w, dw, _, cache = arrays
         want = 0.99 * cache + 0.01 * dw**2
         want_w = w - 1e-2 * dw / (np.sqrt(want) + 1e-8)
-        next_w, config = optim.rmsprop(w, dw, config={"learning_rate": 1e-2, "cache": cache})
+        config = {"learning_rate": 1e-2, "cache": cache}
+        next_w, same = course_optim.rmsprop(w, dw, config=config)
+        assert same is config
         assert rel_error(next_w, want_w) < 1e-12
         assert rel_error(config["cache"], want) < 1e-12
-        assert "a" not in config
+        assert config.keys() == {"learning_rate", "decay_rate", "epsilon", "cache"}
 
-    @pytest.mark.parametrize("rule", ["adam", "adamw"])
-    def test_adam_keeps_its_moments_as_m_and_v(self, rule, arrays):
+    def test_adam_keeps_its_moments_as_m_and_v(self, arrays):
         w, dw, m, v = arrays
         want_m, want_v = 0.9 * m + 0.1 * dw, 0.999 * v + 0.001 * dw**2
-        want_w = w * (1 - 1e-2 * 1e-2 * (rule == "adamw"))
-        want_w -= 1e-2 * want_m / (1 - 0.9**6) / (np.sqrt(want_v / (1 - 0.999**6)) + 1e-8)
+        want_w = w - 1e-2 * want_m / (1 - 0.9**6) / (np.sqrt(want_v / (1 - 0.999**6)) + 1e-8)
         config = {"learning_rate": 1e-2, "m": m, "v": v, "t": 5}
-        next_w, config = getattr(optim, rule)(w, dw, config=config)
+        next_w, same = course_optim.adam(w, dw, config=config)
+        assert same is config
         assert rel_error(next_w, want_w) < 1e-12
         assert rel_error(config["m"], want_m) < 1e-12
         assert rel_error(config["v"], want_v) < 1e-12
+        assert config.keys() == {"learning_rate", "beta1", "beta2", "epsilon", "m", "v", "t"}
         assert config["t"] == 6
-        assert "a" not in config
 
-    def test_both_names_give_the_same_steps(self, arrays):
+    @pytest.mark.parametrize(("rule", "names"), [("rmsprop", {"a": "cache"}), ("adam", {"v": "m", "a": "v"})])
+    def test_both_names_give_the_same_steps(self, rule, names, arrays):
         w, dw, *_ = arrays
-        ours, theirs = {"learning_rate": 0.1}, {"learning_rate": 0.1, "m": np.zeros_like(w)}
-        a, b = w.copy(), w.copy()
+        ours, theirs, a, b = {"learning_rate": 0.1}, None, w.copy(), w.copy()
         for _ in range(3):
-            a, ours = optim.adam(a, dw, ours)
-            b, theirs = optim.adam(b, dw, theirs)
+            a, ours = getattr(optim, rule)(a, dw, ours)
+            b, theirs = getattr(course_optim, rule)(b, dw, theirs or {"learning_rate": 0.1})
         assert_same_bits(a, b)
-        assert_same_bits(ours["v"], theirs["m"])
-        assert_same_bits(ours["a"], theirs["v"])
+        for name, course_name in names.items():
+            assert_same_bits(ours[name], theirs[course_name])
 
-    def test_two_names_of_one_state_are_refused(self, arrays):
+    def test_without_a_config(self, arrays):
+        w, dw, *_ = arrays
+        want, _ = optim.adam(w.copy(), dw)
+        assert_same_bits(course_optim.adam(w.copy(), dw)[0], want)
+
+    def test_each_module_knows_its_own_names(self, arrays):
         w, dw, m, v = arrays
-        with pytest.raises(ValueError, match="rmsprop: config has 'a' and 'cache'"):
-            optim.rmsprop(w, dw, {"a": v, "cache": v})
-        with pytest.raises(ValueError, match="adam: config has 'a' and 'm'"):
-            optim.adam(w, dw, {"m": m, "a": v})
+        for rule, config in (
+            (optim.rmsprop, {"cache": v}),
+            (optim.adam, {"m": m}),
+            (course_optim.rmsprop, {"a": v}),
+            (course_optim.adam, {"a": v}),
+        ):
+            with pytest.raises(ValueError, match=f"{rule.__name__}: unknown key '{min(config)}' in config"):
+                rule(w, dw, config)
+
+    def test_an_error_leaves_the_config_as_it_was(self, arrays):
+        w, dw, m, v = arrays
+        config = {"learning_rate": 1e-2, "m": m, "v": v[:2], "t": 5}
+        with pytest.raises(ValueError, match="adam: "):
+            course_optim.adam(w, dw, config)
+        assert config.keys() == {"learning_rate", "m", "v", "t"}
+        assert config["m"] is m
 
 
 class TestFullyConnectedNet:
@@ -73,7 +93,7 @@ class TestFullyConnectedNet:
             dtype=np.float64,
             seed=1,
             normalization=normalization,
-            dropout_keep_ratio=0.8,
+            dropout=0.2,
         )
         for name in model.params.keys() & {"b1", "b2", "beta1", "beta2"}:
             model.params[name] += 0.1  # away from 0, where relu has no derivative
@@ -85,39 +105,32 @@ class TestFullyConnectedNet:
         def net(*args, **options):
             return FullyConnectedNet([5], 6, 3, *args, seed=0, **options)
 
-        normed = [net(0, True), net(0, "batchnorm"), net(normalization="batchnorm")]
+        normed = [net(0, True), net(normalization="batchnorm"), net(0, True, normalization="batchnorm")]
         assert {model.normalization for model in normed} == {"batchnorm"}
-        assert net(0, None).normalization is net(0, False).normalization is None
-        assert net(0, "layernorm").normalization == "layernorm"
+        assert net(0, False).normalization is None
+        assert net(normalization="layernorm").normalization == "layernorm"
         X, y = np.eye(6), np.array([0, 1, 2, 0, 1, 2])
         losses = {model.loss(X, y)[0] for model in normed}
         assert len(losses) == 1
         assert net(normalization="layernorm").loss(X, y)[0] not in losses
 
-    def test_dropout_and_keep_ratio_are_complements(self):
-        X, y = np.eye(6), np.array([0, 1, 2, 0, 1, 2])
-        options = {"input_dim": 6, "num_classes": 3, "seed": 0, "weight_scale": 1.0}
-        dropped = FullyConnectedNet([50], dropout=0.75, **options)
-        kept = FullyConnectedNet([50], dropout_keep_ratio=0.25, **options)
-        everything = FullyConnectedNet([50], dropout_keep_ratio=1, **options)
-        assert kept.loss(X, y)[0] == dropped.loss(X, y)[0] != everything.loss(X, y)[0]
-        assert everything.loss(X, y)[0] == FullyConnectedNet([50], **options).loss(X, y)[0]
-
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             ({"normalization": "groupnorm"}, "normalization must be one of 'batchnorm', 'layernorm'"),
-            ({"use_batchnorm": "layer"}, "normalization must be one of"),
             ({"use_batchnorm": True, "normalization": "layernorm"}, "use_batchnorm=True and normalization="),
-            ({"dropout": 0.5, "dropout_keep_ratio": 0.5}, "dropout and dropout_keep_ratio exclude"),
-            ({"dropout": 1}, "dropout must be below 1, got 1: .* dropout_keep_ratio is the share"),
-            ({"dropout_keep_ratio": 0}, "dropout_keep_ratio must be above 0"),
-            ({"dropout_keep_ratio": 1.5}, r"dropout_keep_ratio must be in \[0, 1\]"),
+            ({"dropout": 1}, "dropout must be below 1, got 1: .* cnnlib.course.keep_ratio has the network"),
+            ({"dropout": 1.5}, r"dropout must be in \[0, 1\]"),
         ],
     )
     def test_settings_are_checked(self, options, message):
         with pytest.raises(ValueError, match=f"FullyConnectedNet: {message}"):
             FullyConnectedNet([5], **options)
+
+    @pytest.mark.parametrize("value", ["batchnorm", None, 1])
+    def test_use_batchnorm_is_a_flag(self, value):
+        with pytest.raises(TypeError, match="FullyConnectedNet: use_batchnorm must be True or False"):
+            FullyConnectedNet([5], use_batchnorm=value)
 
     def test_layer_norm_learns(self):
         data = digits_like(num_train=120)
@@ -139,6 +152,15 @@ class TestFullyConnectedNet:
         other.load(tmp_path / "best.npy")
         assert_same_bits(other.loss(X), model.loss(X))
         assert set(np.load(tmp_path / "best.npy")) >= set(model.params)  # without pickle
+
+    def test_a_file_holds_each_parameter_once(self, tmp_path):
+        model = FullyConnectedNet([5], 6, 3, use_batchnorm=True)
+        model.save(tmp_path / "net.npz")
+        params, state = load_checkpoint(tmp_path / "net.npz")
+        assert state.keys() == {"bn_params"}
+        assert_same_bits(params, model.params)
+        with np.load(tmp_path / "net.npz") as file:
+            assert sum("W1" in name for name in file) == 1
 
     def test_another_networks_file_is_refused(self, tmp_path):
         FullyConnectedNet([5], 6, 3).save(tmp_path / "five.npz")
@@ -186,8 +208,23 @@ class TestKeepRatio:
             keep_ratio.dropout_forward(np.ones(3), {"mode": "train", "p": 1.5})
         with pytest.raises(KeyError, match="dropout_forward: dropout_param lacks 'p'"):
             keep_ratio.dropout_forward(np.ones(3), {"mode": "train"})
-        with pytest.raises(ValueError, match="dropout and dropout_keep_ratio exclude"):
-            keep_ratio.FullyConnectedNet([5], dropout=0.5, dropout_keep_ratio=0.5)
+        for options, message in (
+            ({"dropout": 0.5, "dropout_keep_ratio": 0.5}, "dropout and dropout_keep_ratio exclude"),
+            ({"dropout_keep_ratio": 0}, "dropout_keep_ratio must be above 0"),
+            ({"dropout": 0}, "dropout_keep_ratio must be above 0"),
+            ({"dropout_keep_ratio": 1.5}, r"dropout_keep_ratio must be in \[0, 1\]"),
+        ):
+            with pytest.raises(ValueError, match=f"FullyConnectedNet: {message}"):
+                keep_ratio.FullyConnectedNet([5], **options)
+
+    def test_the_share_that_is_kept_is_the_complement_of_the_one_that_is_dropped(self):
+        X, y = np.eye(6), np.array([0, 1, 2, 0, 1, 2])
+        options = {"input_dim": 6, "num_classes": 3, "seed": 0, "weight_scale": 1.0}
+        dropped = FullyConnectedNet([50], dropout=0.75, **options)
+        kept = keep_ratio.FullyConnectedNet([50], dropout_keep_ratio=0.25, **options)
+        everything = keep_ratio.FullyConnectedNet([50], dropout_keep_ratio=1, **options)
+        assert kept.loss(X, y)[0] == dropped.loss(X, y)[0] != everything.loss(X, y)[0]
+        assert everything.loss(X, y)[0] == FullyConnectedNet([50], **options).loss(X, y)[0]
 
     def test_the_constructors_order_is_that_of_the_later_years(self):
         net = keep_ratio.FullyConnectedNet([5], 6, 3, 0.75, "layernorm", 0.1, 0.5, np.float64, 0)
@@ -243,17 +280,7 @@ class TestBlobs:
         np.testing.assert_allclose(dw, x.vals.T @ out.diffs, rtol=1e-8)
 
 
-def test_alternative_batchnorm_backward_names_itself(rng):
-    x, dout = rng.standard_normal((2, 6, 3))
-    _, cache = cnnlib.batchnorm_forward(x, np.ones(3), np.zeros(3), {"mode": "train"})
-    for got, want in zip(
-        cnnlib.batchnorm_backward_alt(dout, cache), cnnlib.batchnorm_backward(dout, cache), strict=True
-    ):
-        assert_same_bits(got, want)
-    with pytest.raises(ValueError, match="batchnorm_backward_alt: dout"):
-        cnnlib.batchnorm_backward_alt(dout[1:], cache)
-
-
-def test_other_names_of_the_sandwich():
+def test_other_names_of_layers():
     assert course.affine_batchnorm_relu_forward is cnnlib.affine_bn_relu_forward
     assert course.affine_batchnorm_relu_backward is cnnlib.affine_bn_relu_backward
+    assert course.batchnorm_backward_alt is cnnlib.batchnorm_backward

@@ -6,8 +6,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import safetensors
-from cnnlib.cli.main import build_parser
-from cnnlib.convnet import ConvNet
+from cnnlib.course import TwoLayerNet
 from cnnlib.data import (
     Normalization,
     download_CIFAR10,
@@ -18,7 +17,7 @@ from cnnlib.data import (
     load_target_folder,
     map_CIFAR100,
 )
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver, load_weights
 from helpers import refused
 
@@ -273,9 +272,9 @@ def _common(*arrays):
 
 
 class TestCommand:
-    def test_lr_is_not_short_for_lr_decay(self):
-        options = build_parser("train").parse_args(["train", "--lr", "0.25"])
-        assert (options.learning_rate, options.lr_decay) == (0.25, None)
+    @pytest.mark.parametrize("option", ["--lr", "--epochs", "--num-epo"])
+    def test_no_option_is_short_for_another(self, option, capsys):
+        assert f"unrecognized arguments: {option} 3" in refused(capsys, "train", option, "3")
 
     def test_a_folder_for_a_name(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)

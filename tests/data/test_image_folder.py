@@ -13,9 +13,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from cnnlib._files.written import locked
-from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
 from cnnlib.data.image_files import find_images, photo
+from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
 from image_folders import write_folder
 from training import LinearModel

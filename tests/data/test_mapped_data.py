@@ -351,7 +351,7 @@ class TestArrayFolder:
 
 @pytest.mark.usefixtures("without_pictures")
 class TestCommand:
-    TINY = ("--epochs", "1", "--model", "fully-connected", "--hidden-dim", "4", "--threads", "1")
+    TINY = ("--num-epochs", "1", "--model", "fully-connected", "--hidden-dim", "4", "--threads", "1")
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
     def test_arrays(self, tmp_path, capsys, dtype):
@@ -367,7 +367,7 @@ class TestCommand:
         assert capsys.readouterr().out.splitlines()[-1] == out.splitlines()[-1]
         assert main(["eval", str(run), "--split", "all"]) == 0
         assert "of    21" in capsys.readouterr().out  # of class 0: 14, 4 and 3
-        assert main(["train", "--resume", str(run), "--epochs", "2"]) == 0
+        assert main(["train", "--resume", str(run), "--num-epochs", "2"]) == 0
         scores = lines(capsys, "eval", run)
         (tmp_path / "test").mkdir()
         for file in data.glob("*_test*.npy"):
@@ -379,7 +379,9 @@ class TestCommand:
             np.save(tmp_path / f"X_{part}.npy", np.zeros((2, 1, 8, 8), np.uint8))
             np.save(tmp_path / f"y_{part}.npy", np.full((2, 8, 8), int(part != "test")))
         run = tmp_path / "run"
-        lines(capsys, "train", "--task", "pixels", "--data", f"npy:{tmp_path}", "--out", run, "--epochs", 1)
+        lines(
+            capsys, "train", "--task", "pixels", "--data", f"npy:{tmp_path}", "--out", run, "--num-epochs", 1
+        )
         assert lines(capsys, "eval", run)[-1].startswith("test accuracy: ")
 
     def test_arrays_that_are_no_images(self, tmp_path, capsys):

@@ -27,7 +27,7 @@ def test_what_it_shows_happens(tmp_path, monkeypatch, capsys, num_threads):
     monkeypatch.chdir(tmp_path)
     exec(write, {})
     command, output = shown["train"]
-    assert main([*command, "--epochs", "1"]) == 0
+    assert main([*command, "--num-epochs", "1"]) == 0
     got = capsys.readouterr().out.splitlines()
     assert got[0].rpartition(";")[0] == output[0].rpartition(";")[0]  # the machine's threads follow
     assert got[1] == output[1]

@@ -121,7 +121,7 @@ class TestCommand:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "file").write_text("")
         result = mpiexec(
-            2, "-m", "cnnlib", "train", "--distributed", "--out", tmp_path / "run", "--epochs", "1"
+            2, "-m", "cnnlib", "train", "--distributed", "--out", tmp_path / "run", "--num-epochs", "1"
         )
         assert result.returncode == 2
         (line,) = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
@@ -129,11 +129,11 @@ class TestCommand:
 
     def test_a_damaged_checkpoint(self, tmp_path, capsys, without_pictures):
         run = tmp_path / "run"
-        tiny = ("--num-filters", "2", "--hidden-dim", "4", "--batch-size", "400", "--epochs", "1")
+        tiny = ("--num-filters", "2", "--hidden-dim", "4", "--batch-size", "400", "--num-epochs", "1")
         lines(capsys, "train", "--out", run, *tiny)
         (run / "checkpoint_epoch_1.npz").write_bytes(b"nothing")
         train = ("-m", "cnnlib", "train", "--distributed")
-        result = mpiexec(2, *train, "--resume", run, "--epochs", "2", timeout=SECONDS)
+        result = mpiexec(2, *train, "--resume", run, "--num-epochs", "2", timeout=SECONDS)
         assert result.returncode == 2
         (line,) = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
         assert "checkpoint_epoch_1.npz" in line

@@ -125,16 +125,16 @@ class TestCommand:
     def test_a_run_that_goes_on_with_other_numbers_of_ranks(self, tmp_path, capsys, without_pictures):
         run = tmp_path / "run"
         train = (*WITHOUT_PICTURES, "train", "--distributed")
-        common = ("--epochs", "1", "--micro-batches", "4", *TINY)
+        common = ("--num-epochs", "1", "--micro-batches", "4", *TINY)
         out = succeeded(mpiexec(2, *train, "--out", run, *common))
         assert "2 ranks with 1 threads each" in out
         assert out.count("test accuracy") == 1
-        out = succeeded(mpiexec(3, *train, "--resume", run, "--epochs", "2"))
+        out = succeeded(mpiexec(3, *train, "--resume", run, "--num-epochs", "2"))
         assert "going on after epoch 1 of 2" in out
-        out = "\n".join(lines(capsys, "train", "--resume", run, "--epochs", 3))
+        out = "\n".join(lines(capsys, "train", "--resume", run, "--num-epochs", 3))
         assert "going on after epoch 2 of 3" in out
         whole = tmp_path / "whole"
-        lines(capsys, "train", "--out", whole, *common, "--epochs", 3)
+        lines(capsys, "train", "--out", whole, *common, "--num-epochs", 3)
         with (
             np.load(run / "checkpoint_epoch_3.npz") as got,
             np.load(whole / "checkpoint_epoch_3.npz") as want,
@@ -149,7 +149,17 @@ class TestCommand:
         photos, run, config = tmp_path / "photos", tmp_path / "run", tmp_path / "run.toml"
         write_folder(photos, {"cat": 30, "dog": 30})
         train = (*WITHOUT_PICTURES, "train")
-        how = (*TINY, "--batch-size", "16", "--epochs", "2", "--model", "three-layer", "--image-size", "8")
+        how = (
+            *TINY,
+            "--batch-size",
+            "16",
+            "--num-epochs",
+            "2",
+            "--model",
+            "three-layer",
+            "--image-size",
+            "8",
+        )
         files = ("--log", "csv,jsonl", "--save-config", config, "--early-stopping", "5")
         data = ("--data", f"folder:{photos}")
         first = ("-m", "cnnlib", "train", "--distributed")
@@ -166,7 +176,7 @@ class TestCommand:
         succeeded(mpiexec(2, *train, "--config", config, "--out", again, "--save-config", second))
         assert (again / "history.csv").read_text().count("\n") == 3
         assert second.read_text() == config.read_text()
-        more = ("--resume", run, "--epochs", "3", "--log", "csv", "--early-stopping", "none")
+        more = ("--resume", run, "--num-epochs", "3", "--log", "csv", "--early-stopping", "none")
         succeeded(mpiexec(2, *train, "--distributed", *more))
         training = json.loads((run / "config.json").read_text())["training"]
         assert (training["num_epochs"], training["early_stopping"]) == (3, None)

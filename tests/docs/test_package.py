@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cnnlib
 import pytest
-from cnnlib import _core, layers, models, naive
+from cnnlib import _core, course, layers, models, naive
 
 
 def run_python(code, **environment):
@@ -242,6 +242,7 @@ PUBLIC_MODULES = [f"cnnlib.{name}" for name in cnnlib.__all__ if inspect.ismodul
     "cnnlib.distributed",
     "cnnlib.layers.explanation",
     "cnnlib.course.keep_ratio",
+    "cnnlib.course.optim",
     "cnnlib.onnx",
     "cnnlib.pretrained",
     "cnnlib.safetensors",
@@ -280,7 +281,7 @@ def test_public_functions_say_their_types():
 def test_types_of_layers_and_models_are_there():
     functions = [getattr(layers, name) for name in layers.__all__]
     functions += [getattr(naive, name) for name in naive.__all__]
-    for model in (models.ConvNet, models.FullyConnectedNet, models.ThreeLayerConvNet, models.TwoLayerNet):
+    for model in (models.ConvNet, models.FullyConnectedNet, models.ThreeLayerConvNet, course.TwoLayerNet):
         functions += [model.__init__, model.loss]
     for function in functions:
         hints = typing.get_type_hints(function)

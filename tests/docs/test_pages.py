@@ -126,7 +126,6 @@ def test_forward_comes_before_backward():
     assert reference.layers_of("norms")["batchnorm"] == [
         "batchnorm_forward",
         "batchnorm_backward",
-        "batchnorm_backward_alt",
     ]
 
 

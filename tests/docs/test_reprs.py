@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.course import TwoLayerNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from training import digits_like, quiet_solver
 
 

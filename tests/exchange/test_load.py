@@ -82,7 +82,7 @@ def test_runs(tmp_path, capsys):
         "fully-connected",
         "--hidden-dim",
         "5",
-        "--epochs",
+        "--num-epochs",
         "1",
         "--out",
         str(out),

@@ -311,17 +311,6 @@ def test_what_has_no_form_in_bytes_is_computed_in_floats():
     assert np.abs(predictor(x) - wanted).max() < 0.0201
 
 
-def test_files_without_scales_are_not_written(tmp_path):
-    """Those that earlier versions saved."""
-    net = ConvNet([{"conv": 4}, "relu", {"affine": 3}], (1, 4, 4), 3, seed=0)
-    predictor = cnnlib.prepare(net, precision="int8", calibration=images((1, 4, 4), 8))
-    for node in predictor._graph:
-        if node.layer == "byte_conv":
-            del node.args[0]["scale"]
-    with pytest.raises(ValueError, match=r"node 'relu\d \(int8\)' .* did not keep scales"):
-        cnnlib.onnx.save(predictor, tmp_path / "net.onnx")
-
-
 def test_prepare_takes_what_load_returns(tmp_path):
     net = ConvNet("resnet8", (3, 8, 8), 10, seed=0)
     path = str(tmp_path / "int8.onnx")

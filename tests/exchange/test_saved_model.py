@@ -1,5 +1,6 @@
 """save_model and load_model: what comes back, and what is refused."""
 
+import copy
 import json
 import re
 import tracemalloc
@@ -9,11 +10,10 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.convnet import ConvNet
 from cnnlib.course import keep_ratio
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.saved_model import is_saved_model
 from cnnlib.solver import Solver
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics
@@ -315,14 +315,26 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"pickled\.npz is damaged"):
             cnnlib.load_model(tmp_path / "pickled.npz")
 
-    def test_versions_to_come(self, saved, tmp_path):
+    def test_another_version(self, saved, tmp_path):
         with np.load(saved) as file:
             arrays = dict(file)
         tree = json.loads(str(arrays["__cnnlib__/state"]))
         arrays["__cnnlib__/state"] = np.array(json.dumps({**tree, "version": 2}))
         np.savez(tmp_path / "new.npz", **arrays)
-        with pytest.raises(ValueError, match=r"new\.npz .* it has version 2"):
-            cnnlib.load_model(tmp_path / "new.npz")
+        for read in (cnnlib.load_model, cnnlib.load):
+            with pytest.raises(ValueError, match=r"new\.npz is a cnnlib checkpoint of version 2, and"):
+                read(tmp_path / "new.npz")
+
+    def test_a_part_that_is_missing(self, tmp_path):
+        cnnlib.save_model(graph_net(), tmp_path / "net.npz")
+        params, content = load_checkpoint(tmp_path / "net.npz")
+        for part in (("head",), ("graph", "outputs"), ("graph", "fixed_by")):
+            altered = copy.deepcopy(content)
+            held = altered["model"] if len(part) == 1 else altered["model"][part[0]]
+            del held[part[-1]]
+            save_checkpoint(params, tmp_path / "altered.npz", altered)
+            with pytest.raises(ValueError, match=rf"altered\.npz is damaged: '{part[-1]}'"):
+                cnnlib.load_model(tmp_path / "altered.npz")
 
     @pytest.mark.parametrize(
         ("options", "error", "message"),

@@ -123,7 +123,7 @@ def test_every_layer_is_compared():
 
     layers = {n.removesuffix("_forward") for n in cnnlib.layers.__all__ if not n.endswith("_backward")}
     elsewhere = {f"{name}_loss" for name in ("mse", "l1", "huber", "bce", "dice")} | {"cross_entropy"}
-    assert layers - elsewhere - {"dropout", "batchnorm_backward_alt"} <= DRAWS.keys()
+    assert layers - elsewhere - {"dropout"} <= DRAWS.keys()
     assert set(cnnlib.optim.__all__) <= DRAWS.keys()
 
 

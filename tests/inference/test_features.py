@@ -153,7 +153,7 @@ def test_features_of_another_network_are_refused(tmp_path):
 
 
 def test_normalizations_that_do_the_same_to_bytes_share_a_cache(tmp_path, computed):
-    """Whatever `white` is. What was kept before a white other than 255 counted has another digest."""
+    """Whatever `white` is."""
     predictor = trunk()
     for normalization in (Normalization(127.5, 63.75), Normalization(0.5, 0.25, white=1)):
         predictor.preprocess = normalization
@@ -168,6 +168,15 @@ def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "features.bin").write_bytes(content)
     with pytest.raises(ValueError, match=r"features\.bin is damaged, or no file of features"):
         cnnlib.features(trunk(), X[:5], cache=tmp_path)
+
+
+def test_another_version_is_refused(tmp_path):
+    cnnlib.features(trunk(), X[:5], cache=tmp_path)
+    path = tmp_path / "features.bin"
+    path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 2'))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        cnnlib.features(trunk(), X[:5], cache=tmp_path)
+    assert str(caught.value) == f"{path} is a file of features of version 2, and this cnnlib reads version 1"
 
 
 def test_files_are_known_by_their_content(tmp_path, computed):

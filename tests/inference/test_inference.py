@@ -9,12 +9,13 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core
+from cnnlib.course import TwoLayerNet
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Node
 from cnnlib.inference import load, prepare
 from cnnlib.inference.compile import Block, place
 from cnnlib.inference.scoring import scorer
-from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet
 from cnnlib.models.spec.reading import COLOURS, NAMED_SPECS
 from cnnlib.solver import Solver
 from helpers import in_threads

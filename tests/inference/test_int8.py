@@ -283,7 +283,7 @@ def test_networks_have_the_reference_s_bits_everywhere(net):
 @everywhere
 def test_a_file_has_one_hash_of_scores_on_every_machine(isa, extension):
     """Those of the processor that wrote it, and by kernels of other versions."""
-    predictor = cnnlib.inference.load(Path(__file__).parents[1] / "data" / "int8-1")
+    predictor = cnnlib.inference.load(Path(__file__).parents[1] / "data" / "int8.cnnlib")
     x = (np.random.default_rng(0).integers(-200, 200, (100, 3, 16, 16)) / 64).astype(np.float32)
     with on(isa, extension):
         for threads in (1, 2, 16):

@@ -22,8 +22,8 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.cli.main import build_parser, main
-from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization
+from cnnlib.models import ConvNet
 from helpers import refused
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 def digits(tmp_path_factory):
     """A run's folder, and its checkpoint."""
     run = tmp_path_factory.mktemp("digits") / "run"
-    tiny = ["--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--epochs", "1"]
+    tiny = ["--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--num-epochs", "1"]
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(["train", *tiny, "--out", str(run)]) == 0
     return run

@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from cnnlib.convnet import ConvNet
 from cnnlib.layers import conv_forward, global_avg_pool_forward
+from cnnlib.models import ConvNet
 from helpers import assert_gradients
 from training import assert_same_bits, digits_like, trained
 

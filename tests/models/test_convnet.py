@@ -5,9 +5,8 @@ import re
 import numpy as np
 import pytest
 from cnnlib import conv_forward, layers
-from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.data import load_digits
-from cnnlib.models import ThreeLayerConvNet
+from cnnlib.models import NAMED_SPECS, ConvNet, ThreeLayerConvNet
 from cnnlib.solver import Solver
 from helpers import assert_gradients
 from training import assert_same_bits, assert_same_run, digits_like, interpreted, quiet_solver, trained

@@ -10,11 +10,11 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import layers
-from cnnlib.convnet import NAMED_SPECS, ConvNet
+from cnnlib.course import TwoLayerNet
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.lowering import SANDWICHES, fused
 from cnnlib.layers.scoring import SCORING
-from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models import NAMED_SPECS, ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.models.program import Program
 from cnnlib.solver import Solver
 from helpers import assert_gradients

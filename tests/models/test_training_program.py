@@ -10,9 +10,8 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core
-from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.layers import mse_loss
-from cnnlib.models import FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
+from cnnlib.models import NAMED_SPECS, ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from cnnlib.models.training import CompiledTraining

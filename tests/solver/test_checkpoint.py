@@ -225,10 +225,35 @@ def test_a_damaged_state_is_refused_or_serves(solver_file, tmp_path):
         else:
             served.add(place)
     assert refused > 60
-    # An option that is missing has its default; a rule checks its own settings and its state.
-    served = {place for place in served if place[0] == "run" and len(place) == 2}
-    later = ("patience_from", "pending", "seconds", "val_loss_history")  # not in the first versions' files
-    assert served <= {("run", name) for name in later}
+    # Any text is a name; a rule checks its own settings and its state.
+    named = {("settings", "checkpoint_name"), ("settings", "verbose")}
+    assert {place for place in served if place[0] == "settings" or len(place) == 2} <= named
+
+
+@pytest.mark.parametrize("part", ["settings", "run"])
+def test_a_checkpoint_that_lacks_something_is_refused(part, solver_file, tmp_path):
+    """No value stands in for what is missing."""
+    params, state = load_checkpoint(solver_file[0])
+    for name in state[part]:
+        lacking = {**state, part: {key: value for key, value in state[part].items() if key != name}}
+        save_checkpoint(params, tmp_path / "lacking.npz", lacking)
+        model = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True)
+        with pytest.raises(ValueError, match=rf"lacking\.npz.* lacks? {name}$"):
+            Solver.resume(tmp_path / "lacking.npz", model, digits_like())
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1", True, None])
+def test_another_version_is_refused(version, tmp_path):
+    """The message names the file, its version, and the one that is read."""
+    path = tmp_path / "another.npz"
+    content = {"format": "cnnlib checkpoint", "version": version, "params": [], "state": {}}
+    np.savez(path, **{"__cnnlib__/state": np.array(json.dumps(content))})
+    for call in (lambda: load_checkpoint(path), lambda: load_weights(path, LinearModel(36, 4))):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            call()
+        assert str(caught.value) == (
+            f"{path} is a cnnlib checkpoint of version {version!r}, and this cnnlib reads version 1"
+        )
 
 
 def foreign_files(folder):
@@ -241,13 +266,13 @@ def foreign_files(folder):
     with open(folder / "pickle.npz", "wb") as file:
         np.savez(file, W=np.array([None], dtype=object))
     np.savez(folder / "json.npz", **{"__cnnlib__/state": np.array("[1, 2]")})
-    state = json.dumps({"format": "cnnlib checkpoint", "version": 99, "params": [], "state": {}})
-    np.savez(folder / "newer.npz", **{"__cnnlib__/state": np.array(state)})
+    state = json.dumps({"format": "another program's", "version": 1, "params": [], "state": {}})
+    np.savez(folder / "another.npz", **{"__cnnlib__/state": np.array(state)})
     save_checkpoint({}, folder / "other.npz", {"hello": 1})
 
 
 @pytest.mark.parametrize(
-    "name", ["empty", "text", "arrays", "array.npy", "zip", "pickle", "json", "newer", "other", "absent"]
+    "name", ["empty", "text", "arrays", "array.npy", "zip", "pickle", "json", "another", "other", "absent"]
 )
 def test_a_foreign_file_is_refused_by_name(name, tmp_path):
     foreign_files(tmp_path)

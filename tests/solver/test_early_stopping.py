@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
 from cnnlib.solver.record import build_early_stopping
@@ -67,16 +66,6 @@ class TestValidationLoss:
         assert_same_bits(resumed.val_loss_history, whole.val_loss_history[:2])
         resumed.train()
         assert_same_bits(resumed.val_loss_history, whole.val_loss_history)
-
-    def test_a_checkpoint_from_before_it_was_kept(self, tmp_path):
-        data = digits_like()
-        quiet_solver(model(), data, seed=1, checkpoint_name=tmp_path / "run").train()
-        params, state = load_checkpoint(tmp_path / "run_epoch_2.npz")
-        del state["run"]["val_loss_history"]
-        save_checkpoint(params, tmp_path / "old.npz", state)
-        solver = Solver.resume(tmp_path / "old.npz", model(), data, num_epochs=3)
-        solver.train()
-        assert np.isnan(solver.val_loss_history).tolist() == [True, True, True, False]
 
 
 class TestEarlyStopping:

@@ -110,7 +110,7 @@ def test_an_interrupt_is_answered_and_leaves_a_run(delay, tmp_path):
         import sys
         sys.path.insert(0, sys.argv[2])
         import numpy as np
-        from cnnlib.convnet import ConvNet
+        from cnnlib.models import ConvNet
         from cnnlib.solver import Solver
         from training import line
         rng = np.random.default_rng(0)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from cnnlib import optim
 from cnnlib.cli.run.signals import Terminated, terminable
-from cnnlib.convnet import ConvNet
-from cnnlib.models import FullyConnectedNet
+from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
 from cnnlib.solver.interrupts import Interrupts
 from helpers import FOLDER

@@ -140,7 +140,7 @@ with Progress(total=123456, done=123000) as progress:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_a_whole_run_on_fifty_columns(tmp_path):
     out = tmp_path / "run"
-    small = ["--epochs", "1", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1"]
+    small = ["--num-epochs", "1", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1"]
     command = ["train", *small, "--out", str(out)]
     # Without matplotlib, whose pictures take longer; so there is a line about them to fold as well.
     code = f"{NARROW}\nsys.modules['matplotlib'] = None"

@@ -5,9 +5,8 @@ import threading
 import numpy as np
 import pytest
 from cnnlib import optim
-from cnnlib.convnet import ConvNet
 from cnnlib.inference import prepare, scoring
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver, load_weights
 from training import (
     LinearModel,

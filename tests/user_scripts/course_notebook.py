@@ -3,9 +3,10 @@
 from typing import Any, assert_type
 
 import numpy as np
-from cnnlib.course import eval_numerical_gradient_blobs, visualize_grid
+from cnnlib.course import TwoLayerNet, batchnorm_backward_alt, eval_numerical_gradient_blobs, visualize_grid
 from cnnlib.course.keep_ratio import FullyConnectedNet, dropout_forward
-from cnnlib.models import TwoLayerNet, affine_relu_forward, batchnorm_backward_alt, batchnorm_forward
+from cnnlib.course.optim import adam
+from cnnlib.layers import affine_relu_forward, batchnorm_forward
 from cnnlib.plots import image_grid
 from numpy.typing import NDArray
 
@@ -28,6 +29,10 @@ hidden, _ = affine_relu_forward(x, np.ones((4, 3)), None)
 net = FullyConnectedNet([5], 4, 3, dropout_keep_ratio=0.5, normalization="batchnorm")
 assert_type(net.loss(x), NDArray[np.floating[Any]])
 print(TwoLayerNet(4, 5, 3), net, kept.shape, hidden.shape)
+
+next_w, config = adam(x, x, {"learning_rate": 1e-2, "m": np.zeros_like(x)})
+assert_type(next_w, NDArray[np.floating[Any]])
+print(config["v"].shape)
 
 (gradient,) = eval_numerical_gradient_blobs(double, (Blob(x),), Blob(np.zeros_like(x)))
 assert_type(gradient, NDArray[np.float64])

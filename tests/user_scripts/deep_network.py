@@ -4,7 +4,7 @@ from typing import Any, assert_type
 
 import cnnlib
 import numpy as np
-from cnnlib.convnet import NAMED_SPECS, ConvNet
+from cnnlib.models import NAMED_SPECS, ConvNet
 from numpy.typing import NDArray
 
 block: list[Any] = [{"conv": 8}, "batchnorm", "relu", {"conv": 8}, "batchnorm"]

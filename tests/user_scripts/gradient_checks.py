@@ -10,7 +10,7 @@ from cnnlib.gradient_check import (
     grad_check_sparse,
     rel_error,
 )
-from cnnlib.models import TwoLayerNet
+from cnnlib.models import FullyConnectedNet
 from numpy.typing import NDArray
 
 rng = np.random.default_rng(0)
@@ -21,7 +21,7 @@ numerical = eval_numerical_gradient_array(lambda x: affine_forward(x, w, None)[0
 assert_type(numerical, NDArray[np.float64])
 assert_type(rel_error(dx, numerical), float)
 
-model = TwoLayerNet(4, 5, 3, weight_scale=0.1, seed=0)
+model = FullyConnectedNet([5], 4, 3, weight_scale=0.1, dtype=np.float64, seed=0)
 y = np.array([0, 1, 2])
 loss, grads = model.loss(x, y)
 whole = eval_numerical_gradient(lambda _: model.loss(x, y)[0], w)

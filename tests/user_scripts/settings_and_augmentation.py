@@ -24,7 +24,7 @@ assert_type(Cosine(warmup=1.0)(0.5, 10), float)
 
 labels = rng.integers(0, 3, 40)
 data = {"X_train": images, "y_train": labels, "X_val": images, "y_val": labels}
-model = FullyConnectedNet([10], (1, 8, 8), 3, dropout_keep_ratio=0.8)
+model = FullyConnectedNet([10], (1, 8, 8), 3, dropout=0.2)
 solver = Solver(
     model, data, augment=[HorizontalFlip(), RandomCrop(pad=1)], schedule=Cosine(), num_epochs=1, verbose=False
 )

@@ -3,7 +3,7 @@
 from typing import Any, assert_type
 
 import numpy as np
-from cnnlib import optim
+from cnnlib import course, optim
 from cnnlib.typing import OptimConfig
 from numpy.typing import NDArray
 
@@ -14,5 +14,5 @@ assert_type(config, OptimConfig)
 for rule in (optim.sgd, optim.sgd_nesterov_momentum, optim.rmsprop, optim.adam, optim.adamw):
     next_w, config = rule(w.copy(), dw)
     print(rule.__name__, sorted(config), next_w[0])
-next_w, config = optim.adam(w.copy(), dw, {"m": np.zeros(6), "v": np.zeros(6), "t": 0})
-assert sorted(config)[-2:] == ["t", "v"]
+next_w, state = course.optim.adam(w.copy(), dw, {"m": np.zeros(6), "v": np.zeros(6), "t": 0})
+assert sorted(state)[-2:] == ["t", "v"]

@@ -4,10 +4,10 @@ mypy: Argument "augment" to "Solver"
 """
 
 from cnnlib.data import load_digits
-from cnnlib.models import TwoLayerNet
+from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
 
-model = TwoLayerNet(64, 20, 10)
+model = FullyConnectedNet([20], 64)
 Solver(
     model,
     load_digits(),

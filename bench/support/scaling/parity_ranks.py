@@ -7,8 +7,8 @@ import statistics
 import sys
 
 import numpy as np
-from cnnlib.convnet import ConvNet
 from cnnlib.data import load_digits
+from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
 
 from support.scaling.launch import report

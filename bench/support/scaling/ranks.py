@@ -8,8 +8,8 @@ import sys
 import time
 
 import numpy as np
-from cnnlib.convnet import ConvNet
 from cnnlib.distributed import SerialComm
+from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
 
 from support.scaling.launch import report

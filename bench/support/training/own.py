@@ -18,7 +18,7 @@ def model(name, dtype, dropout=True, explicit=list):
     same loss. `explicit` changes its spec.
     """
     import cnnlib.models
-    from cnnlib.convnet import NAMED_SPECS
+    from cnnlib.models import NAMED_SPECS
 
     if name == "three-layer":
         return cnnlib.models.ThreeLayerConvNet(INPUT_DIM, weight_scale=1e-2, dtype=dtype, seed=0)

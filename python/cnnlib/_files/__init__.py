@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, locks, the headers of NumPy's arrays."""
+"""Files that are written whole or not at all, their versions, locks, the headers of NumPy's arrays."""

@@ -13,15 +13,15 @@ import io
 import json
 import math
 import os
-import warnings
 import zipfile
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._files.npy import read_header
+from cnnlib._files.version import check_version
 from cnnlib._files.written import written_whole
 from cnnlib._params import type_name
 
@@ -43,7 +43,6 @@ def save_checkpoint(
     ----------
     params : dict of str -> ndarray
     path : str or os.PathLike
-        (The other order, that of the first versions, still works, with a DeprecationWarning.)
     state : dict or None
         Nested dicts (with str keys), lists and tuples of arrays, NumPy scalars and what JSON can hold.
 
@@ -60,9 +59,6 @@ def save_checkpoint(
     >>> np.load("net.npz")["W1"].shape
     (2, 2)
     """
-    if isinstance(params, (str, os.PathLike)):
-        warnings.warn("save_checkpoint: the path comes second now", DeprecationWarning, stacklevel=2)
-        path, params = cast(str, params), cast("Mapping[str, NDArray[Any]]", path)
     for name in params:
         check_name(name)
     entries = {name: np.asarray(value) for name, value in params.items()}
@@ -97,7 +93,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any
     Raises
     ------
     ValueError
-        If the file is damaged, cut short, or not a checkpoint of this library; the message names it.
+        If the file is damaged, cut short, of another version, or not a checkpoint of this library; the
+        message names it.
     OSError
         If it cannot be read.
 
@@ -115,13 +112,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any
         raise ValueError(f"{path} is not a cnnlib checkpoint: it has no entry {_STATE!r}")
     try:
         tree = json.loads(str(entries[_STATE]))
-        if tree["format"] != _FORMAT:
-            raise ValueError(f"its format is {tree['format']!r}")
-        if tree["version"] > _VERSION:
-            raise ValueError(f"it has version {tree['version']}, this cnnlib reads up to {_VERSION}")
+        kind, version = tree["format"], tree["version"]
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or not a cnnlib checkpoint: {error}") from error
+    if kind != _FORMAT:
+        raise ValueError(f"{path} is not a cnnlib checkpoint: its format is {kind!r}")
+    check_version(path, "a cnnlib checkpoint", version, _VERSION)
+    try:
         return {name: entries[name] for name in tree["params"]}, _unpack(tree["state"], entries)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or not a cnnlib checkpoint: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def check_name(name):

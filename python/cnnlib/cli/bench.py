@@ -17,8 +17,8 @@ from cnnlib._system.text import shape_text
 from cnnlib.cli.options.arguments import add, add_setting, add_threads
 from cnnlib.cli.options.settings import SPECS
 from cnnlib.cli.report.step_profile import profile_step, table
-from cnnlib.convnet import ConvNet
 from cnnlib.gradient_check import rel_error
+from cnnlib.models import ConvNet
 from cnnlib.solver.update import Updater
 
 _IMAGES, _SECONDS = 100, 0.5  # in each cell; to spend on each fast version

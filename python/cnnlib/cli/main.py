@@ -24,6 +24,10 @@ class _UsageError(ValueError):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        """No option is short for another: --lr would be --lr-decay."""
+        super().__init__(**options, allow_abbrev=False)
+
     def error(self, message):
         """One line, and status 2, like any other error of the command."""
         raise _UsageError(message)

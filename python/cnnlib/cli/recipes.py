@@ -5,8 +5,6 @@ data set and model included. What it does not name is as the command has it, and
 override it.
 """
 
-__all__ = ["RECIPES"]  # this module is public, as cnnlib.recipes
-
 RECIPES = {
     # After Jordan 2024, arXiv:2404.00498 ("airbench94"), with what differs here said beside it.
     "cifar10-fast": {

@@ -100,14 +100,18 @@ class FullyConnectedNet(models.FullyConnectedNet):
             if dropout_keep_ratio != 1:
                 raise ValueError("FullyConnectedNet: dropout and dropout_keep_ratio exclude each other")
             dropout_keep_ratio = dropout
+        where = "FullyConnectedNet"
+        keep = number(where, "dropout_keep_ratio", dropout_keep_ratio, 0, 1)
+        if keep == 0:
+            raise ValueError(f"{where}: dropout_keep_ratio must be above 0, got {dropout_keep_ratio}")
         super().__init__(
             hidden_dims,
             input_dim,
             num_classes,
+            dropout=1 - keep,
             reg=reg,
             weight_scale=weight_scale,
             dtype=dtype,
             seed=seed,
             normalization=normalization,
-            dropout_keep_ratio=dropout_keep_ratio,
         )

@@ -123,14 +123,14 @@ def load_image_folder(
     }
 
 
-def folder_digest(root: str | os.PathLike, task: str = "classes", every: bool = False) -> str:
+def folder_digest(root: str | os.PathLike, task: str = "classes") -> str:
     """A text that is the same as long as the folder holds the same classes and files, by their names.
 
     The split depends on these: other files lead to other training images. With another `task` the folders
-    are those of images and masks, which may lie deeper; with `every` all there are, as in older runs.
+    are those of images and masks, which may lie deeper.
     """
     classes, files, *_ = _scan(Path(root), task != "classes")
-    if task != "classes" and not every:
+    if task != "classes":
         classes = tuple(name for name in classes if name in ("images", "masks"))
         files = [file for file in files if file.parts[0] in classes]
     names = "\0".join([*classes, "", *(file.as_posix() for file in files)])

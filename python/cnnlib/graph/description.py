@@ -26,22 +26,22 @@ def describe(graph: Graph, bn_params: Sequence[BatchNormParam]) -> dict[str, Any
         {name: value for name, value in bn_param.items() if not isinstance(value, np.ndarray)}
         for bn_param in bn_params
     ]
-    described = {
+    return {
         "nodes": nodes,
         "input": graph.input,
         "output": graph.output,
+        "outputs": list(graph.outputs),
         "bn_params": settings,
         "fixed_by": graph.fixed_by,
     }
-    return {**described, "outputs": list(graph.outputs)} if graph.outputs else described
 
 
 def described_graph(description: Mapping[str, Any]) -> tuple[Graph, list[BatchNormParam]]:
     """The inverse of :func:`describe`: a graph, and the dicts of its batch norms without their statistics."""
     bn_params: list[BatchNormParam] = [settings.copy() for settings in description["bn_params"]]
-    graph = Graph([], description["input"], fixed_by=str(description.get("fixed_by", "")))
+    graph = Graph([], description["input"], fixed_by=str(description["fixed_by"]))
     for layer, inputs, output, params, args, label in description["nodes"]:
         values = (bn_params[args],) if layer in BATCH_NORMS else tuple(args)
         graph.append(Node(layer, tuple(inputs), output, tuple(params), values, label))
-    graph.output, graph.outputs = description["output"], tuple(description.get("outputs", ()))
+    graph.output, graph.outputs = description["output"], tuple(description["outputs"])
     return graph, bn_params

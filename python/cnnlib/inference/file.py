@@ -12,13 +12,13 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from cnnlib._files.version import check_version
 from cnnlib._params import choice
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.graph.graph import BATCH_NORMS, Graph, fresh
 from cnnlib.graph.shapes import shapes
-from cnnlib.inference import old_file
 from cnnlib.inference.fusion import refuse_unprepared
 from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.inference.quantization.parts import BYTE_CHECKS, check_byte_graph
@@ -27,6 +27,7 @@ from cnnlib.models.spec.reading import HEADS
 from cnnlib.safetensors import format as safetensors
 
 _ENTRY, _CHECKSUM = "cnnlib", "cnnlib.crc32"  # of the metadata
+_VERSION = 1
 _STATISTICS = ("running_mean", "running_var")
 # What comes of metadata that are JSON, but not ours.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -35,8 +36,6 @@ _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 def is_predictor(path: str | os.PathLike[str]) -> bool:
     """Whether a file is one of a predictor, as far as its header says."""
     with open(path, "rb") as file:
-        if old_file.begins(file):
-            return True
         try:
             return _ENTRY in safetensors.read(os.fspath(path), file, mmap.ACCESS_READ)[1]
         except ValueError:
@@ -55,7 +54,7 @@ def write_file(
                 settings[key] = name = fresh(f"{place}.{key}", arrays)
                 arrays[name] = bn_param[key]
     sums = {name: _checksum(name, array) for name, array in arrays.items()}
-    text = json.dumps({"about": about, "graph": described, "sums": sums})
+    text = json.dumps({"version": _VERSION, "about": about, "graph": described, "sums": sums})
     safetensors.write(path, arrays, {_ENTRY: text, _CHECKSUM: str(zlib.crc32(text.encode()))})
 
 
@@ -67,32 +66,33 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Graph, Para
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
-        old = old_file.begins(file)
-        if not old:
-            arrays, metadata = safetensors.read(name, file, mmap.ACCESS_READ)
-            if _ENTRY not in metadata:
-                raise ValueError(f"{name} is not a predictor of cnnlib")
-            if metadata.get(_CHECKSUM) != str(zlib.crc32(metadata[_ENTRY].encode())):
-                raise ValueError(f"{name} is damaged: its header is not what was written")
+        arrays, metadata = safetensors.read(name, file, mmap.ACCESS_READ)
+        if _ENTRY not in metadata:
+            raise ValueError(f"{name} is not a predictor of cnnlib")
+        if metadata.get(_CHECKSUM) != str(zlib.crc32(metadata[_ENTRY].encode())):
+            raise ValueError(f"{name} is damaged: its header is not what was written")
         mapped = _Mapped(name, file)
-        try:
-            if old:
-                about, graph, params, mapped.sums = old_file.read(name, file)
-            else:
-                content = json.loads(metadata[_ENTRY])
-                about = content["about"]
-                graph, bn_params = described_graph(_tuples(content["graph"]))
-                mapped.sums = [(key, array, content["sums"][key]) for key, array in arrays.items()]
-                for bn_param in cast(list[dict[str, Any]], bn_params):
-                    bn_param |= {key: arrays.pop(bn_param[key]) for key in _STATISTICS if key in bn_param}
-                params = arrays
-            _check(about, graph, params)
-        except _MALFORMED as error:
-            why = error if isinstance(error, ValueError) else repr(error)
-            raise ValueError(
-                f"{name} is damaged, or not a predictor that this version of cnnlib reads: {why}"
-            ) from error
-    return about, graph, params, mapped.check
+    try:
+        content = json.loads(metadata[_ENTRY])
+        version = content["version"]
+    except _MALFORMED as error:
+        raise _damaged(name, error) from error
+    check_version(name, "a predictor", version, _VERSION)
+    try:
+        about = content["about"]
+        graph, bn_params = described_graph(_tuples(content["graph"]))
+        mapped.sums = [(key, array, content["sums"][key]) for key, array in arrays.items()]
+        for bn_param in cast(list[dict[str, Any]], bn_params):
+            bn_param |= {key: arrays.pop(bn_param[key]) for key in _STATISTICS if key in bn_param}
+        _check(about, graph, arrays)
+    except _MALFORMED as error:
+        raise _damaged(name, error) from error
+    return about, graph, arrays, mapped.check
+
+
+def _damaged(name: str, error: Exception) -> ValueError:
+    why = error if isinstance(error, ValueError) else repr(error)
+    return ValueError(f"{name} is damaged, or not a predictor: {why}")
 
 
 class _Mapped:
@@ -128,10 +128,10 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
         raise ValueError(f"classes is {classes!r}")
     if about["preprocess"] is not None:
         PREPROCESSING.build(about["preprocess"])
-    choice("about", "head", about.get("head", "classes"), HEADS)
+    choice("about", "head", about["head"], HEADS)
     if about["dtype"] not in ("float32", "float64"):
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
-    if about.get("quantization") is not None:
+    if about["quantization"] is not None:
         about["quantization"] = [row_of(row) for row in about["quantization"]]
     graph.check("graph", BYTE_CHECKS)
     refuse_unprepared("graph", graph)
@@ -140,8 +140,8 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
 
 
 def _checksum(name: str, array: Array) -> int:
-    """CRC-32 of an array's name, dtype, shape and bytes; without a name (old files) of the bytes alone."""
-    head = repr((name, array.dtype.name, array.shape)).encode() if name else b""
+    """CRC-32 of an array's name, dtype, shape and bytes."""
+    head = repr((name, array.dtype.name, array.shape)).encode()
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return zlib.crc32(little.data.cast("B") if little.size else b"", zlib.crc32(head))
 

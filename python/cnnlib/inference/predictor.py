@@ -57,11 +57,11 @@ class Predictor:
     Examples
     --------
     >>> from cnnlib.inference import prepare
-    >>> from cnnlib.models import TwoLayerNet
-    >>> predictor = prepare(TwoLayerNet(4, 3, 2, seed=0))
+    >>> from cnnlib.models import FullyConnectedNet
+    >>> predictor = prepare(FullyConnectedNet([3], 4, 2, seed=0))
     >>> X = np.zeros((5, 4))
     >>> predictor(X).shape, predictor.predict(X), predictor.predict_proba(X)[0]
-    ((5, 2), array([0, 0, 0, 0, 0]), array([0.5, 0.5]))
+    ((5, 2), array([0, 0, 0, 0, 0]), array([0.5, 0.5], dtype=float32))
     """
 
     _told_of_bytes = False  # see `warn_of_bytes`
@@ -250,11 +250,9 @@ class Predictor:
             "dtype": self.dtype.name,
             "preprocess": PREPROCESSING.stored("Predictor.save", self.preprocess),
             "classes": self.classes,
+            "head": choice("Predictor.save", "head", self.head, HEADS),
+            "quantization": None if self._quantization is None else [vars(row) for row in self._quantization],
         }
-        if self.head != "classes":
-            about["head"] = choice("Predictor.save", "head", self.head, HEADS)
-        if self._quantization is not None:
-            about["quantization"] = [vars(row) for row in self._quantization]
         self._check_weights()
         write_file(path, about, self._graph, self._params)
 

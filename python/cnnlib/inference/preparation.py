@@ -152,13 +152,13 @@ def load(path: str | os.PathLike[str]) -> Predictor:
 
     Examples
     --------
-    >>> from cnnlib.models import TwoLayerNet
-    >>> prepare(TwoLayerNet(4, 3, 2, seed=0)).save("net.cnnlib")
+    >>> from cnnlib.models import FullyConnectedNet
+    >>> prepare(FullyConnectedNet([3], 4, 2, seed=0)).save("net.cnnlib")
     >>> load("net.cnnlib")
-    <Predictor 4, 2 operations, float64, 23 parameters>
+    <Predictor 4, 2 operations, float32, 23 parameters>
     """
     about, graph, params, check = read_file(path)
-    described, rows = about["preprocess"], about.get("quantization")
+    described, rows = about["preprocess"], about["quantization"]
     return Predictor(
         graph,
         params,
@@ -168,5 +168,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if about["classes"] is None else tuple(about["classes"]),
         check,
         None if rows is None else Quantization(rows),
-        about.get("head", "classes"),
+        about["head"],
     )

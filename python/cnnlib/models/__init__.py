@@ -22,23 +22,15 @@ One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a mod
 - ``frozen``: names of parameters that are not trained; ``loss`` need not give their gradients.
 - ``initialize(X)``: called with the training images before the training, to set the weights that depend on
   them and have not been set yet.
-
-The names of :mod:`cnnlib.layers` are here as well: ``from cnnlib.models import *`` gives all that a notebook
-gets from the course's modules of models.
 """
 
-from typing import TYPE_CHECKING
-
-from cnnlib import layers
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.layers import *
 from cnnlib.models.convnet import ConvNet
-from cnnlib.models.fully_connected import FullyConnectedNet, TwoLayerNet
+from cnnlib.models.fully_connected import FullyConnectedNet
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.models.losses import WeightedLosses
+from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.three_layer import ThreeLayerConvNet
 
-__all__ = ["ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet", "TwoLayerNet"]
+__all__ = ["NAMED_SPECS", "ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet"]
 __all__ += ["WeightedLosses"]
-if not TYPE_CHECKING:  # as in cnnlib.layers
-    __all__ += layers.__all__

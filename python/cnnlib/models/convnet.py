@@ -29,7 +29,7 @@ class ConvNet(GraphNet):
     Parameters
     ----------
     spec : list or str
-        One entry for each stage, or the name of a ready one: a key of ``cnnlib.convnet.NAMED_SPECS``
+        One entry for each stage, or the name of a ready one: a key of ``cnnlib.models.NAMED_SPECS``
         ('three-layer', 'vgg-small', 'resnet8', 'resnet20', 'mobile-small', and for pixels 'unet' and
         'autoencoder', whose images have heights and widths that 4 divides). An entry is a name, or a dict
         whose first key names the stage and whose other keys are options:

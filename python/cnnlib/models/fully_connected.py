@@ -1,4 +1,4 @@
-"""FullyConnectedNet and TwoLayerNet: the course's networks of affine layers."""
+"""FullyConnectedNet: a network of affine layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import choice, number, positive_int, probability, real_dtype, type_name
+from cnnlib._params import choice, flag, number, positive_int, probability, real_dtype, type_name
 from cnnlib._params.random import random_stream
 from cnnlib._system.text import shape_text
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
@@ -32,8 +32,7 @@ class FullyConnectedNet(GraphModel):
     dropout : float
         Probability of dropping a hidden value, in [0, 1); 0 for no dropout.
     use_batchnorm : bool
-        Batch norm between each hidden affine layer and its relu. (Where the course's later years have
-        `normalization` in this place, its values are taken here too.)
+        Batch norm between each hidden affine layer and its relu.
     reg : float
         Strength of L2 regularisation: ``reg / 2 * sum(W**2)`` over the ``W*`` is added to the loss.
     weight_scale : float
@@ -48,8 +47,6 @@ class FullyConnectedNet(GraphModel):
         draws the weights, and a new mask at every call.
     normalization : 'batchnorm', 'layernorm' or None
         The norm between each hidden affine layer and its relu.
-    dropout_keep_ratio : float or None
-        Probability of keeping a hidden value, in (0, 1], instead of `dropout`, which is its complement.
 
     Attributes
     ----------
@@ -61,7 +58,7 @@ class FullyConnectedNet(GraphModel):
         without batch norm.
     label_smoothing : float
         Share of each label's probability that is spread over all classes, as in
-        :class:`cnnlib.convnet.ConvNet`; 0 at first.
+        :class:`cnnlib.models.ConvNet`; 0 at first.
 
     Raises
     ------
@@ -87,19 +84,18 @@ class FullyConnectedNet(GraphModel):
         input_dim: int | Sequence[int] = 3 * 32 * 32,
         num_classes: int = 10,
         dropout: float = 0,
-        use_batchnorm: bool | str | None = False,
+        use_batchnorm: bool = False,
         reg: float = 0.0,
         weight_scale: float = 1e-2,
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
         *,
         normalization: str | None = None,
-        dropout_keep_ratio: float | None = None,
     ) -> None:
         where = type(self).__name__
         self.dtype = real_dtype(where, dtype)
         self.reg = number(where, "reg", reg, 0)
-        self.dropout = _dropped(where, dropout, dropout_keep_ratio)
+        self.dropout = _dropped(where, dropout)
         self.normalization = _normalization(where, use_batchnorm, normalization)
         self.use_batchnorm = self.normalization == "batchnorm"
         self.seed = seed
@@ -166,76 +162,22 @@ class FullyConnectedNet(GraphModel):
         restore(self, state)
 
 
-class TwoLayerNet(FullyConnectedNet):
-    """affine - relu - affine - softmax: a :class:`FullyConnectedNet` with one hidden layer, in float64.
-
-    Parameters
-    ----------
-    input_dim : int or sequence of int
-        Size D of an input, or its shape; inputs (N, d1, ..., dk) are flattened.
-    hidden_dim, num_classes : int
-    weight_scale, reg, dtype, seed
-        As in :class:`FullyConnectedNet`; the course's checks of this network need float64.
-
-    Attributes
-    ----------
-    params : dict
-        ``W1`` (D, hidden_dim), ``b1`` (hidden_dim,), ``W2`` (hidden_dim, num_classes), ``b2`` (num_classes,).
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in :class:`FullyConnectedNet`.
-
-    Examples
-    --------
-    >>> net = TwoLayerNet(input_dim=4, hidden_dim=3, num_classes=2, weight_scale=0, seed=0)
-    >>> loss, grads = net.loss(np.ones((5, 4)), np.zeros(5, int))
-    >>> round(float(loss), 3), sorted(grads)
-    (0.693, ['W1', 'W2', 'b1', 'b2'])
-    """
-
-    @keeps_arguments
-    def __init__(
-        self,
-        input_dim: int | Sequence[int] = 3 * 32 * 32,
-        hidden_dim: int = 100,
-        num_classes: int = 10,
-        weight_scale: float = 1e-3,
-        reg: float = 0.0,
-        dtype: DTypeLike = np.float64,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            [hidden_dim], input_dim, num_classes, reg=reg, weight_scale=weight_scale, dtype=dtype, seed=seed
-        )
-
-
-def _dropped(where, dropout, keep_ratio):
+def _dropped(where, dropout):
     """The probability of dropping a value."""
-    if keep_ratio is None:
-        if dropout == 1:
-            raise ValueError(
-                f"{where}: dropout must be below 1, got {dropout}: it is the share that is dropped; "
-                "dropout_keep_ratio is the share that is kept"
-            )
-        return probability(where, "dropout", dropout)
-    if dropout != 0:
-        raise ValueError(f"{where}: dropout and dropout_keep_ratio exclude each other")
-    keep = number(where, "dropout_keep_ratio", keep_ratio, 0, 1)
-    if keep == 0:
-        raise ValueError(f"{where}: dropout_keep_ratio must be above 0, got {keep_ratio}")
-    return 1 - keep
+    if dropout == 1:
+        raise ValueError(
+            f"{where}: dropout must be below 1, got {dropout}: it is the share that is dropped; "
+            "cnnlib.course.keep_ratio has the network whose argument is the share that is kept"
+        )
+    return probability(where, "dropout", dropout)
 
 
 def _normalization(where, use_batchnorm, normalization):
     """'batchnorm', 'layernorm' or None."""
-    given = use_batchnorm
-    if not (given is None or isinstance(given, str)):
-        given = "batchnorm" if given else None
-    if given is not None and normalization not in (None, given):
-        raise ValueError(
-            f"{where}: use_batchnorm={use_batchnorm!r} and normalization={normalization!r} differ"
-        )
-    norm = normalization if given is None else given
-    return None if norm is None else choice(where, "normalization", norm, ("batchnorm", "layernorm"))
+    if normalization is not None:
+        choice(where, "normalization", normalization, ("batchnorm", "layernorm"))
+    if not flag(where, "use_batchnorm", use_batchnorm):
+        return normalization
+    if normalization == "layernorm":
+        raise ValueError(f"{where}: use_batchnorm=True and normalization='layernorm' differ")
+    return "batchnorm"

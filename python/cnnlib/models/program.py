@@ -111,9 +111,6 @@ class Program:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_compiled": {}}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({"in_core": False} | state)  # older pickles have no graph
-
     def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
         return self._run(params, x, train=False)[0]

@@ -49,7 +49,7 @@ class ThreeLayerConvNet(GraphModel):
         without batch norm.
     label_smoothing : float
         Share of each label's probability that is spread over all classes, as in
-        :class:`cnnlib.convnet.ConvNet`; 0 at first.
+        :class:`cnnlib.models.ConvNet`; 0 at first.
 
     Raises
     ------

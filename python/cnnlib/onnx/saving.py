@@ -118,7 +118,7 @@ def _content(where, model):
 def _write_nodes(where, writer, graph):
     if not graph.nodes:
         raise ValueError(f"{where}: the model's graph has no layers")
-    scales = scales_of(where, graph)
+    scales = scales_of(graph)
     eight_bits = EightBits(writer, scales, EMIT)
     for node in graph:
         if node.layer in BYTE_KINDS:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnnlib._files.version import check_version
 from cnnlib._files.written import locked, written_whole
 from cnnlib._params import path_text
 from cnnlib._typing import Array
@@ -144,11 +145,13 @@ class Store:
             header = file.read(_HEADER)
         try:
             found = json.loads(header)
-            title, network, kind = found["title"], found["network"], [found["format"], found["version"]]
+            title, network = found["title"], found["network"]
+            kind, version = found["format"], found["version"]
         except (KeyError, RecursionError, TypeError, ValueError):
             raise ValueError(f"features: {self.path} is damaged, or no file of features") from None
-        if kind != [_FORMAT, _VERSION]:
-            raise ValueError(f"features: {self.path} is of another kind or version: {kind}")
+        if kind != _FORMAT:
+            raise ValueError(f"features: {self.path} is no file of features: its format is {kind!r}")
+        check_version(self.path, "a file of features", version, _VERSION)
         if network != self._about["network"] or found != self._about:
             raise ValueError(
                 f"features: {self.path} holds features of another network, {title} (digest {network}), "

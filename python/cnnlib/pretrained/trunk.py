@@ -43,7 +43,7 @@ def open_trunk(
     size : (int, int) or None
         Height and width of the images; None for the file's.
     network : str or None
-        Of which network parameters in safetensors are: one of ``cnnlib.convnet.NAMED_SPECS``, or of those
+        Of which network parameters in safetensors are: one of ``cnnlib.models.NAMED_SPECS``, or of those
         that :func:`cnnlib.pretrained.load_torchvision` builds.
 
     Raises

@@ -13,10 +13,10 @@ import numpy as np
 
 from cnnlib._params import choice, probability, type_name
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.course import keep_ratio
+from cnnlib.course import TwoLayerNet, keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.description import describe, described_graph
-from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.models.graph_model import checked_classes, refuse_uninitialized
 from cnnlib.models.spec.builder import parameters_at_most
 from cnnlib.models.spec.reading import HEADS
@@ -122,7 +122,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
 
     Examples
     --------
-    >>> save_model(TwoLayerNet(64, 20, 10, seed=0), "net.npz")
+    >>> save_model(FullyConnectedNet([20], 64, seed=0), "net.npz")
     >>> load_model("net.npz").params["W1"].shape
     (64, 20)
     """
@@ -143,7 +143,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
             raise ValueError(f"its label_smoothing is {smoothing!r}")
         model.label_smoothing = smoothing
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or newer than this cnnlib: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
     state = {"params": params, "bn_params": content["bn_params"]}
     check_state_fits(path, model, state)
     restore(model, state)
@@ -155,7 +155,7 @@ def is_saved_model(path: str | os.PathLike) -> bool:
 
     Examples
     --------
-    >>> save_model(TwoLayerNet(64, 20, 10, seed=0), "net.npz")
+    >>> save_model(FullyConnectedNet([20], 64, seed=0), "net.npz")
     >>> is_saved_model("net.npz")
     True
     """
@@ -179,7 +179,7 @@ def _built(described, params):
         return model
     graph, bn_params = described_graph(described["graph"])
     model = GraphNet(graph, params, bn_params=bn_params, **arguments)
-    model.head = choice("its model", "head", described.get("head", "classes"), HEADS)
+    model.head = choice("its model", "head", described["head"], HEADS)
     return model
 
 

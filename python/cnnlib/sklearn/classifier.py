@@ -29,7 +29,7 @@ def _has_no_end(classifier):
 
 
 class ConvNetClassifier(ClassifierMixin, Estimator):
-    """A :class:`cnnlib.convnet.ConvNet` as a classifier of scikit-learn, trained by a Solver.
+    """A :class:`cnnlib.models.ConvNet` as a classifier of scikit-learn, trained by a Solver.
 
     Parameters
     ----------

@@ -173,7 +173,7 @@ class Estimator(BaseEstimator):
             self.model_.preprocess = Normalization.fit(images)
         self.n_iter_, self.loss_curve_ = 0, []
         self.validation_scores_ = self.best_validation_score_ = None
-        self._optim_configs = {}
+        self._optim_configs, self._rule = {}, self.update_rule
 
     def _stopping_rule(self):
         """What the Solver's `early_stopping` is to be; None for none."""
@@ -191,7 +191,7 @@ class Estimator(BaseEstimator):
 
     def _train(self, data, epochs, early_stopping=None):
         """Train for so many epochs, with the optimizer's state of those before, if the rule is theirs."""
-        for name, made_of in getattr(self, "_made_of", {}).items():  # older pickles do not say it
+        for name, made_of in self._made_of.items():
             if repr(getattr(self, name)) != made_of:
                 raise ValueError(
                     f"{self._where}: {name} was {made_of} when the network was made, with which partial_fit "
@@ -219,7 +219,7 @@ class Estimator(BaseEstimator):
             on_epoch=self._report if self.verbose else None,
             seed=self._seed(),
         )
-        if getattr(self, "_rule", self.update_rule) == self.update_rule:  # older pickles do not say it
+        if self._rule == self.update_rule:
             for name, config in self._optim_configs.items():
                 state = {key: item for key, item in config.items() if key not in _SETTINGS}
                 solver.optim_configs[name].update(state)

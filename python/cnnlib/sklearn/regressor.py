@@ -18,7 +18,7 @@ from cnnlib.typing import Augment, Schedule
 
 
 class ConvNetRegressor(RegressorMixin, Estimator):
-    """A :class:`cnnlib.convnet.ConvNet` that predicts numbers, trained by a Solver, for scikit-learn.
+    """A :class:`cnnlib.models.ConvNet` that predicts numbers, trained by a Solver, for scikit-learn.
 
     Parameters
     ----------
@@ -66,8 +66,6 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
 
     _head, _metric = "values", "r2"
     _targets: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
-    _mean: Any = 0.0  # in older pickles the predictor puts both back itself
-    _scale: Any = 1.0
 
     def __init__(
         self,

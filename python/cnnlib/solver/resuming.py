@@ -182,7 +182,7 @@ class ResumableRun(Options):
             settings["monitor"] = (settings.get("early_stopping") or {}).get("monitor")
         solver = cls(model, data, **{**settings, **given})
         solver.load_state(state)
-        solver._known_end = settings.get("num_epochs", solver.num_epochs)
+        solver._known_end = settings["num_epochs"]
         return solver
 
     def state(self) -> dict[str, Any]:
@@ -244,13 +244,13 @@ class ResumableRun(Options):
         record.epoch, record.best_epoch, record.best = state["epoch"], state["best_epoch"], state["best"]
         for name, history in histories_of(state, record.histories).items():
             record.histories[name][:] = history
-        record.patience_from = state.get("patience_from", 0)
+        record.patience_from = state["patience_from"]
         self._last = None
         if self._averages is not None:
             self._averages.state = state["average"]
         self._augment_seed = state["augment_seed"]
         self._updater.configs = state["optim_configs"]
-        self._pending, self._seconds = state.get("pending"), state.get("seconds", 0.0)
+        self._pending, self._seconds = state["pending"], state["seconds"]
         if self.seed is None:
             self._resumed_random_state = state["random_state"]
         else:

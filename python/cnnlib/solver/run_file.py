@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import numbers
 import os
 import re
@@ -28,9 +27,11 @@ HISTORIES = {  # as a state calls them; those of other metrics than the accuracy
     "epoch_seconds": "epoch_seconds",
 }
 _CHECKED = ("train_acc_history", "val_acc_history", "val_loss_history")
-_LATER = ("val_loss_history",)  # not in the checkpoints of the first versions
 _SNAPSHOTS = ("best", "average")
-_OTHERS = ("num_train", "augment_seed", "optim_configs", "random_state", "model_random_state")
+_OTHERS = (
+    *("num_train", "augment_seed", "optim_configs", "random_state", "model_random_state"),
+    *("pending", "seconds", "patience_from"),
+)
 
 
 def parts_of(histories):
@@ -41,11 +42,9 @@ def parts_of(histories):
 
 
 def histories_of(state, names):
-    """The inverse: lists by name; of those that an older state lacks, NaN for each epoch."""
-    arrays = {name: state[part] for part, name in HISTORIES.items() if part in state}
-    arrays |= state.get("metrics", {})
-    epochs = max((len(arrays[name]) for name in arrays if name not in ("loss", "epoch_seconds")), default=0)
-    return {name: arrays.get(name, np.full(epochs, math.nan)).tolist() for name in names}
+    """The inverse: lists by name."""
+    arrays = {name: state[part] for part, name in HISTORIES.items()} | state.get("metrics", {})
+    return {name: arrays[name].tolist() for name in names}
 
 
 def check_state(where, state, model, goes_on=True):
@@ -55,30 +54,27 @@ def check_state(where, state, model, goes_on=True):
     """
     if not isinstance(state, dict):
         raise ValueError(f"{where}: the state must be a dict, got {type_name(state)}")
-    missing = [
-        name
-        for name in ("params", "bn_params", *COUNTERS, *HISTORIES, *_SNAPSHOTS, *_OTHERS)
-        if name not in (*state, *_LATER)
-    ]
+    wanted = ("params", "bn_params", *COUNTERS, *HISTORIES, *_SNAPSHOTS, *_OTHERS)
+    missing = [name for name in wanted if name not in state]
     if missing:
         raise ValueError(f"{where}: the state lacks {', '.join(missing)}")
     check_state_fits(where, model, {name: state[name] for name in ("params", "bn_params")})
     for name in _SNAPSHOTS:
         if state[name] is not None:
             check_state_fits(where, model, state[name])
-    seed, pending, configs = state["augment_seed"], state.get("pending"), state["optim_configs"]
-    counts = ("epoch", "best_epoch", "num_train", "patience_from")  # the last is not in the first versions'
+    seed, pending, configs = state["augment_seed"], state["pending"], state["optim_configs"]
+    counts = ("epoch", "best_epoch", "num_train", "patience_from")
     rules = {
-        **{name: (_is_count(state.get(name, 0)), "an integer of at least 0") for name in counts},
+        **{name: (_is_count(state[name]), "an integer of at least 0") for name in counts},
         "augment_seed": (seed is None or _is_count(seed), "an integer of at least 0"),
-        **{name: (_is_real(state.get(name, 0.0)), "a number") for name in ("best_val_acc", "seconds")},
+        **{name: (_is_real(state[name]), "a number") for name in ("best_val_acc", "seconds")},
         "pending": (pending is None or _are_batches(pending), "a list of the indices of minibatches"),
         "metrics": (isinstance(state.get("metrics", {}), dict), "a dict of histories"),
         "optim_configs": (_are_dicts(configs, model.params), "a dict with a dict for each parameter"),
     }
-    for name, (fits, wanted) in rules.items():
+    for name, (fits, expected) in rules.items():
         if not fits:
-            raise ValueError(f"{where}: {name} must be {wanted}, got {state[name]!r:.200}")
+            raise ValueError(f"{where}: {name} must be {expected}, got {state[name]!r:.200}")
     if state["best_epoch"] > state["epoch"]:
         raise ValueError(f"{where}: best_epoch is {state['best_epoch']} after {state['epoch']} epochs")
     _check_histories(where, state)
@@ -112,7 +108,7 @@ def _are_dicts(values, names):
 
 def _check_histories(where, state):
     others = state.get("metrics", {})
-    histories = {name: state[name] for name in HISTORIES if name in state} | others
+    histories = {name: state[name] for name in HISTORIES} | others
     for name, history in histories.items():
         if not (isinstance(history, np.ndarray) and history.ndim == 1 and history.dtype == np.float64):
             raise ValueError(f"{where}: {name} must be a one-dimensional array of float64")
@@ -174,14 +170,15 @@ def read_run(path, model, goes_on=True):
     settings, state = content["settings"], {"params": params, **content["run"]}
     for name, value in settings.items():
         if name not in OPTIONS:
-            raise ValueError(
-                f"{path} is damaged, or newer than this cnnlib: the Solver has no option {name!r}"
-            )
+            raise ValueError(f"{path} is damaged: the Solver has no option {name!r}")
         if not is_own(value):
             try:
                 OPTIONS[name].check(name, value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
+    missing = [name for name, option in OPTIONS.items() if option.saved is not None and name not in settings]
+    if missing:
+        raise ValueError(f"{path} is damaged: its settings lack {', '.join(missing)}")
     check_state(path, state, model, goes_on)
     if state["best"] is None:
         raise ValueError(f"{path} is no checkpoint of a Solver: it has no best parameters")
@@ -223,11 +220,11 @@ def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "b
     Examples
     --------
     >>> from cnnlib.data import load_digits
-    >>> from cnnlib.models import TwoLayerNet
+    >>> from cnnlib.models import FullyConnectedNet
     >>> from cnnlib.solver import Solver
-    >>> model = TwoLayerNet(64, 20, 10, seed=0)
+    >>> model = FullyConnectedNet([20], 64, seed=0)
     >>> Solver(model, load_digits(), num_epochs=1, checkpoint_name="run/net", verbose=False, seed=0).train()
-    >>> other = TwoLayerNet(64, 20, 10, seed=1)
+    >>> other = FullyConnectedNet([20], 64, seed=1)
     >>> load_weights("run/net_epoch_1.npz", other)
     >>> np.array_equal(other.params["W1"], model.params["W1"])
     True

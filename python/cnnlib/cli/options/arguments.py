@@ -8,8 +8,6 @@ import math
 from typing import Any
 
 DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
-# Other names that are understood: a former one, and what would count as short for lr_decay.
-OLD_NAMES = {"num_epochs": ("epochs",), "learning_rate": ("lr",)}
 
 
 def flag(name):
@@ -34,9 +32,8 @@ def add(parser, spec, help=None, default=None, **how):
 
 def add_setting(parser, name, kind, help=None, default=None):
     """Add the option that gives the setting `name`; `kind` is a key of `FORMS`, or the choices there are."""
-    names = [flag(name), *(flag(old) for old in OLD_NAMES.get(name, ()))]
     how: dict[str, Any] = FORMS[kind] if isinstance(kind, str) else {"choices": kind}
-    parser.add_argument(*names, help=help, default=default, **how)
+    parser.add_argument(flag(name), help=help, default=default, **how)
 
 
 def add_run(parser):

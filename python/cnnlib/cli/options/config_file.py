@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cnnlib._params import hint
 from cnnlib._system.packages import required
-from cnnlib.cli.options.arguments import DATA_NAMES, OLD_NAMES, flag
+from cnnlib.cli.options.arguments import DATA_NAMES, flag
 from cnnlib.cli.options.settings import ALIKE, MODEL_SETTINGS, defaults, excluded, has_defaults
 from cnnlib.cli.recipes import RECIPES
 
@@ -65,7 +65,6 @@ def arguments_in(path, known):
     arguments = []
     for key, value in content.items():
         name = key.replace("-", "_")
-        name = next((new for new, old in OLD_NAMES.items() if name in old), name)
         if name not in known:
             names = [name.replace("_", "-") for name in known]
             advice = hint(key, names, "see cnnlib train --help")

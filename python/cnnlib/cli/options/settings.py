@@ -16,8 +16,7 @@ import numpy as np
 from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import DATA_NAMES, flag
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.convnet import ConvNet
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.models.spec.reading import resolve
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
@@ -32,7 +31,7 @@ TRAINING: dict[str, Any] = {  # the same
     **{name: (option.kind, option.help) for name, option in OPTIONS.items() if option.kind is not None},
     "tta": (("none", *TTA), "average the test images' scores over views, and eval's alike"),
 }
-SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
+SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.models.NAMED_SPECS
 TASKS = ("classes", "values", "pixels")
 PIXEL_SPECS = ("unet", "autoencoder")  # the same, for --task pixels
 ALIKE = ("three-layer",), ("fully-connected",), SPECS, PIXEL_SPECS  # models with the same defaults

@@ -33,7 +33,7 @@ def check_config(file: Path, config: dict[str, Any]) -> None:
         "classes": not found or _is_list(config.get("classes"), None, lambda name: isinstance(name, str)),
         "preprocessing mean": _is_list(preprocessing.get("mean"), counts, _is_number),
         "preprocessing std": _is_list(preprocessing.get("std"), counts, lambda x: _is_number(x) and x > 0),
-        "preprocessing white": _is_number(preprocessing.get("white", 1)),
+        "preprocessing white": _is_number(preprocessing.get("white")),
         "training tta": config["training"].get("tta") in (None, *TTA),
         "log": config.get("log", []) == [] or _is_list(config["log"], None, LOG_KINDS.__contains__),
         "from": began is None or (isinstance(began, dict) and _says_the_start(began)),
@@ -48,7 +48,7 @@ def _refuse(file, config, *place):
     for key in place:
         value = value.get(key)
     what = f"{' '.join(place)} {json.dumps(value)[:60]}"
-    raise ValueError(f"{file} is damaged, or newer than this cnnlib: it cannot have {what}")
+    raise ValueError(f"{file} is damaged: it cannot have {what}")
 
 
 def _says_the_start(began):

@@ -13,8 +13,8 @@ import numpy as np
 
 import cnnlib
 from cnnlib._files import written
+from cnnlib._files.version import check_version
 from cnnlib._system.config import current_config
-from cnnlib.cli.options.arguments import OLD_NAMES
 from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
 from cnnlib.cli.options.settings import build_network, parse_data
 from cnnlib.cli.run.checks import check_config
@@ -46,7 +46,7 @@ def refuse_within(out, images):
         raise ValueError(f"the next run would take {out} for images of {images}: name another --out")
 
 
-FORMAT = "cnnlib run"
+FORMAT, VERSION = "cnnlib run", 1
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 PICTURES_OF = {"classes": PICTURES, **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png"))}
@@ -107,11 +107,8 @@ class Run:
             raise ValueError(f"{file} is damaged: {error}") from error
         if not is_config(config):
             raise ValueError(f"{file} is not the config.json of a cnnlib run")
+        check_version(file, "a run's config.json", config.get("version"), VERSION)
         check_config(file, config)
-        for name, old_names in OLD_NAMES.items():
-            for old in old_names:
-                if old in config["training"]:
-                    config["training"][name] = config["training"].pop(old)
         return cls(folder, config)
 
     def go_on_from(self, checkpoint, held):
@@ -135,7 +132,7 @@ class Run:
         shares = {share: data.get(share) for share in ("validation", "test")}
         shares["skip_unreadable"] = data.get("skip_unreadable") is True
         shape = (data["channels"], *data["size"])
-        white = self.config["preprocessing"].get("white", 255.0)
+        white = self.config["preprocessing"]["white"]
         task = data.get("task", "classes")
         return DataSet(data["name"], tuple(self.config["classes"]), shape, white, shares, task)
 
@@ -230,8 +227,7 @@ class Run:
             if other != name:
                 raise ValueError(f"the run's model is for {name}, not for --data {option}")
         names = data.get("names")
-        digests = (folder_digest(folder, task, every) for every in (False, True))
-        if names is not None and not any_images and names not in digests:
+        if names is not None and not any_images and names != folder_digest(folder, task):
             raise ValueError(
                 f"{folder} no longer holds the run's images, so its split is another; "
                 "cnnlib eval --split all looks at all the images there are"
@@ -245,7 +241,7 @@ class Run:
         self.write_config({"preprocessing": numbers, **about, **software})
 
     def write_config(self, config):
-        self.config = {"format": FORMAT, **config}
+        self.config = {"format": FORMAT, "version": VERSION, **config}
         self.write_file("config.json", json.dumps(self.config, indent=2) + "\n")
 
     def write_changed(self, changed, logs):

@@ -13,14 +13,14 @@ TABLES = ("relu", "leaky_relu", "scale", *ACTIVATIONS)
 _MEANS = "x_zero ratio zero"
 BYTE_PARTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("quantize", "dequantize"), ("", "scale zero")),
-    "byte_conv": ("w b multiplier [factor]", "conv_param numbers x_zero scores [other_zero] [scale]"),
-    "byte_affine": ("w b multiplier", "numbers x_zero scores [scale]"),
-    "byte_max_pool": ("", "pool_param zero [scale]"),
-    "byte_avg_pool": ("", f"pool_param {_MEANS} [scale]"),
-    "byte_global_avg_pool": ("", f"{_MEANS} [scale]"),
-    "byte_add": ("", "factors multiplier numbers [scale]"),
-    "byte_table": ("table", "zero [scale] [function]"),
-    "byte_concat": ("", "zero [scale]"),
+    "byte_conv": ("w b multiplier [factor]", "conv_param numbers x_zero scores scale [other_zero]"),
+    "byte_affine": ("w b multiplier", "numbers x_zero scores scale"),
+    "byte_max_pool": ("", "pool_param zero scale"),
+    "byte_avg_pool": ("", f"pool_param {_MEANS} scale"),
+    "byte_global_avg_pool": ("", f"{_MEANS} scale"),
+    "byte_add": ("", "factors multiplier numbers scale"),
+    "byte_table": ("table", "zero scale [function]"),
+    "byte_concat": ("", "zero scale"),
 }
 """The arrays and the options of each kind; those in brackets may be missing.
 

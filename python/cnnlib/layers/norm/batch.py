@@ -13,7 +13,7 @@ from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.norm.rows import NAMES, check_rank
 from cnnlib.typing import BatchNormParam
 
-__all__ = ["batchnorm_backward", "batchnorm_backward_alt", "batchnorm_forward", "spatial_batchnorm_backward"]
+__all__ = ["batchnorm_backward", "batchnorm_forward", "spatial_batchnorm_backward"]
 __all__ += ["spatial_batchnorm_forward"]
 
 _BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
@@ -181,40 +181,6 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
         `dout` of another shape than the output, or of an unsupported type.
     """
     return _batchnorm_backward("batchnorm_backward", 2, dout, cache)
-
-
-def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
-    """
-    Compute what `batchnorm_backward` does; courses give their simplified form this name.
-
-    Simplified, the gradient is
-    dx = gamma * inv_std * (dout - mean(dout) - xhat * mean(dout * xhat)), with xhat = (x - mean) * inv_std;
-    that is what `batchnorm_backward` computes.
-
-    Parameters
-    ----------
-    dout : array, (N, D)
-    cache : tuple
-        That of `batchnorm_forward`.
-
-    Returns
-    -------
-    dx : array, (N, D)
-    dgamma, dbeta : array, (D,)
-
-    Raises
-    ------
-    ValueError, TypeError
-        As in `batchnorm_backward`.
-
-    Examples
-    --------
-    >>> x, dout = np.random.randn(2, 8, 3)
-    >>> _, cache = batchnorm_forward(x, np.ones(3), np.zeros(3), {"mode": "train"})
-    >>> np.allclose(batchnorm_backward_alt(dout, cache)[0], batchnorm_backward(dout, cache)[0])
-    True
-    """
-    return _batchnorm_backward("batchnorm_backward_alt", 2, dout, cache)
 
 
 def spatial_batchnorm_forward(

@@ -335,7 +335,7 @@ class Builder:
             raise ValueError(f"its parameters are more than {_most.get()} values")
 
     def _whiten(self, where, name, C):
-        """Note the filters `name` as those that :meth:`cnnlib.convnet.ConvNet.initialize` has to set."""
+        """Note the filters `name` as those that :meth:`cnnlib.models.ConvNet.initialize` has to set."""
         if self.weights > 1 or self.shape != self._shapes[self.graph.input] or C != self.shape[0]:
             raise ValueError(f"{where}: only a first convolution, without groups, can whiten the images")
         F, *patch = self.params[name].shape

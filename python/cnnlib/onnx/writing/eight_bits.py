@@ -20,14 +20,12 @@ from cnnlib.onnx.writing.writer import Writer
 _Emit = Callable[[Writer, Node, list[str], str], None]
 
 
-def scales_of(where: str, graph: Graph) -> dict[str, Scale]:
-    """The scale of each value of bytes; ValueError if the graph does not say it."""
+def scales_of(graph: Graph) -> dict[str, Scale]:
+    """The scale of each value of bytes."""
     scales = {}
     for node in graph:
         if makes_bytes(node):
             options = node.args[0]
-            if "scale" not in options:
-                raise ValueError(f"{where}: {node.title}: its file is of a version that did not keep scales")
             zero = options["zero"] if "zero" in options else options["numbers"][0]
             scales[node.output] = Scale(options["scale"], zero)
     return scales
@@ -86,7 +84,7 @@ class EightBits:
         options, writer = node.args[0], self._writer
         own = node.label.split(" + ")[: 1 - len(inputs) or None]  # without the sum
         node = replace(node, label=" + ".join(own[:-1] if own[-1].startswith("relu") else own))
-        x, y = self._scales[node.inputs[0]].scale, options.get("scale", 1.0)
+        x, y = self._scales[node.inputs[0]].scale, options["scale"]
         w, b, multiplier = (writer.params[str(name)] for name in node.params[:3])
         unit = 2.0 ** options["numbers"][3]
         # Rounded to float32, they give these multipliers again: the coarser of both grids decides.
