@@ -13,6 +13,7 @@ from cnnlib._typing import Array, Gradients, Outputs, Wanted
 from cnnlib.graph import joins
 from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.graph.lowering import fused
+from cnnlib.graph.shapes import shapes
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models.training import CompiledTraining
 
@@ -111,9 +112,6 @@ class Program:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_compiled": {}}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({"in_core": False} | state)  # older pickles have no graph
-
     def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
         return self._run(params, x, train=False)[0]
@@ -137,6 +135,8 @@ class Program:
                 keep = train and step.active
                 out, cache = step.forward(params, *xs) if keep else (step.scores(params, *xs), None)
             except (KeyError, TypeError, ValueError) as error:
+                # Where an array or an option is wrong, it says so of the one layer, as `prepare` does.
+                shapes(self._graph, params, x.shape[1:], self.where)
                 raise type(error)(f"{self.where}: {step.node.title}: {error.args[0]}") from error
             values[step.output] = out
             caches.append(cache)
