@@ -132,6 +132,20 @@ def in_dtype(function, name, value, dtype):
     return _ready(function, name, array, dtype)
 
 
+def gradient_like(function, name, value, shape, dtype):
+    """
+    Return a gradient that a user's function gave as a C-contiguous array of this dtype.
+
+    TypeError for what is no array of real numbers, ValueError for another shape.
+    """
+    array = as_array(function, name, value)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{function}: {name} must be real, got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{function}: {name} must have shape {shape}, got {array.shape}")
+    return np.require(array, dtype, ("C", "A"))
+
+
 def prepare_out(function, out, dtype, *inputs):
     """Check a caller's buffer: it must take the result as it is, and hold none of the inputs."""
     if out is None:
