@@ -10,6 +10,7 @@ import matplotlib.font_manager
 import numpy as np
 import pytest
 from cnnlib import plots
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.output import json_text
 from cnnlib.cli.run.folder import PICTURES
@@ -74,6 +75,28 @@ def assert_harmless(text):
     """Nothing steers a terminal, and nothing moves what is read."""
     steering = {character for character in text if unicodedata.category(character) in ("Cc", "Cf", "Cs")}
     assert steering <= {"\n"}
+
+
+@pytest.mark.parametrize("part", ["last", "best"])
+def test_statistics_that_are_text(part, small, tmp_path, capsys):
+    """No command goes on with them, and each names the file."""
+    out, spec = tmp_path / "run", ["--model", "resnet8", "--epochs", "1", "--image-size", "12"]
+    assert main(["train", "--data", f"folder:{small}", *spec, "--threads", "1", "--out", str(out)]) == 0
+    (path,) = out.glob("*_epoch_1.npz")
+    params, content = load_checkpoint(path)
+    state = content["run"] if part == "last" else content["run"]["best"]
+    state["bn_params"]["0"]["running_mean"] = state["bn_params"]["0"]["running_mean"].astype(str)
+    save_checkpoint(params, path, content)
+    capsys.readouterr()
+    photo = str(next(small.glob("*/*.png")))
+    for command in (
+        ["predict", str(out), photo],
+        ["eval", str(out)],
+        ["train", "--resume", str(out), "--epochs", "2"],
+    ):
+        assert main(command) != 0
+        told = capsys.readouterr().err
+        assert f"{path.name}: bn_params 0: running_mean must be real numbers, got dtype <U" in told
 
 
 class TestNames:

@@ -17,6 +17,7 @@ from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNe
 from cnnlib.saved_model import is_saved_model
 from cnnlib.solver import Solver
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics
+from wrong_statistics import WRONG_STATISTICS, altered
 
 SPEC = [
     {"conv": 4, "size": (3, 2), "bias": True},
@@ -269,6 +270,32 @@ class TestRefused:
             save_checkpoint({**params, name: value}, tmp_path / "altered.npz", content)
             with pytest.raises(ValueError, match=rf"altered\.npz was written for another model: its {name}"):
                 cnnlib.load_model(tmp_path / "altered.npz")
+
+    @pytest.mark.parametrize("case", WRONG_STATISTICS)
+    def test_altered_statistics(self, tmp_path, case):
+        change, message = WRONG_STATISTICS[case]
+        path = tmp_path / "altered.npz"
+        cnnlib.save_model(FullyConnectedNet([6], 36, 4, use_batchnorm=True), path)
+        params, content = load_checkpoint(path)
+        content["bn_params"]["0"] = altered(content["bn_params"]["0"], change)
+        save_checkpoint(params, path, content)
+        with pytest.raises(ValueError, match=rf"altered\.npz: bn_params 0:? {message}"):
+            cnnlib.load_model(path)
+
+    def test_statistics_of_any_float(self, tmp_path):
+        path = tmp_path / "m.npz"
+        model = FullyConnectedNet([6], 36, 4, use_batchnorm=True)
+        model.bn_params[0] |= {"running_mean": np.full(6, np.nan), "running_var": np.ones(6, np.float16)}
+        cnnlib.save_model(model, path)
+        assert_same_bits(running_statistics(cnnlib.load_model(path)), running_statistics(model))
+
+    @pytest.mark.parametrize("value", [None, [0.0] * 6], ids=["None", "a list"])
+    def test_statistics_that_no_file_would_hold(self, tmp_path, value):
+        model = FullyConnectedNet([6], 36, 4, use_batchnorm=True)
+        model.bn_params[0]["running_mean"] = value
+        with pytest.raises(ValueError, match="save_model: the model: bn_params 0 lacks running_mean"):
+            cnnlib.save_model(model, tmp_path / "m.npz")
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
         ("spec", "input_dim"),

@@ -12,6 +12,7 @@ import pytest
 from cnnlib import _core
 from cnnlib.layers import mse_loss
 from cnnlib.models import NAMED_SPECS, ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
+from cnnlib.models.losses import Loss
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from cnnlib.models.training import CompiledTraining
@@ -333,27 +334,145 @@ def test_faults_are_told_as_by_the_layers(fault, after_a_step, rng):
     assert refusal(lambda: net.loss(X, y)) == refusal(lambda: twin.loss(X, y))
 
 
+def ending_in(layer, rng, dtype):
+    """A network of maps of which a layer makes the output; what joins values reads one value twice."""
+    graph = chain(("conv", ("W1", "b1"), (CONV,)))
+    names, args = ENDINGS[layer]
+    inputs = ("conv1", "conv1") if layer in ("add", "multiply", "concat") else ("conv1",)
+    graph.append(Node(layer, inputs, "end", names, args))
+    shapes = {"W1": (4, 2, 3, 3), "b1": (4,), "W2": (3, 4, 3, 3), "gamma": (4,), "beta": (4,), "W": (120, 3)}
+    used = {name for node in graph for name in node.params}
+    params = {name: rng.standard_normal(shape) for name, shape in shapes.items() if name in used}
+    return GraphNet(graph, params, (2, 6, 5), dtype=dtype)
+
+
+WINDOW = {"pool_height": 2, "pool_width": 2}
+ENDINGS = {
+    "conv": (("W2", None), (CONV,)),
+    "affine": (("W", None), ()),
+    "spatial_batchnorm": (("gamma", "beta"), ({"mode": "train"},)),
+    "spatial_groupnorm": (("gamma", "beta"), (2, {})),
+    "max_pool": ((), (WINDOW,)),
+    "avg_pool": ((), (WINDOW,)),
+    "upsample": ((), (2,)),
+    "dropout": ((), ({"p": 0.5, "mode": "train"},)),
+    "scale": ((), (0.5,)),
+    **dict.fromkeys(("add", "multiply", "concat", "flatten", "relu", "sigmoid", "softmax"), ((), ())),
+    "global_avg_pool": ((), ()),
+}
+GRADIENTS = {
+    "Fortran order": np.asfortranarray,
+    "float32": lambda dout: dout.astype(np.float32),
+    "float64": lambda dout: dout.astype(np.float64),
+    "float16": lambda dout: dout.astype(np.float16),
+    "integers": lambda dout: np.rint(3 * dout).astype(int),
+    "bytes": lambda dout: np.rint(abs(dout)).astype(np.uint8),
+    "booleans": lambda dout: dout > 0,
+    "another byte order": lambda dout: dout.astype(dout.dtype.newbyteorder()),
+    "every second column": lambda dout: np.repeat(dout, 2, -1)[..., ::2],
+    "backwards": lambda dout: dout[::-1],
+    "one number": lambda dout: np.broadcast_to(dout[:1], dout.shape),
+    "lists": lambda dout: dout.tolist(),
+}
+
+
+@pytest.mark.parametrize("layer", ENDINGS)
+@pytest.mark.parametrize("form", GRADIENTS)
+def test_gradients_of_a_criterion_come_in_any_form(form, layer, dtype, rng):
+    net = ending_in(layer, rng, dtype)
+    X = rng.standard_normal((4, 2, 6, 5)).astype(dtype)
+    y = rng.standard_normal(net.loss(X).shape)
+
+    def plain(scores, y):
+        return 1.0, np.array(GRADIENTS[form](y.astype(dtype)), dtype, order="C")
+
+    twins = [copy.deepcopy(net), interpreted(net), interpreted(net)]
+    wanted = bits(net, X, y, loss=plain)
+    for twin in twins[:2]:
+        assert bits(twin, X, y, loss=lambda scores, y: (1.0, GRADIENTS[form](y.astype(dtype)))) == wanted
+    assert (
+        bits(twins[2], X, y, loss=Loss(lambda scores, y: (1.0, GRADIENTS[form](y.astype(dtype))))) == wanted
+    )
+
+
+@pytest.mark.parametrize("form", GRADIENTS)
+def test_gradients_of_several_outputs_come_in_any_form(form, rng):
+    net = sums_of_sums(rng, ("a", "c", "f"))
+    X = rng.standard_normal((5, 4))
+    gradients = {name: rng.standard_normal(value.shape) for name, value in net.loss(X).items()}
+
+    def criterion(outputs, y):
+        return 1.0, {name: GRADIENTS[form](dout) for name, dout in reversed(gradients.items())}
+
+    net.criterion = criterion
+    twin = interpreted(net)
+    assert bits(net, X, X) == bits(twin, X, X)
+
+
+WRONG_GRADIENTS = {
+    "turned": (lambda scores: scores.T, ValueError, r"must have shape \(2, 3\), got \(3, 2\)"),
+    "flat": (lambda scores: scores.ravel(), ValueError, r"must have shape \(2, 3\), got \(6,\)"),
+    "a number": (lambda scores: 1.0, ValueError, r"must have shape \(2, 3\), got \(\)"),
+    "None": (lambda scores: None, TypeError, "must be an array, got None"),
+    "complex": (lambda scores: scores + 0j, TypeError, "must be real, got dtype complex64"),
+    "text": (lambda scores: [["a"] * 3] * 2, TypeError, "must be real, got dtype <U1"),
+    "objects": (lambda scores: scores.astype(object), TypeError, "must be real, got dtype object"),
+    "ragged": (lambda scores: [[1.0], [1.0, 2.0]], ValueError, "is not an array"),
+}
+
+
+@pytest.mark.parametrize("path", [lambda net: net, interpreted], ids=["compiled", "interpreted"])
+@pytest.mark.parametrize("case", WRONG_GRADIENTS)
+def test_gradients_of_a_criterion_have_the_shape_of_the_scores(case, path, rng):
+    dout, error, message = WRONG_GRADIENTS[case]
+    net = path(small_net(rng))
+    X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
+    with pytest.raises(error, match=f"^loss: the gradient of the output {message}"):
+        net.loss(X, X, loss=lambda scores, y: (1.0, dout(scores)))
+    with pytest.raises(error, match=f"^Solver: loss: the gradient of the scores {message}"):
+        net.loss(X, X, loss=Loss(lambda scores, y: (1.0, dout(scores))))
+
+
+@pytest.mark.parametrize("path", [lambda net: net, interpreted], ids=["compiled", "interpreted"])
 @pytest.mark.parametrize(
-    ("dout", "message"),
+    ("gradients", "error", "message"),
     [
-        (lambda scores: scores.T, r"must have shape \(2, 3\), got \(3, 2\)"),
-        (lambda scores: scores.ravel(), r"must have shape \(2, 3\), got \(6,\)"),
-        (lambda scores: None, "gradient of the output"),
-        (lambda scores: scores + 0j, "must be real"),
-        (lambda scores: [["a"] * 3] * 2, "gradient of the output"),
+        ({"c": np.ones((5, 4))}, ValueError, r"the gradient of the output 'c' must have shape \(5, 3\)"),
+        ({"f": np.ones((5, 3)) + 0j}, TypeError, "the gradient of the output 'f' must be real"),
+        ({"g": np.ones((5, 3))}, ValueError, "unknown key 'g' in the gradients of the outputs"),
+        (np.ones((5, 3)), TypeError, "the gradients of the outputs must be a dict, got ndarray"),
+        (None, TypeError, "the gradients of the outputs must be a dict, got NoneType"),
     ],
+    ids=["shape", "complex", "unknown", "an array", "None"],
 )
-def test_gradients_of_a_criterion_have_the_shape_of_the_scores(dout, message, rng):
+def test_wrong_gradients_of_several_outputs(gradients, error, message, path, rng):
+    net = path(sums_of_sums(rng, ("a", "c", "f")))
+    net.criterion = lambda outputs, y: (1.0, gradients)
+    X = rng.standard_normal((5, 4))
+    with pytest.raises(error, match=f"^loss: {message}"):
+        net.loss(X, X)
+
+
+def test_a_criterion_returns_a_pair(rng):
     net = small_net(rng)
     X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
-    with pytest.raises((TypeError, ValueError), match=message):
-        net.loss(X, X, loss=lambda scores, y: (1.0, dout(scores)))
+    with pytest.raises(TypeError, match=r"GraphNet: loss must return a pair .* got 1\.0"):
+        net.loss(X, X, loss=lambda scores, y: 1.0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_come_in_the_order_of_the_parameters(name, rng):
+    """Both ways back go from the last layer to the first, each in its own steps."""
+    model = NETWORKS[name](np.float32)
+    X, y = minibatch(model, 3, rng)
+    for net in (model, interpreted(model)):
+        assert list(net.loss(X, y)[1]) == list(net.params)
 
 
 def test_an_output_without_a_gradient_of_its_own(rng):
     net = sums_of_sums(rng, ("a", "c", "f"))
     X = rng.standard_normal((5, 4))
-    for left_out in ("c", "a"):
+    for left_out in ("c", "a", "f"):
         found = []
         for model in (net, interpreted(net)):
             outputs, caches = model._program.forward(model.params, X)

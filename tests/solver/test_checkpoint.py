@@ -10,7 +10,8 @@ import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver, load_weights
-from training import LinearModel, assert_same_bits, digits_like, quiet_solver, trained
+from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics, trained
+from wrong_statistics import WRONG_STATISTICS, altered
 
 PARAMS = {
     "W": np.arange(6.0).reshape(2, 3),
@@ -304,6 +305,76 @@ def test_another_model_is_refused_and_left_alone(model, message, solver_file):
             call()
         assert path in str(caught.value)
     assert_same_bits(model.params, before)
+
+
+@pytest.mark.parametrize("snapshot", ["last", "best", "average"])
+@pytest.mark.parametrize("case", WRONG_STATISTICS)
+def test_wrong_statistics_are_refused_by_the_files_name(case, snapshot, tmp_path):
+    change, message = WRONG_STATISTICS[case]
+
+    def net():
+        return FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True)
+
+    trained(net(), digits_like(), ema_decay=0.9, checkpoint_name=tmp_path / "run", seed=1)
+    path = tmp_path / "run_epoch_2.npz"
+    params, content = load_checkpoint(path)
+    holder = content["run"] if snapshot == "last" else content["run"][snapshot]
+    holder["bn_params"]["0"] = altered(holder["bn_params"]["0"], change)
+    save_checkpoint(params, path, content)
+    model = net()
+    before = running_statistics(model)
+    for call in (lambda: Solver.resume(path, model, digits_like()), lambda: load_weights(path, model)):
+        with pytest.raises(ValueError, match=rf"run_epoch_2\.npz: bn_params 0:? {message}"):
+            call()
+    assert_same_bits(running_statistics(model), before)
+
+
+def test_a_snapshot_of_more_parts_is_refused(solver_file):
+    path, _ = solver_file
+    params, content = load_checkpoint(path)
+    content["run"]["best"]["statistics"] = {}
+    save_checkpoint(params, path, content)
+    model = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True)
+    with pytest.raises(ValueError, match=r"run_epoch_2\.npz: a snapshot has no part 'statistics'"):
+        load_weights(path, model)
+
+
+def test_the_statistics_of_a_network(tmp_path):
+    net = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True)
+    path = tmp_path / "net.npz"
+    net.save(path)
+    params, content = load_checkpoint(path)
+    content["bn_params"]["0"]["running_mean"] = np.array(["a"] * 6)
+    save_checkpoint(params, path, content)
+    with pytest.raises(ValueError, match=r"net\.npz: bn_params 0: running_mean must be real numbers"):
+        net.load(path)
+
+
+class NormedModel(LinearModel):
+    """A user's model that makes its statistics at its first step."""
+
+    def __init__(self):
+        super().__init__(36, 4)
+        self.bn_params = {"norm": {"eps": 1e-5}}
+
+    def loss(self, X, y=None):
+        if y is not None:
+            self.bn_params["norm"]["running_mean"] = np.full(3, np.mean(X))
+        return super().loss(X, y)
+
+
+def test_a_users_model_may_make_its_statistics_late(tmp_path):
+    trained(NormedModel(), digits_like(), checkpoint_name=tmp_path / "run", seed=1)
+    path, model = tmp_path / "run_epoch_2.npz", NormedModel()
+    load_weights(path, model, "last")
+    assert model.bn_params["norm"]["running_mean"].shape == (3,)
+    params, content = load_checkpoint(path)
+    content["run"]["bn_params"]["norm"]["running_mean"] = np.array(["a"])
+    save_checkpoint(params, path, content)
+    with pytest.raises(
+        ValueError, match=r"run_epoch_2\.npz: bn_params norm: running_mean must be real numbers"
+    ):
+        Solver.resume(path, NormedModel(), digits_like())
 
 
 @pytest.mark.parametrize("which", ["best", "last"])

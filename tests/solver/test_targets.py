@@ -253,7 +253,7 @@ class TestLosses:
             (
                 lambda scores, y: (1.0, scores[:1]),
                 ValueError,
-                r"gradient of shape \(1, 3\), expected \(20, 3\)",
+                r"the gradient of the scores must have shape \(20, 3\), got \(1, 3\)",
             ),
         ):
             with pytest.raises(error, match=message):

@@ -67,18 +67,27 @@ def prepare(function, names, *values):
 
 
 def _prepared(function, names, values, where=""):
-    shown = [name + where for name in names]
-    arrays = [
-        None if value is None and name == "b" else as_array(function, text, value)
-        for name, text, value in zip(names, shown, values)
-    ]
-    present = [(text, array) for text, array in zip(shown, arrays) if array is not None]
-    result, compute = _compute_dtype(function, *zip(*present))
+    arrays, result, compute = layer_arrays(function, names, values, where)
     ready = [
-        None if array is None else _ready(function, text, array, compute)
-        for text, array in zip(shown, arrays)
+        None if array is None else _ready(function, name + where, array, compute)
+        for name, array in zip(names, arrays)
     ]
     return tuple(ready), result
+
+
+def layer_arrays(function, names, values, where=""):
+    """
+    Return `values` as arrays, the dtype of the result, and the dtype to compute in.
+
+    A bias of None stays None. Messages call a value by its name and `where`. TypeError for what is no array,
+    or has a dtype that layers do not take; ValueError for masked values.
+    """
+    arrays = [
+        None if value is None and name == "b" else as_array(function, name + where, value)
+        for name, value in zip(names, values)
+    ]
+    present = [(name + where, array) for name, array in zip(names, arrays) if array is not None]
+    return arrays, *_compute_dtype(function, *zip(*present))
 
 
 def _ready(function, name, array, dtype):
@@ -121,6 +130,20 @@ def in_dtype(function, name, value, dtype):
     """`value` as a contiguous array of the given dtype."""
     (array,), _ = prepare(function, (name,), value)
     return _ready(function, name, array, dtype)
+
+
+def gradient_like(function, name, value, shape, dtype):
+    """
+    Return a gradient that a user's function gave as a C-contiguous array of this dtype.
+
+    TypeError for what is no array of real numbers, ValueError for another shape.
+    """
+    array = as_array(function, name, value)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{function}: {name} must be real, got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{function}: {name} must have shape {shape}, got {array.shape}")
+    return np.require(array, dtype, ("C", "A"))
 
 
 def prepare_out(function, out, dtype, *inputs):

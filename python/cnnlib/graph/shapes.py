@@ -10,11 +10,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from cnnlib._params import check_keys, choice, number, pair, positive_int
+from cnnlib import layers
+from cnnlib._params import check_keys, choice, integer, number, pair, positive_int
+from cnnlib._params.arrays import layer_arrays
 from cnnlib._typing import Array
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node, parameters_of
 from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_axes, pool_axes
-from cnnlib.layers.norm.batch import batch_options
+from cnnlib.layers.norm.batch import batch_options, running_statistics
 from cnnlib.layers.norm.rows import KEYS
 from cnnlib.layers.resizing import _upsampling
 
@@ -72,8 +74,11 @@ def shapes(
     """
     found = {graph.input: tuple(input_dim)}
     for node in graph:
-        params = [None if name is None else arrays[name] for name in node.params]
         try:
+            for name in node.params:
+                if name is not None and name not in arrays:
+                    raise KeyError(f"params has no {name!r}")
+            params = [None if name is None else arrays[name] for name in node.params]
             rule = (further or {}).get(node.layer, shape_behind)
             found[node.output] = rule(node, [found[name] for name in node.inputs], params)
             if math.prod(found[node.output]) > _MOST:
@@ -84,8 +89,13 @@ def shapes(
 
 
 def shape_behind(node: Node, inputs: Sequence[Shape], params: Sequence[Array | None]) -> Shape:
-    """The shape of one sample of what a layer makes of samples of these shapes, with these parameters."""
+    """The shape of one sample of what a layer makes of samples of these shapes, with these parameters.
+
+    ValueError, TypeError or KeyError for arrays and options that the layer refuses.
+    """
     function = node.layer if node.layer in _JOINED else f"{node.layer}_forward"
+    if params:
+        params, *_ = layer_arrays(function, parameters_of(node.layer), params)
     return _RULES[node.layer](function, *inputs, *params, *node.arguments().values())
 
 
@@ -148,7 +158,14 @@ def _flatten(function, x):
 
 def _conv(count, function, x, w, b, conv_param):
     axes, _ = conv_axes(function, conv_param, samples_like(x), w, b, count)
+    _check_algorithm(function, x, w, conv_param)
     return (w.shape[0], *(axis.outputs for axis in axes))
+
+
+def _check_algorithm(function, x, w, conv_param):
+    """Let the layer refuse a method that is unknown, or does not fit: of no images it computes nothing."""
+    if "algorithm" in conv_param:
+        getattr(layers, function)(np.empty((0, *x), w.dtype), w, None, conv_param)
 
 
 def _conv_transpose(function, x, w, b, conv_param):
@@ -156,6 +173,7 @@ def _conv_transpose(function, x, w, b, conv_param):
     axes, _, groups = conv_transpose_axes(function, conv_param, samples_like(x), w)
     F = w.shape[1] * groups
     check_shape(function, "b", b, (F,))
+    _check_algorithm(function, x, w, conv_param)
     return (F, *(axis.outputs for axis in axes))
 
 
@@ -171,8 +189,7 @@ def _batchnorm(rank, function, x, gamma, beta, bn_param):
     batch_options(function, bn_param)
     for name, array in (("gamma", gamma), ("beta", beta)):
         check_shape(function, name, array, x[:1])
-    for name in ("running_mean", "running_var"):
-        check_shape(function, name, bn_param.get(name), x[:1])
+    running_statistics(function, bn_param, x[:1], np.float64)
     return x
 
 
@@ -182,7 +199,7 @@ def _norm(rank, name, function, x, gamma, beta, *args):
     *groups, param = args
     check_keys(function, name, param, KEYS)
     number(function, "eps", param.get("eps", 1e-5), 0)
-    if groups and (groups[0] < 1 or x[0] % groups[0]):
+    if groups and (integer(function, "G", groups[0]) < 1 or x[0] % groups[0]):
         raise ValueError(f"{function}: G must divide the number of channels, {x[0]}, got {groups[0]}")
     for role, array in (("gamma", gamma), ("beta", beta)):
         if rank != 3 or array.shape != (1, x[0], 1, 1):

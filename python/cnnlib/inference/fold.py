@@ -11,7 +11,9 @@ import numpy as np
 
 from cnnlib._typing import Array, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node, fresh, positional
+from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fusion import refuse_unprepared
+from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.inference.quantization.parts import BYTE_CHECKS
 
 _STATISTICS = ("eps", "running_mean", "running_var")
@@ -19,20 +21,30 @@ _WEIGHTED = ("conv", "conv_transpose", "affine")
 
 
 def fold(
-    graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any], algorithm: str = "auto"
+    graph: Graph,
+    params: Mapping[str, Array],
+    input_dim: tuple[int, ...],
+    dtype: np.dtype[Any],
+    algorithm: str = "auto",
 ) -> tuple[Graph, Params]:
-    """Make the graph of a prepared network, and its arrays.
+    """Make the graph of a prepared network for samples like `input_dim`, and its arrays.
 
     Options and arrays are copies: what changes in the model later does not reach them. Values keep their
     names, so that of a layer with what was folded into it is the last one's. Arrays have the `dtype`, running
     statistics are float64. Convolutions that name no algorithm get `algorithm`.
+
+    ValueError, TypeError or KeyError for arrays and options that the model's own layers refuse.
     """
     graph.check("prepare", BYTE_CHECKS)
-    graph = _copied(graph, algorithm)
+    shapes(_in_test_mode(graph), params, input_dim, "prepare", BYTE_RULES)
+    graph = _copied(graph, params, algorithm)
     refuse_unprepared("prepare", graph)
     readers, results = graph.readers(), graph.results()
     made = Graph([], graph.input, fixed_by=graph.fixed_by, outputs=graph.outputs)
-    arrays: dict[str, Array] = dict(params)  # float64 where something was folded in
+    named = {name for node in graph for name in node.params if name is not None}
+    arrays: Params = {
+        name: np.asarray(params[name]) for name in named
+    }  # float64 where something is folded in
     places: dict[str, int] = {}  # of weighted nodes by their output
     for node in graph:
         read = node.inputs[0]
@@ -50,8 +62,18 @@ def fold(
     return made, {name: np.array(arrays[name], dtype, order="C") for name in used}
 
 
-def _copied(graph: Graph, algorithm: str) -> Graph:
-    """The graph with options of its own, and without dropout."""
+def _in_test_mode(graph: Graph) -> Graph:
+    """The graph with the mode that its layers have in inference, whatever the last call has left."""
+    nodes = []
+    for node in graph:
+        if node.layer in (*BATCH_NORMS, "dropout") and isinstance(node.args[0], Mapping):
+            node = replace(node, args=({**node.args[0], "mode": "test"},))
+        nodes.append(node)
+    return replace(graph, nodes=nodes)
+
+
+def _copied(graph: Graph, params: Mapping[str, Array], algorithm: str) -> Graph:
+    """The graph with options of its own, without dropout, and without the names of biases that are None."""
     copied, same = Graph([], graph.input, fixed_by=graph.why_fixed(), outputs=graph.outputs), dict[str, str]()
     for node in graph:
         inputs = tuple(same.get(name, name) for name in node.inputs)
@@ -60,7 +82,8 @@ def _copied(graph: Graph, algorithm: str) -> Graph:
         elif node.layer == "dropout":
             same[node.output] = inputs[0]
         else:
-            copied.append(replace(node, inputs=inputs, args=_arguments(node, algorithm)))
+            names = tuple(None if name is None or params[name] is None else name for name in node.params)
+            copied.append(replace(node, inputs=inputs, params=names, args=_arguments(node, algorithm)))
     copied.output = same.get(graph.output, graph.output)
     return copied
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from cnnlib import _core
 from cnnlib._params import choice, real_dtype, type_name
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.file import read_file
@@ -72,6 +73,8 @@ def prepare(
         another precision, or a `dtype` that contradicts it. For int8 of a network with several outputs.
         For a layer that is not known here, an unknown algorithm, and a ConvNet whose filters wait for
         `initialize`.
+    ValueError, TypeError, KeyError
+        For weights, running statistics and options that the model's `loss` refuses, in the same words.
 
     Examples
     --------
@@ -102,12 +105,14 @@ def prepare(
     if precision != "int8" and (calibration is not None or len(float32) or ranges != "mse"):
         raise ValueError("prepare: calibration, float32 and ranges are for precision='int8'")
     own = real_dtype("prepare", model.dtype if dtype is None else dtype, TypeError)
-    graph, params = fold(model.graph(), model.params, own, algorithm)
+    choice("prepare", "algorithm", algorithm, _core.conv_methods)
+    input_dim = input_dim_of(model)
+    graph, params = fold(model.graph(), model.params, input_dim, own, algorithm)
     classes = getattr(model, "classes", None)
     predictor = Predictor(
         graph,
         params,
-        input_dim_of(model),
+        input_dim,
         own,
         getattr(model, "preprocess", None),
         None if classes is None else tuple(classes),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import at_least, check_keys, flag, integer, is_sequence, same_sides
+from cnnlib._params import at_least, check_keys, flag, integer, is_sequence, positive_int, same_sides
 from cnnlib.typing import ConvParam
 
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -124,7 +124,7 @@ def conv_axes(function, conv_param, x, w, b, count):
     check_keys(function, "conv_param", conv_param, _CONV_KEYS)
     check_rank(function, "x", x, ("N", "C"), count)
     check_rank(function, "w", w, ("F", "C / groups"), count)
-    groups = _numbers(function, "groups", conv_param.get("groups", 1), 1, 1)[0]
+    groups = positive_int(function, "groups", conv_param.get("groups", 1))
     C, F = x.shape[1], w.shape[0]
     if C % groups or F % groups or w.shape[1] * groups != C:
         shapes = f"x is {x.shape}, w is {w.shape}, groups is {groups}"
@@ -139,7 +139,7 @@ def conv_transpose_axes(function, conv_param, x, w):
     """
     check_keys(function, "conv_param", conv_param, (*_CONV_KEYS, "output_pad"))
     check_rank(function, "w", w, ("C", "F / groups"), 2)
-    groups = _numbers(function, "groups", conv_param.get("groups", 1), 1, 1)[0]
+    groups = positive_int(function, "groups", conv_param.get("groups", 1))
     if len(w) != x.shape[1] or len(w) % groups:
         shapes = f"x is {x.shape}, w is {w.shape}, groups is {groups}"
         raise ValueError(f"{function}: x and w disagree on the channels: {shapes}")
@@ -167,7 +167,7 @@ def pool_axes(function, pool_param, x, count, kind):
     names, options = _POOL_SIZES[-count:], _MAX_KEYS if kind == "max" else _AVG_KEYS
     check_keys(function, "pool_param", pool_param, (*names, *options), names)
     check_rank(function, "x", x, ("N", "C"), count)
-    taps = [_numbers(function, name, pool_param[name], 1, 1)[0] for name in names]
+    taps = [positive_int(function, name, pool_param[name]) for name in names]
     ceil_mode = flag(function, "ceil_mode", pool_param.get("ceil_mode", False))
     stride = pool_param.get("stride")
     param = {**pool_param, "stride": taps if stride is None else stride}

@@ -20,7 +20,7 @@ from cnnlib.data.shards import Targets
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers import mse_loss, softmax_loss
-from cnnlib.models.losses import PartOfLoss, build_loss
+from cnnlib.models.losses import PartOfLoss, build_loss, checked_pair
 from cnnlib.models.program import Program
 from cnnlib.models.spec.builder import Builder
 from cnnlib.typing import BatchNormParam, DropoutParam
@@ -211,7 +211,7 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -
         return smoothed_softmax_loss(scores, y, model.label_smoothing)
     if model.outputs and isinstance(y, tuple):  # in the order of the outputs, whatever that of the losses
         y = Targets.of(type(model).__name__, y, list(model.outputs))
-    return criterion(scores, y)
+    return checked_pair(f"{type(model).__name__}: loss", criterion(scores, y))
 
 
 def described(model: Any, *parts: str | None) -> str:
@@ -324,7 +324,8 @@ class GraphModel(Model):
             If y is None; nothing is dropped then, and batch norm uses its running statistics. No more is
             kept of what layers compute than later ones read. Several outputs: a dict of arrays by name.
         loss, grads : float, dict
-            Otherwise; batch norm uses, and learns from, the batch's own statistics.
+            Otherwise, with the gradients in the order of `params`; batch norm uses, and learns from, the
+            batch's own statistics.
         """
         refuse_uninitialized(type(self).__name__, self)
         X = self._samples(X)
@@ -340,6 +341,8 @@ class GraphModel(Model):
         value, dscores = loss_of_scores(self, scores, y, loss)
         grads: Gradients = {}
         self._program.backward(dscores, caches, grads)
+        # In one order, whatever that of the way back, so that what sums over them has the same bits.
+        grads = {name: grads[name] for name in self.params if name in grads}
         return value + add_l2(self.params, grads, self.reg), grads
 
     def _samples(self, X: ArrayLike) -> Array:

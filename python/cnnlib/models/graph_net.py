@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import check_keys, hint, number, positive_int, real_dtype
+from cnnlib._params.arrays import reals
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib._system.text import shape_text
@@ -362,7 +363,11 @@ def _arrays(where, graph, params, dtype):
     for name in params:
         if name not in named:
             raise ValueError(f"{where}: no node of the graph names the parameter {name!r}")
-    return {name: np.require(value, dtype, ("C", "A", "W")) for name, value in params.items()}
+    arrays = {
+        name: reals(f"{where}: {named[name].title}", f"params[{name!r}]", value)
+        for name, value in params.items()
+    }
+    return {name: np.require(array, dtype, ("C", "A", "W")) for name, array in arrays.items()}
 
 
 def _batch_norms(where, graph, bn_params):

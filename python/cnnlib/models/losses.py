@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnlib import layers
 from cnnlib._params import check_keys, hint, number
+from cnnlib._params.arrays import gradient_like
 from cnnlib._params.registry import OWN
 from cnnlib.data.shards import Targets
 
@@ -58,17 +59,9 @@ class Loss:
                 raise ValueError(f"{self.title}: targets of {self.name} lie in [0, 1], got {found}")
         if self.name is not None:
             return self.function(scores, y, **self.settings)
-        result = self.function(scores, y)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(
-                f"{self.title} must return a pair (value, gradient of the scores), got {result!r}"
-            )
-        value, dscores = result
-        if np.shape(dscores) != np.shape(scores):
-            raise ValueError(
-                f"{self.title} gave a gradient of shape {np.shape(dscores)}, expected {np.shape(scores)}"
-            )
-        return float(value), np.asarray(dscores, dtype=scores.dtype, order="C")
+        shape, dtype = scores.shape, scores.dtype
+        value, dscores = checked_pair(self.title, self.function(scores, y))
+        return float(value), gradient_like(self.title, "the gradient of the scores", dscores, shape, dtype)
 
     def sums(self, scores: Any, y: Any) -> np.ndarray:
         """Reduce a batch to what :meth:`mean` takes; those of several batches are added."""
@@ -97,6 +90,13 @@ class Loss:
         y = y if ignore is None else y[y != ignore]
         # The loss refuses labels of no class.
         return float(y.size if weights is None else np.take(np.float64(weights), y, mode="clip").sum())
+
+
+def checked_pair(title: str, result: Any) -> tuple[Any, Any]:
+    """Refuse what is no value of a loss with a gradient; the message begins with `title`."""
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"{title} must return a pair (value, gradient of the scores), got {result!r}")
+    return result
 
 
 class PartOfLoss:

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core, layers
+from cnnlib._params import check_keys
+from cnnlib._params.arrays import gradient_like
 from cnnlib._typing import Array, Gradients, Outputs, Wanted
 from cnnlib.graph import joins
 from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.graph.lowering import fused
+from cnnlib.graph.shapes import shapes
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models.training import CompiledTraining
 
+_WHERE = "loss"  # what messages about gradients begin with
 _MOST_SIZES = 16  # of images, for which the core's form is kept
 _HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 
@@ -113,19 +117,22 @@ class Program:
 
     def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
-        return self._run(params, x, train=False)[0]
+        return self._of(self._run(params, x, train=False)[0])
 
     def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Outputs, list[Any]]:
         """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
         compiled = self._compiled_for(params, x)
         run = compiled and compiled.forward(params, x)
         if run:
-            batch, outputs = run
-            return self._of(dict(zip(self.outputs, outputs, strict=True))), [compiled, batch]
-        return self._run(params, x, train=True)
+            batch, arrays = run
+            outputs, caches = dict(zip(self.outputs, arrays, strict=True)), [compiled, batch]
+        else:
+            outputs, caches = self._run(params, x, train=True)
+        caches.append({name: (array.shape, array.dtype) for name, array in outputs.items()})
+        return self._of(outputs), caches
 
     def _run(self, params, x, train):
-        """The steps one after the other: the output, and caches of those that are trained."""
+        """The steps one after the other: the outputs by name, and caches of those that are trained."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             xs = map(values.__getitem__, step.inputs)
@@ -134,22 +141,26 @@ class Program:
                 keep = train and step.active
                 out, cache = step.forward(params, *xs) if keep else (step.scores(params, *xs), None)
             except (KeyError, TypeError, ValueError) as error:
+                # Where an array or an option is wrong, it says so of the one layer, as `prepare` does.
+                shapes(self._graph, params, x.shape[1:], self.where)
                 raise type(error)(f"{self.where}: {step.node.title}: {error.args[0]}") from error
             values[step.output] = out
             caches.append(cache)
             for name in done:
                 del values[name]
-        return self._of(values), caches
+        return {name: values[name] for name in self.outputs}, caches
 
     def backward(self, dout: Outputs, caches: list[Any], grads: Gradients) -> None:
         """Write the gradients of the trained parameters to `grads`.
 
-        Uses up `caches`, so that memory is free again as soon as possible.
+        `dout` is the gradient of the output, of any real dtype and in any order; of several outputs a dict,
+        in which one that is left out, or None, has a gradient of 0. Uses up `caches`, so that memory is free
+        again as soon as possible.
         """
-        douts: dict[str, Array] = dict(dout) if self._named else {self.outputs[0]: dout}
+        douts = self._gradients(dout, caches.pop())
         if caches and isinstance(caches[0], CompiledTraining):
             compiled, batch = caches
-            return compiled.backward(batch, [douts.get(name) for name in self.outputs], grads)
+            return compiled.backward(batch, list(douts.values()), grads)
         own: set[str] = set()
         for step in reversed(self.steps):
             cache = caches.pop()
@@ -162,6 +173,19 @@ class Program:
                 else:
                     douts[name] = dx
             del dxs, dx  # what has been added to another array is of no more use
+
+    def _gradients(self, dout, outputs):
+        """The gradients of the outputs, each like its output, of which `outputs` has shape and dtype."""
+        what = "the gradient of the output"
+        if not self._named:
+            return {name: gradient_like(_WHERE, what, dout, *like) for name, like in outputs.items()}
+        check_keys(_WHERE, "the gradients of the outputs", dout, self.outputs)
+        return {
+            name: np.zeros(*like)
+            if dout.get(name) is None
+            else gradient_like(_WHERE, f"{what} {name!r}", dout[name], *like)
+            for name, like in outputs.items()
+        }
 
     def _compiled_for(self, params, x):
         """The core's form of it for samples like x, or None where there is none."""
@@ -183,9 +207,9 @@ class Program:
         self._compiled[key] = compiled
         return compiled if compiled is None or compiled.fits(params) else None
 
-    def _of(self, values: dict[str, Array]) -> Outputs:
-        """Pick the outputs: one array, or a dict of the named ones."""
-        return {name: values[name] for name in self.outputs} if self._named else values[self.outputs[0]]
+    def _of(self, outputs: dict[str, Array]) -> Outputs:
+        """The outputs as the caller gets them: one array, or a dict of the named ones."""
+        return outputs if self._named else outputs[self.outputs[0]]
 
 
 def _add_to(douts, own, name, dx, shared):

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import type_name
+from cnnlib._params import hint, type_name
 from cnnlib._params.random import random_state, set_random_states
 from cnnlib.checkpoint.npz import check_name
 from cnnlib.models.graph_model import Model
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 def check_model(where: str, model: Any) -> None:
@@ -97,6 +99,9 @@ def check_state_fits(where: str, model: Any, state: Any) -> None:
         isinstance(state.get(part), dict) for part in ("params", "bn_params")
     ):
         raise ValueError(f"{where}: parameters and bn_params must be dicts")
+    for part in state:
+        if part not in ("params", "bn_params"):
+            raise ValueError(f"{where}: a snapshot has no part {part!r}, but params and bn_params")
     for what, saved, own in (
         ("parameters", state["params"], model.params),
         ("bn_params", state["bn_params"], dict(_bn_items(model))),
@@ -115,9 +120,28 @@ def check_state_fits(where: str, model: Any, state: Any) -> None:
                 f"{where} was written for another model: its {name} is {saved.shape} {saved.dtype}, "
                 f"the model's is {value.shape} {value.dtype}"
             )
-    for key, saved in state["bn_params"].items():
-        if not isinstance(saved, dict) or not all(isinstance(value, np.ndarray) for value in saved.values()):
-            raise ValueError(f"{where}: bn_params {key} must be a dict of arrays")
+    for key, bn_param in _bn_items(model):
+        _check_statistics(f"{where}: bn_params {key}", model, bn_param, state["bn_params"][key])
+
+
+def _check_statistics(where: str, model: Any, bn_param: Any, saved: Any) -> None:
+    """Refuse arrays that are not those of a model's batch norm; the message begins with `where`."""
+    if not isinstance(saved, dict) or not all(isinstance(value, np.ndarray) for value in saved.values()):
+        raise ValueError(f"{where} must be a dict of arrays")
+    held = {name: value for name, value in bn_param.items() if isinstance(value, np.ndarray)}
+    known = dict.fromkeys((*_STATISTICS, *held))
+    for name, value in saved.items():
+        if name not in known:
+            raise ValueError(f"{where}: unknown key {name!r}; {hint(name, known)}")
+        own = held.get(name)
+        if own is not None and value.shape != own.shape:
+            raise ValueError(f"{where}: {name} must have shape {own.shape}, got {value.shape}")
+        if value.dtype.kind != "f" and (own is None or value.dtype != own.dtype):
+            raise ValueError(f"{where}: {name} must be real numbers, got dtype {value.dtype}")
+    if isinstance(model, Model):  # a user's model may not have its statistics before it trains
+        for name in held:
+            if name not in saved:
+                raise ValueError(f"{where} lacks {name}")
 
 
 def set_label_smoothing(model: Any, label_smoothing: float | None, loss: Any) -> None:

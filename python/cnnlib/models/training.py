@@ -11,7 +11,6 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import number
-from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array, Gradients
 from cnnlib.graph.graph import ROW_NORMS, Graph, Node, last_reads, rows_of, trained_values
 from cnnlib.graph.lowering import SANDWICHES, core_call, fused
@@ -52,8 +51,6 @@ class CompiledTraining:
         self.dtype, self._params, self._frozen = dtype, params, frozen
         self._shapes = shapes(graph, params, shape, _WHERE)
         self._trained_names = [name for name in self._names if name not in frozen]
-        backward = [name for node in reversed(nodes) for name in node.params]
-        self._backward_names = [name for name in backward if name in self._trained_names]
         self._trained = trained_values(nodes, graph.input, frozen)
         self._values = {name: number for number, name in enumerate(self._trained)}
         # Max pools leave a gradient at few places: their input is kept, and no mask of it made.
@@ -114,22 +111,10 @@ class CompiledTraining:
     def backward(self, batch: Any, douts: Sequence[Any], grads: Gradients) -> None:
         """Write the gradients of the trained parameters to `grads`; `batch` is used up.
 
-        `douts` are those of the outputs, None where one of several has none.
+        `douts` are those of the outputs, each like its output.
         """
-        given, N = [], batch.N
-        for (value, shape), dout in zip(self.outputs, douts, strict=True):
-            if dout is None and len(self.outputs) > 1:
-                continue
-            dout = as_array(_WHERE, "the gradient of the output", dout)
-            if dout.dtype.kind not in "fiub":
-                raise TypeError(f"{_WHERE}: the gradient of the output must be real, got dtype {dout.dtype}")
-            if dout.shape != (N, *shape):
-                raise ValueError(
-                    f"{_WHERE}: the gradient of the output must have shape {(N, *shape)}, got {dout.shape}"
-                )
-            given.append((value, np.require(dout, self.dtype, ["C", "A"])))
-        values = dict(zip(self._trained_names, self._core.backward(batch, given), strict=True))
-        grads.update({name: values[name] for name in self._backward_names})
+        given = [(value, dout) for (value, _), dout in zip(self.outputs, douts, strict=True)]
+        grads.update(zip(self._trained_names, self._core.backward(batch, given), strict=True))
 
     def _emit(self, node: Node) -> None:
         """Tell the core of a layer."""

@@ -179,7 +179,7 @@ def predictor_of(
     """
     dtype = np.dtype(np.float32)
     try:
-        graph, params = fold(graph, params, dtype)
+        graph, params = fold(graph, params, input_dim, dtype)
         nodes = operations(graph)
         found = shapes(graph, params, input_dim, "prepare", BYTE_RULES)
         found.setdefault(nodes[-1].output, found[graph.output])
