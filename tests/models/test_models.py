@@ -154,25 +154,6 @@ def test_given_statistics_stay():
     assert (given["running_var"] == 4).all()
 
 
-@pytest.mark.parametrize("name", NORMED)
-def test_an_untrained_model_that_was_saved_without_statistics(name, rng, tmp_path):
-    """Of a version in which they were missing at the start, and 0 in the layers: it scores as it did."""
-    model = NORMED[name](dtype=np.float64)
-    for bn_param in model.bn_params:
-        del bn_param["running_mean"], bn_param["running_var"]
-    X = rng.standard_normal((4, *(getattr(model, "input_dim", None) or (180,))))
-    want = model.loss(X)
-    cnnlib.save_model(model, tmp_path / "net.npz")
-    loaded = cnnlib.load_model(tmp_path / "net.npz")
-    np.testing.assert_array_equal(loaded.loss(X), want)
-    np.testing.assert_allclose(cnnlib.prepare(loaded)(X), want, rtol=1e-9)
-    if hasattr(model, "save"):
-        model.save(tmp_path / "weights.npz")
-        other = NORMED[name](dtype=np.float64)
-        other.load(tmp_path / "weights.npz")
-        np.testing.assert_array_equal(other.loss(X), want)
-
-
 def test_test_mode_uses_the_running_statistics(rng):
     model = conv_net(use_batchnorm=True, seed=0)
     X, y = rng.standard_normal((8, 2, 6, 5)), np.arange(8) % 3
