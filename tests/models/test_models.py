@@ -1,6 +1,5 @@
 import copy
 
-import cnnlib
 import numpy as np
 import pytest
 from cnnlib._params.random import mask_seed
