@@ -8,6 +8,7 @@ shift 3
 here=$(realpath "$(dirname "$0")")
 mkdir -p "$folder"
 . "$here/system.sh"
+unset PIP_BUILD_CONSTRAINT  # pip refuses it without build isolation
 
 for version in "$@"; do
   describe_python "$version"
