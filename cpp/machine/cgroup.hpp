@@ -1,6 +1,10 @@
 // What this process may have: memory, and processors.
 #pragma once
 
+#ifdef CNNLIB_CUTS_ALONE
+#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/conv/cuts.cpp)"
+#endif
+
 #include <cstddef>
 #include <string>
 

@@ -2,6 +2,10 @@
 // by. No bit of a result depends on either.
 #pragma once
 
+#ifdef CNNLIB_CUTS_ALONE
+#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/conv/cuts.cpp)"
+#endif
+
 #include <algorithm>
 #include <cstddef>
 #include <string>

@@ -2,6 +2,10 @@
 // with, for the processor, processor_linux.cpp or processor_macos.cpp.
 #pragma once
 
+#ifdef CNNLIB_CUTS_ALONE
+#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/conv/cuts.cpp)"
+#endif
+
 #include <cstddef>
 
 #include "processor.hpp"

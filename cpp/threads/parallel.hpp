@@ -1,6 +1,10 @@
 // Threads: how many, who runs what, and what happens after fork. team.hpp has the threads themselves.
 #pragma once
 
+#ifdef CNNLIB_CUTS_ALONE
+#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/conv/cuts.cpp)"
+#endif
+
 #include "../shapes.hpp"
 
 namespace cnnlib {

@@ -4,7 +4,6 @@
 
 #include "kernels/conv/epilogue.hpp"
 #include "kernels/conv/staging.hpp"
-#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

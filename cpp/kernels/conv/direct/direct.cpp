@@ -1,4 +1,5 @@
 #include "kernels/conv/direct/col2im.hpp"
+#include "kernels/conv/direct/correlation_steps.hpp"
 #include "kernels/conv/direct/filter_lanes.hpp"
 #include "kernels/conv/direct/pixel_lanes.hpp"
 #include "kernels/conv/direct/position_panels.hpp"

@@ -9,8 +9,8 @@
 #pragma once
 
 #include "kernels/conv/direct/block_input.hpp"
+#include "kernels/conv/direct/cuts.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
-#include "kernels/conv/direct/position_tile.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
 #include "machine/processor.hpp"
 #include "threads/grid.hpp"
@@ -55,13 +55,6 @@ struct RowsInside {
     while (last > first && outside(last - 1)) --last;
   }
 };
-
-// The most positions of a tile where `total` columns are cut into blocks of `cols`: the last block has fewer
-// columns, but may have wider tiles.
-inline Index widest_tile(Index total, Index cols) {
-  const Index last = total - (total - 1) / cols * cols;
-  return std::max(Panels(cols).rows(0), Panels(last).rows(0));
-}
 
 // The method; its blocks' input stays in the second-level cache for all filters, and the weights of a panel
 // of filters and a chunk of channels in the first-level cache for all tiles.
@@ -125,9 +118,8 @@ class FilterLanes {
 
  private:
   void choose_blocks() {
-    constexpr Index most_positions = 1024;
+    constexpr Index most_positions = FilterCut<T>::most_positions;
     const Index staged_bytes = l2_for_blocks() / 2;
-    const Index weight_bytes = taps == 1 ? InstructionSet::pointwise_panel_bytes : 32 << 10;
     threads = threads_for(p.work());
     Index cols = even_part(p.OW, most_positions), rows = 1;
     const auto fits = [&](Index r, Index c) {
@@ -136,12 +128,9 @@ class FilterLanes {
     };
     while (cols > max_rows && !fits(1, cols)) cols = even_part(p.OW, ceil_div(cols, 2));
     while (rows < p.OH && fits(std::min(2 * rows, p.OH), cols)) rows = std::min(2 * rows, p.OH);
-    vectors = ceil_div(p.F, lanes);
-    const auto panel_for = [&](Index columns) {
-      return std::min(vectors, vectors_beside(widest_tile(p.OW, columns)));
+    const auto panel_now = [&] {
+      return p.prepacked ? cut.kept_panel : cut.panel_for(vectors, p.OW, even_part(p.OW, cols));
     };
-    const Index usual_panel = panel_for(even_part(p.OW, most_positions));
-    const auto panel_now = [&] { return p.prepacked ? usual_panel : panel_for(even_part(p.OW, cols)); };
     // Two tasks for every thread: parts of the filters, which read the same input, where the weights are the
     // larger operand; else, or where parts of one panel each are too few, smaller blocks, as long as these
     // are worth loading a panel.
@@ -163,10 +152,6 @@ class FilterLanes {
     col_blocks = ceil_div(p.OW, cols);
     panel_vectors = panel_now();
     filter_parts = std::min(Panels(vectors, panel_vectors).count, ceil_div(wanted, count()));
-    // At the end of a chunk of channels sums are rounded: it follows from the shape, not from the blocks.
-    const Index products = weight_bytes / (usual_panel * lanes * Index(sizeof(T)));
-    channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
-    chunks = ceil_div(p.C, channels);
   }
 
   // Whether to pack weights panel by panel, each for all positions, rather than all beforehand. The sums of
@@ -189,7 +174,7 @@ class FilterLanes {
            keep_busy(p.groups * panels.count, threads) && keep_busy(p.groups * vectors, threads);
   }
 
-  Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
+  Index channels_of(Index chunk) const { return cut.sum.count(chunk); }
   Index weights_size() const { return channels * taps * width; }    // of a packed panel
   Index sum_size() const { return positions * p.kinds() * width; }  // of a block and a panel
   Index packed_at(Index group, Index chunk, Index panel) const {
@@ -384,8 +369,9 @@ class FilterLanes {
   Panels panels{0};
   Index taps = p.taps();
   Index row_blocks, col_blocks, filter_parts, blocks;  // the last of an image
-  Index vectors, panel_vectors, width;                 // of all filters; of a panel, and its filters
-  Index channels, chunks;                              // channels of a chunk
+  const FilterCut<T> cut = filter_cut(p);
+  Index vectors = cut.vectors, panel_vectors, width;  // of all filters; of a panel, and its filters
+  Index channels = cut.sum.channels, chunks = cut.sum.chunks;
   Index positions, turned_size;
   bool packs_by_panel;
   static constexpr Index most_panels_at_once = 4;

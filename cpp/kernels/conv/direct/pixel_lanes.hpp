@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/conv/direct/block_input.hpp"
+#include "kernels/conv/direct/cuts.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/vector_cover.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
@@ -87,33 +88,21 @@ class PixelLanes {
   }
 
  private:
-  // Cuts the work into blocks that stay in the caches.
+  // Schedules the cut's chunks in blocks that stay in the caches: staged input takes half of the second
+  // level.
   void choose_blocks() {
-    // The channels of a chunk, at whose end sums are rounded, follow from the shape alone. They are chosen
-    // before anything that the threads or the caches may change: the columns of a block by the threads, its
-    // rows by the second-level cache, half of which staged input may take.
-    constexpr Index panel_size = 512 * max_rows, widest = 512, most_of_row = 512 << 10;
+    constexpr Index longest_bytes = 8 << 10;  // of a row whose channels are streamed
     const Index staged_bytes = std::min<Index>(caches().l2 / 2, 256 << 10);
     threads = threads_for(p.work());
-    channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
-    // A single panel of filters reads all channels once. Where those of an image are far, a chunk is so few
-    // of them that the processor prefetches each one's row, and the rows are long. The sums of wide vectors
-    // take longer to load and store than few channels to multiply.
-    constexpr Index far_image_bytes = 3 << 20, streams = Simd<T>::bytes > 32 ? 32 : 16,
-                    longest_bytes = 8 << 10;
-    const bool streamed =
-        in_place && taps == 1 && panels.count == 1 && p.C * p.x_plane * Index(sizeof(T)) >= far_image_bytes;
-    Index cols = even_part(p.OW, widest, lanes), rows = 1;
-    const auto bytes = [&](Index r, bool joint = false) {
-      staging.set_block(r, cols, 1, lanes, joint);
+    const Index wanted = 2 * threads;  // blocks, two for every thread
+    Index rows = 1, most_columns = cut.columns;
+    if (cut.streamed)
+      most_columns = std::clamp<Index>(p.N * p.OH * p.OW / wanted, cut.columns, longest_bytes / sizeof(T));
+    Index cols = even_part(p.OW, most_columns, lanes);
+    const auto bytes = [&](Index r) {
+      staging.set_block(r, cols, 1, lanes);
       return double(channels) * staging.channel_size * sizeof(T);
     };
-    if (streamed) channels = even_part(p.C, streams);
-    while (!streamed && channels > 1 && bytes(1, true) > most_of_row) channels = ceil_div(channels, 2);
-    const Index wanted = 2 * threads;  // blocks, two for every thread
-    if (streamed)
-      cols = even_part(p.OW, std::clamp<Index>(p.N * p.OH * p.OW / wanted, widest, longest_bytes / sizeof(T)),
-                       lanes);
     while (in_place && cols > 2 * tile_lanes<T> && bytes(1) > staged_bytes)
       cols = even_part(p.OW, ceil_div(cols, 2), lanes);
     while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
@@ -124,7 +113,6 @@ class PixelLanes {
         rows /= 2;
     rows = even_part(p.OH, rows);
     staging.set_block(rows, cols, 1, lanes);
-    chunks = ceil_div(p.C, channels);
     row_blocks = ceil_div(p.OH, rows);
     col_blocks = ceil_div(p.OW, cols);
     const Index blocks = images * row_blocks;
@@ -132,7 +120,7 @@ class PixelLanes {
     if (filter_parts < panels.count && !keep_busy(blocks * filter_parts, threads)) ++filter_parts;
   }
 
-  Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
+  Index channels_of(Index chunk) const { return cut.sum.count(chunk); }
   Index packed_at(Index group, Index chunk, Index panel) const {
     return ((group * p.C + chunk * channels) * p.F + panels.first(panel) * channels_of(chunk)) * taps;
   }
@@ -328,8 +316,9 @@ class PixelLanes {
   Staging staging{p.rows, p.cols, axis_memory.data()};
   Panels panels{p.F};
   Index taps = p.taps();
-  bool in_place = p.OW >= lanes && reads_in_place(p), copies;
-  Index channels, chunks;  // channels of a chunk
+  const PixelCut<T> cut = pixel_cut(p, staging);
+  bool in_place = cut.in_place, copies;
+  Index channels = cut.sum.channels, chunks = cut.sum.chunks;
   Index row_blocks, col_blocks, filter_parts;
   int threads;
 };

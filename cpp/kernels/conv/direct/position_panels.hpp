@@ -9,6 +9,7 @@
 //   image 0: | panel 0 | panel 1 |r|    image 1: | panel 2 | panel 3 |r|    ..    | r r r .. |
 #pragma once
 
+#include "kernels/conv/direct/cuts.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
@@ -16,7 +17,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // How the positions of a batch fill panels of `width`.
-struct PositionPanelCut {
+struct PanelFilling {
   Index images, plane, width;
 
   Index whole() const { return plane / width; }  // panels of an image
@@ -73,7 +74,7 @@ class PositionPanels {
 
   void describe(ConvPlan& plan) const {
     fill_in(plan, {panels.rows(0), width}, threads,
-            {{"positions", (by_filters ? cut.count() : position_blocks.rows(0)) * width},
+            {{"positions", (by_filters ? filling.count() : position_blocks.rows(0)) * width},
              {"channels", channels},
              {"filters", std::min(p.F, filter_blocks.rows(0) * panels.rows(0))},
              {"packed by block of filters", by_filters}});
@@ -82,19 +83,14 @@ class PositionPanels {
 
  private:
   void choose_blocks() {
-    // A panel of positions takes half of a first level of 32 KB. It cuts sums, so that it may not follow from
-    // the processor at hand.
-    constexpr Index panel_bytes = 16 << 10, most_channels = panel_bytes / (width * Index(sizeof(T)));
     threads = threads_for(p.work());
-    channels = even_part(p.C, most_channels);
-    chunks = ceil_div(p.C, channels);
-    by_filters = cut.count() * width <= p.F;
+    by_filters = filling.count() * width <= p.F;
     // A block of either operand takes a quarter of the second level.
     const Index block_bytes = l2_for_blocks() / 4, row_bytes = channels * Index(sizeof(T));
     filter_blocks = Panels(panels.count, std::max<Index>(1, block_bytes / (row_bytes * max_rows)));
-    position_blocks = Panels(cut.count(), std::max<Index>(1, block_bytes / (row_bytes * width)));
+    position_blocks = Panels(filling.count(), std::max<Index>(1, block_bytes / (row_bytes * width)));
     Panels& tasks = by_filters ? filter_blocks : position_blocks;
-    tasks = even_tasks(by_filters ? panels.count : cut.count(), tasks.count);
+    tasks = even_tasks(by_filters ? panels.count : filling.count(), tasks.count);
   }
 
   // So many panels in at least so many blocks, as many for each thread, and two for each where they are not
@@ -111,7 +107,7 @@ class PositionPanels {
     return tasks;
   }
 
-  Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
+  Index channels_of(Index chunk) const { return sum.count(chunk); }
   Index packed_at(Index group, Index chunk, Index panel) const {
     return (group * p.C + chunk * channels) * p.F + panels.first(panel) * channels_of(chunk);
   }
@@ -135,9 +131,10 @@ class PositionPanels {
     const Index size = channels_of(chunk) * width;
     const T* x = p.x + (group * p.C + chunk * channels) * p.x_plane;
     for (Index panel = first; panel < last;) {
-      if (cut.is_whole(panel)) {
-        const Index image = panel / cut.whole(), end = std::min(last, (image + 1) * cut.whole());
-        pack_whole(x + image * p.x_row + panel % cut.whole() * width, channels_of(chunk), end - panel, to);
+      if (filling.is_whole(panel)) {
+        const Index image = panel / filling.whole(), end = std::min(last, (image + 1) * filling.whole());
+        pack_whole(x + image * p.x_row + panel % filling.whole() * width, channels_of(chunk), end - panel,
+                   to);
         to += (end - panel) * size;
         panel = end;
       } else {
@@ -161,7 +158,7 @@ class PositionPanels {
 
   void pack_rest(const T* x, Index count, Index panel, T* to) const {
     std::fill_n(to, count * width, T(0));
-    cut.each_run(panel, [&](Index lane, Index positions, Index image, Index position) {
+    filling.each_run(panel, [&](Index lane, Index positions, Index image, Index position) {
       const T* from = x + image * p.x_row + position;
       for (Index c = 0; c < count; ++c, from += p.x_plane)
         for (Index i = 0; i < positions; ++i) to[c * width + lane + i] = from[i];
@@ -174,7 +171,7 @@ class PositionPanels {
     Reserved<Index> offset{layout, m.channels};
     Reserved<T> positions{
         // of all images
-        layout, m.by_filters ? checked_product(m.p.groups * m.p.C, m.cut.count() * width) : 0};
+        layout, m.by_filters ? checked_product(m.p.groups * m.p.C, m.filling.count() * width) : 0};
     ThreadReserved<T> block{
         layout, m.threads,
         (m.by_filters ? m.filter_blocks.rows(0) * max_rows : m.position_blocks.rows(0) * width) * m.channels};
@@ -183,7 +180,7 @@ class PositionPanels {
 
   // Of all positions, [group][chunk][panel][c][lane].
   Index positions_at(Index group, Index chunk, Index panel) const {
-    return ((group * p.C + chunk * channels) * cut.count() + panel * channels_of(chunk)) * width;
+    return ((group * p.C + chunk * channels) * filling.count() + panel * channels_of(chunk)) * width;
   }
   void pack_all_positions(T* all) const {
     parallel_grid({p.groups, chunks, position_blocks.count}, threads,
@@ -200,7 +197,7 @@ class PositionPanels {
     T* own = scratch->block[slot];
     const Range filters = by_filters ? Range{block, block + 1} : Range{0, filter_blocks.count};
     const Index begin = by_filters ? 0 : position_blocks.first(block),
-                end = by_filters ? cut.count() : position_blocks.first(block + 1);
+                end = by_filters ? filling.count() : position_blocks.first(block + 1);
     for (Index chunk = 0; chunk < chunks; ++chunk) {
       const T* positions = by_filters ? scratch->positions.data() + positions_at(group, chunk, 0) : own;
       if (!by_filters) pack_positions(group, chunk, begin, end, own);
@@ -221,9 +218,9 @@ class PositionPanels {
   void multiply(Index group, Index chunk, Index panel, const T* positions, Index first, Index last,
                 const T* weights, const Index* offset, T* tile) const {
     const Index count = channels_of(chunk);
-    const Index vectors = ceil_div(cut.filled(panel), lanes);
+    const Index vectors = ceil_div(filling.filled(panel), lanes);
     const T* source[tile_vectors] = {positions, positions + lanes};
-    const bool add = chunk > 0 || p.epilogue.add, whole = cut.is_whole(panel);
+    const bool add = chunk > 0 || p.epilogue.add, whole = filling.is_whole(panel);
     T* out = p.out + group * p.F * p.out_plane;
     for (Index i = first; i < last; ++i) {
       const Index rows = panels.rows(i), f = panels.first(i);
@@ -233,7 +230,7 @@ class PositionPanels {
       if (chunk == 0 && p.epilogue.bias != nullptr) target.bias = p.epilogue.bias + group * p.F + f;
       if (chunk == chunks - 1) target.activation = p.epilogue.activation;
       if (whole) {
-        cut.each_run(panel, [&](Index, Index, Index image, Index position) {
+        filling.each_run(panel, [&](Index, Index, Index image, Index position) {
           for (Index v = 0; v < tile_vectors; ++v)
             target.to[v] = to + image * p.out_row + position + v * lanes;
         });
@@ -251,7 +248,7 @@ class PositionPanels {
   // Between a tile and the planes that its runs of positions belong to.
   template <bool to_planes>
   void copy_runs(Index panel, Index rows, T* planes, T* tile, Index step) const {
-    cut.each_run(panel, [&](Index lane, Index positions, Index image, Index position) {
+    filling.each_run(panel, [&](Index lane, Index positions, Index image, Index position) {
       T* plane = planes + image * p.out_row + position;
       T* row = tile + lane;
       for (Index m = 0; m < rows; ++m, plane += p.out_plane, row += step)
@@ -264,10 +261,11 @@ class PositionPanels {
   }
 
   Correlation<T> p;
-  PositionPanelCut cut{p.OH, p.OW, width};
+  PanelFilling filling{p.OH, p.OW, width};
   Panels panels{p.F};
   bool by_filters;
-  Index channels, chunks;                       // channels of a chunk
+  const ChannelCut sum = position_cut(p);
+  Index channels = sum.channels, chunks = sum.chunks;
   Panels filter_blocks{0}, position_blocks{0};  // of panels
   int threads;
 };

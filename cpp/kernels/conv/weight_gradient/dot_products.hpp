@@ -3,7 +3,7 @@
 // lies. db is one more row of the image, of ones.
 #pragma once
 
-#include "kernels/conv/weight_gradient/blocks.hpp"
+#include "kernels/conv/weight_gradient/cuts.hpp"
 #include "kernels/gemm/dot_product.hpp"
 #include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
@@ -16,12 +16,10 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 class DotProducts {
   using S = Simd<T>;
-  // Of a block, so that its part of the image stays in the caches.
-  static constexpr Index most_positions = 1024;
 
  public:
   DotProducts(const ConvShape& s, bool with_dw, bool with_db) : g(s) {
-    g.set_blocks(PositionBlocks::of_each_image(s, g.OH, g.OW, most_positions, S::size), S::size, S::size);
+    g.set_blocks(dot_product_cut(g), S::size, S::size);
     pairs = with_dw ? g.C * g.taps : 0;
     pair_blocks = ceil_div(pairs + with_db, dot_block);
     parts = g.positions.parts;

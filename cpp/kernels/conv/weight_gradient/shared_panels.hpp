@@ -13,7 +13,7 @@
 //                            +---------+---------+---------+
 #pragma once
 
-#include "kernels/conv/weight_gradient/blocks.hpp"
+#include "kernels/conv/weight_gradient/cuts.hpp"
 #include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -252,25 +252,10 @@ class SharedPanelsPart {
 // or, where parts are too few for the threads, some rows or columns of one.
 template <class T>
 class SharedPanels {
-  // Of a block, whose packed dout all channels share.
-  static constexpr Index most_positions = (4 << 10) / sizeof(T), fewest_positions = 256;
-  static constexpr Index fewest_sums = 4, most_sums = 16;
-  static constexpr Index most_sum_bytes = 256 << 10;  // else adding the sums up takes too long
-
  public:
   SharedPanels(const ConvShape& s, bool, bool) : g(s) {
-    const auto cut = [&](Index most) { return PositionBlocks::choose(s.N, g.OH, g.OW, most); };
-    const bool small_result = result_size * Index(sizeof(T)) <= most_sum_bytes;
-    PositionBlocks blocks = cut(most_positions);
-    if (small_result &&
-        blocks.blocks < most_sums) {  // a few small images: smaller blocks, if they are enough
-      const PositionBlocks smaller =
-          cut(std::clamp(s.N * g.OH * g.OW / most_sums, fewest_positions, most_positions));
-      if (smaller.blocks >= fewest_sums) blocks = smaller;
-    }
-    if (small_result && blocks.blocks >= fewest_sums)
-      blocks.set_parts(blocks.blocks <= most_sums ? blocks.blocks : std::min(most_sums, blocks.blocks / 2));
-    g.set_blocks(blocks);
+    g.set_blocks(shared_panel_cut(g));
+    const PositionBlocks& blocks = g.positions;
     in_turn = blocks.parts == 1 || (threads == 1 && blocks.parts == blocks.blocks);
     by_filters = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     // Each task of a part stages the input, or packs dout, anew.

@@ -14,7 +14,7 @@
 
 #include "kernels/conv/direct/position_tile.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
-#include "kernels/conv/weight_gradient/blocks.hpp"
+#include "kernels/conv/weight_gradient/cuts.hpp"
 #include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -22,11 +22,10 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 class TapRows {
   static constexpr Index lanes = Simd<T>::size;
-  static constexpr Index packed_bytes = 32 << 10;  // of a panel of filters in a block
 
  public:
   TapRows(const ConvShape& s, bool with_dw, bool with_db) : g(s), makes_db(with_db) {
-    g.positions = PositionBlocks::of_each_image(s, g.OH, g.OW, packed_bytes / (width * Index(sizeof(T))));
+    g.positions = tap_row_cut(g, width);
     parts = g.positions.parts;
     pairs = with_dw ? g.C * g.taps : 0;
     threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
