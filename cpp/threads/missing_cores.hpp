@@ -3,6 +3,10 @@
 // each other; no bit of a result depends on it.
 #pragma once
 
+#ifdef CNNLIB_CUTS_ALONE
+#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/conv/cuts.cpp)"
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -2,6 +2,10 @@
 // forked child, and where the system refuses to start as many threads as OpenMP would.
 #pragma once
 
+#ifdef CNNLIB_CUTS_ALONE
+#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/conv/cuts.cpp)"
+#endif
+
 #include <thread>
 
 namespace cnnlib {
