@@ -336,6 +336,9 @@ class GraphModel(Model):
         A network with several outputs takes a target of each: a dict by their names, or a tuple in their
         order.
 
+        Where the core cannot train the network as a whole its layers run one by one, with the same bits; the
+        logger ``cnnlib`` says once which network that is, and by the name of a node why.
+
         Returns
         -------
         scores : ndarray (N, num_classes), or (N, num_classes, H, W) of pixels
