@@ -10,6 +10,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core
+from cnnlib.graph.lowering import CORE_CALLS
 from cnnlib.layers import mse_loss
 from cnnlib.models import NAMED_SPECS, ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
 from cnnlib.models.losses import Loss
@@ -125,7 +126,7 @@ CONV = {"stride": 1, "pad": 1}
 
 def small_net(rng, dtype=np.float32):
     graph = chain(
-        ("conv", ("W1", "b1"), (CONV,)),
+        ("conv", ("W1", "b1"), (dict(CONV),)),
         ("spatial_batchnorm", ("gamma1", "beta1"), ({"mode": "train"},)),
         ("relu", (), ()),
         ("affine", ("W2", "b2"), ()),
@@ -318,7 +319,152 @@ FAULTS = {
     "running_mean": norm_of(running_mean=np.zeros(3)),
     "a list for running_mean": norm_of(running_mean=[0.0, 1.0, 2.0, 3.0]),
     "a list for a parameter": lambda net: net.params.update(b2=[0.0, 1.0, 2.0]),
+    "masked values": lambda net: net.params.update(b2=np.ma.masked_less(np.float32([0, 1, 2]), 1)),
+    "None for a bias": lambda net: net.params.update(b2=None),
+    "an algorithm": lambda net: net.graph().nodes[0].args[0].update(algorithm="fast"),
 }
+
+
+@pytest.mark.parametrize(
+    "mistake", [AttributeError, IndexError, KeyError, LookupError, TypeError, ValueError]
+)
+def test_mistakes_of_ours_are_not_taken_for_what_the_core_cannot_run(mistake, rng, monkeypatch):
+    def emit(self, node, x, out):
+        raise mistake("a mistake")
+
+    monkeypatch.setattr(CompiledTraining, "_affine", emit)
+    with pytest.raises(mistake, match="a mistake"):
+        small_net(rng).loss(np.ones((2, 2, 6, 5), np.float32), np.array([0, 1]))
+
+
+def multiplied(rng):
+    graph = chain(("conv", ("W", None), (CONV,)), ("sigmoid", (), ()))
+    graph.append(Node("multiply", ("conv1", "sigmoid2"), "swish"))
+    return GraphNet(graph, {"W": rng.standard_normal((3, 2, 3, 3))}, (2, 6, 5))
+
+
+def spread(rng):
+    graph = chain(("conv", ("W", None), (CONV,)), ("global_avg_pool", (), ()))
+    graph.append(Node("add", ("conv1", "global_avg_pool2"), "sum"))
+    return GraphNet(graph, {"W": rng.standard_normal((3, 2, 3, 3))}, (2, 6, 5))
+
+
+def shared_norms(rng):
+    shared = {"mode": "train"}
+    graph = chain(("spatial_batchnorm", ("g", "h"), (shared,)), ("spatial_batchnorm", ("k", "l"), (shared,)))
+    return GraphNet(graph, {name: np.ones(2) for name in "ghkl"}, (2, 6, 5))
+
+
+def shared_weights(rng):
+    graph = chain(("conv", ("W", None), (CONV,)), ("relu", (), ()), ("conv", ("W", None), (CONV,)))
+    return GraphNet(graph, {"W": rng.standard_normal((2, 2, 3, 3))}, (2, 6, 5))
+
+
+def frozen_norm(rng):
+    net = small_net(rng)
+    net.freeze("beta1")
+    return net
+
+
+def with_parameter(change):
+    def make(rng):
+        net = small_net(rng)
+        net.params["W2"] = change(net.params["W2"])
+        return net
+
+    return make
+
+
+INTERPRETED = {
+    "a layer of Python": (multiplied, "node 'swish' (multiply) is computed in Python"),
+    "a sum over planes": (spread, "node 'sum' (add) spreads values over images"),
+    "norms that share statistics": (
+        shared_norms,
+        "node 'spatial_batchnorm2' (spatial_batchnorm) has the running statistics of node "
+        "'spatial_batchnorm1' (spatial_batchnorm)",
+    ),
+    "layers that share weights": (
+        shared_weights,
+        "node 'conv3' (conv) has the parameter 'W' of node 'conv1' (conv)",
+    ),
+    "a frozen norm": (frozen_norm, "node 'spatial_batchnorm2' (spatial_batchnorm) has frozen parameters"),
+    "no layers": (lambda rng: GraphNet(Graph(), {}, (2, 6, 5)), "it has no layers"),
+    "another dtype": (
+        with_parameter(lambda w: w.astype(np.float64)),
+        "the parameter 'W2' of node 'affine4' (affine) has dtype float64, the samples float32",
+    ),
+    "another order": (
+        with_parameter(np.asfortranarray),
+        "the parameter 'W2' of node 'affine4' (affine) is not C-contiguous and aligned",
+    ),
+    "a list": (
+        with_parameter(np.ndarray.tolist),
+        "the parameter 'W2' of node 'affine4' (affine) is a list, and no plain array",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INTERPRETED)
+def test_a_network_says_once_why_it_is_not_compiled(case, rng, caplog):
+    make, why = INTERPRETED[case]
+    net = make(rng)
+    X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
+    y = net.loss(X)
+    assert not caplog.records
+    for batch in (slice(2), slice(1), slice(2)):
+        net.loss(X[batch], y[batch], loss=mse_loss)
+    (record,) = caplog.records
+    said = f"GraphNet: its layers are trained one by one, not compiled into one: {why}"
+    assert (record.name, record.levelname, record.getMessage()) == ("cnnlib", "WARNING", said)
+    assert net._program.why_interpreted == [why]
+
+
+def test_a_network_that_is_compiled_says_nothing(rng, caplog):
+    for name in NETWORKS:
+        model = NETWORKS[name](np.float32)
+        X, y = minibatch(model, 3, rng)
+        for batch in (X[:0], X[:2], X):
+            model.loss(batch, y[: len(batch)])
+    assert not caplog.records
+
+
+def core_layer(layer):
+    """The arguments of one that `core_call` knows."""
+    if layer in ("max_pool", "avg_pool"):
+        return (WINDOW,)
+    return (2,) if layer in ("upsample", "adaptive_avg_pool", "adaptive_max_pool") else ()
+
+
+@pytest.mark.parametrize("layer", sorted(CORE_CALLS))
+def test_the_core_trains_the_layers_that_it_is_called_for(layer, rng):
+    graph = chain(("conv", ("W", None), (CONV,)), (layer, (), core_layer(layer)))
+    net = GraphNet(graph, {"W": rng.standard_normal((3, 2, 3, 3))}, (2, 6, 5))
+    X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
+    y = rng.standard_normal(net.loss(X).shape).astype(np.float32)
+    twin = interpreted(net)
+    assert bits(net, X, y, loss=mse_loss) == bits(twin, X, y, loss=mse_loss)
+    assert compiled(net, X)
+
+
+def test_statistics_of_norms_whose_branches_cross(rng):
+    """The norm of the first convolution stands behind that of the second, and is compiled before it."""
+    graph = Graph()
+    for k in "ab":
+        graph.append(Node("conv", ("input",), f"conv_{k}", (f"W_{k}", None), (CONV,)))
+    for k in "ba":
+        norm = {"mode": "train", "momentum": 0.5 if k == "a" else 0.25}
+        graph.append(Node("spatial_batchnorm", (f"conv_{k}",), f"norm_{k}", (f"g_{k}", f"h_{k}"), (norm,)))
+        graph.append(Node("relu", (f"norm_{k}",), f"relu_{k}"))
+    graph.append(Node("add", ("relu_a", "relu_b"), "sum"))
+    shapes = {"W": (4, 2, 3, 3), "g": (4,), "h": (4,)}
+    params = {f"{name}_{k}": rng.standard_normal(shape) for name, shape in shapes.items() for k in "ab"}
+    net = GraphNet(graph, params, (2, 6, 5))
+    X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
+    y = rng.standard_normal((2, 4, 6, 5)).astype(np.float32)
+    twin = interpreted(net)
+    assert bits(net, X, y, loss=mse_loss) == bits(twin, X, y, loss=mse_loss)
+    net.loss(X, y, loss=mse_loss)
+    assert net._program.why_interpreted == []
 
 
 @pytest.mark.parametrize("after_a_step", [False, True])

@@ -22,6 +22,14 @@ SANDWICHES: Table = {
     ("add", "relu"): "add_relu",
 }
 
+# The layers that `core_call` knows.
+CORE_CALLS = frozenset(
+    (
+        *("relu", *ACTIVATIONS, "leaky_relu", "softmax", "max_pool", "avg_pool", "upsample"),
+        *("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool"),
+    )
+)
+
 
 def fused(graph: Graph, apart: Collection[str] = (), table: Table = SANDWICHES) -> list[Node]:
     """The graph's nodes with the longest entry of the table in place of each chain that it fits.
@@ -62,7 +70,7 @@ def _joined(layer: str, run: list[Node]) -> Node:
 def core_call(
     where: str, node: Node, before: tuple[int, ...], after: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[str, tuple[Any, ...]] | None:
-    """The core's method for a layer without parameters, and its arguments behind the values.
+    """The core's method for a layer in `CORE_CALLS`, and its arguments behind the values.
 
     None for layers that training and inference tell the core each in its own way.
     """

@@ -296,9 +296,8 @@ def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, C
     return result(_core.multiply(function, array, mask), dtype), (dropout_param, result(mask, dtype))
 
 
-def dropout_mask(dropout_param, shape, dtype):
-    """What to multiply values by, 0 or 1 / (1 - p); None in 'test' mode."""
-    function = "dropout_forward"
+def dropout_mask(dropout_param, shape, dtype, function="dropout_forward"):
+    """What to multiply values by, 0 or 1 / (1 - p); None in 'test' mode. Messages begin with `function`."""
     check_keys(function, "dropout_param", dropout_param, ("p", "mode", "seed"), required=("p", "mode"))
     keep = 1 - number(function, "p", dropout_param["p"], 0, 1)
     if choice(function, "mode", dropout_param["mode"], ("train", "test")) == "test":

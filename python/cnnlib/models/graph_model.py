@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -237,6 +238,23 @@ def set_mode(params: Iterable[BatchNormParam | DropoutParam], train: bool) -> No
         param["mode"] = "train" if train else "test"
 
 
+@contextlib.contextmanager
+def _unchanged_by_errors(bn_params: Iterable[BatchNormParam]) -> Iterator[None]:
+    """Put batch norms' dicts back as they were after an exception in the block.
+
+    A step leaves the arrays alone that it finds in them, and puts new ones in their place.
+    """
+    before: list[tuple[Any, dict[str, Any]]] = [(bn_param, dict(bn_param)) for bn_param in bn_params]
+    try:
+        yield
+    except BaseException:
+        for bn_param, old in before:
+            for name in bn_param.keys() - old.keys():
+                bn_param.pop(name)
+            bn_param.update(old)
+        raise
+
+
 class GraphModel(Model):
     """The base of the library's models.
 
@@ -318,6 +336,9 @@ class GraphModel(Model):
         A network with several outputs takes a target of each: a dict by their names, or a tuple in their
         order.
 
+        Where the core cannot train the network as a whole its layers run one by one, with the same bits; the
+        logger ``cnnlib`` says once which network that is, and by the name of a node why.
+
         Returns
         -------
         scores : ndarray (N, num_classes), or (N, num_classes, H, W) of pixels
@@ -325,7 +346,7 @@ class GraphModel(Model):
             kept of what layers compute than later ones read. Several outputs: a dict of arrays by name.
         loss, grads : float, dict
             Otherwise, with the gradients in the order of `params`; batch norm uses, and learns from, the
-            batch's own statistics.
+            batch's own statistics. After an error its running statistics are those of before the call.
         """
         refuse_uninitialized(type(self).__name__, self)
         X = self._samples(X)
@@ -337,13 +358,14 @@ class GraphModel(Model):
             return self._program.scores(self.params, X)
         for layer, dropout_param in enumerate(self._dropout_params, start=self._first_mask):
             set_mask_seed(dropout_param, self, X, layer)
-        scores, caches = self._program.forward(self.params, X)
-        value, dscores = loss_of_scores(self, scores, y, loss)
-        grads: Gradients = {}
-        self._program.backward(dscores, caches, grads)
-        # In one order, whatever that of the way back, so that what sums over them has the same bits.
-        grads = {name: grads[name] for name in self.params if name in grads}
-        return value + add_l2(self.params, grads, self.reg), grads
+        with _unchanged_by_errors(self.bn_params):
+            scores, caches = self._program.forward(self.params, X)
+            value, dscores = loss_of_scores(self, scores, y, loss)
+            grads: Gradients = {}
+            self._program.backward(dscores, caches, grads)
+            # In one order, whatever that of the way back, so that what sums over them has the same bits.
+            grads = {name: grads[name] for name in self.params if name in grads}
+            return value + add_l2(self.params, grads, self.reg), grads
 
     def _samples(self, X: ArrayLike) -> Array:
         samples = self._values(X)

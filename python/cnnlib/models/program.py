@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -17,8 +18,9 @@ from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.graph.lowering import fused
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.scoring import SCORING
-from cnnlib.models.training import CompiledTraining
+from cnnlib.models.training import CompiledTraining, why_interpreted, why_not_ready
 
+_LOG = logging.getLogger("cnnlib")
 _WHERE = "loss"  # what messages about gradients begin with
 _MOST_SIZES = 16  # of images, for which the core's form is kept
 _HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
@@ -85,7 +87,7 @@ class Program:
     Parameters that are `frozen` get no gradient, and what lies before the first trained ones is left out of
     the backward pass. `special` makes the steps, from a node and `frozen`, for layers that are not to run as
     they are. `in_core`: whether the core may run forward and backward by itself; else the layers' functions
-    run one by one.
+    run one by one. Where it may and cannot, `why_interpreted` says why, and the logger 'cnnlib' has said so.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class Program:
         self.outputs = graph.results()
         self._graph, self.in_core = graph, not special
         self._frozen = frozen
-        self._compiled: dict[tuple[Any, ...], CompiledTraining | None] = {}
+        # By shape and dtype of samples: the core's form, or why there is none.
+        self._compiled: dict[tuple[Any, ...], CompiledTraining | str] = {}
+        self.why_interpreted: list[str] = []
         self.steps = [special.get(node.layer, Step)(node, frozen) for node in fused(graph, special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
         reads.update(self.outputs)
@@ -122,9 +126,8 @@ class Program:
     def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Outputs, list[Any]]:
         """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
         compiled = self._compiled_for(params, x)
-        run = compiled and compiled.forward(params, x)
-        if run:
-            batch, arrays = run
+        if compiled is not None:
+            batch, arrays = compiled.forward(params, x)
             outputs, caches = dict(zip(self.outputs, arrays, strict=True)), [compiled, batch]
         else:
             outputs, caches = self._run(params, x, train=True)
@@ -188,24 +191,32 @@ class Program:
         }
 
     def _compiled_for(self, params, x):
-        """The core's form of it for samples like x, or None where there is none."""
-        if not self.in_core or not len(x) or x.dtype not in (np.float32, np.float64):
+        """The core's form of it for samples like x, or None where there is none, which is told once."""
+        if not self.in_core or not len(x):
             return None
         key = x.shape[1:], x.dtype, _core.get_conv_algorithm()
-        if key in self._compiled:
-            compiled = self._compiled[key]
-            if compiled is None or compiled.fits(params):
-                return compiled
-        try:
-            compiled = CompiledTraining(self._graph, params, *key[:2], self._frozen)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            return None  # the layers say by name what is wrong, or go on
-        except LookupError:  # there are layers that only Python runs, which no later step changes
-            compiled = None
-        if len(self._compiled) >= _MOST_SIZES:
-            self._compiled.pop(next(iter(self._compiled)), None)
-        self._compiled[key] = compiled
-        return compiled if compiled is None or compiled.fits(params) else None
+        compiled = self._compiled.get(key)
+        if compiled is None or not (isinstance(compiled, str) or compiled.fits(params)):
+            found = shapes(self._graph, params, x.shape[1:], self.where)
+            compiled = why_interpreted(self._graph, found, self._frozen)
+            if not compiled:
+                if why := why_not_ready(self._graph, params, x.dtype):
+                    return self._interpreted(why)
+                compiled = CompiledTraining(self.where, self._graph, params, found, x.dtype, self._frozen)
+            if len(self._compiled) >= _MOST_SIZES:
+                self._compiled.pop(next(iter(self._compiled)), None)
+            self._compiled[key] = compiled
+        if isinstance(compiled, str):
+            return self._interpreted(compiled)
+        if not compiled.in_train_mode():
+            return self._interpreted("its batch norms and dropout layers are not all in 'train' mode")
+        return compiled
+
+    def _interpreted(self, why: str) -> None:
+        """Say, once for each reason, why the core does not train the network as a whole."""
+        if why not in self.why_interpreted:
+            self.why_interpreted.append(why)
+            _LOG.warning("%s: its layers are trained one by one, not compiled into one: %s", self.where, why)
 
     def _of(self, outputs: dict[str, Array]) -> Outputs:
         """The outputs as the caller gets them: one array, or a dict of the named ones."""

@@ -138,9 +138,9 @@ def _check_statistics(where: str, model: Any, bn_param: Any, saved: Any) -> None
             raise ValueError(f"{where}: {name} must have shape {own.shape}, got {value.shape}")
         if value.dtype.kind != "f" and (own is None or value.dtype != own.dtype):
             raise ValueError(f"{where}: {name} must be real numbers, got dtype {value.dtype}")
-    if isinstance(model, Model):  # a user's model may not have its statistics before it trains
-        for name in held:
-            if name not in saved:
+    if isinstance(model, Model):  # its batch norms have both, or, before they are trained, none
+        for name in _STATISTICS:
+            if name not in saved and not saved.keys().isdisjoint(_STATISTICS):
                 raise ValueError(f"{where} lacks {name}")
 
 

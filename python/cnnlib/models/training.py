@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import number
+from cnnlib._params import number, type_name
 from cnnlib._typing import Array, Gradients
-from cnnlib.graph.graph import ROW_NORMS, Graph, Node, last_reads, rows_of, trained_values
-from cnnlib.graph.lowering import SANDWICHES, core_call, fused
-from cnnlib.graph.shapes import shapes
+from cnnlib.graph.graph import BATCH_NORMS, ROW_NORMS, Graph, Node, last_reads, rows_of, trained_values
+from cnnlib.graph.lowering import CORE_CALLS, SANDWICHES, core_call, fused
+from cnnlib.graph.shapes import Shape
 from cnnlib.layers.dense import dropout_mask
 from cnnlib.layers.norm.batch import batch_options, running_statistics
 
@@ -22,42 +22,101 @@ _TABLE = {
     **{chain: name for chain, name in SANDWICHES.items() if not {"max_pool", "batchnorm"} & {*chain}},
     ("batchnorm", "relu"): "batchnorm_relu",
 }
-_EMITTED_BY = dict.fromkeys(ROW_NORMS, "_row_norm")
 _WHERE = "loss"
+
+
+def why_interpreted(graph: Graph, found: Mapping[str, Shape], frozen: Collection[str]) -> str:
+    """Why the core cannot train a graph as a whole, by the title of a node; empty if it can.
+
+    `found` are the shapes of the graph's values, `frozen` the names of parameters that are not trained.
+    """
+    if not graph.nodes:
+        return "it has no layers"
+    owners: dict[str, str] = {}
+    norms: dict[int, str] = {}  # titles by the identity of running statistics
+    for node in graph:
+        if not _runs_in_core(node.layer):
+            return f"{node.title} is computed in Python"
+        if node.layer in (*BATCH_NORMS, *ROW_NORMS) and any(name in frozen for name in node.params):
+            return f"{node.title} has frozen parameters"
+        if node.layer in BATCH_NORMS and norms.setdefault(id(node.args[0]), node.title) != node.title:
+            return f"{node.title} has the running statistics of {norms[id(node.args[0])]}"
+        if node.layer == "add" and len({found[name] for name in node.inputs}) > 1:
+            return f"{node.title} spreads values over images"
+        for name in node.params:
+            if name is not None and owners.setdefault(name, node.title) != node.title:
+                return f"{node.title} has the parameter {name!r} of {owners[name]}"
+    return ""
+
+
+def why_not_ready(graph: Graph, params: Mapping[str, Any], dtype: np.dtype[Any]) -> str:
+    """Why the core cannot take parameters as they are; empty if it can."""
+    for node in graph:
+        for name in filter(None, node.params):
+            array = params[name]
+            if not _is_plain(array):
+                return f"the parameter {name!r} of {node.title} is {type_name(array)}, and no plain array"
+            if array.dtype != dtype:
+                return f"the parameter {name!r} of {node.title} has dtype {array.dtype}, the samples {dtype}"
+            if not (array.flags.c_contiguous and array.flags.aligned):
+                return f"the parameter {name!r} of {node.title} is not C-contiguous and aligned"
+    return ""
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether it is an array whose values all count."""
+    return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
+
+
+def _runs_in_core(layer: str) -> bool:
+    """Whether the core trains a layer."""
+    return layer in CORE_CALLS or hasattr(CompiledTraining, _method_of(layer))
+
+
+def _method_of(layer: str) -> str:
+    """The name of the method that tells the core of a layer."""
+    return "_row_norm" if layer in ROW_NORMS else f"_{layer}"
 
 
 class CompiledTraining:
     """The forward and backward pass of a graph for samples of one shape, with the bits of its layers'
     functions.
 
-    For arrays of the shapes and dtype of `params`; those that are `frozen` get no gradient. LookupError if
-    the graph has layers that only Python runs.
+    For a graph and arrays that :func:`why_interpreted` and :func:`why_not_ready` find nothing against, and
+    other arrays of the same shapes and dtype. `found` are the shapes of the graph's values; parameters that
+    are `frozen` get no gradient. Messages about options begin with `where`.
     """
 
     def __init__(
         self,
+        where: str,
         graph: Graph,
         params: Mapping[str, Array],
-        shape: tuple[int, ...],
+        found: Mapping[str, Shape],
         dtype: np.dtype[Any],
         frozen: Collection[str] = (),
     ) -> None:
         nodes = fused(graph, table=_TABLE)
-        if not nodes:
-            raise LookupError("no layers")
         self._names = [name for node in nodes for name in node.params if name]
-        if len(set(self._names)) < len(self._names):
-            raise LookupError("parameters of several layers")
-        self.dtype, self._params, self._frozen = dtype, params, frozen
-        self._shapes = shapes(graph, params, shape, _WHERE)
+        self.dtype, self._params, self._shapes = dtype, params, found
         self._trained_names = [name for name in self._names if name not in frozen]
         self._trained = trained_values(nodes, graph.input, frozen)
         self._values = {name: number for number, name in enumerate(self._trained)}
         # Max pools leave a gradient at few places: their input is kept, and no mask of it made.
         self._pooled = {node.inputs[0] for node in nodes if node.layer == "max_pool"}
-        self._norms: list[tuple[str, Any, int]] = []
-        self._dropouts: list[tuple[Any, tuple[int, ...]]] = []
         self.outputs = [(self._values[name], list(self._shapes[name])) for name in graph.results()]
+        # What these hold is read at each step: the layer as messages call it, its dict, and its channels or
+        # the shape of its samples.
+        self._norms: list[tuple[str, Any, int]] = []
+        self._dropouts: list[tuple[str, Any, Shape]] = []
+        holders = {id(node.args[0]): node for node in graph if node.layer in (*BATCH_NORMS, "dropout")}
+        for node in nodes:  # in the order in which the core learns of them
+            for own in (holders[id(arg)] for arg in node.args if id(arg) in holders):
+                function = f"{where}: {own.title}: {own.layer}_forward"
+                if own.layer == "dropout":
+                    self._dropouts.append((function, own.args[0], found[node.output]))
+                else:
+                    self._norms.append((function, own.args[0], found[own.output][0]))
         self._core: Any = _core.Training(
             dtype,
             [math.prod(self._shapes[name]) for name in self._values],
@@ -69,38 +128,30 @@ class CompiledTraining:
         for node in nodes:
             self._emit(node)
         del self._params
-        # As they were when the layers were made, lists and arrays in them too; what norms and dropout hold is
-        # read at each step.
-        later = [param for _, param, _ in self._norms] + [param for param, _ in self._dropouts]
+        # As they were when the layers were made, lists and arrays in them too.
+        later = [param for _, param, _ in (*self._norms, *self._dropouts)]
         held = [arg for node in nodes for arg in node.args]
         self._read = [(arg, repr(arg)) for arg in held if not any(arg is param for param in later)]
 
     def fits(self, params: Mapping[str, Array]) -> bool:
         """Whether the arrays are those that it is for, and its layers' arguments as they were."""
-        try:
-            arrays = [params[name] for name in self._names]
-        except KeyError:
-            return False
-        return bool(self._core.fits(arrays)) and all(repr(now) == then for now, then in self._read)
+        arrays = [params.get(name) for name in self._names]
+        plain = all(map(_is_plain, arrays)) and self._core.fits(arrays)
+        return bool(plain) and all(repr(now) == then for now, then in self._read)
 
-    def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Any, list[Array]] | None:
-        """What :meth:`backward` takes, and the outputs, of arrays that fit.
+    def in_train_mode(self) -> bool:
+        """Whether all its batch norms and dropout layers are in 'train' mode, as the core runs them."""
+        return all(param.get("mode") == "train" for _, param, _ in (*self._norms, *self._dropouts))
 
-        None where only the layers' functions can run it, or say what is wrong.
-        """
+    def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Any, list[Array]]:
+        """What :meth:`backward` takes, and the outputs, of arrays that fit, in 'train' mode."""
         states = []
-        for function, bn_param, C in self._norms:
-            try:
-                mode, eps, momentum = batch_options(function, bn_param)
-                running = running_statistics(function, bn_param, (C,), self.dtype)
-            except (TypeError, ValueError):
-                return None
-            if mode != "train":
-                return None
-            states.append((eps, momentum, *running))
-        if any(param.get("mode") != "train" for param, _ in self._dropouts):
-            return None
-        masks = [dropout_mask(param, (len(x), *shape), self.dtype) for param, shape in self._dropouts]
+        for layer, bn_param, C in self._norms:
+            _, eps, momentum = batch_options(layer, bn_param)
+            states.append((eps, momentum, *running_statistics(layer, bn_param, (C,), self.dtype)))
+        masks = [
+            dropout_mask(param, (len(x), *shape), self.dtype, layer) for layer, param, shape in self._dropouts
+        ]
         x = np.require(x, self.dtype, ["C", "A"])
         arrays = [params[name] for name in self._names]
         batch, outputs, moved = self._core.forward(x, arrays, states, masks, self.outputs)
@@ -121,14 +172,11 @@ class CompiledTraining:
         x, out = self._values[node.inputs[0]], self._values[node.output]
         before, after = self._shapes[node.inputs[0]], self._shapes[node.output]
         call = core_call(_WHERE, node, before, after, self.dtype)
-        emit = getattr(self, _EMITTED_BY.get(node.layer, f"_{node.layer}"), None)
         if call is not None:
             method, arguments = call
             getattr(self._core, method)(x, out, *arguments)
-        elif emit is not None:
-            emit(node, x, out)
         else:
-            raise LookupError(f"{node.layer} runs in Python alone")
+            getattr(self, _method_of(node.layer))(node, x, out)
 
     # A method for each layer. It takes the node and the numbers of its first input and of its output.
 
@@ -137,14 +185,6 @@ class CompiledTraining:
 
     def _numbers(self, *names: str | None) -> list[int]:
         return [-1 if name is None else self._names.index(name) for name in names]
-
-    def _norm(self, function, node, C):
-        bn_param = node.args[-1]
-        if any(name in self._frozen for name in node.params[-2:]):
-            raise LookupError("a norm that is frozen")
-        if any(bn_param is other for _, other, _ in self._norms):
-            raise LookupError("norms of the same running statistics, which the second moves on")
-        self._norms.append((function, bn_param, C))
 
     def _conv(self, node, x, out, relu=False, method="conv"):
         numbers = self._numbers(*node.params)
@@ -156,21 +196,17 @@ class CompiledTraining:
 
     def _conv_bn_relu(self, node, x, out):
         conv_param, weights = node.args[0], self._params[node.params[0]]
-        self._norm("conv_bn_relu_forward", node, len(weights))
         numbers = self._numbers(*node.params)
         self._core.conv_bn_relu(x, out, self._like(node), weights, *numbers, conv_param)
 
-    def _spatial_batchnorm(self, node, x, out, function="spatial_batchnorm_forward", relu=False):
+    def _batchnorm(self, node, x, out, relu=False):
         C, *plane = self._shapes[node.output]
-        self._norm(function, node, C)
         self._core.batchnorm(x, out, C, math.prod(plane), *self._numbers(*node.params[-2:]), relu)
 
-    _batchnorm = functools.partialmethod(_spatial_batchnorm, function="batchnorm_forward")
-    _batchnorm_relu = functools.partialmethod(_spatial_batchnorm, function="batchnorm_forward", relu=True)
+    _spatial_batchnorm = _batchnorm
+    _batchnorm_relu = functools.partialmethod(_batchnorm, relu=True)
 
     def _row_norm(self, node, x, out):
-        if any(name in self._frozen for name in node.params):
-            raise LookupError("a norm that is frozen")
         eps = number(_WHERE, "eps", node.args[-1].get("eps", 1e-5), 0)
         rows = rows_of(node, self._shapes[node.output])
         self._core.row_norm(x, out, rows, *self._numbers(*node.params), eps)
@@ -185,12 +221,9 @@ class CompiledTraining:
         self._core.scale(x, out, node.args[0])
 
     def _dropout(self, node, x, out):
-        self._dropouts.append((node.args[0], self._shapes[node.output]))
         self._core.dropout(x, out)
 
     def _add(self, node, x, out, relu=False):
-        if len({self._shapes[name] for name in node.inputs}) > 1:
-            raise LookupError("a sum over planes")
         self._core.add([self._values[name] for name in node.inputs], out, relu)
 
     _add_relu = functools.partialmethod(_add, relu=True)
