@@ -17,7 +17,7 @@ from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
 from cnnlib.cli.run.folder import Run, locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
-from helpers import WITHOUT_PICTURES, refused
+from helpers import WITHOUT_PICTURES, cnnlib_command, refused
 
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
 
@@ -91,6 +91,24 @@ def test_another_programs_files_are_not_overwritten(tmp_path, capsys):
     file.write_text('{"format": "another"}')
     assert "is not that of a cnnlib run" in refused(capsys, "train", "--out", tmp_path, "--overwrite", *TINY)
     assert file.read_text() == '{"format": "another"}'
+
+
+def test_numpy_alone_is_enough(tmp_path):
+    """For a training, its lock, going on with it, and its evaluation: no package of an extra is there."""
+    extras = "filelock matplotlib mpi4py onnx PIL pooch python_multipart shtab sklearn starlette tensorboardX"
+    hide = f"import sys; sys.modules.update(dict.fromkeys('{extras} torch tqdm uvicorn'.split()))"
+    start = ("-c", f"{hide}; from cnnlib.__main__ import main; sys.exit(main())")
+    run = tmp_path / "run"
+    for command in (
+        ["train", "--out", run, "--num-epochs", "1", *TINY],
+        ["train", "--resume", run, "--num-epochs", "2", "--threads", "1"],
+        ["eval", run],
+    ):
+        done = cnnlib_command(*command, start=start)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.splitlines()[-1].startswith("test accuracy: ")
+    assert list(checkpoints(run)) == ["checkpoint_epoch_2.npz"]
 
 
 class TestLock:
