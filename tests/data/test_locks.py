@@ -105,7 +105,12 @@ class TestFolder:
 
     def test_where_no_file_can_be_made(self, folder):
         (folder / LOCK_FILE).mkdir()
-        with pytest.raises(OSError, match="unable to open database file") as caught, exclusive(folder):
+        with (
+            pytest.raises(
+                OSError, match=r"its \.lock cannot be locked \(unable to open database file\)"
+            ) as caught,
+            exclusive(folder),
+        ):
             pass
         assert caught.value.filename == str(folder)
 

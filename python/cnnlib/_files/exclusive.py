@@ -48,6 +48,7 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[bool]:
             if str(error) == _BUSY:
                 raise BlockingIOError(errno.EAGAIN, "another process has it", os.fspath(folder)) from None
             if str(error) not in _WITHOUT_LOCKS:
-                raise OSError(errno.EACCES, str(error), os.fspath(folder)) from error
+                reason = f"its {LOCK_FILE} cannot be locked ({error})"
+                raise OSError(errno.EACCES, reason, os.fspath(folder)) from error
             held = False
         yield held
