@@ -5,7 +5,8 @@ Train, kill the process with SIGKILL at a random moment, go on from what it left
     python tests/kills.py --kills 20 --task pixels
 
 At every death all checkpoints in the folder have to load, and the newest may be no older than the one before;
-the last run has to end with the bits of a run that nobody killed.
+the last run has to end with the bits of a run that nobody killed. What the killed ones did not finish has to
+go when it is a day old.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from cnnlib._files.written import TEMPORARY
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
@@ -110,6 +112,8 @@ def killed_run(folder, kills, seed, task="classes", least=1):
         if epoch == before:  # the machine is slow, or busy
             longest *= 1.2
         before = epoch
+    for path in folder.glob(f".*{TEMPORARY}"):
+        os.utime(path, (time.time() - 100_000,) * 2)
     survived = train(folder, before + 1, task)
     remains = [path.name for path in folder.iterdir() if not path.name.startswith("run_epoch_")]
     assert not remains, remains

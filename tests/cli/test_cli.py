@@ -14,6 +14,7 @@ import cifar_files
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
+from cnnlib._files.exclusive import LOCK_FILE
 from cnnlib.data import cifar10, load_digits
 from helpers import WITHOUT_PICTURES, cnnlib_command, lines, refused, run_python
 
@@ -56,7 +57,7 @@ class TestTrain:
         run, _ = trained
         names = {path.name for path in run.iterdir()}
         assert {"checkpoint_epoch_8.npz", "config.json", "history.csv"} <= names
-        assert not [name for name in names if name.startswith(".")]
+        assert [name for name in names if name.startswith(".")] == [LOCK_FILE]  # nothing unfinished
         assert len([name for name in names if name.endswith(".npz")]) == 1  # the newest alone
         with np.load(run / "checkpoint_epoch_8.npz") as checkpoint:
             assert checkpoint["W1"].shape == (64, 1, 3, 3)

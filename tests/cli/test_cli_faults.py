@@ -10,6 +10,7 @@ import matplotlib.font_manager
 import numpy as np
 import pytest
 from cnnlib import plots
+from cnnlib._files.exclusive import LOCK_FILE
 from cnnlib.cli.main import main
 from cnnlib.cli.output import json_text
 from cnnlib.cli.run.folder import PICTURES
@@ -230,7 +231,7 @@ class TestPictures:
             "checkpoint_epoch_1.npz",
             "history.csv",
         }
-        assert not list((tmp_path / "run").glob(".*"))
+        assert [path.name for path in (tmp_path / "run").glob(".*")] == [LOCK_FILE]  # nothing unfinished
 
     def test_names_are_drawn_literally(self):
         names = NAMES[:4]

@@ -10,12 +10,14 @@ import sys
 
 import numpy as np
 import pytest
+from cnnlib._files.exclusive import LOCK_FILE
+from cnnlib._files.written import TEMPORARY
 from cnnlib.cli.main import main
 from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
 from cnnlib.cli.run.folder import Run, locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
-from helpers import WITHOUT_PICTURES, refused
+from helpers import WITHOUT_PICTURES, cnnlib_command, refused
 
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
 
@@ -91,6 +93,24 @@ def test_another_programs_files_are_not_overwritten(tmp_path, capsys):
     assert file.read_text() == '{"format": "another"}'
 
 
+def test_numpy_alone_is_enough(tmp_path):
+    """For a training, its lock, going on with it, and its evaluation: no package of an extra is there."""
+    extras = "filelock matplotlib mpi4py onnx PIL pooch python_multipart shtab sklearn starlette tensorboardX"
+    hide = f"import sys; sys.modules.update(dict.fromkeys('{extras} torch tqdm uvicorn'.split()))"
+    start = ("-c", f"{hide}; from cnnlib.__main__ import main; sys.exit(main())")
+    run = tmp_path / "run"
+    for command in (
+        ["train", "--out", run, "--num-epochs", "1", *TINY],
+        ["train", "--resume", run, "--num-epochs", "2", "--threads", "1"],
+        ["eval", run],
+    ):
+        done = cnnlib_command(*command, start=start)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.splitlines()[-1].startswith("test accuracy: ")
+    assert list(checkpoints(run)) == ["checkpoint_epoch_2.npz"]
+
+
 class TestLock:
     def test_the_second_of_two_is_refused(self, run, tmp_path, capsys):
         before = checkpoints(run)
@@ -107,7 +127,7 @@ class TestLock:
             assert "is in use: another training is writing to it" in err
             assert err.count("\n") == 1
         assert checkpoints(run) == before
-        assert not list((tmp_path / "new").iterdir())
+        assert [path.name for path in (tmp_path / "new").iterdir()] == [LOCK_FILE]
 
     def test_started_together(self, tmp_path):
         command = [sys.executable, *WITHOUT_PICTURES, "train", "--out", tmp_path / "new", "--num-epochs", "3"]
@@ -124,7 +144,24 @@ class TestLock:
         for _ in range(2):
             with locked(tmp_path), pytest.raises(ValueError, match="is in use"), locked(tmp_path):
                 pass
-        assert not list(tmp_path.iterdir())
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
+        assert main(["train", "--out", str(tmp_path), "--num-epochs", "1", *TINY]) == 0  # as it is empty
+
+    def test_where_there_is_no_lock_it_is_told(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "sqlite3", None)
+        assert main(["train", "--out", str(tmp_path), "--num-epochs", "1", *TINY]) == 0
+        told = f"no lock can be held in {tmp_path}: nothing keeps another training from writing to it"
+        assert capsys.readouterr().err == f"cnnlib: {told}\n"
+
+    @pytest.mark.parametrize("command", ["resume", "overwrite"])
+    def test_what_a_killed_training_did_not_finish_is_removed(self, run, command):
+        unfinished = run / f".checkpoint_epoch_5.npz.01234567{TEMPORARY}"
+        users_own = run / f".net.onnx.01234567{TEMPORARY}"
+        for path in (unfinished, users_own):
+            path.write_bytes(b"PK")
+        options = ["--resume", str(run)] if command == "resume" else ["--out", str(run), "--overwrite", *TINY]
+        assert main(["train", *options, "--num-epochs", "5", "--threads", "1"]) == 0
+        assert [path.exists() for path in (unfinished, users_own)] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import textwrap
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -48,7 +49,6 @@ def test_an_error_names_the_file_that_was_to_be_written(tmp_path):
 
 
 def test_another_writer_ends_before_the_renaming(tmp_path, monkeypatch):
-    """It removes what nobody has locked; the file that is about to get its name is."""
     path, replace, between = tmp_path / "net", os.replace, iter([True])
 
     def after_another(*args):
@@ -63,18 +63,30 @@ def test_another_writer_ends_before_the_renaming(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["net"]
 
 
-def test_another_writer_ends_between_creation_and_lock(tmp_path, monkeypatch):
-    path, lock, between = tmp_path / "net", _files.locked, iter([True])
+def test_what_a_killed_writer_left_is_removed_a_day_later(tmp_path):
+    """Whatever file it was of. The writer of a younger one may live, and other programs' files stay."""
+    old, young, foreign = (f".a.0123{end}" for end in ("4567.cnnlib-tmp", "89ab.cnnlib-tmp", "4567.tmp"))
+    for name in (old, young, foreign):
+        (tmp_path / name).write_bytes(b"begun")
+    for name, hours in ((old, 25), (young, 23), (foreign, 100)):
+        os.utime(tmp_path / name, (time.time() - 3600 * hours,) * 2)
+    _write(tmp_path / "net", b"this")
+    assert sorted(os.listdir(tmp_path)) == sorted([young, foreign, "net"])
 
-    def after_another(*args, **kwargs):
-        if next(between, False):
-            _write(path, b"other")
-        return lock(*args, **kwargs)
 
-    monkeypatch.setattr(_files, "locked", after_another)
-    _write(path, b"this")
-    assert path.read_bytes() == b"this"
-    assert os.listdir(tmp_path) == ["net"]
+@not_on_windows
+def test_a_writer_that_slept_for_a_day_still_writes_its_file(tmp_path):
+    """Another one then takes what it has written for what a killed process left."""
+    path = tmp_path / "net"
+    with _files.written_whole(path) as file:
+        file.write(b"slow" * 100_000)
+        file.flush()
+        os.utime(file.name, (time.time() - 100_000,) * 2)
+        _write(tmp_path / "other", b"other")
+        assert os.listdir(tmp_path) == ["other"]
+        file.write(b"end")
+    assert path.read_bytes() == b"slow" * 100_000 + b"end"
+    assert sorted(os.listdir(tmp_path)) == ["net", "other"]
 
 
 WRITER = """
@@ -286,16 +298,9 @@ def test_checkpoints_whose_header_takes_gigabytes(tmp_path, little_memory):
 
 
 @linux_only
-@pytest.mark.parametrize(
-    ("load", "lead"),
-    [
-        (inference.load, struct.pack("<8sQII", b"cnnlibP1", 3 * GIGABYTE, 0, 0)),
-        (safetensors.load, struct.pack("<Q", 3 * GIGABYTE)),
-    ],
-    ids=["predictor", "safetensors"],
-)
-def test_headers_longer_than_their_file(load, lead, tmp_path, little_memory):
-    path = tmp_path / "net"
+@pytest.mark.parametrize("load", [inference.load, safetensors.load], ids=["predictor", "safetensors"])
+def test_headers_longer_than_their_file(load, tmp_path, little_memory):
+    path, lead = tmp_path / "net", struct.pack("<Q", 3 * GIGABYTE)
     for content in (lead, lead + b" " * 1000):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{path} is damaged.* {3 * GIGABYTE} bytes"):

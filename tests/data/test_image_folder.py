@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 
 import numpy as np
 import pytest
-from cnnlib._files.written import locked
+from cnnlib._files.locks import locked
 from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
 from cnnlib.data.image_files import find_images, photo
 from cnnlib.models import ConvNet
@@ -21,6 +22,7 @@ from image_folders import write_folder
 from training import LinearModel
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
+pytest.importorskip("filelock", reason="caches of images are made under its locks")
 PARTS = ("train", "val", "test")
 
 
@@ -40,8 +42,9 @@ def load(root, size=(12, 10), **options):
 
 
 def caches(root):
+    """The caches beside root, without their lock."""
     folder = root.with_name(root.name + ".cnnlib-cache")
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 def by_content(data):
@@ -394,22 +397,43 @@ class TestCache:
                 load(root)
         assert caches(root) == []
 
-    def test_what_ended_processes_left_is_removed(self, root, written):
-        cache = root.with_name("photos.cnnlib-cache")
-        killed, alive, stale, young = (
-            cache / name for name in (".building-killed", ".building-now", ".new-old", ".new-now")
-        )
-        for folder in (killed, alive, stale, young):
-            folder.mkdir(parents=True)
-            (folder / "images.npy").write_bytes(bytes(1000))
-        os.utime(stale, (time.time() - 1e6,) * 2)
-        with locked(alive):
-            for _ in range(2):  # a cache is made, and one is found
-                load(root)
-                assert [folder.exists() for folder in (killed, alive, stale, young)] == [0, 1, 0, 1]
-                killed.mkdir()
+    def test_what_an_ended_process_left_is_removed_when_a_cache_is_made(self, root, written):
+        left = root.with_name("photos.cnnlib-cache") / ".building"
+        left.mkdir(parents=True)
+        (left / "images.npy").write_bytes(bytes(1000))
         load(root)
-        assert [folder.exists() for folder in (killed, alive, stale, young)] == [0, 0, 0, 1]
+        assert not left.exists()
+
+    def test_one_process_at_a_time_makes_caches(self, root, decoded, written, capsys):
+        """The second waits, and takes what the first has made; one that is there is read meanwhile."""
+        cache, want = root.with_name("photos.cnnlib-cache"), by_content(load(root))
+        (name,) = caches(root)
+        (cache / name).rename(root.with_name("made"))
+        other = by_content(load(root, 8))
+        assert len(decoded) == 40
+        with locked(cache / ".lock", "the test", "images"):
+            assert by_content(load(root, 8)) == other
+            result = []
+            thread = threading.Thread(target=lambda: result.append(load_image_folder(root, (12, 10))))
+            thread.start()
+            deadline = time.monotonic() + 300
+            while "waiting for another process, which reads images into" not in capsys.readouterr().out:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            root.with_name("made").rename(cache / name)
+        thread.join()
+        assert by_content(result[0]) == want
+        assert len(decoded) == 40
+
+    def test_without_filelock_the_message_names_the_extra(self, root, written, monkeypatch):
+        """A cache that is there needs no lock."""
+        load(root)
+        monkeypatch.setitem(sys.modules, "filelock", None)
+        load(root)
+        with pytest.raises(
+            ImportError, match=r"^load_image_folder needs filelock: pip install cnnlib\[images\]$"
+        ):
+            load(root, 9)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to another process")
     @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
@@ -434,7 +458,7 @@ sys.exit(main(sys.argv[1:]))
             text=True,
         ) as process:
             deadline = time.monotonic() + 300
-            while not list(cache.glob(".building-*/images.npy")):
+            while not list(cache.glob(".building/images.npy")):
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             process.send_signal(getattr(signal, name))
@@ -442,9 +466,9 @@ sys.exit(main(sys.argv[1:]))
         if name == "SIGTERM":
             assert (process.returncode, err) == (143, "cnnlib: terminated\n")
         else:
-            assert list(cache.glob(".building-*"))
+            assert list(cache.glob(".building"))
             load(root)
-        assert not list(cache.glob(".building-*"))
+        assert not list(cache.glob(".building"))
         assert not (root.parent / "run").exists()
 
     def test_images_that_the_disk_has_no_room_for(self, root, monkeypatch, capsys, written):
@@ -482,10 +506,10 @@ print(sum(int(data[f"X_{{part}}"].astype(np.int64).sum()) for part in ("train", 
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
             for _ in range(4)
         ]
-        sums = {process.communicate(timeout=300)[0] for process in processes}
+        sums = {process.communicate(timeout=300)[0].splitlines()[-1] for process in processes}
         assert [process.returncode for process in processes] == [0] * 4
         data = load(root, 32)
-        assert sums == {f"{sum(int(data[f'X_{p}'].astype(np.int64).sum()) for p in PARTS)}\n"}
+        assert sums == {f"{sum(int(data[f'X_{p}'].astype(np.int64).sum()) for p in PARTS)}"}
         assert len(caches(root)) == 1
 
     def test_a_map_outlives_its_files(self, root, written):

@@ -40,6 +40,7 @@ def test_numpy_is_the_only_required_dependency():
         ("progress", "tqdm"),
         ("data", "pooch"),
         ("images", "pillow"),
+        ("images", "filelock"),
         ("tensorboard", "tensorboardx"),
         ("onnx", "onnx"),
         ("sklearn", "scikit-learn"),

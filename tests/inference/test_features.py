@@ -1,11 +1,13 @@
 """Features: what a network makes of images, computed once and kept."""
 
 import signal
+import sys
 from types import SimpleNamespace
 
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib._files.locks import locked
 from cnnlib.data import Normalization
 from cnnlib.data.shards import ShardedArray
 from cnnlib.inference.predictor import Predictor
@@ -177,6 +179,23 @@ def test_another_version_is_refused(tmp_path):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         cnnlib.features(trunk(), X[:5], cache=tmp_path)
     assert str(caught.value) == f"{path} is a file of features of version 2, and this cnnlib reads version 1"
+
+
+def test_one_process_at_a_time_writes_to_a_cache(tmp_path):
+    with (
+        locked(tmp_path / "features.lock", "the test", "images"),
+        pytest.raises(OSError, match=r"another process is writing to .*features\.bin; try again later"),
+    ):
+        cnnlib.features(trunk(), X[:5], cache=tmp_path)
+    assert cnnlib.features(trunk(), X[:5], cache=tmp_path).shape == (5, 64)
+
+
+def test_without_filelock_the_message_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    message = r"^features\(cache=\.\.\.\) needs filelock: pip install cnnlib\[images\]$"
+    with pytest.raises(ImportError, match=message):
+        cnnlib.features(trunk(), X[:5], cache=tmp_path)
+    assert cnnlib.features(trunk(), X[:5]).shape == (5, 64)  # which needs none
 
 
 def test_files_are_known_by_their_content(tmp_path, computed):

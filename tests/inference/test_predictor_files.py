@@ -14,6 +14,7 @@ import cnnlib.safetensors
 import numpy as np
 import pytest
 from cnnlib import _core
+from cnnlib._files.written import TEMPORARY
 from cnnlib.data import Normalization
 from cnnlib.inference import load, prepare
 from cnnlib.inference.file import is_predictor
@@ -323,8 +324,12 @@ def test_killed_while_it_saves(tmp_path):
             process.send_signal(signal.SIGKILL)
         number = load(path)(np.zeros((1, 100), np.float32))[0, 0]
         assert number in (1, 2)
+    remains = [other for other in tmp_path.iterdir() if other != path]
+    assert all(other.name.endswith(TEMPORARY) for other in remains)
+    for other in remains:  # a day later
+        os.utime(other, (time.time() - 100_000,) * 2)
     prepare(ConvNet([{"affine": 2}], (3,), 2, seed=0)).save(path)
-    assert os.listdir(tmp_path) == ["net"]  # what killed writers left is gone
+    assert os.listdir(tmp_path) == ["net"]
 
 
 @linux_only

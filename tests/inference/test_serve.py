@@ -75,8 +75,8 @@ def trained(folder):
 
 
 @contextlib.contextmanager
-def running(trained, limits=SMALL, predict=None):
-    """The server in a thread; its port, and uvicorn."""
+def serving(trained, limits=SMALL, predict=None):
+    """The server in a thread; its port."""
     server = Server(trained, "model", limits=limits, predict=predict)
     uvicorn = uvicorn_server(server.app(), limits)
     with bound_socket("127.0.0.1", 0) as listener:
@@ -84,17 +84,10 @@ def running(trained, limits=SMALL, predict=None):
         thread = threading.Thread(target=uvicorn.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield port, uvicorn
+            yield port
         finally:
             uvicorn.should_exit = True
             thread.join()
-
-
-@contextlib.contextmanager
-def serving(*arguments, **options):
-    """The server in a thread; its port."""
-    with running(*arguments, **options) as (port, _):
-        yield port
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +129,12 @@ def form(files, boundary="b o u n d"):
     return body, {"content_type": f'multipart/form-data; boundary="{boundary}"'}
 
 
-def test_an_answer_leaves_at_once(trained):
+def test_an_answer_leaves_at_once():
     """A client confirms headers after 40 ms: the body must not wait for that."""
-    with running(trained) as (port, uvicorn):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-        connection.request("GET", "/health")
-        assert connection.getresponse().read()
-        (held,) = uvicorn.server_state.connections
-        assert held.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        connection.close()
+    with bound_socket("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def command_line(capsys, *arguments):
@@ -180,6 +170,21 @@ class TestAnswers:
                 status, _, (got,) = ask(port, file.read_bytes())
                 assert (status, got) == (200, {**row, "file": None})
         assert {p["class"] for p in want[0]["predictions"]} == {"ant", "bee", "<b>&"}
+
+    def test_a_large_file_in_a_form(self, trained):
+        """Starlette puts what is larger than a megabyte into a temporary file."""
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)
+        Image.fromarray(pixels).save(buffer, "BMP")
+        content = buffer.getvalue()
+        assert len(content) > 2**20
+        body, headers = form([("large.bmp", content), ("small.png", png((9, 9)))])
+        with serving(trained, Limits()) as port:
+            want = [ask(port, part)[2][0]["predictions"] for part in (content, png((9, 9)))]
+            status, _, rows = ask(port, body, **headers)
+        assert status == 200
+        assert [row["file"] for row in rows] == ["large.bmp", "small.png"]
+        assert [row["predictions"] for row in rows] == want
 
     @pytest.mark.parametrize("what", ["folder", "checkpoint"])
     def test_of_a_run_that_saw_writing(self, digits, tmp_path, capsys, what):
@@ -386,20 +391,34 @@ def test_thin_writing_takes_no_more_memory_than_its_pixels(digits):
 
 
 class TestTime:
-    def test_slow_clients_are_closed_and_others_answered_meanwhile(self, trained):
-        """One leaves its headers unfinished, one its body, one says nothing."""
+    def test_slow_clients_are_answered_and_others_meanwhile(self, trained):
+        """One leaves its headers unfinished, one its body, one says nothing: uvicorn waits for headers."""
         limits = Limits(seconds=3)
         with serving(trained, limits) as port:
             clients = [socket.create_connection(("127.0.0.1", port), timeout=300) for _ in range(3)]
             clients[0].sendall(b"POST /predict HTTP/1.1\r\nHost")
             clients[1].sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1")
             asked_until_answered(port)
-            answers = [_until_closed(client) for client in clients]
-            assert answers[0] == answers[2] == b""
-            assert answers[1].startswith(b"HTTP/1.1 408 ")
-            assert b"did not arrive whole within 3 s" in answers[1]
-            for client in clients:
-                client.close()
+            answer = _until_closed(clients[1])
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"connection: close" in answer
+            assert b"did not arrive whole within 3 s" in answer
+            assert ask(port, path="/health")[0] == 200
+        for client in (clients[0], clients[2]):  # closed with the server
+            assert _until_closed(client) == b""
+        for client in clients:
+            client.close()
+
+    def test_a_kept_connection_that_says_no_more_is_closed(self, trained):
+        with (
+            serving(trained, Limits(seconds=0.5)) as port,
+            socket.create_connection(("127.0.0.1", port), timeout=300) as client,
+        ):
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = _until_closed(client)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" not in answer
+        assert answer.endswith(b"}")
 
     def test_a_predictor_that_is_too_slow(self, trained):
         """The request is told; the ones behind it that gave up are not computed."""
@@ -435,18 +454,23 @@ class TestTime:
             go.set()
             assert [future.result()[0] for future in first] == [200, 200, 200]
 
-    def test_connections_beyond_the_limit(self, trained):
-        limits = Limits(connections=2, seconds=30)
-        with serving(trained, limits) as port, contextlib.ExitStack() as held:
+    def test_requests_beyond_the_limit(self, trained):
+        """Two clients have sent a part of their images; a third is refused until they go."""
+        head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1"
+        with serving(trained, Limits(requests=2, seconds=100)) as port, contextlib.ExitStack() as held:
             for _ in range(2):
-                held.enter_context(socket.create_connection(("127.0.0.1", port)))
-            with socket.create_connection(("127.0.0.1", port), timeout=300) as third:
-                assert third.recv(100).startswith(b"HTTP/1.1 503 ")
+                client = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+                client.sendall(head)
+            deadline = time.monotonic() + 90
+            while (answer := ask(port, png((9, 9))))[0] == 200:
+                assert time.monotonic() < deadline
+            status, headers, content = answer
+            assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+            assert content == {"error": "the server holds as many requests as it can: try again"}
+            assert ask(port, path="/health")[0] == 200
             held.close()
-            while True:
-                with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                    if ask(port, png((9, 9)))[0] == 200:
-                        break
+            while ask(port, png((9, 9)))[0] != 200:
+                assert time.monotonic() < deadline
 
 
 def _until_closed(client):

@@ -1,6 +1,5 @@
 import json
 import os
-import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -90,25 +89,6 @@ def test_interrupted_write_leaves_nothing_behind(path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(PARAMS, path.with_name("other.npz"), {})
     assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="these locks are Unix's")
-def test_what_a_killed_writer_left_is_removed_and_a_living_ones_kept(path):
-    import fcntl
-
-    dead, living = (path.with_name(f".{path.name}.{suffix}.tmp") for suffix in ("0a1b", "ffff"))
-    other = path.with_name(".b.npz.0a1b.tmp")
-    for file in (dead, living, other):
-        file.write_bytes(b"PK")
-    with open(living, "r+b") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        save_checkpoint(PARAMS, path, STATE)
-        assert sorted(file.name for file in path.parent.iterdir()) == sorted(
-            [living.name, other.name, path.name]
-        )
-    save_checkpoint(PARAMS, path, STATE)
-    assert not living.exists()
-    assert_same_bits(load_checkpoint(path)[0], PARAMS)
 
 
 @pytest.mark.parametrize("name", ["__cnnlib__/state", "", "a\0b", 3])

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import cnnlib
 from cnnlib.cli.options.arguments import add
 
-_OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow", "tensorboardX")
+_OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow", "filelock", "tensorboardX")
 _PARAM = ("stride", "pad", "dilation", "groups", "algorithm")
 
 

@@ -27,11 +27,16 @@ def add_to(commands):
     add(serve, "--port N", "default: 8000; 0 for one that is free", 8000, type=port)
     for name, form, value, what in (
         ("top", "count", 5, "classes in an answer"),
-        ("timeout", "positive number", _LIMITS.seconds, "seconds for a request to come, and for its answer"),
+        (
+            "timeout",
+            "positive number",
+            _LIMITS.seconds,
+            "seconds for a request's body, and for its answer",
+        ),
         ("max_megabytes", "positive number", _LIMITS.body_bytes / 2**20, "of a request's body"),
         ("max_megapixels", "positive number", _LIMITS.pixels / 1e6, "of an image"),
         ("max_images", "count", _LIMITS.images, "of a request"),
-        ("max_connections", "count", _LIMITS.connections, "open at a time"),
+        ("max_requests", "count", _LIMITS.requests, "answered at a time; more are refused with status 503"),
         ("batch", "count", _LIMITS.batch, "images that the model looks at together"),
     ):
         add_setting(serve, name, form, f"{what}; default: {value:g}", value)
@@ -64,7 +69,7 @@ def run(options):
         waiting=waiting,
         batch=options.batch,
         batch_seconds=options.batch_wait / 1000,
-        connections=options.max_connections,
+        requests=options.max_requests,
     )
     server = Server(trained, Path(options.run).resolve().name, options.top, limits)
     server.warm_up()

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -19,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnlib._files.locks import locked
 from cnnlib._files.npy import mapped_array
-from cnnlib._files.written import locked, sync_folder, written_whole
+from cnnlib._files.written import sync_folder, written_whole
 from cnnlib._system.ahead import in_order
 from cnnlib._system.text import shape_text
 from cnnlib.data.image_files import is_grey, photo
 
 CACHE_SUFFIX = ".cnnlib-cache"
 _FORMAT, _VERSION = "cnnlib image cache", 3  # the version tells how files are decoded
-_NEW, _BUILDING = ".new-", ".building-"  # a folder before it is locked, and while a cache is built in it
+_LOCK, _BUILDING = ".lock", ".building"  # the lock of the caches of a folder, and where one is built
 _REPORT_SECONDS = 10
-_STALE_SECONDS = 24 * 3600  # after which a folder counts as left behind, where there are no locks
 _LARGE = 1e9  # bytes of a cache whose size is said
 _UNREADABLE = "unreadable.json"
 _NAMED = 10  # unreadable files in a message
@@ -81,20 +80,31 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
     for C in [channels] if channels else (3, 1):
         prefix, shape = f"{height}x{width}-{_COLOURS[C]}-{source.seed}-", (len(stamps), C, height, width)
         wanted.append(_Cache(root, prefix, fingerprint, shape, None if channels else C == 1))
-    _remove_remains(root)
-    for cache in wanted:
-        images = cache.opened()
-        if images is not None:
-            return images
+    images = _opened(wanted)
+    if images is None:
+        with _alone(root, verbose):
+            images = _opened(wanted)  # which another process may have made meanwhile
+            if images is None:
+                images = _made(source, stamps, wanted, channels, verbose)
+    return images
 
+
+def _opened(caches):
+    """The array of the first cache that there is; None where there is none."""
+    return next((images for cache in caches if (images := cache.opened()) is not None), None)
+
+
+def _made(source, stamps, wanted, channels, verbose):
+    """Decode the images, and open the one of the `wanted` caches that they make."""
+    root, size = wanted[0].root, wanted[0].shape[2:]
     with _building_folder(root) as building:
-        grey = _decode(source, building / "images.npy", (height, width), channels, verbose)
+        grey = _decode(source, building / "images.npy", size, channels, verbose)
         if source.stamps() != stamps:
             raise ValueError(f"the files in {source.root} changed while they were read; try again")
         cache = next(cache for cache in wanted if cache.grey in (None, grey))
-        index = {"format": _FORMAT, "version": _VERSION, "fingerprint": fingerprint, "shape": cache.shape}
-        index |= {"grey files": grey, "classes": source.classes, "labels": source.labels.tolist()}
-        index["files"] = stamps
+        index = {"format": _FORMAT, "version": _VERSION, "fingerprint": cache.fingerprint}
+        index |= {"shape": cache.shape, "grey files": grey, "classes": source.classes}
+        index |= {"labels": source.labels.tolist(), "files": stamps}
         with open(building / "index.json", "x", encoding="utf-8") as file:
             json.dump(index, file)
             file.flush()
@@ -166,47 +176,41 @@ def cache_root(root):
 
 
 def _put_in_place(building, cache):
-    """Give the finished cache its name, unless another process was first; a damaged one has to go."""
-    try:
-        os.rename(building, cache.folder)
-    except OSError:
-        if cache.opened() is not None:
-            return
-        shutil.rmtree(cache.folder, ignore_errors=True)
-        os.rename(building, cache.folder)
+    """Give the finished cache its name; a damaged one of that name has to go."""
+    shutil.rmtree(cache.folder, ignore_errors=True)
+    os.rename(building, cache.folder)
     sync_folder(cache.root)
 
 
 @contextlib.contextmanager
+def _alone(root, verbose):
+    """Hold the lock of a folder of caches, made if missing: one process at a time makes caches in it."""
+
+    def waits():
+        if verbose:
+            print(f"waiting for another process, which reads images into {root}", flush=True)
+
+    with contextlib.ExitStack() as stack:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(root / _LOCK, "load_image_folder", "images", waits))
+        except OSError as error:
+            error.filename = str(root)
+            error.strerror = f"{error.strerror}; caches go below $CNNLIB_CACHE if that is set"
+            raise
+        yield
+
+
+@contextlib.contextmanager
 def _building_folder(root):
-    """A new folder below `root` to build a cache in; whatever is left of it at the end is removed."""
-    token = secrets.token_hex(4)
-    new, building = root / (_NEW + token), root / (_BUILDING + token)
+    """A new folder to build a cache in; what is left of it is removed, also where its process was killed."""
+    building = root / _BUILDING
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
     try:
-        new.mkdir(parents=True)
-    except OSError as error:
-        error.filename = str(root)
-        error.strerror = f"{error.strerror}; caches go below $CNNLIB_CACHE if that is set"
-        raise
-    try:
-        with locked(new):  # before it has the name under which others would remove it
-            os.rename(new, building)
-            yield building
+        yield building
     finally:
-        for folder in (new, building):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_remains(root):
-    """Remove what ended processes left unfinished; a folder that is being built in is locked."""
-    with contextlib.suppress(OSError):
-        for folder in root.iterdir():
-            if not folder.name.startswith((_NEW, _BUILDING)):
-                continue
-            with contextlib.suppress(OSError), locked(folder) as certain:
-                old = time.time() - folder.stat().st_mtime > _STALE_SECONDS
-                if old or (certain and folder.name.startswith(_BUILDING)):
-                    shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _remove_superseded(cache):

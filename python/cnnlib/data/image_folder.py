@@ -79,7 +79,7 @@ def load_image_folder(
     Raises
     ------
     ImportError
-        Pillow is not installed.
+        Pillow or filelock is not installed.
     FileNotFoundError
         There is no folder `root`.
     ValueError

@@ -65,7 +65,7 @@ def load_target_folder(
     Raises
     ------
     ImportError
-        Pillow is not installed.
+        Pillow or filelock is not installed.
     FileNotFoundError
         There is no folder of images or masks, or no CSV file.
     ValueError

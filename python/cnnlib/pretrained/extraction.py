@@ -75,6 +75,8 @@ def features(
         For what is no network; with `cache`, for a `preprocess` of the user's own, which has no name.
     OSError
         If a file cannot be read or the cache not be written, or another process is writing to it.
+    ImportError
+        For files without Pillow, for a `cache` without filelock.
 
     Examples
     --------

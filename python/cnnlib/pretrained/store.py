@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnnlib._files.locks import locked
 from cnnlib._files.version import check_version
-from cnnlib._files.written import locked, written_whole
+from cnnlib._files.written import written_whole
 from cnnlib._params import path_text
 from cnnlib._typing import Array
 from cnnlib.data.shards import ShardedArray
@@ -95,7 +96,7 @@ class Store:
         """A block in which rows may be appended; no other process may meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with locked(self.path.parent):
+            with locked(self.path.with_suffix(".lock"), "features(cache=...)", "images"):
                 if not self.path.exists():
                     with written_whole(self.path) as file:
                         file.write(json.dumps(self._about).encode().ljust(_HEADER))

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib._files import written
+from cnnlib._files.exclusive import LOCK_FILE, exclusive
 from cnnlib._files.version import check_version
+from cnnlib._files.written import TEMPORARY, written_whole
 from cnnlib._system.config import current_config
 from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
 from cnnlib.cli.options.settings import build_network, parse_data
+from cnnlib.cli.output import complain
 from cnnlib.cli.run.checks import check_config
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
 from cnnlib.cli.run.tasks import put_back
@@ -31,13 +33,18 @@ from cnnlib.solver.checkpoints import interrupted_path
 
 @contextlib.contextmanager
 def locked(folder):
-    """Hold the lock of `folder`; ValueError where another process, or command in this one, holds it."""
+    """Hold the lock of `folder`; ValueError where another process, or command in this one, holds it.
+
+    The value is False where the folder has no lock.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(written.locked(folder))
+            held = stack.enter_context(exclusive(folder))
         except BlockingIOError:
             raise ValueError(f"{folder} is in use: another training is writing to it") from None
-        yield
+        if not held:
+            complain(f"no lock can be held in {folder}: nothing keeps another training from writing to it")
+        yield held
 
 
 def refuse_within(out, images):
@@ -75,14 +82,14 @@ class Run:
             if overwrite:
                 raise ValueError("--overwrite replaces the run in a folder that --out names")
             run = cls(_next_free(Path(RUNS), data_name))
-            held.enter_context(locked(run.folder))
+            run._lock(held)
             return run
         run = cls(out)
         if run.folder.exists() and not run.folder.is_dir():
             raise ValueError(f"--out {out} is a file")
         run.folder.mkdir(parents=True, exist_ok=True)
-        held.enter_context(locked(run.folder))
-        if any(run.folder.iterdir()):
+        run._lock(held)
+        if any(path.name != LOCK_FILE for path in run.folder.iterdir()):
             if not overwrite:
                 raise ValueError(f"--out {out} exists and is not empty; --overwrite replaces the run in it")
             if (run.folder / "config.json").is_file() and not lies_in_run(run.folder / "config.json"):
@@ -117,7 +124,7 @@ class Run:
         Those files stay until they are overwritten, and so do the earlier ones: only a lone checkpoint makes
         room for its successor. The folder is locked as long as `held`, a ``contextlib.ExitStack``, is open.
         """
-        held.enter_context(locked(self.folder))
+        self._lock(held)
         files = self._checkpoints()
         epoch = next((epoch for epoch, path in files.items() if path == checkpoint), None)
         if len(files) == 1 and (epoch is not None or checkpoint == self._interrupted):
@@ -258,6 +265,12 @@ class Run:
             self._superfluous.unlink(missing_ok=True)
         self._superfluous = None if keep_checkpoints else newest
 
+    def _lock(self, held):
+        """Hold the folder's lock as long as `held` is open; remove what killed trainings did not finish."""
+        if held.enter_context(locked(self.folder)):
+            for path in self.folder.glob(f".{CHECKPOINT}_*{TEMPORARY}"):
+                path.unlink(missing_ok=True)
+
     @property
     def _interrupted(self):
         return Path(interrupted_path(self.checkpoint_name()))
@@ -285,7 +298,7 @@ class Run:
 
     def write_file(self, name, text):
         """Write a text file whole or not at all."""
-        with written.written_whole(self.folder / name) as file:
+        with written_whole(self.folder / name) as file:
             file.write(text.encode("utf-8", "surrogateescape"))
 
 

@@ -52,7 +52,8 @@ class Server:
         self.trained, self.name, self.top = trained, name, top
         self.limits = limits or Limits()
         self._predict = predict or trained.probabilities
-        self._budget = Budget(_BODIES * self.limits.body_bytes)
+        self._requests = Budget(self.limits.requests, "requests")
+        self._bytes = Budget(_BODIES * self.limits.body_bytes, "bytes of requests")
         self.answered = 0
 
     def warm_up(self) -> None:
@@ -113,7 +114,8 @@ class Server:
     async def predict(self, request: Request) -> Response:
         """The likeliest classes of the images in the request, in the form of ``cnnlib predict --json``."""
         top = _number_of_classes(request.query_params.get("top"), self.top)
-        with self._budget.share() as take:
+        with self._requests.share() as enter, self._bytes.share() as take:
+            enter(1)
             try:
                 body = await read_body(request, self.limits, take)
                 named = await uploads(request, body, self.limits)
@@ -184,8 +186,9 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def _answer(status: int, message: str, closes: bool = False) -> Response:
     headers = {"retry-after": "1"} if status == 503 else {}
-    kind = _LastAnswer if closes else _Json
-    return kind({"error": message}, status, headers)
+    if closes:
+        return _LastAnswer({"error": message}, status, {**headers, "connection": "close"})
+    return _Json({"error": message}, status, headers)
 
 
 class _Json(JSONResponse):
@@ -199,9 +202,10 @@ class _LastAnswer(_Json):
     """An answer before the request's end, after which the connection is closed."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = [*self.raw_headers, (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        async def send_and_stay(message: Any) -> None:
+            await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+        await super().__call__(scope, receive, send_and_stay)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(_rest(receive), _LINGER)
         await send({"type": "http.response.body", "body": b""})

@@ -28,14 +28,15 @@ class Limits:
     images : int
         Of a request.
     seconds : float
-        For a request's body to arrive, and again for its answer.
+        For a request's body to arrive, again for its answer, and for the next request on a kept connection.
     waiting : int
         Images that wait for the predictor.
     batch : int
         Images that go into one call of the predictor.
     batch_seconds : float
         How long an image waits for others to make a batch; 0: as long as the predictor is busy.
-    connections : int
+    requests : int
+        Requests for predictions that are answered at a time.
     """
 
     body_bytes: int = 16 * 2**20
@@ -45,7 +46,7 @@ class Limits:
     waiting: int = 256
     batch: int = 32
     batch_seconds: float = 0.0
-    connections: int = 500
+    requests: int = 500
 
 
 class Refused(Exception):
@@ -60,23 +61,23 @@ class Refused(Exception):
 
 
 class Budget:
-    """Bytes that all requests together hold at a time."""
+    """What all requests together hold at a time of something: at `most` so much of `what`."""
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+    def __init__(self, most: int, what: str) -> None:
+        self._left, self._what = most, what
 
     @contextlib.contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """A function that takes so many bytes for a request, given back at the end of the block.
+        """A function that takes so much of it for a request, given back at the end of the block.
 
-        It raises Refused where there are not as many left.
+        It raises Refused where there is not as much left.
         """
         taken = 0
 
         def take(count: int) -> None:
             nonlocal taken
             if count > self._left:
-                text = "the server holds as many bytes of requests as it can: try again"
+                text = f"the server holds as many {self._what} as it can: try again"
                 raise Refused(503, text, closes=True)
             self._left, taken = self._left - count, taken + count
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
+from typing import Any
 
 from python_multipart.exceptions import FormParserError
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from cnnlib.cli.server.batching import Limits, Refused
@@ -59,26 +59,23 @@ async def uploads(request: Request, body: bytes, limits: Limits) -> list[tuple[s
     return files
 
 
-class _InMemory(MultiPartParser):
-    spool_max_size = sys.maxsize  # the body is in memory already
-
-
 async def _files_of_form(request: Request, body: bytes, limits: Limits) -> list[tuple[str | None, bytes]]:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
+    async def replayed() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
 
-    parser = _InMemory(request.headers, stream(), max_files=limits.images, max_fields=_MOST_FIELDS)
+    named: list[tuple[str | None, bytes]] = []
     try:
-        form = await parser.parse()
-    except (FormParserError, MultiPartException) as error:
-        raise Refused(400, f"the form cannot be read: {getattr(error, 'message', error)}") from None
+        parts = Request(request.scope, replayed).form(max_files=limits.images, max_fields=_MOST_FIELDS)
+        async with parts as form:
+            for _, value in form.multi_items():
+                if not isinstance(value, str):
+                    # JSON cannot hold half of a surrogate pair, as some charsets have it.
+                    name = (value.filename or "").encode("utf-8", "replace").decode()
+                    named.append((name, await value.read()))
+    except HTTPException as error:
+        raise Refused(400, f"the form cannot be read: {error.detail}") from None
+    except FormParserError as error:
+        raise Refused(400, f"the form cannot be read: {error}") from None
     except UnicodeError:  # the client names the charset
         raise Refused(400, "the form cannot be read: a name is not in its charset") from None
-    named: list[tuple[str | None, bytes]] = []
-    for _, value in form.multi_items():
-        if not isinstance(value, str):
-            # JSON cannot hold half of a surrogate pair, as some charsets have it.
-            name = (value.filename or "").encode("utf-8", "replace").decode()
-            named.append((name, await value.read()))
-    await form.close()
     return named
