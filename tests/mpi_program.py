@@ -439,7 +439,7 @@ def stops_early(comm, folder):
 
     def change(solver):
         if comm.rank == 1:
-            solver.early_stopping = None
+            solver.options = solver.options.changed(early_stopping=None)
 
     solver = train_case("stopped", comm, on_epoch=change)
     say(comm, folder, f"rank {comm.rank} ended after epoch {solver.epoch}")
@@ -454,8 +454,10 @@ def raw(comm, folder):
     for mpi_comm in (MPI.COMM_WORLD, half):
         solver = Solver(dense(), digits_like(61), batch_size=16, num_epochs=1, comm=mpi_comm, verbose=False)
         solver.train()
-        say(comm, folder, f"rank {comm.rank}: {solver.comm.size} ranks")
-        assert Solver(dense(), digits_like(61), comm=mpi_comm, verbose=False).comm is solver.comm
+        say(comm, folder, f"rank {comm.rank}: {solver.options.comm.size} ranks")
+        assert (
+            Solver(dense(), digits_like(61), comm=mpi_comm, verbose=False).options.comm is solver.options.comm
+        )
 
 
 def too_many(comm, folder):

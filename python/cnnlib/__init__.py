@@ -19,7 +19,7 @@ Train a network of several stages (`help(cnnlib.models)`, `help(cnnlib.solver.So
 >>> solver = cnnlib.solver.Solver(
 ...     net, data, update_rule="adam", optim_config=rate, num_epochs=3, seed=0, verbose=False
 ... )
->>> solver.train()
+>>> histories = solver.train()
 >>> solver.best_val_acc > 0.9
 True
 

@@ -73,8 +73,8 @@ class TestTrain:
 
     def test_history(self, trained):
         rows = history(trained[0])
-        columns = "epoch iteration loss train_accuracy val_accuracy val_loss learning_rate"
-        assert list(rows[0]) == [*columns.split(), "seconds", "samples_per_second"]
+        columns = "epoch iteration loss train_accuracy accuracy val_loss learning_rate epoch_seconds"
+        assert list(rows[0]) == [*columns.split(), "samples_per_second"]
         assert [row["epoch"] for row in rows] == [str(k) for k in range(1, 9)]
         steps = int(rows[0]["iteration"])
         assert steps == -(-len(load_digits()["X_train"]) // 50)
@@ -83,7 +83,7 @@ class TestTrain:
         assert float(rows[-1]["train_accuracy"]) > 0.97
         assert float(rows[0]["learning_rate"]) == 1e-3
         assert float(rows[2]["learning_rate"]) == pytest.approx(1e-3 * 0.95**2, rel=1e-5)
-        seconds, speed = float(rows[3]["seconds"]), float(rows[3]["samples_per_second"])
+        seconds, speed = float(rows[3]["epoch_seconds"]), float(rows[3]["samples_per_second"])
         assert seconds * speed == pytest.approx(1263, rel=1e-3)
 
     def test_config_says_how_to_rebuild_it(self, trained):
@@ -178,7 +178,7 @@ class TestResume:
         ):
             for name in ("W1", "b1", "gamma1", "beta1", "W2", "W3", "b3"):
                 np.testing.assert_array_equal(got[name], want[name])
-        timed = ("seconds", "samples_per_second")
+        timed = ("epoch_seconds", "samples_per_second")
         rows = [
             [{k: v for k, v in row.items() if k not in timed} for row in history(run)]
             for run in (whole, parts)
@@ -263,7 +263,7 @@ class TestEval:
         checkpoint = str(trained[0] / "checkpoint_epoch_8.npz")
         assert main(["eval", checkpoint, "--split", "val", "--which", "last"]) == 0
         line = capsys.readouterr().out.splitlines()[-1]
-        assert line == f"val accuracy: {float(history(trained[0])[-1]['val_accuracy']):.4f}"
+        assert line == f"val accuracy: {float(history(trained[0])[-1]['accuracy']):.4f}"
 
 
 @needs_pillow

@@ -101,9 +101,9 @@ class TestRecipe:
         solver = Solver.resume(
             run / "checkpoint_epoch_2.npz", Run.open(run).build_model(), Run.open(run).load_data(None, PARTS)
         )
-        assert solver.optim_config == {"learning_rate": 0.1, "momentum": recipe["momentum"]}
-        assert solver.lookahead == recipe["lookahead"]
-        assert solver.keep == "last"
+        assert solver.options.optim_config == {"learning_rate": 0.1, "momentum": recipe["momentum"]}
+        assert solver.options.lookahead == recipe["lookahead"]
+        assert solver.options.keep == "last"
 
         # eval looks at the images as the run did, in six views, unless it is told otherwise.
         seen = self.views(run, capsys)

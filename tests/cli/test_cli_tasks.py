@@ -94,9 +94,7 @@ class TestMasks:
         assert (config["data"]["task"], config["data"]["labels"]) == ("pixels", True)
         assert config["classes"] == ["ground", "square"]
         heading = (masks_run / "history.csv").read_text().splitlines()[0]
-        assert heading.startswith(
-            "epoch,iteration,loss,train_iou,val_iou,train_accuracy,val_accuracy,val_loss,"
-        )
+        assert heading.startswith("epoch,iteration,loss,train_iou,train_accuracy,iou,accuracy,val_loss,")
         page = (masks_run / "report.html").read_text()
         assert "test iou" in page
         assert page.count("<img") == 3

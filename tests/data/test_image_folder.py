@@ -785,7 +785,7 @@ class TestTraining:
         )
         whole.train()
         resumed = Solver.resume(tmp_path / "run_epoch_1.npz", small_net((3, 12, 10)), data)
-        assert resumed.preprocess == normalize
+        assert resumed.options.preprocess == normalize
         resumed.train()
         assert resumed.loss_history == whole.loss_history
 

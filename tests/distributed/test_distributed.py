@@ -216,7 +216,7 @@ class TestMicroBatches:
         whole = trained(build(), digits_like(), checkpoint_name=tmp_path / "run", **settings)
         resumed = Solver.resume(tmp_path / "run_epoch_1.npz", build(), digits_like())
         resumed.train()
-        assert resumed.micro_batches == 3
+        assert resumed.options.micro_batches == 3
         assert_same_bits(resumed.last_params, whole.last_params)
 
 
@@ -297,7 +297,7 @@ def test_what_a_communicator_is():
     with pytest.raises(TypeError, match="comm must be None, an mpi4py communicator, SerialComm or MPIComm"):
         quiet_solver(LinearModel(36, 4), digits_like(), comm=3)
     solver = quiet_solver(LinearModel(36, 4), digits_like(), comm=SerialComm())
-    assert (solver.comm.rank, solver.comm.size) == (0, 1)
+    assert (solver.options.comm.rank, solver.options.comm.size) == (0, 1)
 
 
 def test_without_mpi4py_the_extra_is_named():

@@ -213,7 +213,7 @@ class TestFullyConnectedNets:
             print_every=10,
         )
         solver.train()
-        assert "(Epoch 15 / 15) train acc:" in capsys.readouterr().out
+        assert "(Epoch 15 / 15) train_accuracy:" in capsys.readouterr().out
         assert solver.train_acc_history[-1] > 0.75
         assert (len(solver.loss_history), len(solver.val_acc_history)) == (15 * 4, 16)
         predicted = np.argmax(model.loss(small_data["X_val"]), axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
-from cnnlib.solver.record import build_early_stopping
+from cnnlib.solver.monitor import build_early_stopping
 from training import LinearModel, assert_same_bits, assert_same_run, digits_like, quiet_solver, trained
 
 
@@ -101,7 +101,7 @@ class TestEarlyStopping:
         solver.verbose = True
         solver.train()
         assert capsys.readouterr().out.splitlines()[-1] == (
-            "(Epoch 3) stopped early: val_acc has not improved since epoch 1"
+            "(Epoch 3) stopped early: accuracy has not improved since epoch 1"
         )
 
     def test_says_by_how_much(self, capsys):
@@ -148,7 +148,7 @@ class TestEarlyStopping:
             (False, "val_loss"),
             (9, "val_loss"),
             (None, "val_loss"),
-            ({"patience": 9, "monitor": "val_acc"}, None),
+            ({"patience": 9, "monitor": "accuracy"}, None),
         ],
     )
     def test_another_rule_leaves_what_epochs_are_compared_by(self, rule, monitored, tmp_path):
@@ -231,7 +231,7 @@ class TestEarlyStopping:
             ({"patience": 0}, "early_stopping patience must be at least 1"),
             ({"monitor": "val_loss"}, "early_stopping lacks 'patience'"),
             ({"patience": 2, "monitr": "val_loss"}, "did you mean 'monitor'"),
-            ({"patience": 2, "monitor": "loss"}, "monitor must be one of 'val_acc', 'val_loss'"),
+            ({"patience": 2, "monitor": "loss"}, "monitor must be one of 'accuracy', 'val_loss'"),
             ({"patience": 2, "min_delta": -1}, "min_delta must be finite and at least 0"),
         ],
         ids=str,

@@ -127,7 +127,7 @@ def test_a_second_ctrl_c_ends_the_update_and_leaves_no_torn_checkpoint(tmp_path)
 
 
 def test_ctrl_c_in_the_augmentation(tmp_path):
-    flip = quiet_solver(conv_net(), digits_like(), augment="flip").augment
+    flip = quiet_solver(conv_net(), digits_like(), augment="flip").options.augment
     augment = Nth(lambda X, rng: flip(X, rng), 6)
     settings = {**SETTINGS, "augment": augment, "prefetch": 0, "checkpoint_name": tmp_path / "run"}
     solver = quiet_solver(conv_net(), digits_like(), seed=1, **settings)

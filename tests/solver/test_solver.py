@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import os
 import re
@@ -8,7 +9,7 @@ from cnnlib import optim
 from cnnlib.data import load_digits
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver
-from cnnlib.solver.options import OPTIONS
+from cnnlib.solver.options import OPTIONS, Options
 from training import (
     LinearModel,
     NoisyModel,
@@ -104,7 +105,7 @@ def test_lr_decay_multiplies_after_each_epoch():
     model, data = LinearModel(36, 4), digits_like()
     solver = trained(model, data, optim_config={"learning_rate": 0.5}, lr_decay=0.5, num_epochs=3)
     assert solver.optim_configs["weights"]["learning_rate"] == 0.0625
-    assert solver.optim_config == {"learning_rate": 0.5}
+    assert solver.options.optim_config == {"learning_rate": 0.5}
     assert solver.learning_rate_history == [0.5, 0.25, 0.125]
     by_default = trained(model, data, lr_decay=0.5)
     assert by_default.learning_rate_history == [0.01, 0.005]
@@ -427,7 +428,7 @@ def test_a_moved_or_renamed_checkpoint_and_other_settings(tmp_path):
         verbose=True,
     )
     assert (solver.checkpoint_name, solver.print_every, solver.verbose) == (str(tmp_path / "other"), 7, True)
-    assert (solver.batch_size, solver.seed) == (16, 1)
+    assert (solver.options.batch_size, solver.options.seed) == (16, 1)
 
 
 # Faults -------------------------------------------------------------------------------------------------
@@ -581,12 +582,23 @@ def test_state_goes_into_another_solver():
     assert_same_run(second, whole)
 
 
+# A training of one epoch that has measured the loss alone.
+HISTORIES = {
+    "loss": np.ones(4),
+    "val_loss": np.ones(2),
+    "learning_rate": np.ones(1),
+    "epoch_seconds": np.ones(1),
+}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"epoch": "1"}, "epoch must be an integer"),
         ({"epoch": 5}, "entries after 5 epochs"),
-        ({"loss_history": [0.1]}, "loss_history must be a one-dimensional array"),
+        ({"histories": {}}, "histories lacks loss"),
+        ({"histories": HISTORIES}, "the run measured nothing, this one measures accuracy"),
+        ({"histories": {**HISTORIES, "loss": [0.1]}}, "histories loss must be a one-dimensional array"),
         ({"params": {}}, "was written for another model"),
         ({"best": None}, "no best parameters"),
         ({"best": {"params": 3}}, "must be dicts"),
@@ -607,6 +619,48 @@ def test_a_state_that_does_not_fit_changes_nothing(change, message):
     assert_same_bits(solver.state(), before)
     with pytest.raises(ValueError, match="the state lacks epoch"):
         solver.load_state({name: value for name, value in before.items() if name != "epoch"})
+
+
+def test_train_returns_the_histories_by_name(capsys):
+    """The lines have the same names; the attributes of the course are the same lists."""
+    solver = Solver(dense_net(), digits_like(), num_epochs=2, seed=1, print_every=100)
+    histories = solver.train()
+    measured = ["train_accuracy", "accuracy", "val_loss"]
+    assert list(histories) == ["loss", *measured, "learning_rate", "epoch_seconds"]
+    assert [len(values) for values in histories.values()] == [len(solver.loss_history), 3, 3, 3, 2, 2]
+    assert histories["loss"] is solver.loss_history
+    assert histories["train_accuracy"] is solver.train_acc_history
+    assert histories["accuracy"] is solver.val_acc_history
+    assert isinstance(histories, dict)
+    assert repr(histories).startswith(f"Histories(loss: {len(solver.loss_history)}, train_accuracy: 3, ")
+    shown = "; ".join(f"{name}: {histories[name][-1]:.4f}" for name in measured)
+    assert capsys.readouterr().out.splitlines()[-1] == f"(Epoch 2 / 2) {shown}"
+    solver.num_epochs = 3
+    assert solver.train() is histories
+    assert len(histories["accuracy"]) == 4
+
+
+def test_options_are_checked_and_frozen():
+    """Those that may change between two calls of train() are checked when they do."""
+    solver = quiet_solver(dense_net(), digits_like(), num_epochs=2, lr_decay=0.5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        solver.options.batch_size = 3
+    for name, value in (("num_epochs", -1), ("print_every", 0), ("on_epoch", 3), ("checkpoint_name", 3)):
+        before = solver.options
+        with pytest.raises((TypeError, ValueError), match=f"Solver: {name} must"):
+            setattr(solver, name, value)
+        assert solver.options is before
+    with pytest.raises(ValueError, match="lr_decay and schedule exclude each other"):
+        solver.options.changed(schedule="cosine")
+
+
+def test_options_are_built_anew_from_what_a_checkpoint_holds():
+    options = quiet_solver(
+        dense_net(), digits_like(), schedule="cosine", augment="flip", metrics="top5"
+    ).options
+    again = Options.checked(**options.saved(), comm=None, on_epoch=None)
+    assert again.saved() == options.saved()
+    assert again.changed() == again
 
 
 def test_every_option_has_a_row_and_a_line_of_documentation():

@@ -239,7 +239,7 @@ def test_statistics_that_a_model_updates_in_place_are_averaged():
     solver.on_epoch = lambda solver: newest.append(model.bn_params[0]["running_mean"].copy())
     solver.train()
     assert newest[0] == 2
-    assert solver._averages.state["bn_params"]["0"]["running_mean"] == pytest.approx(1 + 0.75)
+    assert solver._state.average["bn_params"]["0"]["running_mean"] == pytest.approx(1 + 0.75)
 
 
 def test_averaging_does_not_change_the_training():
@@ -266,11 +266,11 @@ def test_lookahead():
             checked.append({name: value.copy() for name, value in solver.model.params.items()})
         return compute(X, y)
 
-    restored = solver._averages.after_iteration
+    restored = solver._averaging.after_iteration
 
-    def watched_look_ahead(model, t, total):
+    def watched_look_ahead(average, model, t, total):
         new = {name: value.copy() for name, value in solver.model.params.items()}
-        restored(model, t, total)
+        restored(average, model, t, total)
         if t % 2:
             assert_same_bits(solver.model.params, new)
             return
@@ -280,7 +280,7 @@ def test_lookahead():
             np.testing.assert_allclose(solver.model.params[name], slow[name], rtol=1e-5, atol=1e-7)
         reached.append(t)
 
-    solver.model.loss, solver._averages.after_iteration = watched_loss, watched_look_ahead
+    solver.model.loss, solver._averaging.after_iteration = watched_loss, watched_look_ahead
     solver.train()
     assert reached == [2, 4, 6, 8]
     for name, value in slow.items():
@@ -294,15 +294,15 @@ def test_lookahead_statistics_are_slow_too():
     lookahead = {"steps": 4, "power": 0}
     solver = quiet_solver(conv_net(), digits_like(), num_epochs=1, lookahead=lookahead, keep="last", seed=0)
     newest = []
-    restored = solver._averages.after_iteration
+    restored = solver._averaging.after_iteration
 
-    def watched_look_ahead(model, t, total):
+    def watched_look_ahead(average, model, t, total):
         newest.append(running_statistics(model))
-        restored(model, t, total)
+        restored(average, model, t, total)
 
-    solver._averages.after_iteration = watched_look_ahead
+    solver._averaging.after_iteration = watched_look_ahead
     solver.train()
-    slow, new = solver._averages.state["bn_params"]["0"], newest[-1][0]
+    slow, new = solver._state.average["bn_params"]["0"], newest[-1][0]
     d = 0.95**4
     np.testing.assert_allclose(slow["running_mean"], (1 - d) * new["running_mean"], rtol=1e-5)
     np.testing.assert_allclose(slow["running_var"], d + (1 - d) * new["running_var"], rtol=1e-5)

@@ -57,7 +57,7 @@ class TestNumbers:
         assert len(solver.histories["mae"]) == 41
         assert solver.train_acc_history == solver.val_acc_history == []
         assert solver.best_val_acc == 0.0
-        assert repr(solver).endswith(f"best_val_r2={max(solver.histories['r2']):.4g})")
+        assert repr(solver).endswith(f"best_r2={max(solver.histories['r2']):.4g})")
 
     def test_metrics_and_validation_loss_are_of_the_kept_model(self):
         data = numbers()
@@ -90,7 +90,7 @@ class TestNumbers:
 
     def test_stops_early_by_any_of_them(self, capsys):
         rule = {"patience": 2, "min_delta": 100}
-        for monitor, title in (("mae", "val_mae"), ("val_loss", "val_loss")):
+        for monitor in ("mae", "val_loss"):
             solver = quiet_solver(
                 net(),
                 numbers(),
@@ -103,7 +103,7 @@ class TestNumbers:
             solver.verbose = True
             solver.train()
             assert solver.epoch == 3
-            said = f"stopped early: {title} has not improved by more than 100 since epoch 1"
+            said = f"stopped early: {monitor} has not improved by more than 100 since epoch 1"
             assert capsys.readouterr().out.splitlines()[-1] == f"(Epoch 3) {said}"
 
     def test_lines(self, capsys):
@@ -111,7 +111,7 @@ class TestNumbers:
         solver.verbose = True
         solver.train()
         values = [f"{solver.histories[name][0]:.4f}" for name in ("train_rmse", "rmse", "val_loss")]
-        want = "(Epoch 0 / 0) train rmse: {}; val_rmse: {}; val_loss: {}\n".format(*values)
+        want = "(Epoch 0 / 0) train_rmse: {}; rmse: {}; val_loss: {}\n".format(*values)
         assert capsys.readouterr().out == want
 
     def test_micro_batches(self):
@@ -183,7 +183,7 @@ class TestLosses:
         assert solver.val_loss_history[-1] == pytest.approx(
             layers.svm_loss(model.loss(solver.X_val), solver.y_val)[0]
         )
-        assert plain.loss is None
+        assert plain.options.loss is None
         own = net(4)
         own.criterion = layers.svm_loss
         solver = trained(own, digits_like(), loss="softmax", num_epochs=1, keep="last", seed=1)
@@ -227,7 +227,7 @@ class TestLosses:
             ({"loss": {"name": "softmax", "wieghts": 1}}, ValueError, "unknown key 'wieghts'"),
             ({"loss": 3}, TypeError, "loss must be a name"),
             ({"loss": "softmax", "label_smoothing": 0.1}, ValueError, "label_smoothing and loss exclude"),
-            ({"monitor": "rmse"}, ValueError, "monitor must be one of 'val_acc', 'val_loss', got 'rmse'"),
+            ({"monitor": "rmse"}, ValueError, "monitor must be one of 'accuracy', 'val_loss', got 'rmse'"),
             ({"monitor": 3}, TypeError, "monitor must be a name"),
             ({"monitor": {"name": "val_loss"}}, KeyError, "lacks 'direction'"),
             ({"monitor": {"name": "val_loss", "direction": "up"}}, ValueError, "direction must be one of"),
@@ -237,9 +237,9 @@ class TestLosses:
                 "whether more of 'largest_error' is better is not known: say monitor=",
             ),
             (
-                {"monitor": "val_loss", "early_stopping": {"patience": 2, "monitor": "val_acc"}},
+                {"monitor": "val_loss", "early_stopping": {"patience": 2, "monitor": "accuracy"}},
                 ValueError,
-                "monitor is 'val_loss', but early_stopping monitors 'val_acc'",
+                "monitor is 'val_loss', but early_stopping monitors 'accuracy'",
             ),
         ],
     )

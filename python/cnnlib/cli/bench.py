@@ -79,8 +79,9 @@ def _profiled(options):
     X = random.standard_normal((images, *model.input_dim)).astype(dtype)
     y = random.integers(model.num_classes or 1, size=int(images))
     updater = Updater(model.params, update_rule=optim.adam, optim_config={})
+    configs = updater.first_configs(model.params)
     steps = _QUICK_STEPS if options.quick else _STEPS
-    profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, 0, 1), steps)
+    profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, configs, 0, 1), steps)
     print(
         f"{network}, {images} images of {shape_text(model.input_dim)}, {dtype}, adam, "
         f"{cnnlib.get_num_threads()} threads: {1e3 * profile.total:.3g} ms a step (mean of {steps})"

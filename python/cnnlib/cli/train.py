@@ -109,7 +109,7 @@ def run(options):
 
 def _train(options, run, solver, data):
     """Let the Solver train, and report; returns the exit status."""
-    log = RunLog(run, run.config["log"] if solver.comm.rank == 0 else [])
+    log = RunLog(run, run.config["log"] if solver.options.comm.rank == 0 else [])
 
     def after_epoch(solver):
         # The checkpoint is there, and these are written anew after the next epoch.
@@ -119,7 +119,7 @@ def _train(options, run, solver, data):
             log.after_epoch(solver)
 
     solver.checkpoint_name = run.checkpoint_name()
-    solver.on_epoch = after_epoch if solver.comm.rank == 0 else None
+    solver.on_epoch = after_epoch if solver.options.comm.rank == 0 else None
     say(f"run folder: {run.folder}", fold=False)
     log.start(solver.epoch)
     try:
@@ -129,7 +129,7 @@ def _train(options, run, solver, data):
     finally:
         with at_its_cost("the end of the log"):
             log.close()
-    if solver.comm.rank != 0:
+    if solver.options.comm.rank != 0:
         return 0
     from cnnlib.cli.report.command import finish
     from cnnlib.cli.report.html_report import best_value, best_value_name

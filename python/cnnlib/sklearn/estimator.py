@@ -21,7 +21,7 @@ from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models import ConvNet
 from cnnlib.models.spec.reading import BRANCHING, resolve
 from cnnlib.solver import Solver
-from cnnlib.solver.record import build_early_stopping
+from cnnlib.solver.monitor import build_early_stopping
 
 _DEFAULT_WINDOWS = {"conv": 3, "conv_transpose": 3}  # where such a stage names no size
 # What an integer in a stage, or in an option of one, becomes across the row.
@@ -247,7 +247,7 @@ class Estimator(BaseEstimator):
 
     def _report(self, solver):
         line = f"epoch {self.n_iter_ + solver.epoch}: loss {_losses(solver)[-1]:.4f}"
-        if solver.early_stopping is not None:
+        if solver.options.early_stopping is not None:
             line += f", validation {self._metric} {solver.histories[self._metric][-1]:.4f}"
         print(f"{line}, {solver.epoch_seconds[-1]:.1f} s", flush=True)
 

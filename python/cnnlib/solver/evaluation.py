@@ -46,7 +46,7 @@ def batches_of(X: np.ndarray | ShardedArray, rows: np.ndarray | None, batch_size
 
 
 def look_at(scores_of: Callable[..., Any], metrics: Sequence[Metric], images: Any, y: Any) -> list[Any]:
-    """What each metric keeps of a batch."""
+    """Return what each metric keeps of a batch."""
     scores = scores_of(images)
     return [metric.look(scores, y) for metric in metrics]
 
@@ -81,12 +81,12 @@ def outputs_of(model: Any) -> tuple[str, ...]:
 
 
 def are_labels(y: Any) -> bool:
-    """Whether targets are class labels, of samples or of pixels, rather than numbers."""
+    """Return whether targets are class labels, of samples or of pixels, rather than numbers."""
     return np.dtype(y.dtype).kind in "iu"
 
 
 def takes_loss(model: Any) -> bool:
-    """Whether ``model.loss`` takes a `loss`; else the model has its own."""
+    """Return whether ``model.loss`` takes a `loss`; else the model has its own."""
     try:
         return "loss" in inspect.signature(model.loss).parameters
     except (TypeError, ValueError):  # a callable that does not tell
@@ -120,8 +120,8 @@ def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss 
     return build_loss("loss", "mse" if numbers else "softmax")
 
 
-def learns_numbers(model: Any, loss: Loss | None, y: Any) -> bool:
-    """Whether numbers are what a model's head gives, and what it learns."""
+def learns_numbers(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> bool:
+    """Return whether numbers are what a model's head gives, and what it learns."""
     if not isinstance(model, Model) or model.head == "classes":
         return False
     chosen = chosen_loss(model, loss, y)

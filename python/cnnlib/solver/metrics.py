@@ -355,7 +355,7 @@ class OfOutput(_Wrapped):
 
 
 METRICS = Registry("metric", {kind.name: kind for kind in (Accuracy, TopFive, RMSE, MAE, R2, PSNR, IoU, F1)})
-_TAKEN = ("loss", "val_loss", "learning_rate", "epoch_seconds", "val_acc")
+_TAKEN = ("loss", "val_loss", "learning_rate", "epoch_seconds")
 
 
 def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:

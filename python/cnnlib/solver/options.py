@@ -1,16 +1,17 @@
 """The Solver's options, a row each: how a value is checked, what a checkpoint holds of it, how the command
 line gives it.
 
-A new option gets a row here, its default in the Solver's signature, and its words in the Solver's docstring;
-checks, attributes, checkpoints, resumption, the settings of a run and ``cnnlib train --help`` follow.
+An option has two forms: what the user wrote, and the checked value in `Options`. A new one gets a row here,
+its place and default in the Solver's signature, and its words in the Solver's docstring; checks, checkpoints,
+resumption, the settings of a run and ``cnnlib train --help`` follow from the row.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from cnnlib import optim
 from cnnlib._params import (
@@ -28,45 +29,54 @@ from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
 from cnnlib.data.normalization import PREPROCESSING
-from cnnlib.distributed.communicator import as_communicator
-from cnnlib.models.losses import build_loss, describe_loss
+from cnnlib.distributed.communicator import MPIComm, SerialComm, as_communicator
+from cnnlib.models.losses import Loss, WeightedLosses, build_loss, describe_loss
 from cnnlib.schedules import SCHEDULES, Cosine
-from cnnlib.solver.metrics import build_metrics, describe_metrics
-from cnnlib.solver.record import build_early_stopping, checked_monitor, describe_early_stopping
+from cnnlib.solver.metrics import Metric, build_metrics, describe_metrics
+from cnnlib.solver.monitor import (
+    EarlyStopping,
+    build_early_stopping,
+    checked_monitor,
+    describe_early_stopping,
+)
 
 T = TypeVar("T")
 
 
-@dataclass
-class Option(Generic[T]):
-    """A row of :class:`cnnlib.solver.options.Options`.
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class Option:
+    """What there is to know of a field of :class:`Options`.
 
     Parameters
     ----------
     check : callable
-        ``check(name, value)`` returns the value that the Solver keeps. Its type is that of the Solver's
-        attribute.
+        ``check(name, value)`` returns the value that `Options` keeps; it takes such a value, too.
     kind, help
-        Of the option of ``cnnlib train`` that has the same name: the form of its text, a key of
-        :data:`cnnlib.cli.options.arguments.FORMS`, or the choices there are. None: there is no such option.
+        The form of the text of the option of ``cnnlib train`` that has the same name (a key of the command's
+        table of forms, or the choices there are), and its help. None: there is no such option.
     saved : callable or None
         ``saved(value)`` is what a checkpoint holds of it: plain values, or `OWN` for a function of the user's
         own. None: nothing.
     """
 
-    check: Callable[[str, Any], T]
+    check: Callable[[str, Any], Any]
     kind: str | tuple[str, ...] | None = None
     help: str | None = None
-    saved: Callable[[Any], Any] | None = lambda value: value
+    saved: Callable[[Any], Any] | None = _as_it_is
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
 
-    # Without a __set__ the value lies in the instance's own dict, where reading costs nothing.
-    def __get__(self, instance: object | None, owner: type) -> T:
-        if instance is None:
-            return self  # type: ignore[return-value]  # of the class, for who reads the table
-        raise AttributeError(f"{owner.__name__}: {self.name} is not set yet")
+def _row(
+    check: Callable[[str, Any], Any],
+    kind: str | tuple[str, ...] | None = None,
+    help: str | None = None,
+    saved: Callable[[Any], Any] | None = _as_it_is,
+) -> dict[str, Option]:
+    """Make the metadata of a field of :class:`Options`."""
+    return {"option": Option(check, kind, help, saved)}
 
 
 _OF_RULES = {  # keys of optim_config
@@ -81,24 +91,6 @@ _ELSEWHERE = {  # what other libraries call an option
     "callbacks": "on_epoch",
 }
 _RULES: dict[str, Callable[..., Any]] = {name: getattr(optim, name) for name in optim.__all__}
-
-
-def check_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every option, checked, from a mapping that has all of them (and may have more)."""
-    settings = {name: option.check(name, arguments[name]) for name, option in OPTIONS.items()}
-    for one, other in (("ema_decay", "lookahead"), ("label_smoothing", "loss")):
-        if settings[one] is not None and settings[other] is not None:
-            raise ValueError(f"Solver: {one} and {other} exclude each other")
-    if settings["micro_batches"] is not None and settings["batchnorm_statistics"] == "global":
-        raise ValueError("Solver: micro_batches and batchnorm_statistics='global' exclude each other")
-    if settings["schedule"] is not None and settings["lr_decay"] != 1:
-        raise ValueError("Solver: lr_decay and schedule exclude each other")
-    schedule, epochs = settings["schedule"], settings["num_epochs"]
-    if isinstance(schedule, Cosine) and schedule.warmup > epochs > 0:
-        raise ValueError(
-            f"Solver: schedule has a warmup of {schedule.warmup:g} epochs, num_epochs is {epochs}"
-        )
-    return settings
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:
@@ -191,74 +183,142 @@ def _callable(name: str, value: Any) -> Callable[..., Any]:
 # The table ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class Options:
-    """The options; each is an attribute of the Solver, which keeps the checked value."""
+    """The options of a Solver, checked; its docstring says what each means.
 
-    update_rule = Option(_update_rule, tuple(_RULES), saved=lambda rule: rule_name(rule) or OWN)
-    optim_config = Option(_config)
-    lr_decay = Option(_at_least_0, "positive number", "factor on the learning rate after each epoch")
-    schedule = Option(
-        _or_none(_by_value(SCHEDULES.build)),
-        "named",
-        f"{', '.join(SCHEDULES.classes)}, say cosine:warmup=2",
-        saved=SCHEDULES.describe,
+    Raises
+    ------
+    ValueError
+        If two of them exclude each other.
+    """
+
+    update_rule: Callable[..., Any] = field(
+        metadata=_row(_update_rule, tuple(_RULES), saved=lambda rule: rule_name(rule) or OWN)
     )
-    rate_factors = Option(
-        _or_none(_rate_factors),
-        "factors",
-        "factors on the learning rate of some parameters, say beta=64,W1=0.1; or none",
+    optim_config: dict[str, Any] = field(metadata=_row(_config))
+    lr_decay: float = field(
+        metadata=_row(_at_least_0, "positive number", "factor on the learning rate after each epoch")
     )
-    weight_decay = Option(_or_none(_at_least_0), "number", "decoupled: w -= learning rate * X * w")
-    clip_norm = Option(_or_none(_above_0), "positive number", "largest norm of all gradients")
-    loss = Option(_or_none(build_loss), saved=describe_loss)
-    metrics = Option(_or_none(build_metrics), saved=describe_metrics)
-    monitor = Option(_or_none(checked_monitor))
-    label_smoothing = Option(_or_none(_share), "number", "share of a label spread evenly")
-    ema_decay = Option(_or_none(_share), "number", "average the weights over training")
-    lookahead = Option(
-        _or_none(_lookahead),
-        "pairs",
-        "slow weights that the others return to, say steps=5:decay=0.95:power=3; or none",
+    schedule: Callable[..., float] | None = field(
+        metadata=_row(
+            _or_none(_by_value(SCHEDULES.build)),
+            "named",
+            f"{', '.join(SCHEDULES.classes)}, say cosine:warmup=2",
+            saved=SCHEDULES.describe,
+        )
     )
-    preprocess = Option(_or_none(_by_value(PREPROCESSING.build)), saved=PREPROCESSING.describe)
-    augment = Option(
-        _or_none(_by_value(build_augmentation)),
-        "list of named",
-        "flip, alternating-flip, crop, cutout, say flip,crop:pad=4; none for the images as they are",
-        saved=describe_augmentation,
+    rate_factors: dict[str, float] | None = field(
+        metadata=_row(
+            _or_none(_rate_factors),
+            "factors",
+            "factors on the learning rate of some parameters, say beta=64,W1=0.1; or none",
+        )
     )
-    prefetch = Option(_count_or_0)
-    batch_size = Option(_count, "count")
-    num_epochs = Option(_count_or_0, "count", "with --resume: the run's new end")
-    num_train_samples = Option(_or_none(_count))
-    num_val_samples = Option(_or_none(_count))
-    keep = Option(_one_of("best", "last"), ("best", "last"), "the epoch whose weights count; default: best")
-    early_stopping = Option(
-        lambda name, value: build_early_stopping(value, name),
-        "patience",
-        "end after N epochs without a better validation accuracy, or with monitor=val_loss a lower loss, say "
-        "5:monitor=val_loss:min_delta=0.001; or none",
-        saved=describe_early_stopping,
+    weight_decay: float | None = field(
+        metadata=_row(_or_none(_at_least_0), "number", "decoupled: w -= learning rate * X * w")
     )
-    print_every = Option(_count)
-    verbose = Option(lambda name, value: bool(value))
-    checkpoint_name = Option(_or_none(functools.partial(path_text, "Solver")))
-    seed = Option(_seed, "seed", "makes the run repeatable")
-    sampling = Option(_one_of("epoch", "replacement"))
-    comm = Option(as_communicator, saved=None)
-    micro_batches = Option(
-        _or_none(_count),
-        "count",
-        "cut each minibatch into N parts, whatever the number of ranks: the same bits on all",
+    clip_norm: float | None = field(
+        metadata=_row(_or_none(_above_0), "positive number", "largest norm of all gradients")
     )
-    batchnorm_statistics = Option(
-        _one_of("local", "global"),
-        ("local", "global"),
-        "with --distributed: of each rank's share, or of the whole minibatch; default: local",
+    loss: Loss | WeightedLosses | None = field(metadata=_row(_or_none(build_loss), saved=describe_loss))
+    metrics: tuple[Metric, ...] | None = field(metadata=_row(_or_none(build_metrics), saved=describe_metrics))
+    monitor: str | dict[str, str] | None = field(metadata=_row(_or_none(checked_monitor)))
+    label_smoothing: float | None = field(
+        metadata=_row(_or_none(_share), "number", "share of a label spread evenly")
     )
-    on_epoch = Option(_or_none(_callable), saved=None)
+    ema_decay: float | None = field(
+        metadata=_row(_or_none(_share), "number", "average the weights over training")
+    )
+    lookahead: dict[str, Any] | None = field(
+        metadata=_row(
+            _or_none(_lookahead),
+            "pairs",
+            "slow weights that the others return to, say steps=5:decay=0.95:power=3; or none",
+        )
+    )
+    preprocess: Callable[..., Any] | None = field(
+        metadata=_row(_or_none(_by_value(PREPROCESSING.build)), saved=PREPROCESSING.describe)
+    )
+    augment: Any = field(
+        metadata=_row(
+            _or_none(_by_value(build_augmentation)),
+            "list of named",
+            "flip, alternating-flip, crop, cutout, say flip,crop:pad=4; none for the images as they are",
+            saved=describe_augmentation,
+        )
+    )
+    prefetch: int = field(metadata=_row(_count_or_0))
+    batch_size: int = field(metadata=_row(_count, "count"))
+    num_epochs: int = field(metadata=_row(_count_or_0, "count", "with --resume: the run's new end"))
+    num_train_samples: int | None = field(metadata=_row(_or_none(_count)))
+    num_val_samples: int | None = field(metadata=_row(_or_none(_count)))
+    keep: str = field(
+        metadata=_row(
+            _one_of("best", "last"), ("best", "last"), "the epoch whose weights count; default: best"
+        )
+    )
+    early_stopping: EarlyStopping | None = field(
+        metadata=_row(
+            lambda name, value: build_early_stopping(value, name),
+            "patience",
+            "end after N epochs without a better validation accuracy, or with monitor=val_loss a lower loss, "
+            "say 5:monitor=val_loss:min_delta=0.001; or none",
+            saved=describe_early_stopping,
+        )
+    )
+    print_every: int = field(metadata=_row(_count))
+    verbose: bool = field(metadata=_row(lambda name, value: bool(value)))
+    checkpoint_name: str | None = field(metadata=_row(_or_none(functools.partial(path_text, "Solver"))))
+    seed: int | None = field(metadata=_row(_seed, "seed", "makes the run repeatable"))
+    sampling: str = field(metadata=_row(_one_of("epoch", "replacement")))
+    comm: SerialComm | MPIComm = field(metadata=_row(as_communicator, saved=None))
+    micro_batches: int | None = field(
+        metadata=_row(
+            _or_none(_count),
+            "count",
+            "cut each minibatch into N parts, whatever the number of ranks: the same bits on all",
+        )
+    )
+    batchnorm_statistics: str = field(
+        metadata=_row(
+            _one_of("local", "global"),
+            ("local", "global"),
+            "with --distributed: of each rank's share, or of the whole minibatch; default: local",
+        )
+    )
+    on_epoch: Callable[..., Any] | None = field(metadata=_row(_or_none(_callable), saved=None))
+
+    def __post_init__(self) -> None:
+        for one, other in (("ema_decay", "lookahead"), ("label_smoothing", "loss")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"Solver: {one} and {other} exclude each other")
+        if self.micro_batches is not None and self.batchnorm_statistics == "global":
+            raise ValueError("Solver: micro_batches and batchnorm_statistics='global' exclude each other")
+        if self.schedule is not None and self.lr_decay != 1:
+            raise ValueError("Solver: lr_decay and schedule exclude each other")
+        if isinstance(self.schedule, Cosine) and self.schedule.warmup > self.num_epochs > 0:
+            raise ValueError(
+                f"Solver: schedule has a warmup of {self.schedule.warmup:g} epochs, num_epochs is "
+                f"{self.num_epochs}"
+            )
+
+    @classmethod
+    def checked(cls, **given: Any) -> Options:
+        """Check what the user wrote, a value for every option; ValueError or TypeError says what is wrong."""
+        return cls(**{name: option.check(name, given[name]) for name, option in OPTIONS.items()})
+
+    def changed(self, **given: Any) -> Options:
+        """These options with others, as the user wrote them, in place of some."""
+        return replace(self, **{name: OPTIONS[name].check(name, value) for name, value in given.items()})
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint holds of them: plain values, from which `checked` makes the same options."""
+        return {
+            name: option.saved(getattr(self, name))
+            for name, option in OPTIONS.items()
+            if option.saved is not None
+        }
 
 
-OPTIONS: dict[str, Option[Any]] = {
-    name: option for name, option in vars(Options).items() if isinstance(option, Option)
-}
+OPTIONS: dict[str, Option] = {known.name: known.metadata["option"] for known in fields(Options)}

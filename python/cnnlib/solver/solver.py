@@ -1,29 +1,80 @@
-"""The Solver: minibatch gradient descent with accuracy checks, checkpoints and exact resumption."""
+"""The Solver: minibatch gradient descent with accuracy checks, checkpoints and exact resumption.
+
+A Solver has options (:mod:`cnnlib.solver.options`), a state, which is all else that a checkpoint holds
+(:mod:`cnnlib.solver.state`), and a worker (:mod:`cnnlib.solver.worker`), which computes gradients and
+measures, in one process or on many ranks. Read :meth:`Solver.train` first.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from cnnlib._params import positive_int
-from cnnlib._typing import Trainable
-from cnnlib.inference.scoring import BatchScorer
-from cnnlib.solver.evaluation import batches_of, learns_numbers, outputs_of
-from cnnlib.solver.loop import TrainingLoop
-from cnnlib.solver.metrics import Accuracy
-from cnnlib.solver.minibatches import checked_split, subsample
-from cnnlib.solver.options import check_options, refuse_unknown
+from cnnlib._params import is_flag, path_text, positive_int
+from cnnlib._params.random import put_back, random_stream, set_random_state
+from cnnlib._system.ahead import in_order
+from cnnlib._typing import Params, Trainable
+from cnnlib.augment import Samples, augmented
+from cnnlib.data.normalization import Normalization
+from cnnlib.data.shards import ShardedArray, named_arrays
+from cnnlib.distributed.communicator import as_communicator
+from cnnlib.distributed.failures import on_all_ranks
+from cnnlib.distributed.start_checks import data_facts
+from cnnlib.inference.scoring import BatchScorer, scorer
+from cnnlib.models.graph_model import GraphModel
+from cnnlib.models.state import (
+    check_model,
+    check_sample_shapes,
+    checked_frozen,
+    restore,
+    set_label_smoothing,
+    snapshot,
+    undone_on_error,
+)
+from cnnlib.solver.checkpoints import checkpoint_prefix, read_run, save_run
+from cnnlib.solver.evaluation import (
+    ValidationLoss,
+    batches_of,
+    check_batch_size,
+    chosen_loss,
+    chosen_metrics,
+    learns_numbers,
+    outputs_of,
+    sample_images,
+)
+from cnnlib.solver.interrupts import Interrupts
+from cnnlib.solver.metrics import Accuracy, Metric
+from cnnlib.solver.minibatches import checked_data, checked_split, subsample
+from cnnlib.solver.monitor import build_early_stopping, build_monitor
+from cnnlib.solver.options import Options, is_own, refuse_unknown
+from cnnlib.solver.progress import Progress
+from cnnlib.solver.state import Histories, TrainingState, check_content, metrics_of, new_histories
+from cnnlib.solver.update import (
+    Updater,
+    averaging,
+    checked_gradients,
+    fault_of_data,
+    fault_of_params,
+    fault_of_rows,
+    holding,
+)
+from cnnlib.solver.worker import build_worker
 from cnnlib.typing import Augment, OptimConfig, Schedule
 
 _Metric: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 Metrics: TypeAlias = _Metric | Sequence[_Metric]
+_EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")  # options that may differ
 
 
-class Solver(TrainingLoop):
+class Solver:
     """Trains a model (any object as in :mod:`cnnlib.models`) and records losses and metrics.
 
     Parameters
@@ -144,12 +195,17 @@ class Solver(TrainingLoop):
 
     Attributes
     ----------
+    options : Options
+        The options above, checked: ``solver.options.batch_size``. Those that may change between two calls of
+        :meth:`train` are attributes of the Solver's own, too, which can be set: `num_epochs`,
+        `checkpoint_name`, `on_epoch`, `print_every` and `verbose`.
     histories : dict of str -> list of float
         ``loss`` has an entry for each iteration, ``learning_rate`` (of the last one; NaN if a rule of the
         user's own has none) and ``epoch_seconds`` (of the iterations, without the checks) one for each epoch.
         Each metric's name is its history on the validation samples, ``train_<name>`` on training samples,
         ``val_loss`` the validation loss without regularisation and label smoothing: an entry before the
-        first epoch and one after each. (NaN where the loss is not known.)
+        first epoch and one after each. (NaN where the loss is not known.) Progress lines, logs and the
+        columns of a run's tables have these names.
     loss_history, train_acc_history, val_acc_history, val_loss_history, learning_rate_history, epoch_seconds
         The same by the course's names; empty if the accuracy is not among the metrics.
     epoch : int
@@ -182,8 +238,8 @@ class Solver(TrainingLoop):
     >>> solver = Solver(
     ...     model, load_digits(), update_rule="adam", optim_config=rate, num_epochs=3, verbose=False, seed=0
     ... )
-    >>> solver.train()
-    >>> solver.best_val_acc > 0.9, len(solver.val_acc_history)
+    >>> histories = solver.train()
+    >>> solver.best_val_acc > 0.9, len(histories["accuracy"])
     (True, 4)
     """
 
@@ -226,23 +282,358 @@ class Solver(TrainingLoop):
         **unknown: NoReturn,
     ) -> None:
         refuse_unknown(unknown)
-        super().__init__(model, data, **check_options(locals()))
+        options = Options.checked(
+            update_rule=update_rule,
+            optim_config=optim_config,
+            lr_decay=lr_decay,
+            schedule=schedule,
+            rate_factors=rate_factors,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            loss=loss,
+            metrics=metrics,
+            monitor=monitor,
+            label_smoothing=label_smoothing,
+            ema_decay=ema_decay,
+            lookahead=lookahead,
+            preprocess=preprocess,
+            augment=augment,
+            prefetch=prefetch,
+            batch_size=batch_size,
+            num_epochs=num_epochs,
+            num_train_samples=num_train_samples,
+            num_val_samples=num_val_samples,
+            keep=keep,
+            early_stopping=early_stopping,
+            print_every=print_every,
+            verbose=verbose,
+            checkpoint_name=checkpoint_name,
+            seed=seed,
+            sampling=sampling,
+            on_epoch=on_epoch,
+            comm=comm,
+            micro_batches=micro_batches,
+            batchnorm_statistics=batchnorm_statistics,
+        )
+        check_model("Solver", model)
+        own_loss = getattr(model, "criterion", None) is not None
+        labels = options.loss is None and options.metrics is None and not own_loss
+        labels = labels and getattr(model, "head", "classes") == "classes"
+        splits = checked_data(data, labels, outputs_of(model))
+        self.options, self.model = options, model
+        self.X_train, self.y_train, self.X_val, self.y_val = splits
+        if options.preprocess is None or isinstance(options.preprocess, Normalization):
+            check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
+        if hasattr(model, "initialize"):
+            model.initialize(sample_images(self.X_train, options.preprocess))
+        loss = chosen_loss(model, options.loss, self.y_train)
+        set_label_smoothing(model, options.label_smoothing, loss)
+        self._loss_is_known = loss is not None
+        self._frozen = checked_frozen("Solver: model", getattr(model, "frozen", ()), model.params)
+        self._updater = Updater(
+            model.params,
+            update_rule=options.update_rule,
+            optim_config=options.optim_config,
+            lr_decay=options.lr_decay,
+            schedule=options.schedule,
+            weight_decay=options.weight_decay,
+            clip_norm=options.clip_norm,
+            rate_factors=options.rate_factors,
+        )
+        self._metrics = chosen_metrics(options.metrics, loss, self.y_train)
+        self._val_metrics = [*self._metrics, ValidationLoss(loss)]
+        self._monitor = build_monitor(options.monitor, options.early_stopping, self._metrics)
+        self._refuse_useless_options()
+        self._averaging = averaging(options.ema_decay, options.lookahead)
+        self._state = TrainingState(
+            histories=new_histories(metric.name for metric in self._metrics),
+            optim_configs=self._updater.first_configs(model.params, self._frozen),
+            random=random_stream(options.seed, "Solver"),
+            average=None if self._averaging is None else snapshot(model),
+        )
+        self._known_end = options.num_epochs  # of the training so far; a higher `num_epochs` has been raised
+        self._interrupts = Interrupts()
+        sizes = self._minibatch_sizes()
+        self._worker = build_worker(model, options, self._state.random, sizes, self._interrupts)
+        self._worker.refuse_different(self._facts)
 
     def __repr__(self) -> str:
-        rule = self._updater.rule_name or getattr(self.update_rule, "__name__", "own")
+        rule = self._updater.rule_name or getattr(self.options.update_rule, "__name__", "own")
         parts = [
             repr(self.model),
             f"update_rule={rule!r}",
-            f"batch_size={self.batch_size}",
+            f"batch_size={self.options.batch_size}",
             f"{len(self.X_train):,} training samples",
             f"epoch {self.epoch} of {self.num_epochs}",
         ]
-        best = self._record.at_best(self.monitored)
+        best = self._state.at_best(self.monitored)
         if best is not None:
-            parts.append(f"best_{self._record.monitor.title}={best:.4g}")
+            parts.append(f"best_{self.monitored}={best:.4g}")
         return f"Solver({', '.join(parts)})"
 
-    def train(self) -> None:
+    # The options that may change --------------------------------------------------------------------------
+
+    @property
+    def num_epochs(self) -> int:
+        """The epoch with which the training ends."""
+        return self.options.num_epochs
+
+    @num_epochs.setter
+    def num_epochs(self, value: int) -> None:
+        self.options = self.options.changed(num_epochs=value)
+
+    @property
+    def checkpoint_name(self) -> str | None:
+        """Folder and name of the checkpoints to come; None for none."""
+        return self.options.checkpoint_name
+
+    @checkpoint_name.setter
+    def checkpoint_name(self, value: str | os.PathLike[str] | None) -> None:
+        self.options = self.options.changed(checkpoint_name=value)
+
+    @property
+    def on_epoch(self) -> Callable[..., Any] | None:
+        """The function that is called after each epoch."""
+        return self.options.on_epoch
+
+    @on_epoch.setter
+    def on_epoch(self, value: Callable[..., Any] | None) -> None:
+        self.options = self.options.changed(on_epoch=value)
+
+    @property
+    def print_every(self) -> int:
+        """Iterations between two reports of the loss."""
+        return self.options.print_every
+
+    @print_every.setter
+    def print_every(self, value: int) -> None:
+        self.options = self.options.changed(print_every=value)
+
+    @property
+    def verbose(self) -> bool:
+        """False: show nothing."""
+        return self.options.verbose
+
+    @verbose.setter
+    def verbose(self, value: bool) -> None:
+        self.options = self.options.changed(verbose=value)
+
+    # The state --------------------------------------------------------------------------------------------
+
+    @property
+    def histories(self) -> Histories:
+        """All histories by name."""
+        return self._state.histories
+
+    @property
+    def loss_history(self) -> list[float]:
+        """``histories["loss"]``"""
+        return self._state.histories["loss"]
+
+    @property
+    def train_acc_history(self) -> list[float]:
+        """``histories["train_accuracy"]``, empty where the accuracy is not measured"""
+        return self._state.histories.get("train_accuracy", [])
+
+    @property
+    def val_acc_history(self) -> list[float]:
+        """``histories["accuracy"]``, empty where the accuracy is not measured"""
+        return self._state.histories.get("accuracy", [])
+
+    @property
+    def val_loss_history(self) -> list[float]:
+        """``histories["val_loss"]``"""
+        return self._state.histories["val_loss"]
+
+    @property
+    def learning_rate_history(self) -> list[float]:
+        """``histories["learning_rate"]``"""
+        return self._state.histories["learning_rate"]
+
+    @property
+    def epoch_seconds(self) -> list[float]:
+        """``histories["epoch_seconds"]``"""
+        return self._state.histories["epoch_seconds"]
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self._state.epoch
+
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch so far."""
+        return self._state.best_epoch
+
+    @property
+    def best_val_acc(self) -> float:
+        """The validation accuracy of the best epoch."""
+        return self._state.at_best("accuracy") or 0.0
+
+    @property
+    def best_params(self) -> Params:
+        """The parameters of the best epoch."""
+        return {} if self._state.best is None else self._state.best["params"]
+
+    @property
+    def last_params(self) -> Params:
+        """The parameters after the newest iteration."""
+        return dict(self.model.params) if self._state.last is None else self._state.last["params"]
+
+    @property
+    def optim_configs(self) -> dict[str, dict[str, Any]]:
+        """The update rule's config and state for each parameter."""
+        return self._state.optim_configs
+
+    @property
+    def monitored(self) -> str:
+        """The name of the history by which epochs are compared."""
+        return self._monitor.name
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Minibatches of an epoch."""
+        samples, size = len(self.X_train), self.options.batch_size
+        if self.options.sampling == "epoch":  # no sample is missed
+            return -(-samples // size)
+        return max(samples // size, 1)
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of the run's state: all that :meth:`load_state` needs to continue from here.
+
+        Returns
+        -------
+        dict
+            ``params`` and ``bn_params`` (after the newest iteration), counters, histories, the best
+            parameters, averages, the optimizer's state, random streams, what is left of an epoch that is
+            under way: what :func:`cnnlib.checkpoint.save_checkpoint` can store.
+        """
+        return self._state.content(self.model, len(self.X_train))
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore a :meth:`state`, and the parameters of its model.
+
+        With the same data and settings, ``train()`` then goes on to the same bits.
+
+        Raises
+        ------
+        ValueError
+            If it is no state, or one of another model, number of training samples or metrics; nothing has
+            changed then.
+        """
+        self._load("load_state", state)
+
+    def _load(self, where: str, state: Mapping[str, Any]) -> None:
+        """Restore a state; the message of a ValueError begins with `where`."""
+        check_content(where, state, self.model)
+        if state["num_train"] != len(self.X_train):
+            raise ValueError(
+                f"{where}: the run had {state['num_train']} training samples, this one {len(self.X_train)}"
+            )
+        if (state["average"] is None) != (self._averaging is None):
+            raise ValueError(f"{where}: one run has averages (ema_decay, lookahead), the other none")
+        if set(state["histories"]) != set(self.histories):
+            raise ValueError(
+                f"{where}: the run measured {', '.join(metrics_of(state['histories'])) or 'nothing'}, "
+                f"this one measures {', '.join(metrics_of(self.histories)) or 'nothing'}"
+            )
+        self._state.take(state, self.model)
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        model: Trainable,
+        data: Mapping[str, Any],
+        *,
+        num_epochs: int | None = None,
+        update_rule: Callable[..., Any] | None = None,
+        schedule: Schedule | None = None,
+        loss: Callable[..., Any] | None = None,
+        metrics: Any = None,
+        preprocess: Callable[..., Any] | None = None,
+        augment: Augment | None = None,
+        early_stopping: int | Mapping[str, Any] | None = None,
+        print_every: int | None = None,
+        verbose: bool | None = None,
+        checkpoint_name: str | os.PathLike[str] | None = None,
+        on_epoch: Callable[[Any], Any] | None = None,
+        comm: Any = None,
+    ) -> Solver:
+        """Rebuild a Solver from the checkpoint `path`.
+
+        Its ``train()`` goes on to the same bits as the uninterrupted run: parameters, histories,
+        batch-norm statistics, optimizer state, random streams. For a run without a `seed`, the global
+        state of ``np.random`` is put back when ``train()`` begins.
+
+        Parameters
+        ----------
+        path : str or path
+        model : object
+            With the same parameters (names, shapes, dtypes) as the one that was saved.
+        data : dict
+            The same data as before.
+        num_epochs : int or None
+            Another end of the run; so a finished one can be continued, or one that was stopped early. (A
+            schedule that depends on it goes on from the new course.)
+        update_rule, schedule, loss, metrics, preprocess, augment : callable or None
+            Needed where the run's was a function of the user's own; `metrics` as in :class:`Solver`, all of
+            them.
+        early_stopping : int, dict, False or None
+            Another rule for the run's end, False for none; None keeps the run's own. Epochs are compared as
+            before, unless it names a `monitor`.
+        print_every, verbose, checkpoint_name, on_epoch
+            As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
+        comm
+            As in :class:`Solver`; rank 0 reads the file. The number of ranks need not be the run's.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, no checkpoint of a Solver, or from another model or number of training
+            samples; the message names it, and the model is left alone.
+        OSError
+            If it cannot be read.
+        """
+        comm = as_communicator("comm", comm)
+        asked = {
+            "num_epochs": num_epochs,
+            "update_rule": update_rule,
+            "schedule": schedule,
+            "loss": loss,
+            "metrics": metrics,
+            "preprocess": preprocess,
+            "augment": augment,
+            "early_stopping": early_stopping,
+            "print_every": print_every,
+            "verbose": verbose,
+            "checkpoint_name": checkpoint_name,
+            "on_epoch": on_epoch,
+            "comm": comm,
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
+        path = path_text("Solver.resume", "path", path)
+        saved, state = comm.from_root(lambda: read_run(path, model))
+        for name, value in saved.items():
+            if is_own(value) and name not in given:
+                raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
+        num_train = len(checked_data(data, labels=False, outputs=outputs_of(model))[0])
+        if num_train != state["num_train"]:
+            raise ValueError(
+                f"{path}: the run had {state['num_train']} training samples, data has {num_train}"
+            )
+        settings = {**saved, "checkpoint_name": checkpoint_prefix(path) or saved["checkpoint_name"], **given}
+        rule = build_early_stopping(given.get("early_stopping"))
+        if saved["monitor"] is None and "early_stopping" in given and not (rule and rule.monitor):
+            settings["monitor"] = (saved["early_stopping"] or {}).get("monitor")
+        solver = cls(model, data, **settings)
+        solver._load(path, state)
+        solver._known_end = saved["num_epochs"]
+        return solver
+
+    # The training -----------------------------------------------------------------------------------------
+
+    def train(self) -> Histories:
         """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
 
         An exception leaves the model with the parameters of the newest iteration, and the checkpoints as
@@ -253,6 +644,11 @@ class Solver(TrainingLoop):
         replaces it. The same holds for SIGTERM in a program whose handler raises a KeyboardInterrupt.
         After the end, a raised ``num_epochs`` and another call go on from the last parameters, not from the
         best. Where `early_stopping` made that end, it counts its epochs anew from there.
+
+        Returns
+        -------
+        dict of str -> list of float
+            The `histories`: themselves, which grow when the training goes on.
 
         Raises
         ------
@@ -265,17 +661,265 @@ class Solver(TrainingLoop):
         OutOfStepError
             On every rank, if the ranks do not train the same.
         """
-        with self.comm.guard(), self._worker.batch_norms():
-            self._start()
-            if self.comm.size > 1:  # whose ranks must not stop at different iterations
+        with self._worker.ending_all(), self._worker.batch_norms():
+            self._worker.refuse_different(self._facts)
+            if self._worker.size > 1:  # the ranks must not stop at different iterations
+                self._take_state_of_main()
                 self._run()
-                return
+                return self.histories
             with self._interrupts:
                 try:
                     self._run()
                 except KeyboardInterrupt:
                     self._save_interrupted()
                     raise
+        return self.histories
+
+    def _run(self) -> None:
+        """Train from where the state stands to the end; then the model holds the best parameters."""
+        state, options = self._state, self.options
+        if state.np_random_state is not None:
+            set_random_state(state.random, state.np_random_state)
+            state.np_random_state = None
+        if state.last is not None:
+            restore(self.model, state.last)
+            state.last = None
+        total = options.num_epochs * self.iterations_per_epoch
+        verbose = options.verbose and self._worker.main
+        with Progress(total, state.iteration, options.print_every, verbose) as progress:
+            if options.augment is not None and state.augment_seed is None:
+                state.augment_seed = int(state.random.randint(2**31))
+            if not state.begun:
+                self._measure(progress)
+            if options.num_epochs > self._known_end and self._unimproved()[0]:
+                state.patience_from = state.epoch
+            self._known_end = options.num_epochs
+            stopped = self._worker.of_main(self._stops_early(progress))
+            while state.epoch < self.num_epochs and not stopped:
+                stopped = self._train_epoch(progress) or self._worker.of_main(self._stops_early(progress))
+        state.last = snapshot(self.model)
+        restore(self.model, state.best)
+
+    def _train_epoch(self, progress: Progress) -> bool:
+        """Train an epoch, or what is left of it; return True if the training should end behind it."""
+        state = self._state
+        if state.pending is None:
+            state.pending = self._minibatches()[::-1]  # popped from the end
+        started = time.perf_counter()
+        try:
+            with contextlib.closing(self._prepared(state.pending[::-1])) as minibatches:
+                while state.pending:
+                    with self._interrupts.allowed():
+                        X, y = next(minibatches)
+                    self._step(X, y)
+                    state.pending.pop()
+                    progress.iteration(state.iteration, state.histories["loss"][-1])
+        finally:
+            state.seconds += time.perf_counter() - started
+        self._measure(progress)
+        self._worker.refuse_other_parameters(state.epoch)
+        self._worker.on_main(self._save)
+        ends = None if self.on_epoch is None else self._call_on_epoch()
+        return self._worker.of_main(is_flag(ends) and bool(ends))
+
+    def _step(self, X: Any, y: Any) -> None:
+        """Make an iteration: the gradients of the next pending minibatch, and an update of each parameter."""
+        state, model = self._state, self.model
+        assert state.pending is not None
+        batch, t = state.pending[-1], state.iteration + 1
+        draws = self.options.loss is not None or not isinstance(model, GraphModel) or model._draws()
+        # Only the streams that are drawn from: their states take longer than a small step.
+        with undone_on_error(model, self._streams() if draws else ()):
+            loss, grads = self._worker.gradients(X, y, len(batch), t - 1)
+            loss = float(loss)
+            try:
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"the loss is {loss}")
+                grads = checked_gradients(model.params, grads, self._frozen)
+                epoch = (t - 1) / self.iterations_per_epoch
+                self._updater.step(model.params, grads, state.optim_configs, epoch, self.num_epochs)
+            except FloatingPointError as error:
+                # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
+                arrays = [("X_train", self.X_train), *named_arrays("y_train", self.y_train)]
+                fault = self._worker.first(fault_of_data(X, arrays, self._worker.share(batch)))
+                advice = fault or fault_of_params(model.params) or "a lower learning rate may help"
+                message = f"iteration {t} (epoch {state.epoch + 1}): {error}; {advice}"
+                raise on_all_ranks(FloatingPointError(message)) from None
+        state.histories["loss"].append(loss)
+        if self._averaging is not None:
+            total = self.num_epochs * self.iterations_per_epoch
+            self._averaging.after_iteration(state.average, model, t, total)
+
+    # Minibatches ------------------------------------------------------------------------------------------
+
+    def _minibatches(self) -> list[Any]:
+        """Draw the indices of an epoch's minibatches.
+
+        'epoch': a shuffled pass over all samples in minibatches whose sizes differ by one at most, so that
+        none is much smaller than `batch_size` (a last batch of one sample would upset batch norm).
+        'replacement': each minibatch draws `batch_size` samples independently, as the course does.
+        """
+        samples, count, random = len(self.X_train), self.iterations_per_epoch, self._state.random
+        if self.options.sampling == "epoch":
+            return np.array_split(random.permutation(samples), count)
+        return list(random.choice(samples, size=(count, self.options.batch_size)))
+
+    def _minibatch_sizes(self) -> tuple[int, int]:
+        """Count the samples in the smallest and the largest minibatch."""
+        if self.options.sampling == "epoch":
+            samples, count = len(self.X_train), self.iterations_per_epoch
+            return samples // count, -(-samples // count)
+        return self.options.batch_size, self.options.batch_size
+
+    def _prepared(self, batches: Sequence[Any]) -> Any:
+        """Iterate over images and targets of these minibatches, a thread being ahead where that pays."""
+        first = self._state.iteration
+        jobs = [functools.partial(self._minibatch, batch, first + i) for i, batch in enumerate(batches)]
+        arrays = [self.X_train, *(array for _, array in named_arrays("y_train", self.y_train))]
+        mapped = any(isinstance(array, (np.memmap, ShardedArray)) for array in arrays)
+        ahead = self.options.prefetch if self.options.augment is not None or mapped else 0
+        return in_order(lambda job: job(), jobs, 1, ahead) if ahead else (job() for job in jobs)
+
+    def _minibatch(self, batch: Any, iteration: int) -> tuple[Any, Any]:
+        """Return images and targets of this rank's share of a minibatch.
+
+        Runs in the prefetching thread, so it changes no state.
+        """
+        rows, options = self._worker.share(batch), self.options
+        X, y = self.X_train[rows], self.y_train[rows]
+        if options.preprocess is not None:
+            X = options.preprocess(X)
+        if options.augment is not None:
+            shapes, seed = (X.shape, y.shape), self._state.augment_seed
+            assert seed is not None
+            rng = self._worker.generator([seed, iteration], len(batch))
+            epoch = iteration // self.iterations_per_epoch
+            X, y = augmented(options.augment, X, y, rng, Samples(rows, epoch, seed))
+            for what, array, shape in zip(("images", "targets"), (X, y), shapes, strict=True):
+                if np.shape(array) != shape:
+                    raise ValueError(f"Solver: augment made {what} of shape {np.shape(array)} from {shape}")
+        return X, y
+
+    # The end of an epoch ----------------------------------------------------------------------------------
+
+    def _measure(self, progress: Progress) -> None:
+        """Measure the model at the start of the training or the end of an epoch; keep the best."""
+        state = self._state
+        with undone_on_error(self.model, self._streams()), holding(state.average, self.model):
+            # One scorer for both: it prepares the model.
+            make_scorer = functools.partial(BatchScorer, scorer(self.model), self.options.preprocess)
+            train = self._measured(
+                self._metrics, self.X_train, self.y_train, self.options.num_train_samples, make_scorer
+            )
+            values = {f"train_{name}": value for name, value in train.items()}
+            values |= self._measured(
+                self._val_metrics, self.X_val, self.y_val, self.options.num_val_samples, make_scorer
+            )
+            self._refuse_faulty_samples(values["val_loss"])
+            best = snapshot(self.model) if self._is_best(values) else None
+        if state.pending is not None:
+            state.pending = None
+            state.epoch += 1
+            state.histories["epoch_seconds"].append(state.seconds)
+            state.seconds = 0.0
+            state.histories["learning_rate"].append(self._updater.end_epoch(state.optim_configs))
+        for name, value in values.items():
+            state.histories[name].append(value)
+        if best is not None:
+            state.best_epoch, state.best = state.epoch, best
+        shown = "; ".join(f"{name}: {_short(value)}" for name, value in values.items())
+        progress.message(f"(Epoch {state.epoch} / {self.num_epochs}) {shown}")
+
+    def _measured(
+        self, metrics: Sequence[Metric], X: Any, y: Any, num_samples: int | None, make_scorer: Any
+    ) -> dict[str, float]:
+        """Return metrics of the samples, or of a random subset; the ranks share the work."""
+        size = check_batch_size(X, self.options.batch_size)
+        batches = batches_of(X, subsample(X, num_samples, self._state.random), size)
+        return self._worker.measure(metrics, X, y, batches, make_scorer, self._state.iteration)
+
+    def _is_best(self, values: Mapping[str, float]) -> bool:
+        """Return whether a model with these values is the best so far."""
+        state = self._state
+        if self.options.keep == "last" or state.best is None:
+            return True
+        return self._monitor.prefers(values, state.histories, state.best_epoch)
+
+    def _unimproved(self) -> tuple[bool, int]:
+        """Return whether `early_stopping` ends the training here, and the epoch of the last improvement."""
+        rule, state = self.options.early_stopping, self._state
+        if rule is None:
+            return False, state.epoch
+        improved = rule.improved_in(state.histories[self.monitored], self._monitor)
+        return state.epoch - max(improved, state.patience_from) >= rule.patience, improved
+
+    def _stops_early(self, progress: Progress) -> bool:
+        """Return whether `early_stopping` ends the training here, which `progress` then tells."""
+        stops, improved = self._unimproved()
+        if stops:
+            assert self.options.early_stopping is not None
+            text = self.options.early_stopping.message(improved, self._monitor)
+            progress.message(f"(Epoch {self.epoch}) {text}")
+        return stops
+
+    def _call_on_epoch(self) -> Any:
+        """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
+        assert self.on_epoch is not None
+        with put_back(self._streams()), self._interrupts.allowed():
+            return self.on_epoch(self)
+
+    def _streams(self) -> list[Any]:
+        """Return the streams that the training draws from."""
+        return [self._state.random, getattr(self.model, "rng", None)]
+
+    def _save(self) -> None:
+        """Write the checkpoint of an epoch."""
+        if self.checkpoint_name is not None:
+            save_run(self.checkpoint_name, self.options.saved(), self.state())
+
+    def _save_interrupted(self) -> None:
+        """Write a checkpoint from within an epoch, unless the newest one says as much."""
+        within = self._state.pending is not None and self._state.begun
+        if within and self._interrupts.clean and self.checkpoint_name is not None:
+            save_run(self.checkpoint_name, self.options.saved(), self.state(), interrupted=True)
+
+    # Refusals, and what the ranks share -------------------------------------------------------------------
+
+    def _refuse_useless_options(self) -> None:
+        """Refuse options with which no epoch would count."""
+        options = self.options
+        compares = options.keep == "best" or options.early_stopping is not None
+        if compares and self.monitored == "val_loss" and not self._loss_is_known:  # always NaN
+            raise ValueError(
+                "Solver: epochs are compared by val_loss, which is not known where the model has a loss of "
+                "its own: say loss=, another monitor, or keep='last'"
+            )
+        steps = 0 if options.lookahead is None else options.lookahead["steps"]
+        total = options.num_epochs * self.iterations_per_epoch
+        if steps > total > 0:  # the untrained model would stay
+            raise ValueError(f"Solver: lookahead has {steps} steps, the run has but {total} iterations")
+
+    def _refuse_faulty_samples(self, val_loss: float) -> None:
+        """FloatingPointError where NaN among the validation samples is why their loss is NaN."""
+        if math.isnan(val_loss) and self._loss_is_known:
+            arrays = [("X_val", self.X_val), *named_arrays("y_val", self.y_val)]
+            fault = fault_of_rows(arrays, range(len(self.X_val)))
+            if fault is not None:
+                raise on_all_ranks(FloatingPointError(f"the validation loss is {val_loss}; {fault}"))
+
+    def _facts(self) -> dict[str, Any]:
+        """Collect what has to be the same on all ranks beside the model."""
+        saved = self.options.saved().items()
+        facts = {name: repr(value) for name, value in saved if name not in _EACH_RANKS_OWN}
+        splits = {"X_train": self.X_train, "y_train": self.y_train, "X_val": self.X_val, "y_val": self.y_val}
+        arrays = [pair for name, split in splits.items() for pair in named_arrays(name, split)]
+        return facts | data_facts(dict(arrays))
+
+    def _take_state_of_main(self) -> None:
+        """Give all ranks the state of rank 0: parameters, optimizer state, random streams, histories."""
+        state = self._worker.of_main(self.state() if self._worker.main else None)
+        if not self._worker.main:
+            self.load_state(state)
 
     def check_accuracy(
         self,
@@ -302,7 +946,7 @@ class Solver(TrainingLoop):
             raise ValueError(
                 "check_accuracy: the model has several outputs; their metrics are in `histories`"
             )
-        if learns_numbers(self.model, self.loss, self.y_train):
+        if learns_numbers(self.model, self.options.loss, self.y_train):
             raise ValueError(
                 "check_accuracy: the model learns numbers, which have no accuracy; its metrics are in "
                 "`histories`, and cnnlib.prepare(model)(X) gives the numbers"
@@ -311,7 +955,12 @@ class Solver(TrainingLoop):
         if num_samples is not None:
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        batches = batches_of(images, subsample(images, num_samples, self._random), batch_size)
-        scorer = functools.partial(BatchScorer, self.model, self.preprocess)
+        batches = batches_of(images, subsample(images, num_samples, self._state.random), batch_size)
+        scorer = functools.partial(BatchScorer, self.model, self.options.preprocess)
         measure = self._worker.measure_alone
         return measure([Accuracy()], images, labels, batches, scorer, tta)["accuracy"]
+
+
+def _short(value: float) -> str:
+    """Format with four digits behind the point, or four in all where these would say nothing."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""What a Solver does between the gradients and the new parameters; their averages; why a step failed."""
+"""From gradients to new parameters: the update rule, averages of the weights, why a step failed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cnnlib.solver.options import rule_name
 
 
 class Updater:
-    """The update rule with its state for each parameter, and all that bears on the learning rate.
+    """The update rule and all that bears on the learning rate.
 
-    The arguments are the Solver's of the same names, checked (see :mod:`cnnlib.solver.options`); `frozen` are
-    the names of the parameters that stay as they are. `configs` are the rule's config and state of each.
+    The arguments are the Solver's of the same names, checked (see :mod:`cnnlib.solver.options`). The
+    rule's config and state for each parameter are made by :meth:`first_configs` and changed by each step.
     """
 
     def __init__(
@@ -34,7 +34,6 @@ class Updater:
         weight_decay=None,
         clip_norm=None,
         rate_factors=None,
-        frozen=(),
     ):
         self.rule, self.rule_name = update_rule, rule_name(update_rule)
         self.lr_decay, self.schedule = lr_decay, schedule
@@ -47,45 +46,49 @@ class Updater:
         for name, is_used in used.items():
             if is_used and self.base_rate is None:
                 raise ValueError(f"Solver: {name} needs a learning_rate in optim_config")
+        self._optim_config = optim_config
 
-        self.configs = {name: copy.deepcopy(optim_config) for name in params if name not in frozen}
-        for name, config in self.configs.items():
+    def first_configs(self, params, frozen=()):
+        """Make the config of each parameter that is not frozen, with which a training begins."""
+        configs = {name: copy.deepcopy(self._optim_config) for name in params if name not in frozen}
+        for name, config in configs.items():
             if self._factor(name) != 1:
                 config["learning_rate"] = self.base_rate * self._factor(name)
-        if weight_decay is not None and self.rule_name == "adamw":  # the rule decays all that it updates
-            for name, config in self.configs.items():
-                config["weight_decay"] = weight_decay if _decays(params[name]) else 0.0
+        if self.weight_decay is not None and self.rule_name == "adamw":  # the rule decays all that it updates
+            for name, config in configs.items():
+                config["weight_decay"] = self.weight_decay if _decays(params[name]) else 0.0
+        return configs
 
-    def step(self, params, grads, epoch, num_epochs):
-        """Update `params`; `epoch` is how far the training has come.
+    def step(self, params, grads, configs, epoch, num_epochs):
+        """Update `params` and `configs`; `epoch` is how far the training has come.
 
         FloatingPointError if gradients that should be clipped are not finite; nothing has changed then.
         """
         scale = 1.0 if self.clip_norm is None else _clipping(grads, self.clip_norm)
         rate = None if self.schedule is None else self.base_rate * self.schedule(epoch, num_epochs)
         for name, dw in grads.items():
-            w, config = params[name], self.configs[name]
+            w, config = params[name], configs[name]
             if rate is not None:
                 config["learning_rate"] = rate * self._factor(name)
             if self.weight_decay is not None and self.rule_name != "adamw" and _decays(w):
                 shrink = config.get("learning_rate", self.base_rate) * self.weight_decay
                 w -= w.dtype.type(shrink) * w
             if self.rule_name is not None:
-                new, self.configs[name] = self.rule(w, dw, config, scale=scale)
+                new, configs[name] = self.rule(w, dw, config, scale=scale)
             else:
-                new, self.configs[name] = self.rule(w, dw if scale == 1 else dw * scale, config)
+                new, configs[name] = self.rule(w, dw if scale == 1 else dw * scale, config)
             params[name] = np.asanyarray(new)  # arithmetic on arrays of no dimension gives scalars
 
-    def end_epoch(self):
+    def end_epoch(self, configs):
         """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
         rates = (
             float(config.get("learning_rate", math.nan)) / self._factor(name)
-            for name, config in self.configs.items()
+            for name, config in configs.items()
             if self._factor(name)
         )
         rate = next(rates, math.nan)
         if self.lr_decay != 1:
-            for config in self.configs.values():
+            for config in configs.values():
                 config["learning_rate"] = config.get("learning_rate", self.base_rate) * self.lr_decay
         return rate
 
@@ -120,7 +123,7 @@ def _base_rate(rule, name, config):
 
 
 def _kind(name):
-    """What a parameter is: ``beta`` for ``beta12``."""
+    """Return the kind of a parameter: ``beta`` for ``beta12``."""
     return name.rstrip("0123456789")
 
 
@@ -155,55 +158,52 @@ def _sum_of_squares(dw):
     return _core.sum_of_squares(np.require(dw, dtype, ("C", "A")))
 
 
-# Weights beside those that are trained, batch-norm statistics included; `state` is a snapshot, see
-# cnnlib.models.state.
+# Averages of the weights, batch-norm statistics included; `average` is a snapshot, see cnnlib.models.state.
 
 
 class MovingAverage:
-    """After iteration t ``state = d * state + (1 - d) * new``; ``d = min(decay, (1 + t) / (10 + t))``."""
+    """After iteration t ``average = d * average + (1 - d) * new``; ``d = min(decay, (1 + t) / (10 + t))``."""
 
-    def __init__(self, model, decay):
+    def __init__(self, decay):
         self.decay = decay
-        self.state = snapshot(model)
 
-    def after_iteration(self, model, t, total):
+    def after_iteration(self, average, model, t, total):
         """Take account of the model's parameters after iteration `t` (1, 2, ...) of `total`."""
-        average_into(self.state, model, 1 - min(self.decay, (1 + t) / (10 + t)))
+        average_into(average, model, 1 - min(self.decay, (1 + t) / (10 + t)))
 
 
 class Lookahead:
-    """Every `steps` iterations: ``state = d * state + (1 - d) * new``, and the model goes on from there.
+    """Every `steps` iterations: ``average = d * average + (1 - d) * new``, and the model goes on from there.
 
     ``d = decay**steps * (t / total)**power`` grows with the iterations t.
     """
 
-    def __init__(self, model, steps, decay, power):
+    def __init__(self, steps, decay, power):
         self.steps, self.decay, self.power = steps, decay, power
-        self.state = snapshot(model)
 
-    def after_iteration(self, model, t, total):
+    def after_iteration(self, average, model, t, total):
         """Every `steps` iterations move the slow weights, and the model onto them."""
         if t % self.steps == 0:
             d = self.decay**self.steps * min(t / total, 1.0) ** self.power
-            average_into(self.state, model, 1 - d)
-            restore(model, self.state)
+            average_into(average, model, 1 - d)
+            restore(model, average)
 
 
-def build_averages(model, ema_decay, lookahead):
-    """The average for `ema_decay` or `lookahead`; None for neither."""
+def averaging(ema_decay, lookahead):
+    """Build the average for `ema_decay` or `lookahead`; None for neither."""
     if lookahead is not None:
-        return Lookahead(model, **lookahead)
-    return None if ema_decay is None else MovingAverage(model, ema_decay)
+        return Lookahead(**lookahead)
+    return None if ema_decay is None else MovingAverage(ema_decay)
 
 
 @contextlib.contextmanager
-def holding_averages(averages, model):
-    """Let the model hold the averages, if there are any."""
-    if averages is None:
+def holding(average, model):
+    """Let the model hold the average, if there is one."""
+    if average is None:
         yield
         return
     newest = snapshot(model)
-    restore(model, averages.state)
+    restore(model, average)
     try:
         yield
     finally:
@@ -213,7 +213,7 @@ def holding_averages(averages, model):
 def fault_of_data(
     X: np.ndarray, arrays: Sequence[tuple[str, np.ndarray | ShardedArray]], rows: np.ndarray
 ) -> str | None:
-    """Why the images X that the model saw, or their targets, are not finite; None if they are.
+    """Say why the images X that the model saw, or their targets, are not finite; None if they are.
 
     They were made of these rows of `arrays`, the images first.
     """
@@ -225,7 +225,7 @@ def fault_of_data(
 
 
 def fault_of_rows(arrays: Sequence[tuple[str, np.ndarray | ShardedArray]], rows: Iterable[int]) -> str | None:
-    """Which of these rows of `arrays` is not finite; None if all are."""
+    """Name the first of these rows of `arrays` that is not finite; None if all are."""
     for name, array in arrays:
         for row in rows:
             if not _finite(array[row]):
@@ -234,7 +234,7 @@ def fault_of_rows(arrays: Sequence[tuple[str, np.ndarray | ShardedArray]], rows:
 
 
 def fault_of_params(params: Mapping[str, np.ndarray]) -> str | None:
-    """Which parameter is not finite; None if all are."""
+    """Name the first parameter that is not finite; None if all are."""
     for name, value in params.items():
         if not _finite(value):
             return f"the parameter {name} holds NaN or infinity; a lower learning rate may help"

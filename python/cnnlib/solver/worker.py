@@ -1,10 +1,10 @@
-"""What computes gradients and measures for a Solver: in one process, or on the ranks of an MPI job."""
+"""The worker of a Solver, which computes gradients and measures: in one process, or on the ranks of MPI."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from cnnlib._params import type_name
 from cnnlib._params.random import drawing_from
 from cnnlib.distributed import sharding
-from cnnlib.distributed.batchnorm import synchronized
+from cnnlib.distributed.batchnorm import refuse_without_graph, synchronized
 from cnnlib.distributed.communicator import MPIComm, SerialComm
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
 from cnnlib.distributed.start_checks import checksum, model_facts, refuse_different, version_facts
@@ -22,7 +22,26 @@ from cnnlib.models.state import restore_statistics, statistics
 from cnnlib.solver.evaluation import look_at, takes_loss, values_of
 from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.metrics import Metric
+from cnnlib.solver.options import Options
 from cnnlib.solver.update import checked_gradients
+
+
+def build_worker(
+    model: Any, options: Options, random: Any, sizes: tuple[int, int], interrupts: Interrupts
+) -> Worker:
+    """Make the worker of a training with these options, whose Solver draws from `random`.
+
+    `sizes` are the samples in the smallest and the largest minibatch.
+    """
+    stream = None if options.seed is None else random
+    loss = options.loss if takes_loss(model) else None
+    norms = options.batchnorm_statistics
+    if norms == "global":
+        refuse_without_graph(model)
+    if options.comm.size == 1 and options.micro_batches is None:
+        return Worker(model, loss, stream, interrupts)
+    comm, parts = options.comm, options.micro_batches
+    return DataParallel(model, loss, stream, interrupts, random, comm, parts, norms, sizes)
 
 
 @dataclass
@@ -31,7 +50,7 @@ class Worker:
 
     `loss` is what the model is to be trained with, `stream` what it draws from; None: its own affair. The
     `allowed` blocks of `interrupts` surround what the model computes. `main` says whether this process shows
-    progress and writes files.
+    progress and writes files, `size` how many ranks there are.
     """
 
     model: Any
@@ -39,7 +58,7 @@ class Worker:
     stream: Any
     interrupts: Interrupts
 
-    main = True
+    main, size = True, 1
 
     def _loss(self, X: Any, y: Any, part: PartOfLoss | None = None) -> tuple[float, Mapping[str, Any]]:
         loss = part or self.loss
@@ -51,26 +70,42 @@ class Worker:
             )
         return result[0], result[1]
 
-    # The start --------------------------------------------------------------------------------------------
+    # The ranks together -----------------------------------------------------------------------------------
 
-    def refuse_different(self, facts: Mapping[str, Any]) -> None:
-        """Refuse ranks of which these facts differ."""
+    def ending_all(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which an exception ends the whole job, unless all ranks raise it."""
+        return contextlib.nullcontext()
+
+    def of_main(self, value: Any) -> Any:
+        """Return the main process's `value`."""
+        return value
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        """Call ``function()`` in the main process alone; every rank gets its result, or raises its error."""
+        return function()
+
+    def first(self, value: Any) -> Any:
+        """Return the `value` of the first rank where it is not None; None if there is no such rank."""
+        return value
+
+    def refuse_different(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Refuse ranks of which these facts differ; they are asked for where there are several ranks."""
 
     def refuse_other_parameters(self, epoch: int) -> None:
         """Refuse to go on when the ranks' parameters have come to differ."""
 
     def batch_norms(self) -> contextlib.AbstractContextManager[Any]:
-        """A context in which the model's batch norms take the statistics that the run is to have."""
+        """Return a context in which the model's batch norms take the statistics that the run is to have."""
         return contextlib.nullcontext()
 
     # An iteration -----------------------------------------------------------------------------------------
 
     def share(self, batch: Any) -> Any:
-        """The part of a minibatch's indices that this process is to read."""
+        """Return the part of a minibatch's indices that this process is to read."""
         return batch
 
     def generator(self, seed: Sequence[int], total: int) -> np.random.Generator:
-        """The augmentation's random numbers for its share of a minibatch of `total` samples."""
+        """Return the augmentation's random numbers for its share of a minibatch of `total` samples."""
         return np.random.default_rng(seed)
 
     def gradients(self, X: Any, y: Any, total: int, iteration: int) -> tuple[float, Mapping[str, Any]]:
@@ -86,7 +121,7 @@ class Worker:
     def measure(
         self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, iteration: int
     ) -> dict[str, float]:
-        """The metrics, by their names, of `batches` of X and y; the ranks share the work.
+        """Return the metrics, by their names, of `batches` of X and y; the ranks share the work.
 
         ``scorer(tta, around)`` makes a :class:`BatchScorer`.
         """
@@ -127,7 +162,7 @@ class DataParallel(Worker):
     sizes: tuple[int, int]
 
     def __post_init__(self) -> None:
-        self.main = self.comm.rank == 0
+        self.main, self.size = self.comm.rank == 0, self.comm.size
         self._buffer: sharding.FlatBuffer | None = None  # made when the first gradients are known
         smallest, largest = self.sizes
         pieces = smallest if self.micro_batches is None else min(smallest, self.micro_batches)
@@ -136,12 +171,24 @@ class DataParallel(Worker):
             what = "samples in a minibatch" if pieces == smallest else "micro_batches"
             raise ValueError(f"Solver: {pieces} {what} are too few for {self.comm.size} ranks")
 
-    # The start --------------------------------------------------------------------------------------------
+    # The ranks together -----------------------------------------------------------------------------------
 
-    def refuse_different(self, facts: Mapping[str, Any]) -> None:
+    def ending_all(self) -> contextlib.AbstractContextManager[Any]:
+        return self.comm.guard()
+
+    def of_main(self, value: Any) -> Any:
+        return self.comm.bcast(value)
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        return self.comm.from_root(function)
+
+    def first(self, value: Any) -> Any:
+        return next((one for one in self.comm.allgather(value) if one is not None), None)
+
+    def refuse_different(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         """Refuse ranks with another model, version, or other facts; OutOfStepError on all of them."""
         if self.comm.size > 1:
-            refuse_different("Solver", self.comm, version_facts() | model_facts(self.model) | dict(facts))
+            refuse_different("Solver", self.comm, version_facts() | model_facts(self.model) | dict(facts()))
 
     def batch_norms(self) -> contextlib.AbstractContextManager[Any]:
         if self.batchnorm_statistics == "global" and self.comm.size > 1:
@@ -201,7 +248,7 @@ class DataParallel(Worker):
         return [PartOfLoss(loss, factors * total / len(y)) for y, factors in zip(targets, share, strict=True)]
 
     def _seed(self, iteration: int, purpose: str) -> list[int]:
-        """What the model's random numbers depend on beside the piece: their stream, and the time."""
+        """Return what the model's random numbers depend on beside the piece: their stream, and the time."""
         own = getattr(self.model, "rng", None)
         number = sharding.next_number(self.random if own is None else own)
         return [number, iteration, ("train", "test").index(purpose)]

@@ -17,11 +17,11 @@ from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.report import html_page as html
 from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.folder import history
-from cnnlib.cli.run.log import metrics_of
 from cnnlib.cli.run.trained import calibration_images
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.solver.metrics import likeliest
+from cnnlib.solver.state import metrics_of
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
@@ -72,8 +72,8 @@ def report(run, solver, data, part, scores, values, pictures):
 
 def best_value_name(solver):
     """What :func:`best_value` is, in words."""
-    metric = metrics_of(solver)[0]
-    if solver.keep == "last":
+    metric = metrics_of(solver.histories)[0]
+    if solver.options.keep == "last":
         return f"last validation {metric}"
     if solver.monitored == metric:
         return f"best validation {metric}"
@@ -83,7 +83,7 @@ def best_value_name(solver):
 
 def best_value(solver, percent=False):
     """The first metric of the validation samples in the epoch that is kept, as text."""
-    metric = metrics_of(solver)[0]
+    metric = metrics_of(solver.histories)[0]
     value = solver.histories[metric][solver.best_epoch]
     return f"{100 * value:.2f} %" if percent and metric == "accuracy" else f"{value:.4f}"
 
@@ -120,7 +120,7 @@ def _curves(solver, pictures):
         parts.append(html.paragraph("Without matplotlib there are no curves: pip install cnnlib[plots]"))
     else:
         loss = pictures.html("loss", "Loss of training and validation by epoch", "svg")
-        about = f"{metrics_of(solver)[0].capitalize()} in training and validation by epoch"
+        about = f"{metrics_of(solver.histories)[0].capitalize()} in training and validation by epoch"
         parts.append(html.side_by_side(loss, pictures.html("metric", about, "svg")))
     heading, *rows = history(solver)
     if rows:
@@ -182,7 +182,7 @@ def _eight_bits(run, solver, data, X, y, right):
         twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
     except ValueError as error:  # a layer that prepared networks do not have
         return html.section("In eight bits", html.paragraph(f"Not prepared: {error}"))
-    right_too = likeliest(BatchScorer(twin, solver.preprocess, run.tta).all(X)) == y
+    right_too = likeliest(BatchScorer(twin, solver.options.preprocess, run.tta).all(X)) == y
     rows_of_table = twin.quantization()
     figures = [
         ("accuracy in eight bits", f"{100 * right_too.mean():.2f} %"),
@@ -198,20 +198,22 @@ def _eight_bits(run, solver, data, X, y, right):
 
 
 def _preprocessed(solver, X):
-    return X if solver.preprocess is None else solver.preprocess(X)
+    return X if solver.options.preprocess is None else solver.options.preprocess(X)
 
 
 def _time_by_layer(solver):
     """Where a training step's time goes; measured on copies, so that the run is over as it is."""
-    model, updater = copy.deepcopy((solver.model, solver._updater))
-    images = min(-(-solver.batch_size // solver.comm.size), len(solver.X_train))
+    model, configs, updater = copy.deepcopy((solver.model, solver.optim_configs, solver._updater))
+    images = min(-(-solver.options.batch_size // solver.options.comm.size), len(solver.X_train))
     X, y = solver.X_train[:images], solver.y_train[:images]
     X = _preprocessed(solver, X)
     iterations = max(len(solver.loss_history), 1)
     seconds = max(sum(solver.epoch_seconds) / iterations, _PROFILE_SECONDS / _PROFILE_STEPS)
     steps = max(1, int(_PROFILE_SECONDS / seconds))
     course = len(solver.epoch_seconds), max(solver.num_epochs, 1)
-    profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, *course), steps)
+    profile = profile_step(
+        model, X, y, lambda grads: updater.step(model.params, grads, configs, *course), steps
+    )
     rows = profile.rows()
     longest = max(share for _, share, *_ in rows)
     cells = [(name, f"{100 * share:.1f} %", share / longest, *times) for name, share, *times in rows]

@@ -15,8 +15,8 @@ from cnnlib._files.written import written_whole
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
 from cnnlib.cli.run.folder import PICTURES_OF
-from cnnlib.cli.run.log import metrics_of
 from cnnlib.data.target_folder import IGNORED
+from cnnlib.solver.state import metrics_of
 
 _DPI = 120
 _SHOWN = 4  # best samples, and as many worst ones
@@ -104,7 +104,7 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
         plots.plot_loss(solver.loss_history, steps, ax=ax, val_loss_history=solver.val_loss_history)
 
     def metric(ax):
-        (name, *_), histories = metrics_of(solver), solver.histories
+        (name, *_), histories = metrics_of(solver.histories), solver.histories
         if name == "accuracy":
             plots.plot_accuracy(histories["train_accuracy"], histories[name], ax=ax)
         else:

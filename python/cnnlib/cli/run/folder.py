@@ -28,7 +28,7 @@ from cnnlib.models.spec.reading import COLOURS
 from cnnlib.saved_model import load_model
 from cnnlib.saved_model.loading import lies_in_run
 from cnnlib.solver import load_weights
-from cnnlib.solver.run_file import interrupted_path
+from cnnlib.solver.checkpoints import interrupted_path
 
 
 @contextlib.contextmanager
@@ -319,7 +319,7 @@ def history(solver):
     yield [*columns, "samples_per_second"]
     for k in range(1, solver.epoch + 1):
         row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
-        values = (*(row[name] for name in columns), len(solver.X_train) / max(row["seconds"], 1e-9))
+        values = (*(row[name] for name in columns), len(solver.X_train) / max(row["epoch_seconds"], 1e-9))
         yield [f"{value:.6g}" for value in values]
 
 

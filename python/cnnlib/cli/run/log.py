@@ -6,43 +6,26 @@ import json
 import math
 
 from cnnlib._system.packages import required
+from cnnlib.solver.state import OF_EPOCHS, measured
 
 LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
 _EVENTS = "tensorboard"  # the folder
 _PATTERNS = {**LOG_FILES, "tensorboard": f"{_EVENTS}/events.out.tfevents.*"}
 LOG_KINDS = tuple(_PATTERNS)
-_TAGS = {"loss": "loss/training", "val_loss": "loss/validation", "learning_rate": "learning_rate"}
-
-
-def metrics_of(solver):
-    """The names of what a Solver measures, beside losses."""
-    return [name for name in solver.histories if f"train_{name}" in solver.histories]
 
 
 def log_columns(solver):
-    """The names of what is logged."""
-    metrics = metrics_of(solver)
-    of_parts = [f"{part}_{name}" for name in metrics for part in ("train", "val")]
-    return ("epoch", "iteration", "loss", *of_parts, "val_loss", "learning_rate", "seconds")
+    """Name what is logged: the histories by their names."""
+    return ("epoch", "iteration", *solver.histories)
 
 
 def epoch_row(solver, epoch):
-    """What is known when an epoch has ended, by name; epoch 0 is the untrained model."""
+    """Collect what is known when an epoch has ended, by name; epoch 0 is the untrained model."""
     row = {"epoch": epoch, "iteration": epoch * solver.iterations_per_epoch}
-    for name in metrics_of(solver):
-        row[f"train_{name}"] = solver.histories[f"train_{name}"][epoch]
-        row[f"val_{name}"] = solver.histories[name][epoch]
-    row["val_loss"] = solver.val_loss_history[epoch]
+    row |= {name: solver.histories[name][epoch] for name in measured(solver.histories)}
     if epoch > 0:
-        row["learning_rate"] = solver.learning_rate_history[epoch - 1]
-        row["seconds"] = solver.epoch_seconds[epoch - 1]
+        row |= {name: solver.histories[name][epoch - 1] for name in OF_EPOCHS}
     return row
-
-
-def _tag(name):
-    """Under which TensorBoard shows a value."""
-    part, _, metric = name.partition("_")
-    return _TAGS.get(name, f"{metric}/{'training' if part == 'train' else 'validation'}")
 
 
 class RunLog:
@@ -89,8 +72,8 @@ class RunLog:
         for row in rows:
             if row["epoch"] > self._written:
                 for name, value in row.items():
-                    if name not in ("epoch", "iteration", "seconds"):
-                        self._writer.add_scalar(_tag(name), value, row["iteration"])
+                    if name not in ("epoch", "iteration", "epoch_seconds"):
+                        self._writer.add_scalar(name, value, row["iteration"])
         self._writer.flush()
         self._written = solver.epoch
 

@@ -75,6 +75,6 @@ def put_back(model: Any, scale: Mapping[str, list[float]] | None) -> None:
 
 def scores_of(run: Any, solver: Any, X: Any) -> np.ndarray:
     """Outputs of the model that a Solver holds, in their own units."""
-    scores = BatchScorer(solver.model, solver.preprocess, run.tta).all(X)
+    scores = BatchScorer(solver.model, solver.options.preprocess, run.tta).all(X)
     scale = run.config.get("targets")
     return scores if scale is None else scores * np.float32(scale["std"]) + np.float32(scale["mean"])
