@@ -12,8 +12,8 @@ from cnnlib import _core
 from cnnlib.course import TwoLayerNet
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Node
-from cnnlib.inference import load, prepare
 from cnnlib.graph.layout import Block, place
+from cnnlib.inference import load, prepare
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet
 from cnnlib.models.spec.reading import COLOURS, NAMED_SPECS

@@ -4,12 +4,11 @@ import contextlib
 import hashlib
 import pickle
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import byte_reference
 import cnnlib
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from byte_reference import Op, graph_of, ops_of

@@ -103,7 +103,8 @@ REFUSED_OPTIONS = {
     "groups": ("conv", {"groups": [1]}, "'conv'", r"groups must be an integer, got \(1,\)"),
     "an unknown algorithm": ("conv", {"algorithm": "fast"}, "'conv'", "algorithm must be one of"),
     "an unfit algorithm": (
-        "up", {"algorithm": "depthwise-rows"},
+        "up",
+        {"algorithm": "depthwise-rows"},
         "'up'",
         "algorithm 'depthwise-rows' does not fit",
     ),
