@@ -3,9 +3,8 @@
 import cnnlib.layers
 import numpy as np
 import pytest
-from cnnlib.convnet import ConvNet
 from cnnlib.course import keep_ratio
-from cnnlib.models import FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet
 from training import assert_same_bits, interpreted, running_statistics
 
 X = np.random.RandomState(0).randn(4, 1, 6, 6).astype(np.float32)
