@@ -187,11 +187,12 @@ def _solver(options, side, seed):
 
         torch.set_num_threads(options.threads)
     import cnnlib
-    from cnnlib.cli.options.datasets import DATA_SETS
-    from cnnlib.cli.options.settings import build_network, defaults, describe_network
+    from cnnlib.cli.options.settings import defaults
     from cnnlib.cli.recipes import RECIPES
     from cnnlib.cli.train import solver_arguments
     from cnnlib.data import Normalization
+    from cnnlib.runs.data_sets import DATA_SETS
+    from cnnlib.runs.networks import build_network, describe_network
     from cnnlib.solver import Solver
 
     cnnlib.set_num_threads(options.threads)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cnnlib.cli.main import main
 from cnnlib.cli.options.config_file import _parsed, write_config_file
-from cnnlib.cli.run.folder import Run
+from cnnlib.runs.folder import Run
 from cnnlib.solver.update import Updater
 from helpers import refused
 
@@ -246,7 +246,7 @@ class TestLog:
         assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1 + 5
 
     def test_not_a_number_is_null(self, tmp_path):
-        from cnnlib.cli.run.log import _or_null
+        from cnnlib.runs.log import _or_null
 
         assert json.dumps([_or_null(float("nan")), _or_null(float("inf")), _or_null(1.5), _or_null(3)]) == (
             "[null, null, 1.5, 3]"

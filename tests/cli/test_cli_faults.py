@@ -13,10 +13,10 @@ from cnnlib import plots
 from cnnlib._files.exclusive import LOCK_FILE
 from cnnlib.cli.main import main
 from cnnlib.cli.output import json_text
-from cnnlib.cli.run.folder import PICTURES
-from cnnlib.cli.run.log import RunLog
 from cnnlib.data import Normalization
 from cnnlib.models import ConvNet
+from cnnlib.runs.folder import PICTURES
+from cnnlib.runs.log import RunLog
 from image_folders import write_folder
 
 pytest.importorskip("PIL.Image", reason="Pillow reads image files")

@@ -10,8 +10,8 @@ from cnnlib.__main__ import main
 from cnnlib.cli.main import build_parser
 from cnnlib.cli.options.settings import chosen_settings
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.cli.run.folder import Run
 from cnnlib.inference import Predictor
+from cnnlib.runs.folder import Run
 from cnnlib.solver import Solver
 from helpers import lines, refused
 

@@ -5,16 +5,26 @@ import contextlib
 import functools
 from pathlib import Path
 
-from cnnlib.cli.options import datasets, settings, transfer
+from cnnlib.cli.options import settings, transfer
 from cnnlib.cli.options.arguments import add, add_data, add_setting, add_skip_unreadable, add_threads, flag
 from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_config_file
-from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
+from cnnlib.cli.output import (
+    at_its_cost,
+    complain,
+    complain_without_lock,
+    counted,
+    say,
+    say_left_out,
+    say_passed_over,
+)
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.cli.run import ranks, tasks
-from cnnlib.cli.run.folder import RUNS, Run, refuse_within
-from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
+from cnnlib.cli.run import ranks
 from cnnlib.cli.run.signals import how_it_ended
 from cnnlib.data import Normalization
+from cnnlib.runs import data_sets, tasks
+from cnnlib.runs.folder import RUNS, Run, refuse_within
+from cnnlib.runs.log import LOG_KINDS, RunLog, check_kinds
+from cnnlib.runs.networks import MODEL_OPTIONS, SPECS, build_network, describe_network
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
@@ -54,8 +64,8 @@ def add_to(commands):
     add_data(train, f"the embedded digits (the default), {where}, or {arrays}")
     for name, choices, about in (
         ("recipe", RECIPES, "settings that belong together, see below"),
-        ("model", settings.MODEL_OPTIONS, "default: three-layer, for a folder resnet8, or the recipe's"),
-        ("task", settings.TASKS, "classes of images (the default), numbers, or labels or images of pixels"),
+        ("model", MODEL_OPTIONS, "default: three-layer, for a folder resnet8, or the recipe's"),
+        ("task", tasks.TASKS, "classes of images (the default), numbers, or labels or images of pixels"),
     ):
         add_setting(train, name, choices, about)
     add(train, "--out FOLDER", "the run folder")
@@ -155,11 +165,11 @@ def _begin(options, comm, held):
     name, folder, model_name, chosen = settings.chosen_settings(options)
     data_set, place, images = _data_set(options, name, folder, chosen, comm)
     task, shape, classes = data_set.task, data_set.shape, data_set.classes
-    description = settings.describe_network(model_name, chosen, shape, len(classes), task)
-    model = settings.build_network(description)
+    description = describe_network(model_name, chosen, shape, len(classes), task)
+    model = build_network(description)
     if options.summary and not hasattr(model, "summary"):
-        raise ValueError(f"--summary: a {model_name} model has none; {', '.join(settings.SPECS)} do")
-    data = data_set.load(place, datasets.PARTS)
+        raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
+    data = data_set.load(place, data_sets.PARTS)
     fitted = comm.from_root(lambda: Normalization.fit(data["X_train"]), patient=True)
     white = fitted.white if data_set.white is None else data_set.white
     normalization = Normalization(fitted.mean, fitted.std, white, data_set.ink)
@@ -172,6 +182,7 @@ def _begin(options, comm, held):
         comm.from_root(lambda: _save_config(options, model_name, chosen))
     label = Path(place or name).name if name in ("folder", "npy") else name
     run = ranks.shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
+    complain_without_lock(run)
     content = {
         "data": {"name": name, "folder": place, **images, **tasks.description(task, data["y_train"])},
         **({} if scale is None else {"targets": scale}),
@@ -184,10 +195,10 @@ def _begin(options, comm, held):
     }
     comm.from_root(lambda: run.begin(normalization=normalization, **content))
     size = sum(w.size for w in model.params.values())
-    about = datasets.counted(label, data, shape, len(classes), task)
+    about = counted(label, data, shape, len(classes), task)
     say(f"{about}; {model_name} model with {size:,} parameters; {ranks.workers(comm)}")
     if name == "folder":
-        datasets.say_passed_over(place if task == "classes" else Path(place, "images"))
+        say_passed_over(place if task == "classes" else Path(place, "images"))
     if task == "classes" and (lacking := set(range(len(classes))) - set(data["y_train"].tolist())):
         say(f"no training images of {', '.join(classes[label] for label in sorted(lacking))}")
     if options.summary:
@@ -197,14 +208,14 @@ def _begin(options, comm, held):
 
 def _data_set(options, name, folder, chosen, comm):
     """The data set, where it lies, and what config.json says of images that its files decide about."""
-    place, task, shape, shares = datasets.data_folder(name, folder), options.task or "classes", None, None
+    place, task, shape, shares = data_sets.data_folder(name, folder), options.task or "classes", None, None
     if options.skip_unreadable and name != "folder":
         raise ValueError(f"--skip-unreadable means nothing to --data {name}")
     for option in ("tta", "label_smoothing"):  # a mirrored mask would not be turned back
         if task != "classes" and chosen[option] is not None:
             raise ValueError(f"{flag(option)} means nothing to --task {task}")
-    if name not in datasets.OF_FILES:
-        return datasets.DATA_SETS[name], place, {}
+    if name not in data_sets.OF_FILES:
+        return data_sets.DATA_SETS[name], place, {}
     if name == "folder":
         if chosen["validation"] == 0:
             raise ValueError("--validation 0: epochs are compared by validation images")
@@ -212,8 +223,8 @@ def _data_set(options, name, folder, chosen, comm):
         shape = settings.CHANNELS[chosen["colours"]], *settings.pixels(chosen["image_size"])
         shares = {share: chosen[share] for share in ("validation", "test")}
         shares["skip_unreadable"] = options.skip_unreadable
-    data_set = ranks.root_first(comm, lambda: datasets.data_set_of_files(name, place, shape, shares, task))
-    return data_set, place, datasets.describe_found(place, data_set.shape, shares, task)
+    data_set = ranks.root_first(comm, lambda: data_sets.data_set_of_files(name, place, shape, shares, task))
+    return data_set, place, data_sets.describe_found(place, data_set.shape, shares, task)
 
 
 def _save_config(options, model_name, chosen):
@@ -233,7 +244,8 @@ def _resume(options, comm, held):
     settings.refuse(options, fixed, transfer.NOT_WITH_RESUME)
     checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))
     later = comm.from_root(lambda: run.go_on_from(checkpoint, held))
-    data = ranks.root_first(comm, lambda: run.load_data(options.data, datasets.PARTS))
+    complain_without_lock(run)
+    data = ranks.root_first(comm, lambda: run.load_data(options.data, data_sets.PARTS))
     changed = {"num_epochs": options.num_epochs} if options.num_epochs is not None else {}
     stopping = False if options.early_stopping == "none" else options.early_stopping
     if stopping is not None:

@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib.cli.options.datasets import PARTS, counted, describe_found, say_passed_over
-from cnnlib.cli.options.settings import CHANNELS, defaults, parse_data, pixels, refuse
+from cnnlib.cli.options.settings import CHANNELS, defaults, pixels, refuse
 from cnnlib.cli.options.transfer import KEPT
-from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
+from cnnlib.cli.output import (
+    at_its_cost,
+    complain,
+    complain_without_lock,
+    counted,
+    say,
+    say_left_out,
+    say_passed_over,
+)
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
-from cnnlib.cli.run.folder import MODEL, REPORT, RUNS, Run, refuse_within
 from cnnlib.cli.run.signals import how_it_ended
 from cnnlib.cli.run.trained import given_normalization
 from cnnlib.data import load_image_folder
@@ -23,6 +29,8 @@ from cnnlib.pretrained import features
 from cnnlib.pretrained.extraction import network_digest
 from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
 from cnnlib.pretrained.trunk import block_starts, open_trunk
+from cnnlib.runs.data_sets import PARTS, describe_found, parse_data
+from cnnlib.runs.folder import MODEL, REPORT, RUNS, Run, refuse_within
 
 _FEW = 10  # photos of a class, below which its accuracy says little
 
@@ -51,6 +59,7 @@ def run(options, given):
     with contextlib.ExitStack() as held:
         goes_on = getattr(options, "goes_on", False)
         run = Run.create(options.out, options.overwrite, Path(folder).name, held, goes_on)
+        complain_without_lock(run)
         say(f"run folder: {run.folder}", fold=False)
         run.begin(normalization=trunk.preprocess, **_about(options, trunk, data, folder))
         try:

@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from cnnlib.cli.options.arguments import add, add_setting
-from cnnlib.cli.options.settings import IMAGE_SETTINGS, SPECS, refuse
-from cnnlib.cli.run.folder import Run
+from cnnlib.cli.options.settings import IMAGE_SETTINGS, refuse
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.data.normalization import NORMALIZATIONS
+from cnnlib.runs.folder import Run
+from cnnlib.runs.networks import SPECS
 
 OWN = ("network", "cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
 KEPT = ("skip_unreadable", *OWN, *IMAGE_SETTINGS)  # what config.json says of a run's options

@@ -12,14 +12,14 @@ import numpy as np
 from cnnlib._system.config import current_config
 from cnnlib._system.text import shape_text
 from cnnlib.cli.options.config_file import setting_text
-from cnnlib.cli.options.datasets import OF_FILES
 from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.report import html_page as html
 from cnnlib.cli.report.step_profile import profile_step
-from cnnlib.cli.run.folder import history
 from cnnlib.cli.run.trained import calibration_images
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
+from cnnlib.runs.data_sets import OF_FILES
+from cnnlib.runs.log import history
 from cnnlib.solver.metrics import likeliest
 from cnnlib.solver.state import metrics_of
 

@@ -1,4 +1,4 @@
-"""What the tasks of ``--task`` are trained towards, and what their models are judged by."""
+"""The tasks of runs: what their models are trained towards and judged by."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cnnlib.data.target_folder import IGNORED
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.solver.metrics import build_metrics
 
+TASKS = ("classes", "values", "pixels")
 _LABELS: list[Any] = [{"name": name, "ignore": IGNORED} for name in ("iou", "accuracy")]
 _KINDS: dict[str, tuple[dict[str, Any], list[Any]]] = {  # loss and metrics; by what the end is judged
     "classes": ({}, ["accuracy"]),

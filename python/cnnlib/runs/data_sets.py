@@ -1,23 +1,24 @@
-"""The data sets that the command knows."""
+"""The data sets of runs: by name, or of files that say what they hold."""
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnlib import data
-from cnnlib._system.text import shape_text
-from cnnlib.cli.output import say
 from cnnlib.data.array_files import CLASSES, array_splits
-from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.data.writing import load_writing
 from cnnlib.models.spec.reading import COLOURS
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
 PARTS = ("train", "val", "test")
+DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
+_INSIDE = {"folder": "images by class", "npy": "arrays"}
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,19 @@ def data_folder(name, folder):
     return str(Path(folder or data.default_data_dir()).resolve())
 
 
-def say_passed_over(folder):
-    """Name the suffixes of files that count as no images, as those of a telephone's photos may."""
-    text = passed_over(folder)
-    if text:
-        say(text.removeprefix("; "))
-
-
-def counted(label, data, shape, outputs, task="classes"):
-    """A line's beginning: how many images the splits have, their shape, and how many classes or numbers."""
-    words = ("training", "validation", "test")
-    counts = (f"{len(data[f'y_{part}'])} {word}" for part, word in zip(PARTS, words, strict=True))
-    size, kind = shape_text(shape), "classes" if task == "classes" else "outputs"
-    return f"{label}: {', '.join(counts)} images of {size} in {outputs} {kind}"
+def parse_data(text):
+    """Read ``'digits'``, ``'cifar10'`` or ``NAME:DIR`` as (name, DIR or None)."""
+    name, colon, folder = text.partition(":")
+    if name not in DATA_NAMES:
+        hint = ""
+        if os.path.isdir(text):
+            kind = "npy" if glob.glob("X_train*.npy", root_dir=text) else "folder"
+            hint = f"; did you mean {kind}:{text}, for {_INSIDE[kind]} in this folder?"
+        raise ValueError(
+            f"--data must be digits, or one of cifar10, cifar100, folder, npy with :DIR, got {text!r}{hint}"
+        )
+    if name == "digits" and colon:
+        raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
+    if (colon or name in ("folder", "npy")) and not folder:
+        raise ValueError(f"--data {text} lacks the folder after the colon")
+    return name, os.path.expanduser(folder) or None  # which no shell does behind a colon

@@ -7,9 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from cnnlib.augment import TTA
-from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES
-from cnnlib.cli.options.settings import TASKS
-from cnnlib.cli.run.log import LOG_KINDS
+from cnnlib.runs.data_sets import DATA_SETS, OF_FILES
+from cnnlib.runs.log import LOG_KINDS
+from cnnlib.runs.tasks import TASKS
+
+FORMAT, VERSION = "cnnlib run", 1
+
+
+def is_config(content: Any) -> bool:
+    """Return whether this is what config.json holds of a run."""
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def lies_in_run(path: Path | str) -> bool:
+    """Return whether the config.json beside a file is a run's, or damaged, and no other program's."""
+    file = Path(path).with_name("config.json")
+    if not file.is_file():
+        return False
+    try:
+        return is_config(json.loads(file.read_text(encoding="utf-8")))
+    except (RecursionError, ValueError):
+        return True
 
 
 def check_config(file: Path, config: dict[str, Any]) -> None:

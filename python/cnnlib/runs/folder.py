@@ -9,24 +9,20 @@ import shlex
 from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
-
 import cnnlib
 from cnnlib._files.exclusive import LOCK_FILE, exclusive
 from cnnlib._files.version import check_version
 from cnnlib._files.written import TEMPORARY, written_whole
 from cnnlib._system.config import current_config
-from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
-from cnnlib.cli.options.settings import build_network, parse_data
-from cnnlib.cli.output import complain
-from cnnlib.cli.run.checks import check_config
-from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
-from cnnlib.cli.run.tasks import put_back
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.models.spec.reading import COLOURS
+from cnnlib.runs.config import FORMAT, VERSION, check_config, is_config, lies_in_run
+from cnnlib.runs.data_sets import DATA_SETS, OF_FILES, DataSet, parse_data
+from cnnlib.runs.log import LOG_FILES, history, remove_event_files
+from cnnlib.runs.networks import build_network
+from cnnlib.runs.tasks import put_back
 from cnnlib.saved_model import load_model
-from cnnlib.saved_model.loading import lies_in_run
 from cnnlib.solver import load_weights
 from cnnlib.solver.checkpoints import interrupted_path
 
@@ -42,8 +38,6 @@ def locked(folder):
             held = stack.enter_context(exclusive(folder))
         except BlockingIOError:
             raise ValueError(f"{folder} is in use: another training is writing to it") from None
-        if not held:
-            complain(f"no lock can be held in {folder}: nothing keeps another training from writing to it")
         yield held
 
 
@@ -53,7 +47,6 @@ def refuse_within(out, images):
         raise ValueError(f"the next run would take {out} for images of {images}: name another --out")
 
 
-FORMAT, VERSION = "cnnlib run", 1
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 PICTURES_OF = {"classes": PICTURES, **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png"))}
@@ -68,6 +61,7 @@ class Run:
     def __init__(self, folder, config=None):
         self.folder = Path(folder)
         self.config = config
+        self.has_lock = True  # until its folder turns out to have none
         self._superfluous = None  # the checkpoint that the next one replaces
 
     @classmethod
@@ -263,11 +257,13 @@ class Run:
         newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
         if self._superfluous not in (None, newest) and newest.is_file():
             self._superfluous.unlink(missing_ok=True)
+        self.has_lock = True  # until its folder turns out to have none
         self._superfluous = None if keep_checkpoints else newest
 
     def _lock(self, held):
         """Hold the folder's lock as long as `held` is open; remove what killed trainings did not finish."""
-        if held.enter_context(locked(self.folder)):
+        self.has_lock = held.enter_context(locked(self.folder))
+        if self.has_lock:
             for path in self.folder.glob(f".{CHECKPOINT}_*{TEMPORARY}"):
                 path.unlink(missing_ok=True)
 
@@ -302,25 +298,10 @@ class Run:
             file.write(text.encode("utf-8", "surrogateescape"))
 
 
-def is_config(content):
-    """Whether this is what config.json holds of a run."""
-    return isinstance(content, dict) and content.get("format") == FORMAT
-
-
 def versions():
     """What config.json says of the software."""
     known = {**current_config(), "platform": platform.platform()}
     return {name: known[name] for name in ("cnnlib", "instruction set", "numpy", "python", "platform")}
-
-
-def history(solver):
-    """The rows of history.csv: a heading, and one for each epoch of a Solver, with the mean of its losses."""
-    steps, columns = solver.iterations_per_epoch, log_columns(solver)
-    yield [*columns, "samples_per_second"]
-    for k in range(1, solver.epoch + 1):
-        row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
-        values = (*(row[name] for name in columns), len(solver.X_train) / max(row["epoch_seconds"], 1e-9))
-        yield [f"{value:.6g}" for value in values]
 
 
 def _next_free(parent, name):
