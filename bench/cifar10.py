@@ -192,7 +192,7 @@ def _solver(options, side, seed):
     from cnnlib.cli.train import solver_arguments
     from cnnlib.data import Normalization
     from cnnlib.runs.data_sets import DATA_SETS
-    from cnnlib.runs.networks import build_network, describe_network
+    from cnnlib.runs.networks import describe_network
     from cnnlib.solver import Solver
 
     cnnlib.set_num_threads(options.threads)
@@ -206,7 +206,7 @@ def _solver(options, side, seed):
     for part in ("train", "test"):
         data[f"X_{part}"] = normalize(data[f"X_{part}"])
     data = {**data, "X_val": data["X_test"], "y_val": data["y_test"]}
-    model = build_network(describe_network(recipe["model"], settings, data_set.shape, len(data_set.classes)))
+    model = describe_network(recipe["model"], settings, data_set.shape, len(data_set.classes)).build()
     model.initialize(data["X_train"])
     if side == "torch":
         from support.training import torch_net

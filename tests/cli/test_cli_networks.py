@@ -56,7 +56,7 @@ def test_summary_is_for_networks_that_have_one(tmp_path, capsys):
     ids=" ".join,
 )
 def test_what_is_given_turns_off_what_it_excludes(given, chosen):
-    *_, settings = chosen_settings(build_parser("train").parse_args(["train", *given]))
+    settings = chosen_settings(build_parser("train").parse_args(["train", *given])).settings
     assert {name: settings[name] for name in chosen} == chosen
 
 

@@ -1,5 +1,11 @@
 """The networks of runs: how config.json describes one, and how it is built of that."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
@@ -15,8 +21,33 @@ MODEL_OPTIONS = {
 _CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedNet}
 
 
-def describe_network(name, settings, shape, num_classes, task="classes"):
-    """What config.json says about a model: its name and the arguments to build it with, in plain values."""
+@dataclass(frozen=True)
+class Network:
+    """A model's name and the arguments to build it with, in plain values."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def build(self) -> Any:
+        """Build the model, untrained."""
+        arguments = dict(self.arguments)
+        arguments["dtype"] = np.dtype(arguments["dtype"])
+        if "input_dim" in arguments:
+            arguments["input_dim"] = tuple(arguments["input_dim"])
+        if self.name in (*SPECS, *PIXEL_SPECS):
+            head = arguments.pop("head", None)
+            spec = self.name if head is None else [*resolve(self.name), head]
+            return ConvNet(spec, **arguments)
+        return _CLASSES[self.name](**arguments)
+
+
+def describe_network(
+    name: str, settings: Mapping[str, Any], shape: Sequence[int], num_classes: int, task: str = "classes"
+) -> Network:
+    """Describe the model of this name for images of a shape (C, H, W), by the settings of a training.
+
+    ValueError for a model that does not fit the task, or several hidden layers where there is one.
+    """
     fitting = {"classes": (*_CLASSES, *SPECS), "values": SPECS, "pixels": PIXEL_SPECS}[task]
     if name not in fitting:
         raise ValueError(f"--task {task} is for models such as {', '.join(fitting)}, not {name}")
@@ -33,17 +64,4 @@ def describe_network(name, settings, shape, num_classes, task="classes"):
         else:
             raise ValueError(f"--hidden-dim: a {name} model has one hidden layer, got {len(hidden)} sizes")
     arguments |= {"input_dim": list(shape), "num_classes": num_classes, "seed": settings["seed"]}
-    return {"name": name, "arguments": arguments}
-
-
-def build_network(description):
-    """The model that :func:`describe_network` described."""
-    arguments = dict(description["arguments"])
-    arguments["dtype"] = np.dtype(arguments["dtype"])
-    if "input_dim" in arguments:
-        arguments["input_dim"] = tuple(arguments["input_dim"])
-    if description["name"] in (*SPECS, *PIXEL_SPECS):
-        head = arguments.pop("head", None)
-        spec = description["name"] if head is None else [*resolve(description["name"]), head]
-        return ConvNet(spec, **arguments)
-    return _CLASSES[description["name"]](**arguments)
+    return Network(name, arguments)

@@ -7,6 +7,7 @@ config.json, and fixed once it has begun. Those of the training are the Solver's
 
 import inspect
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 from cnnlib.augment import TTA
@@ -143,8 +144,18 @@ def refuse(options, names, why):
             raise ValueError(why.format(flag(name)))
 
 
-def chosen_settings(options):
-    """Data set, its folder, model, and every setting: the recipe's or the defaults, overridden."""
+@dataclass(frozen=True)
+class Chosen:
+    """A new run: data set, its folder, model, and a value for every setting, as a user would write it."""
+
+    data: str
+    folder: str | None
+    model: str
+    settings: dict[str, Any]
+
+
+def chosen_settings(options) -> Chosen:
+    """Choose data set, model and every setting: the recipe's or the defaults, overridden by the options."""
     recipe: dict[str, Any] = RECIPES.get(options.recipe, {"data": "digits"})
     name, folder = parse_data(options.data or recipe["data"])
     if options.task not in (None, "classes") and name not in ("folder", "npy"):
@@ -171,7 +182,7 @@ def chosen_settings(options):
         if options.momentum is not None:
             raise ValueError(f"--momentum means nothing to {settings['update_rule']}")
         settings["momentum"] = None
-    return name, folder, model_name, settings
+    return Chosen(name, folder, model_name, settings)
 
 
 def pixels(image_size):

@@ -43,10 +43,10 @@ def resumed(options, given):
     if run.began_with is None:
         return None
     refuse(options, ("data", "out", "from", *KEPT, *given), NOT_WITH_RESUME)
-    data = run.config["data"]
-    if data.get("names") != folder_digest(data["folder"]):
+    source = run.config.source
+    if source.names != folder_digest(source.folder):
         raise ValueError(
-            f"{data['folder']} no longer holds the run's images, so its split is another; begin a new run"
+            f"{source.folder} no longer holds the run's images, so its split is another; begin a new run"
         )
     again = {"resume": None, "out": str(run.folder), "overwrite": True, "goes_on": True}
     return argparse.Namespace(**{**vars(options), **run.began_with, **again})

@@ -50,7 +50,7 @@ def run(options):
     with locked(run.folder) as run.has_lock:
         complain_without_lock(run)
         data = run.load_data(options.data, PARTS)
-        scaled = standardized(data, run.config.get("targets"))
+        scaled = standardized(data, run.config.scale)
         solver = Solver.resume(
             checkpoint, run.build_model(), scaled, preprocess=run.normalization, verbose=False
         )

@@ -162,7 +162,7 @@ def _of_run(path, which):
         any_images = split == "all"
         return _pairs(lambda parts: run.load_data(data, parts, any_images), split), found.white
 
-    model, labels = run.load_model(path, which), run.config["data"].get("labels", True)
+    model, labels = run.load_model(path, which), run.config.source.labels is not False
     return Trained(model, run.normalization, run.classes, found.shape, run.tta, load, found.task, labels)
 
 
