@@ -14,10 +14,10 @@ from cnnlib._files.exclusive import LOCK_FILE
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.output import json_text
-from cnnlib.cli.run.folder import PICTURES
-from cnnlib.cli.run.log import RunLog
 from cnnlib.data import Normalization
 from cnnlib.models import ConvNet
+from cnnlib.runs.folder import PICTURES
+from cnnlib.runs.log import RunLog
 from image_folders import write_folder
 
 pytest.importorskip("PIL.Image", reason="Pillow reads image files")

@@ -11,12 +11,12 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.cli.main import main
-from cnnlib.cli.options.settings import parse_data
-from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization, load_digits, load_image_folder
 from cnnlib.data.image_files import find_images, open_image
 from cnnlib.data.writing import ink_of
 from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.runs.data_sets import parse_data
+from cnnlib.runs.folder import Run
 from cnnlib.solver import Solver
 from helpers import lines, refused
 from image_folders import write_folder

@@ -12,12 +12,12 @@ import pytest
 from cnnlib import data, save_model
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.cli.main import main
-from cnnlib.cli.options import datasets
 from cnnlib.cli.report import pictures
 from cnnlib.data import Normalization, load_array_folder, load_target_folder
 from cnnlib.models import ConvNet
 from cnnlib.onnx import load as load_onnx
 from cnnlib.onnx import save as save_onnx
+from cnnlib.runs import data_sets
 from helpers import lines, refused
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
@@ -270,8 +270,8 @@ def test_masks_are_read_once(folders, monkeypatch):
         lambda *folder, **how: read.append(folder) or load_target_folder(*folder, **how),
     )
     root, shares = str(folders / "squares"), {"validation": 0.1, "test": 0.1}
-    found = datasets.data_set_of_files("folder", root, (None, 16, 16), shares, "pixels")
-    assert found.load(root, datasets.PARTS)["y_train"].shape == (32, 16, 16)
+    found = data_sets.data_set_of_files("folder", root, (None, 16, 16), shares, "pixels")
+    assert found.load(root, data_sets.PARTS)["y_train"].shape == (32, 16, 16)
     assert len(read) == 1
 
 

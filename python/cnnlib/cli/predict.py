@@ -14,10 +14,10 @@ from cnnlib._system.text import display_width, padded, printable
 from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
-from cnnlib.cli.run.folder import refuse_within
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, open_image, passed_over, photo
 from cnnlib.data.writing import ink_of
+from cnnlib.runs.folder import refuse_within
 
 _OPACITY = 0.5  # of a mask over its photo
 _BATCH_VALUES = 2**22  # of images that are read together

@@ -7,8 +7,6 @@ import contextlib
 import math
 from typing import Any
 
-DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
-
 
 def flag(name):
     """The option of the command line that gives the setting `name`."""
@@ -58,6 +56,8 @@ def add_unsaid(parser):
 
 
 def add_data(parser, help):
+    from cnnlib.runs.data_sets import DATA_NAMES  # takes time, which commands without data need not
+
     add(parser, f"--data {'|'.join(DATA_NAMES)}[:DIR]", help)
 
 

@@ -11,8 +11,8 @@ import traceback
 import cnnlib
 from cnnlib.cli.options.arguments import add, add_setting
 from cnnlib.cli.output import one_line
-from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
+from cnnlib.runs.folder import Run
 
 
 def add_distributed(parser):

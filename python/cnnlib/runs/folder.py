@@ -3,30 +3,21 @@
 import contextlib
 import csv
 import json
-import platform
 import re
 import shlex
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
-
-import cnnlib
 from cnnlib._files.exclusive import LOCK_FILE, exclusive
-from cnnlib._files.version import check_version
 from cnnlib._files.written import TEMPORARY, written_whole
-from cnnlib._system.config import current_config
-from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
-from cnnlib.cli.options.settings import build_network, parse_data
-from cnnlib.cli.output import complain
-from cnnlib.cli.run.checks import check_config
-from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
-from cnnlib.cli.run.tasks import put_back
-from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.models.spec.reading import COLOURS
+from cnnlib.runs.config import CONFIG, MODEL, RunConfig, lies_in_run
+from cnnlib.runs.data_sets import parse_data
+from cnnlib.runs.log import LOG_FILES, history, remove_event_files
+from cnnlib.runs.tasks import put_back
 from cnnlib.saved_model import load_model
-from cnnlib.saved_model.loading import lies_in_run
 from cnnlib.solver import load_weights
 from cnnlib.solver.checkpoints import interrupted_path
 
@@ -42,8 +33,6 @@ def locked(folder):
             held = stack.enter_context(exclusive(folder))
         except BlockingIOError:
             raise ValueError(f"{folder} is in use: another training is writing to it") from None
-        if not held:
-            complain(f"no lock can be held in {folder}: nothing keeps another training from writing to it")
         yield held
 
 
@@ -53,21 +42,20 @@ def refuse_within(out, images):
         raise ValueError(f"the next run would take {out} for images of {images}: name another --out")
 
 
-FORMAT, VERSION = "cnnlib run", 1
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 PICTURES_OF = {"classes": PICTURES, **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png"))}
 REPORT = "report.html"
 RUNS = "runs"  # where they are, unless --out says otherwise
-MODEL = "model.npz"  # of a run that began with somebody's network
 
 
 class Run:
-    """A run's folder; `config` is the content of its config.json, None where it has just been made."""
+    """A run's folder; `config` is its RunConfig, None where it has just been made."""
 
     def __init__(self, folder, config=None):
         self.folder = Path(folder)
         self.config = config
+        self.has_lock = True  # until its folder turns out to have none
         self._superfluous = None  # the checkpoint that the next one replaces
 
     @classmethod
@@ -92,8 +80,8 @@ class Run:
         if any(path.name != LOCK_FILE for path in run.folder.iterdir()):
             if not overwrite:
                 raise ValueError(f"--out {out} exists and is not empty; --overwrite replaces the run in it")
-            if (run.folder / "config.json").is_file() and not lies_in_run(run.folder / "config.json"):
-                raise ValueError(f"--overwrite: {run.folder / 'config.json'} is not that of a cnnlib run")
+            if (run.folder / CONFIG).is_file() and not lies_in_run(run.folder / CONFIG):
+                raise ValueError(f"--overwrite: {run.folder / CONFIG} is not that of a cnnlib run")
             if not keep:
                 run._remove_files()
         return run
@@ -105,18 +93,7 @@ class Run:
         folder = path.parent if path.is_file() else path
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no run {path}")
-        file = folder / "config.json"
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json") from None
-        except (RecursionError, ValueError) as error:
-            raise ValueError(f"{file} is damaged: {error}") from error
-        if not is_config(config):
-            raise ValueError(f"{file} is not the config.json of a cnnlib run")
-        check_version(file, "a run's config.json", config.get("version"), VERSION)
-        check_config(file, config)
-        return cls(folder, config)
+        return cls(folder, RunConfig.read(folder / CONFIG))
 
     def go_on_from(self, checkpoint, held):
         """Get ready for the run to go on from a checkpoint; returns the later epochs that have one.
@@ -133,37 +110,27 @@ class Run:
 
     @property
     def data_set(self):
-        data = self.config["data"]
-        if data["name"] not in OF_FILES:
-            return DATA_SETS[data["name"]]
-        shares = {share: data.get(share) for share in ("validation", "test")}
-        shares["skip_unreadable"] = data.get("skip_unreadable") is True
-        shape = (data["channels"], *data["size"])
-        white = self.config["preprocessing"]["white"]
-        task = data.get("task", "classes")
-        return DataSet(data["name"], tuple(self.config["classes"]), shape, white, shares, task)
+        return self.config.data_set
 
     @property
     def classes(self):
-        """What a file of the model says they are."""
-        known = self.data_set.classes
-        images = self.config["data"].get("labels") is False
-        return COLOURS if images and len(known) == len(COLOURS) else known
+        """The names that a file of the model gives them."""
+        known = self.config.classes
+        return COLOURS if self.config.source.labels is False and len(known) == len(COLOURS) else known
 
     @property
     def normalization(self):
-        known = {"white": self.data_set.white, "ink": self.data_set.ink}
-        return Normalization(**{**known, **self.config["preprocessing"]})
+        return self.config.normalization
 
     @property
     def tta(self):
-        """How the run's model is to be tested, see cnnlib.augment.averaged_scores."""
-        return self.config["training"].get("tta")
+        """The views that the run's model is tested with, see cnnlib.augment.averaged_scores."""
+        return self.config.training.get("tta")
 
     @property
     def began_with(self):
         """The options of a run that began with somebody's network (--from), by name; None of others."""
-        return self.config.get("from")
+        return self.config.began_with
 
     @property
     def resume_command(self):
@@ -172,9 +139,9 @@ class Run:
     def build_model(self):
         """The run's model, untrained."""
         try:
-            return build_network(self.config["model"])
+            return self.config.network.build()
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.folder / 'config.json'} does not describe a model: {error}") from error
+            raise ValueError(f"{self.folder / CONFIG} does not describe a model: {error}") from error
 
     def checkpoint_name(self):
         return str(self.folder / CHECKPOINT)
@@ -218,7 +185,7 @@ class Run:
             load_weights(self.checkpoint(path), model, which)
         except FileNotFoundError:  # a training has just put its next one in that one's place
             load_weights(self.checkpoint(path), model, which)
-        put_back(model, self.config.get("targets"))
+        put_back(model, self.config.scale)
         return model
 
     def load_data(self, option, parts, any_images=False):
@@ -227,33 +194,27 @@ class Run:
         A folder must have the images of the run, by their names: with others the split is another, and the
         test images are some that the model has learnt. `any_images` admits them.
         """
-        data, task = self.config["data"], self.data_set.task
-        name, folder = data["name"], data.get("folder")
+        source, folder = self.config.source, self.config.source.folder
         if option is not None:
             other, folder = parse_data(option)
-            if other != name:
-                raise ValueError(f"the run's model is for {name}, not for --data {option}")
-        names = data.get("names")
-        if names is not None and not any_images and names != folder_digest(folder, task):
+            if other != source.name:
+                raise ValueError(f"the run's model is for {source.name}, not for --data {option}")
+        names = source.names
+        if names is not None and not any_images and names != folder_digest(folder, source.task):
             raise ValueError(
                 f"{folder} no longer holds the run's images, so its split is another; "
                 "cnnlib eval --split all looks at all the images there are"
             )
         return self.data_set.load(folder, parts)
 
-    def begin(self, *, normalization, **about):
-        """Write config.json: what the run is, how its images are normalised, with what software."""
-        numbers = {name: getattr(normalization, name) for name in ("mean", "std", "white")}
-        software = {"threads": cnnlib.get_num_threads(), "versions": versions()}
-        self.write_config({"preprocessing": numbers, **about, **software})
-
     def write_config(self, config):
-        self.config = {"format": FORMAT, "version": VERSION, **config}
-        self.write_file("config.json", json.dumps(self.config, indent=2) + "\n")
+        """Write config.json: what the run is from now on."""
+        self.config = config
+        self.write_file(CONFIG, json.dumps(config.content(), indent=2) + "\n")
 
     def write_changed(self, changed, logs):
         """Bring config.json up to date with settings of the training that have changed, and kinds of logs."""
-        new = {**self.config, "training": {**self.config["training"], **changed}, "log": logs}
+        new = replace(self.config, training={**self.config.training, **changed}, log=tuple(logs))
         if new != self.config:
             self.write_config(new)
 
@@ -263,11 +224,13 @@ class Run:
         newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
         if self._superfluous not in (None, newest) and newest.is_file():
             self._superfluous.unlink(missing_ok=True)
+        self.has_lock = True  # until its folder turns out to have none
         self._superfluous = None if keep_checkpoints else newest
 
     def _lock(self, held):
         """Hold the folder's lock as long as `held` is open; remove what killed trainings did not finish."""
-        if held.enter_context(locked(self.folder)):
+        self.has_lock = held.enter_context(locked(self.folder))
+        if self.has_lock:
             for path in self.folder.glob(f".{CHECKPOINT}_*{TEMPORARY}"):
                 path.unlink(missing_ok=True)
 
@@ -289,7 +252,7 @@ class Run:
         return {int(match[1]): path for match, path in matches if match}
 
     def _remove_files(self):
-        names = ["config.json", "history.csv", REPORT, MODEL, *LOG_FILES.values()]
+        names = [CONFIG, "history.csv", REPORT, MODEL, *LOG_FILES.values()]
         names += chain(*PICTURES_OF.values())
         files = (self.folder / name for name in names)
         for path in (*self._checkpoints().values(), self._interrupted, *files):
@@ -300,27 +263,6 @@ class Run:
         """Write a text file whole or not at all."""
         with written_whole(self.folder / name) as file:
             file.write(text.encode("utf-8", "surrogateescape"))
-
-
-def is_config(content):
-    """Whether this is what config.json holds of a run."""
-    return isinstance(content, dict) and content.get("format") == FORMAT
-
-
-def versions():
-    """What config.json says of the software."""
-    known = {**current_config(), "platform": platform.platform()}
-    return {name: known[name] for name in ("cnnlib", "instruction set", "numpy", "python", "platform")}
-
-
-def history(solver):
-    """The rows of history.csv: a heading, and one for each epoch of a Solver, with the mean of its losses."""
-    steps, columns = solver.iterations_per_epoch, log_columns(solver)
-    yield [*columns, "samples_per_second"]
-    for k in range(1, solver.epoch + 1):
-        row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
-        values = (*(row[name] for name in columns), len(solver.X_train) / max(row["epoch_seconds"], 1e-9))
-        yield [f"{value:.6g}" for value in values]
 
 
 def _next_free(parent, name):
