@@ -183,8 +183,8 @@ def _begin(options, comm, held):
     if options.save_config is not None:
         comm.from_root(lambda: _save_config(options, chosen))
     label = Path(source.folder or chosen.data).name if chosen.data in ("folder", "npy") else chosen.data
-    run = ranks.shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
-    complain_without_lock(run)
+    run = comm.from_root(lambda: Run.create(options.out, options.overwrite, label, held))
+    comm.from_root(lambda: complain_without_lock(run))
     config = RunConfig.of_new_run(
         source=replace(source, labels=tasks.have_labels(task, data["y_train"])),
         classes=classes,
@@ -243,13 +243,13 @@ def _save_config(options, chosen):
 
 def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
-    run = ranks.shared_run(comm, lambda: Run.open(options.resume))
+    run = comm.from_root(lambda: Run.open(options.resume))
     fixed = [name for name in settings.given(options) if name not in ("num_epochs", "early_stopping")]
     fixed += ["recipe", "model", "task", "out", "overwrite", "save_config", "skip_unreadable", "summary"]
     settings.refuse(options, fixed, transfer.NOT_WITH_RESUME)
     checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))
     later = comm.from_root(lambda: run.go_on_from(checkpoint, held))
-    complain_without_lock(run)
+    comm.from_root(lambda: complain_without_lock(run))
     data = ranks.root_first(comm, lambda: run.load_data(options.data, data_sets.PARTS))
     changed = {"num_epochs": options.num_epochs} if options.num_epochs is not None else {}
     stopping = False if options.early_stopping == "none" else options.early_stopping

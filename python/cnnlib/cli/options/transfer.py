@@ -44,6 +44,7 @@ def resumed(options, given):
         return None
     refuse(options, ("data", "out", "from", *KEPT, *given), NOT_WITH_RESUME)
     source = run.config.source
+    assert source.folder is not None  # it is a folder of images
     if source.names != folder_digest(source.folder):
         raise ValueError(
             f"{source.folder} no longer holds the run's images, so its split is another; begin a new run"

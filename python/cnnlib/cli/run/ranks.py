@@ -12,7 +12,6 @@ import cnnlib
 from cnnlib.cli.options.arguments import add, add_setting
 from cnnlib.cli.output import one_line
 from cnnlib.distributed import SerialComm, world
-from cnnlib.runs.folder import Run
 
 
 def add_distributed(parser):
@@ -50,18 +49,6 @@ def complaint(error, debug):
     if users and not debug:
         return one_line(f"error: {error or type(error).__name__}")
     return "".join(traceback.format_exception(error)).rstrip()
-
-
-def shared_run(comm, find):
-    """The Run that ``find()`` returns on rank 0, which alone uses the folder; on the others a twin."""
-    runs = []
-
-    def on_root():
-        runs.append(find())
-        return runs[0].folder, runs[0].config
-
-    folder, config = comm.from_root(on_root)
-    return runs[0] if runs else Run(folder, config)
 
 
 def root_first(comm, load):
