@@ -26,7 +26,7 @@ _VERSIONS = ("cnnlib", "instruction set", "numpy", "python", "platform")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What config.json says of a run.
+    """The content of a run's config.json.
 
     Attributes
     ----------

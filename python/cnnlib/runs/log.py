@@ -75,7 +75,7 @@ class RunLog:
 
     def _write_events(self, solver, rows):
         if self._writer is None:
-            # What an older file says of later iterations, which the run takes again, does not count.
+            # An older file's word on later iterations, which the run takes again, does not count.
             purge = None if self._written < 0 else self._written * solver.iterations_per_epoch + 1
             folder = self._run.folder / _EVENTS
             # A name of their own even for runs that begin in one second.

@@ -320,7 +320,8 @@ class Solver:
         labels = options.loss is None and options.metrics is None and not own_loss
         labels = labels and getattr(model, "head", "classes") == "classes"
         splits = checked_data(data, labels, outputs_of(model))
-        self.options, self.model = options, model
+        self.options = options
+        self.model: Any = model
         self.X_train, self.y_train, self.X_val, self.y_val = splits
         # By their names in messages: images first, then the targets, of which several outputs have one each.
         self._train_arrays = [("X_train", self.X_train), *named_arrays("y_train", self.y_train)]

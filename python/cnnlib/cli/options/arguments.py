@@ -1,4 +1,4 @@
-"""What the commands' options have in common: the forms of their values, and options that several share."""
+"""The commands' options: the forms of their values, and options that several share."""
 
 from __future__ import annotations
 

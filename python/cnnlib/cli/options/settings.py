@@ -110,7 +110,7 @@ def default_model(data_name, task="classes"):
 
 
 def has_defaults(data_name, model_name):
-    """Whether a model can be trained on a data set."""
+    """Return whether a model can be trained on a data set."""
     return (data_name, model_name) in _DEFAULTS
 
 
@@ -130,7 +130,7 @@ def given(options):
 
 
 def excluded(name, values):
-    """Whether an option in `values` rules out option `name`; None and "none" count as not given."""
+    """Return whether an option in `values` rules out option `name`; None and "none" count as not given."""
     if name == "momentum":
         return values["update_rule"] not in (None, *MOMENTUM_RULES)
     return values.get(_EXCLUSIVE.get(name)) not in (None, "none")

@@ -1,4 +1,4 @@
-"""What ranks of an MPI job do together in ``cnnlib train --distributed``.
+"""Steps that ranks of an MPI job take together in ``cnnlib train --distributed``.
 
 Rank 0 alone uses the run's folder, so the others need no access to it. What it does there goes through
 ``comm.from_root``, which tells all ranks of an error.
@@ -52,13 +52,13 @@ def complaint(error, debug):
 
 
 def root_first(comm, load):
-    """What ``load()`` returns on each rank; rank 0 goes first, as it may leave a cache for the others."""
+    """Call ``load()`` on each rank; rank 0 goes first, as it may leave a cache for the others."""
     found = []
     comm.from_root(lambda: found.append(load()), patient=True)
     return found[0] if found else load()
 
 
 def workers(comm):
-    """Who computes, in words."""
+    """Say who computes."""
     threads = f"{cnnlib.get_num_threads()} threads"
     return threads if comm.size == 1 else f"{comm.size} ranks with {threads} each"
