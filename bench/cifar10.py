@@ -187,11 +187,12 @@ def _solver(options, side, seed):
 
         torch.set_num_threads(options.threads)
     import cnnlib
-    from cnnlib.cli.options.datasets import DATA_SETS
-    from cnnlib.cli.options.settings import build_network, defaults, describe_network
+    from cnnlib.cli.options.settings import defaults
     from cnnlib.cli.recipes import RECIPES
     from cnnlib.cli.train import solver_arguments
     from cnnlib.data import Normalization
+    from cnnlib.runs.data_sets import DATA_SETS
+    from cnnlib.runs.networks import describe_network
     from cnnlib.solver import Solver
 
     cnnlib.set_num_threads(options.threads)
@@ -205,7 +206,7 @@ def _solver(options, side, seed):
     for part in ("train", "test"):
         data[f"X_{part}"] = normalize(data[f"X_{part}"])
     data = {**data, "X_val": data["X_test"], "y_val": data["y_test"]}
-    model = build_network(describe_network(recipe["model"], settings, data_set.shape, len(data_set.classes)))
+    model = describe_network(recipe["model"], settings, data_set.shape, len(data_set.classes)).build()
     model.initialize(data["X_train"])
     if side == "torch":
         from support.training import torch_net

@@ -7,7 +7,7 @@ Random weights (seed 0), batch-norm statistics drawn too, two images of 224x224.
 to an ONNX file, which `cnnlib.onnx.load` reads; `cnnlib.onnx.save` writes what was read to another file. A
 difference is the largest distance between two outputs over the largest output. `torch | runtime` is how far
 PyTorch and ONNX Runtime are from each other, and so what can be asked for. A second table is of networks that
-`cnnlib.torch.load` reads without a file (`--by torch` alone). Needs torch, torchvision, onnx,
+`cnnlib.torch.from_module` reads without a file (`--by torch` alone). Needs torch, torchvision, onnx,
 onnxruntime; for `--exporter dynamo`, PyTorch's newer one, onnxscript.
 """
 
@@ -107,7 +107,7 @@ def through_onnx(name, exporter):
 
 
 def through_torch(name):
-    """The same for `cnnlib.torch.load`, which needs no file."""
+    """The same for `cnnlib.torch.from_module`, which needs no file."""
     import cnnlib.torch
 
     net, x = network(name), torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
@@ -115,7 +115,7 @@ def through_torch(name):
         by_torch = net(x).numpy()
     start = time.perf_counter()
     try:
-        own = cnnlib.torch.load(net, (3, 224, 224))
+        own = cnnlib.torch.from_module(net, (3, 224, 224))
     except ValueError as error:
         return str(error).removeprefix("load: ")
     return {

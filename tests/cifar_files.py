@@ -4,8 +4,8 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from cnnlib.cli.options import datasets
 from cnnlib.data import cifar10
+from cnnlib.runs import data_sets
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 FOLDER = {"python": "cifar-10-batches-py", "binary": "cifar-10-batches-bin"}
@@ -100,7 +100,7 @@ def write_cifar100(root, monkeypatch):
 def small_batches(monkeypatch):
     """Let the readers, and the command, expect files of CIFAR-10 with so few images."""
     monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", IMAGES)
-    monkeypatch.setattr(datasets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
+    monkeypatch.setattr(data_sets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
 
 
 def fill_data_folder(root, monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cnnlib.cli.main import main
 from cnnlib.cli.options.config_file import _parsed, write_config_file
-from cnnlib.cli.run.folder import Run
+from cnnlib.runs.folder import Run
 from cnnlib.solver.update import Updater
 from helpers import refused
 
@@ -65,10 +65,10 @@ class TestConfig:
         )
         train(capsys, "--config", file, "--num-epochs", 1, "--out", tmp_path / "run")
         config = Run.open(tmp_path / "run").config
-        assert config["model"]["name"] == "fully-connected"
-        assert config["model"]["arguments"]["hidden_dims"] == [20, 10]
-        assert config["model"]["arguments"]["use_batchnorm"] is True
-        training = config["training"]
+        assert config.network.name == "fully-connected"
+        assert config.network.arguments["hidden_dims"] == [20, 10]
+        assert config.network.arguments["use_batchnorm"] is True
+        training = config.training
         assert training["num_epochs"] == 1  # the command line overrides
         assert (training["batch_size"], training["learning_rate"], training["clip_norm"]) == (400, 2e-3, 3)
         assert training["rate_factors"] == {"beta": 2, "W1": 0.1}
@@ -141,7 +141,7 @@ class TestConfig:
         run = tmp_path / "run"
         train(capsys, *TINY, "--config", tmp_path / "run.toml", *options, "--num-epochs", 1, "--out", run)
         name, value = setting
-        assert Run.open(run).config["training"][name] == value
+        assert Run.open(run).config.training[name] == value
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -179,7 +179,7 @@ class TestConfig:
         text = "true" if value else "false"
         file.write_text(f"batchnorm = {text}\nkeep-checkpoints = {text}\nnum-epochs = 2\n")
         train(capsys, *TINY, "--config", file, "--out", tmp_path / "run")
-        assert Run.open(tmp_path / "run").config["model"]["arguments"]["use_batchnorm"] is value
+        assert Run.open(tmp_path / "run").config.network.arguments["use_batchnorm"] is value
         assert len(list((tmp_path / "run").glob("*.npz"))) == 1 + value
 
     def test_files_that_are_not_there(self, tmp_path, capsys):
@@ -246,7 +246,7 @@ class TestLog:
         assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1 + 5
 
     def test_not_a_number_is_null(self, tmp_path):
-        from cnnlib.cli.run.log import _or_null
+        from cnnlib.runs.log import _or_null
 
         assert json.dumps([_or_null(float("nan")), _or_null(float("inf")), _or_null(1.5), _or_null(3)]) == (
             "[null, null, 1.5, 3]"
@@ -332,7 +332,7 @@ class TestEarlyStopping:
         assert "stopped early" not in out
         run = Run.open(tmp_path)
         assert epochs_in_history(run.folder) == 6
-        assert run.config["training"]["early_stopping"] is None
+        assert run.config.training["early_stopping"] is None
 
     @pytest.mark.parametrize("text", ["0", "x", "3:monitor", "monitor=val_loss", "3:monitor=loss"])
     def test_errors(self, text, tmp_path, capsys):

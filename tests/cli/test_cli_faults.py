@@ -14,10 +14,10 @@ from cnnlib._files.exclusive import LOCK_FILE
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.output import json_text
-from cnnlib.cli.run.folder import PICTURES
-from cnnlib.cli.run.log import RunLog
 from cnnlib.data import Normalization
 from cnnlib.models import ConvNet
+from cnnlib.runs.folder import PICTURES
+from cnnlib.runs.log import RunLog
 from image_folders import write_folder
 
 pytest.importorskip("PIL.Image", reason="Pillow reads image files")
@@ -81,7 +81,7 @@ def assert_harmless(text):
 @pytest.mark.parametrize("part", ["last", "best"])
 def test_statistics_that_are_text(part, small, tmp_path, capsys):
     """No command goes on with them, and each names the file."""
-    out, spec = tmp_path / "run", ["--model", "resnet8", "--epochs", "1", "--image-size", "12"]
+    out, spec = tmp_path / "run", ["--model", "resnet8", "--num-epochs", "1", "--image-size", "12"]
     assert main(["train", "--data", f"folder:{small}", *spec, "--threads", "1", "--out", str(out)]) == 0
     (path,) = out.glob("*_epoch_1.npz")
     params, content = load_checkpoint(path)
@@ -93,7 +93,7 @@ def test_statistics_that_are_text(part, small, tmp_path, capsys):
     for command in (
         ["predict", str(out), photo],
         ["eval", str(out)],
-        ["train", "--resume", str(out), "--epochs", "2"],
+        ["train", "--resume", str(out), "--num-epochs", "2"],
     ):
         assert main(command) != 0
         told = capsys.readouterr().err

@@ -11,12 +11,13 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.cli.main import main
-from cnnlib.cli.options.settings import parse_data
-from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization, load_digits, load_image_folder
+from cnnlib.data.image_cache import CACHE_SUFFIX
 from cnnlib.data.image_files import find_images, open_image
 from cnnlib.data.writing import ink_of
 from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.runs.data_sets import parse_data
+from cnnlib.runs.folder import Run
 from cnnlib.solver import Solver
 from helpers import lines, refused
 from image_folders import write_folder
@@ -364,7 +365,7 @@ class TestInk:
         found = [
             lines(capsys, "eval", digits / "model.npz", "--data", data, "--split", part) for part in parts
         ]
-        assert not list(tmp_path.parent.glob("*cache*"))  # the files were decoded once, as writing
+        assert not list(tmp_path.parent.glob(f"*{CACHE_SUFFIX}"))  # the files were decoded once, as writing
         split = load_image_folder(tmp_path, 8)
         for part, out in zip(parts, found, strict=True):
             files = list(map(str, split[f"files_{part}"]))

@@ -10,8 +10,8 @@ from cnnlib.__main__ import main
 from cnnlib.cli.main import build_parser
 from cnnlib.cli.options.settings import chosen_settings
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.cli.run.folder import Run
 from cnnlib.inference import Predictor
+from cnnlib.runs.folder import Run
 from cnnlib.solver import Solver
 from helpers import lines, refused
 
@@ -56,7 +56,7 @@ def test_summary_is_for_networks_that_have_one(tmp_path, capsys):
     ids=" ".join,
 )
 def test_what_is_given_turns_off_what_it_excludes(given, chosen):
-    *_, settings = chosen_settings(build_parser("train").parse_args(["train", *given]))
+    settings = chosen_settings(build_parser("train").parse_args(["train", *given])).settings
     assert {name: settings[name] for name in chosen} == chosen
 
 

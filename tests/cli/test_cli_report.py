@@ -15,9 +15,9 @@ import pytest
 from cnnlib.__main__ import main
 from cnnlib.cli.report import html_page, html_report
 from cnnlib.cli.report.html_page import Gallery
-from cnnlib.cli.run.folder import PICTURES
 from cnnlib.data import load_digits
 from cnnlib.models import ConvNet
+from cnnlib.runs.folder import PICTURES
 from cnnlib.solver import Solver
 
 NETWORK = ("--model", "resnet8", "--augment", "crop:pad=1", "--schedule", "cosine")

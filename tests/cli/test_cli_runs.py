@@ -14,7 +14,7 @@ from cnnlib._files.exclusive import LOCK_FILE
 from cnnlib._files.written import TEMPORARY
 from cnnlib.cli.main import main
 from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
-from cnnlib.cli.run.folder import Run, locked
+from cnnlib.runs.folder import Run, locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 from helpers import WITHOUT_PICTURES, cnnlib_command, refused

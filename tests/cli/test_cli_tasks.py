@@ -10,14 +10,15 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import data, save_model
+from cnnlib._system.text import csv_text
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.cli.main import main
-from cnnlib.cli.options import datasets
 from cnnlib.cli.report import pictures
 from cnnlib.data import Normalization, load_array_folder, load_target_folder
 from cnnlib.models import ConvNet
 from cnnlib.onnx import load as load_onnx
 from cnnlib.onnx import save as save_onnx
+from cnnlib.runs import data_sets
 from helpers import lines, refused
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
@@ -270,8 +271,8 @@ def test_masks_are_read_once(folders, monkeypatch):
         lambda *folder, **how: read.append(folder) or load_target_folder(*folder, **how),
     )
     root, shares = str(folders / "squares"), {"validation": 0.1, "test": 0.1}
-    found = datasets.data_set_of_files("folder", root, (None, 16, 16), shares, "pixels")
-    assert found.load(root, datasets.PARTS)["y_train"].shape == (32, 16, 16)
+    found = data_sets.data_set_of_files("folder", root, (None, 16, 16), shares, "pixels")
+    assert found.load(root, data_sets.PARTS)["y_train"].shape == (32, 16, 16)
     assert len(read) == 1
 
 
@@ -339,6 +340,23 @@ def test_numbers_of_a_network_in_a_file(tmp_path, capsys):
         assert "is a model of values" in refused(capsys, "serve", file)
     with pytest.raises(ValueError, match="classes has 3 names, the model has 2 classes"):
         save_model(net, tmp_path / "net.npz", classes="abc")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_names_are_no_formulas_in_csv(start, tmp_path, capsys, monkeypatch):
+    """A spreadsheet computes cells that begin so; the numbers, also negative ones, stay numbers."""
+    monkeypatch.chdir(tmp_path)
+    net = ConvNet([{"conv": 2}, "relu", {"values": 2}], (1, 8, 8), seed=0)
+    net.params["W2"][:], net.params["b2"][:] = 0, (-0.5, 2)
+    save_model(net, "net.npz", preprocess=Normalization(0, 255), classes=[f"{start}1+1", "plain"])
+    name = f"{start}cmd|x.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(name)
+    asked = ("predict", "net.npz", "--", name) if start == "-" else ("predict", "net.npz", name)
+    capsys.readouterr()
+    assert main(list(asked)) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows == [["file", f"'{start}1+1", "plain"], [f"'{name}", "-0.5", "2"]]
+    assert csv_text("\r=1") == "'\r=1"
 
 
 def test_numbers_of_one_name(tmp_path, capsys):

@@ -86,6 +86,49 @@ def test_a_circle_is_found(tmp_path, second, found):
     assert (circle(import_graph(root)) is not None) == found
 
 
+def mentions(path, name):
+    """The lines that import the package `name` or something in it, at any time, by a statement or as text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):  # the package has no relative imports, so this could be it
+            found = [name]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # for importlib
+            found = [node.value]
+        else:
+            continue
+        if any(f"{one}.".startswith(f"{name}.") for one in found):
+            yield node.lineno
+
+
+def test_the_library_does_not_import_the_command_line():
+    paths = [path for path in PACKAGE.rglob("*.py") if PACKAGE / "cli" not in path.parents]
+    assert len(paths) > 150
+    found = {path.relative_to(PACKAGE).as_posix() for path in paths if any(mentions(path, "cnnlib.cli"))}
+    assert found == {"__main__.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("from cnnlib.cli import recipes", True),
+        ("from cnnlib import cli", True),
+        ("import cnnlib.cli.main as command", True),
+        ("def f():\n    from cnnlib.cli.output import say", True),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import cnnlib.cli", True),
+        ("import importlib\nimportlib.import_module('cnnlib.cli.main')", True),
+        ("from .cli import main", True),
+        ("from cnnlib import climate", False),
+        ("import cnnlib.runs", False),
+    ],
+)
+def test_an_import_of_the_command_line_is_found(tmp_path, text, found):
+    (tmp_path / "module.py").write_text(text)
+    assert any(mentions(tmp_path / "module.py", "cnnlib.cli")) == found
+
+
 def test_few_files_at_the_top():
     names = sorted(path.name for path in PACKAGE.iterdir() if path.is_file())
     own = [name for name in names if not name.startswith("_core.")]  # compiled, and its types

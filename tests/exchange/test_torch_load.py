@@ -1,4 +1,4 @@
-"""cnnlib.torch.load: networks give the outputs and gradients of PyTorch; what has no counterpart is named."""
+"""Networks of cnnlib.torch.from_module give the outputs and gradients of PyTorch, or are refused in words."""
 
 import copy
 import pathlib
@@ -271,7 +271,7 @@ def make(name, dtype=torch.float64):
 @pytest.mark.parametrize("name", NETS)
 def test_outputs_and_gradients_are_torchs(name, rng):
     module, X, y = make(name), rng.standard_normal((3, *DIM)), np.array([0, 1, 0])
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     assert isinstance(net, GraphNet)
     with torch.no_grad():
         want = module.eval()(torch.tensor(X)).numpy()
@@ -295,7 +295,7 @@ def test_outputs_and_gradients_are_torchs(name, rng):
 def test_dtype_names_and_frozen_parameters(rng):
     module = make("norms", torch.float32)
     module[0].weight.requires_grad_(False)
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     assert net.dtype == np.float32
     assert set(net.frozen) == {"0.weight", "1.weight", "1.bias", "3.weight", "3.bias", "9.weight", "9.bias"}
     assert set(net.params) >= {name for name, _ in module.named_parameters()}
@@ -307,7 +307,7 @@ def test_the_module_stays_as_it_was(rng):
     module = make("converted")
     module[1].eval()
     before = copy.deepcopy(module.state_dict())
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     assert [layer.training for layer in module] == [True, False, True, True, True]
     assert type(module[0]) is cnnlib.torch.Conv2d
     for value in net.params.values():
@@ -321,7 +321,7 @@ def test_weights_go_back_and_through_a_file(name, tmp_path, rng):
     """A network trains here, and PyTorch reads from a safetensors file what it came to."""
     safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
     module, X = make(name), rng.standard_normal((5, *DIM))
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     for _ in range(2):
         _, grads = net.loss(X, np.zeros(5, int))
         for key, grad in grads.items():
@@ -338,7 +338,7 @@ def test_weights_go_back_and_through_a_file(name, tmp_path, rng):
 
 def test_weights_of_a_norm_that_is_the_module_itself_go_back():
     module = nn.BatchNorm2d(4)
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     net.params["weight"][:] = 2
     net.bn_params[0]["running_mean"][:] = 3
     cnnlib.torch.copy_weights(net, module)
@@ -346,10 +346,10 @@ def test_weights_of_a_norm_that_is_the_module_itself_go_back():
 
 
 def test_weights_that_the_module_lacks_are_named():
-    net, module = cnnlib.torch.load(make("weight norm"), DIM), nn.Sequential(conv(4, 3), *HEAD)
+    net, module = cnnlib.torch.from_module(make("weight norm"), DIM), nn.Sequential(conv(4, 3), *HEAD)
     with pytest.raises(ValueError, match="copy_weights: the module has no '_weight_norm"):
         cnnlib.torch.copy_weights(net, module)
-    net = cnnlib.torch.load(nn.Sequential(conv(4, 3), conv(3, 2), *HEAD), DIM)
+    net = cnnlib.torch.from_module(nn.Sequential(conv(4, 3), conv(3, 2), *HEAD), DIM)
     before = module[0].weight.clone()
     module.insert(1, conv(3, 5))
     with pytest.raises(
@@ -361,7 +361,7 @@ def test_weights_that_the_module_lacks_are_named():
 
 def test_dropout_drops_in_training_alone(rng):
     module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 2)).double()
-    net = cnnlib.torch.load(module, 8)
+    net = cnnlib.torch.from_module(module, 8)
     X = rng.standard_normal((50, 8))
     (node,) = [node for node in net.graph() if node.layer == "dropout"]
     assert node.args[0]["p"] == 0.5
@@ -375,7 +375,7 @@ def test_dropout_drops_in_training_alone(rng):
 def test_sixteen_bit_modules_are_computed_in_float32(dtype, rng):
     """With the values that their weights have; the module stays as it is."""
     module = make("residual", dtype)
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     assert {parameter.dtype for parameter in module.parameters()} == {dtype}
     assert net.dtype == np.float32
     X = rng.standard_normal((3, *DIM)).astype(np.float32)
@@ -394,7 +394,7 @@ def test_one_set_of_statistics_under_two_settings(rng):
 
     module, X = Net(run, norm=norm).double(), rng.standard_normal((2, *DIM))
     np.testing.assert_allclose(
-        cnnlib.torch.load(module.eval(), DIM).loss(np.float32(X)),
+        cnnlib.torch.from_module(module.eval(), DIM).loss(np.float32(X)),
         module(torch.tensor(X)),
         rtol=1e-4,
         atol=1e-5,
@@ -419,7 +419,7 @@ class Clashing(nn.Module):
 def test_no_two_parameters_have_one_name(rng):
     torch.manual_seed(3)
     module, X = nn.Sequential(Clashing()).double(), rng.standard_normal((2, *DIM))
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     with torch.no_grad():
         np.testing.assert_allclose(net.loss(X), module(torch.tensor(X)), rtol=1e-10, atol=1e-12)
     assert {"0.mul", "0.weight", "0.bias"} < set(net.params)
@@ -429,14 +429,14 @@ def test_no_two_parameters_have_one_name(rng):
 def test_channels_last_are_concatenated_along_their_last_axis(rng):
     module = Net(lambda m, x: torch.cat([x.permute(0, 2, 3, 1)] * 2, 3).permute(0, 3, 1, 2))
     X = rng.standard_normal((3, *DIM)).astype(np.float32)
-    np.testing.assert_array_equal(cnnlib.torch.load(module, DIM).loss(X), np.concatenate([X, X], 1))
+    np.testing.assert_array_equal(cnnlib.torch.from_module(module, DIM).loss(X), np.concatenate([X, X], 1))
 
 
 def test_a_softmax_of_channels_that_come_last(rng):
     module = Net(lambda m, x: x.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2))
     X = rng.standard_normal((3, *DIM))
     want = module(torch.tensor(X)).numpy()
-    np.testing.assert_allclose(cnnlib.torch.load(module, DIM).loss(X), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(cnnlib.torch.from_module(module, DIM).loss(X), want, rtol=1e-5, atol=1e-6)
 
 
 def test_what_leads_nowhere_is_left_out():
@@ -446,7 +446,7 @@ def test_what_leads_nowhere_is_left_out():
         three=conv(4, 2),
         head=nn.Sequential(*HEAD),
     )
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     assert set(net.params) == {"three.weight", "three.bias"}
 
 
@@ -532,8 +532,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_has_no_counterpart_is_named(message):
-    with pytest.raises(ValueError, match=f"load: .*{message}" if ":" in message else message):
-        cnnlib.torch.load(REFUSED[message](), DIM)
+    with pytest.raises(ValueError, match=f"from_module: .*{message}" if ":" in message else message):
+        cnnlib.torch.from_module(REFUSED[message](), DIM)
 
 
 class Heads(nn.Module):
@@ -561,7 +561,7 @@ class Heads(nn.Module):
 )
 def test_several_outputs(returned, names):
     module = Heads(returned)
-    net = cnnlib.torch.load(module, DIM)
+    net = cnnlib.torch.from_module(module, DIM)
     x = torch.randn(3, DIM[0], 11, 10)
     want, got = module(x), net.loss(x.numpy())
     assert net.outputs == tuple(got) == names
@@ -571,10 +571,10 @@ def test_several_outputs(returned, names):
 
 def test_wrong_arguments():
     with pytest.raises(
-        TypeError, match=r"load: module must be a torch\.nn\.Module, got dict; make the module"
+        TypeError, match=r"from_module: module must be a torch\.nn\.Module, got dict; make the module"
     ):
-        cnnlib.torch.load({}, DIM)
+        cnnlib.torch.from_module({}, DIM)
     with pytest.raises(TypeError, match=r"got PosixPath; read the file first: torch\.load\('net.pt'"):
-        cnnlib.torch.load(pathlib.Path("net.pt"), DIM)
-    with pytest.raises(ValueError, match="load: input_dim must be at least 1"):
-        cnnlib.torch.load(nn.ReLU(), (3, 0, 4))
+        cnnlib.torch.from_module(pathlib.Path("net.pt"), DIM)
+    with pytest.raises(ValueError, match="from_module: input_dim must be at least 1"):
+        cnnlib.torch.from_module(nn.ReLU(), (3, 0, 4))

@@ -1,5 +1,5 @@
 """
-cnnlib.torch.load of random modules, run at two sizes of images: PyTorch's values, or refused in words.
+cnnlib.torch.from_module of random modules, run at two sizes of images: PyTorch's values, or refused in words.
 
 The same modules in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches on.
 With `-s` it prints what came of them.
@@ -46,7 +46,7 @@ def test_modules_are_computed_right_or_refused(drawn, other, seed):
     module, sample = drawn
     note(f"{module.extra_repr()}\nloaded at {sample}, run at {other} too")
     try:
-        net = cnnlib.torch.load(module, sample)
+        net = cnnlib.torch.from_module(module, sample)
     except ValueError as error:
         OUTCOMES[f"refused: {reason(error)}"] += 1
         return
@@ -121,7 +121,7 @@ def gradients(module, X, y):
 def reason(error):
     """A refusal's words without what differs from one module to the next; they must name what is refused."""
     text = str(error)
-    named = re.match(r"(load: \w+( of \w+ '[^']*')?(: |,)|.*(fixed by|node '))", text)
+    named = re.match(r"(from_module: \w+( of \w+ '[^']*')?(: |,)|.*(fixed by|node '))", text)
     assert named, f"nothing is named: {text}"
     text = re.sub(r"'layers\.[\d.]*'", "'...'", text)
     text = re.sub(r"node '\w+'", "node '...'", text)

@@ -1,4 +1,4 @@
-"""cnnlib.torch.load at one size of images, run at others: PyTorch's values, or refused in words."""
+"""cnnlib.torch.from_module at one size of images, run at others: PyTorch's values, or refused in words."""
 
 import cnnlib
 import numpy as np
@@ -107,7 +107,7 @@ def make(build):
 @pytest.mark.parametrize("name", FREE)
 def test_other_sizes_are_torchs(name, rng):
     module = make(FREE[name])
-    net = cnnlib.torch.load(module, (3, *SIZE))
+    net = cnnlib.torch.from_module(module, (3, *SIZE))
     predictor = cnnlib.prepare(net)
     for size in (SIZE, *OTHERS):
         X = rng.standard_normal((3, 3, *size))
@@ -121,7 +121,7 @@ def test_other_sizes_are_torchs(name, rng):
 @pytest.mark.parametrize("reason", FIXED)
 def test_what_cannot_follow_the_size_is_refused_at_the_call(reason, rng):
     module = make(FIXED[reason])
-    net = cnnlib.torch.load(module, (3, *SIZE))
+    net = cnnlib.torch.from_module(module, (3, *SIZE))
     X = rng.standard_normal((3, 3, *SIZE))
     with torch.no_grad():
         np.testing.assert_allclose(net.loss(X), module(torch.tensor(X)).numpy(), rtol=1e-5, atol=1e-6)
@@ -137,7 +137,7 @@ def test_a_tensor_that_is_contiguous_at_one_size_alone(rng):
             lambda m, x: m.norm(x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2), norm=nn.LayerNorm(3)
         )
     )
-    net, X = cnnlib.torch.load(module, (3, 1, 1)), rng.standard_normal((2, 3, 4, 5))
+    net, X = cnnlib.torch.from_module(module, (3, 1, 1)), rng.standard_normal((2, 3, 4, 5))
     with torch.no_grad():
         np.testing.assert_allclose(net.loss(X), module(torch.tensor(X)).numpy(), rtol=1e-9, atol=1e-10)
 
@@ -150,7 +150,7 @@ def test_where_torch_refuses_a_size_the_network_does(rng):
             down=nn.Conv2d(3, 4, 2, 2),
         )
     )
-    net = cnnlib.torch.load(module, (3, *SIZE))
+    net = cnnlib.torch.from_module(module, (3, *SIZE))
     X = rng.standard_normal((2, 3, 10, 14))
     np.testing.assert_allclose(net.loss(X), module(torch.tensor(X)).detach().numpy(), rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=r"node 'cat'.*differ in more than their channels"):
@@ -160,7 +160,7 @@ def test_where_torch_refuses_a_size_the_network_does(rng):
 def test_a_module_that_cannot_run_without_data_keeps_its_size():
     """Its table is no buffer, and so not among the tensors that are replaced."""
     table = torch.ones(3, 1, 1)
-    net = cnnlib.torch.load(Net(lambda m, x: x * table), (3, *SIZE))
+    net = cnnlib.torch.from_module(Net(lambda m, x: x * table), (3, *SIZE))
     assert net.loss(np.ones((1, 3, 8, 8))).shape == (1, 3, 8, 8)
     with pytest.raises(ValueError, match="fixed by the module, which runs on no tensors without data"):
         net.loss(np.ones((1, 3, 9, 9)))
@@ -170,5 +170,5 @@ def test_adaptive_pools_stay_so_and_global_ones_where_only_flattened():
     module = nn.Sequential(
         nn.AdaptiveMaxPool2d(4), nn.AdaptiveAvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
-    kinds = [node.layer for node in cnnlib.torch.load(module, (3, *SIZE)).graph()]
+    kinds = [node.layer for node in cnnlib.torch.from_module(module, (3, *SIZE)).graph()]
     assert kinds == ["adaptive_max_pool", "adaptive_avg_pool", "global_avg_pool"]

@@ -39,7 +39,7 @@ def network(name):
 def test_scores_are_torchs_at_two_sizes(name, rng):
     module, size = network(name), SIZE.get(name, 64)
     try:
-        net = cnnlib.torch.load(module, (3, size, size))
+        net = cnnlib.torch.from_module(module, (3, size, size))
     except ValueError as error:
         if name in QUICK:
             raise
@@ -63,6 +63,6 @@ def test_features_are_torchs(name, rng):
     X = rng.standard_normal((3, 3, 64, 64)).astype(np.float32)
     with torch.no_grad():
         want = body(torch.tensor(X)).numpy()
-    rows = cnnlib.features(cnnlib.torch.load(module, (3, 64, 64)).cut(), X)
+    rows = cnnlib.features(cnnlib.torch.from_module(module, (3, 64, 64)).cut(), X)
     assert rows.shape == want.shape
     assert np.abs(rows - want).max() < 1e-5 * np.abs(want).max()

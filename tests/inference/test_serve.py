@@ -315,11 +315,11 @@ class TestRefusals:
         ("body", "headers", "status", "message"),
         [
             (b"", {}, 400, "no image in the request"),
-            (b"text", {}, 400, "the request's body cannot be read as an image: its format is not known"),
+            (b"text", {}, 400, "the request's body cannot be read as an image: it is none of PNG, JPEG"),
             (png((9, 9))[:40], {}, 400, "cannot be read as an image"),
             (png((500, 300)), {}, 400, "500 x 300 pixels are more than 0.1 million"),
-            (b"P6 1 1 255\nabc", {}, 400, "its format is not known"),  # Pillow could read it
-            (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, 400, "its format is not known"),
+            (b"P6 1 1 255\nabc", {}, 400, "it is none of PNG, JPEG"),  # Pillow could read it
+            (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, 400, "it is none of PNG, JPEG"),
             (b"--x\r\n", {"content_type": "multipart/form-data"}, 400, "the form cannot be read"),
             (b"junk", {"content_type": "multipart/form-data; boundary=x"}, 400, "the form cannot be read"),
             (form([])[0], form([])[1], 400, "no image"),

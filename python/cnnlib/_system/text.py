@@ -85,6 +85,17 @@ def _columns(character):
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+def csv_text(text: str) -> str:
+    """
+    Return a name as a cell of a CSV file that no spreadsheet takes for a formula.
+
+    Spreadsheets compute a cell that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return. An
+    apostrophe before it makes it text, as OWASP's page on CSV injection recommends. Numbers that we write
+    ourselves do not go through here.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def shape_text(shape: object) -> str:
     """A shape, or a number for both axes, as in '16x8x8'."""
     return "x".join(map(str, shape)) if isinstance(shape, (tuple, list)) else str(shape)

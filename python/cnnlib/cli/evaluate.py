@@ -5,8 +5,8 @@ import numpy as np
 from cnnlib._system.text import display_width, padded, printable
 from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add, add_data, add_run, add_threads, add_unsaid, add_which
-from cnnlib.cli.run.tasks import values_of
 from cnnlib.cli.run.trained import CALIBRATION, open_model
+from cnnlib.runs.tasks import values_of
 from cnnlib.solver.metrics import likeliest
 
 

@@ -6,9 +6,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cnnlib._system.text import folded, printable
+from cnnlib._system.text import folded, printable, shape_text
+
+if TYPE_CHECKING:
+    from cnnlib.runs import Run
 
 
 def say(text: str, *, fold: bool = True) -> None:
@@ -28,6 +31,12 @@ def say_left_out(faults: Sequence[str]) -> None:
 def complain(text: str) -> None:
     """Print a line on the standard error, with the command's name before it."""
     print(f"cnnlib: {one_line(text)}", file=sys.stderr)
+
+
+def complain_without_lock(run: Run) -> None:
+    """Say where nothing keeps another training from writing to the run's folder."""
+    if not run.has_lock:
+        complain(f"no lock can be held in {run.folder}: nothing keeps another training from writing to it")
 
 
 def one_line(text: str) -> str:
@@ -56,6 +65,23 @@ def at_its_cost(what: str, note: Callable[[str], Any] = lambda fault: None) -> I
         fault = one_line(f"{type(error).__name__}: {error}").removesuffix(":")
         note(fault)
         say(f"left out: {what} ({fault})")
+
+
+def say_passed_over(folder):
+    """Name the suffixes of files that count as no images, as those of a telephone's photos may."""
+    from cnnlib.data.image_files import passed_over  # takes time, which commands without images need not
+
+    text = passed_over(folder)
+    if text:
+        say(text.removeprefix("; "))
+
+
+def counted(label, data, shape, outputs, task="classes"):
+    """Begin a line: how many images the splits have, their shape, and how many classes or numbers."""
+    words = {"train": "training", "val": "validation", "test": "test"}
+    counts = (f"{len(data[f'y_{part}'])} {word}" for part, word in words.items())
+    size, kind = shape_text(shape), "classes" if task == "classes" else "outputs"
+    return f"{label}: {', '.join(counts)} images of {size} in {outputs} {kind}"
 
 
 def _escaped(line):

@@ -10,14 +10,14 @@ import numpy as np
 import cnnlib
 from cnnlib._system.ahead import in_order
 from cnnlib._system.packages import required
-from cnnlib._system.text import display_width, padded, printable
+from cnnlib._system.text import csv_text, display_width, padded, printable
 from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
-from cnnlib.cli.run.folder import refuse_within
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, open_image, passed_over, photo
 from cnnlib.data.writing import ink_of
+from cnnlib.runs.folder import refuse_within
 
 _OPACITY = 0.5  # of a mask over its photo
 _BATCH_VALUES = 2**22  # of images that are read together
@@ -93,8 +93,8 @@ def _predict_numbers(trained, batches, options):
         print(json_text([{"file": name, "values": values} for name, values in named]))
         return
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", *trained.classes])
-    writer.writerows([name, *(f"{value:.9g}" for value in row)] for name, row in rows)
+    writer.writerow(["file", *map(csv_text, trained.classes)])
+    writer.writerows([csv_text(name), *(f"{value:.9g}" for value in row)] for name, row in rows)
 
 
 def _folder(options):

@@ -3,18 +3,30 @@
 import argparse
 import contextlib
 import functools
+from dataclasses import replace
 from pathlib import Path
 
-from cnnlib.cli.options import datasets, settings, transfer
+from cnnlib.cli.options import settings, transfer
 from cnnlib.cli.options.arguments import add, add_data, add_setting, add_skip_unreadable, add_threads, flag
 from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_config_file
-from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
+from cnnlib.cli.output import (
+    at_its_cost,
+    complain,
+    complain_without_lock,
+    counted,
+    say,
+    say_left_out,
+    say_passed_over,
+)
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.cli.run import ranks, tasks
-from cnnlib.cli.run.folder import RUNS, Run, refuse_within
-from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
+from cnnlib.cli.run import ranks
 from cnnlib.cli.run.signals import how_it_ended
 from cnnlib.data import Normalization
+from cnnlib.runs import data_sets, tasks
+from cnnlib.runs.config import RunConfig
+from cnnlib.runs.folder import RUNS, Run, refuse_within
+from cnnlib.runs.log import LOG_KINDS, RunLog, check_kinds
+from cnnlib.runs.networks import MODEL_OPTIONS, SPECS, describe_network
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
@@ -54,8 +66,8 @@ def add_to(commands):
     add_data(train, f"the embedded digits (the default), {where}, or {arrays}")
     for name, choices, about in (
         ("recipe", RECIPES, "settings that belong together, see below"),
-        ("model", settings.MODEL_OPTIONS, "default: three-layer, for a folder resnet8, or the recipe's"),
-        ("task", settings.TASKS, "classes of images (the default), numbers, or labels or images of pixels"),
+        ("model", MODEL_OPTIONS, "default: three-layer, for a folder resnet8, or the recipe's"),
+        ("task", tasks.TASKS, "classes of images (the default), numbers, or labels or images of pixels"),
     ):
         add_setting(train, name, choices, about)
     add(train, "--out FOLDER", "the run folder")
@@ -109,7 +121,7 @@ def run(options):
 
 def _train(options, run, solver, data):
     """Let the Solver train, and report; returns the exit status."""
-    log = RunLog(run, run.config["log"] if solver.options.comm.rank == 0 else [])
+    log = RunLog(run, run.config.log if solver.options.comm.rank == 0 else ())
 
     def after_epoch(solver):
         # The checkpoint is there, and these are written anew after the next epoch.
@@ -144,50 +156,52 @@ def _train(options, run, solver, data):
     return 0
 
 
-def solver_arguments(chosen):
-    """The Solver's arguments that a run's settings stand for."""
-    rule = {name: chosen[name] for name in settings.RULE_SETTINGS if chosen[name] is not None}
-    return {"optim_config": rule, **{name: chosen[name] for name in settings.TRAINING if name in OPTIONS}}
+def solver_arguments(wanted):
+    """Return the Solver's arguments that the settings of a run stand for."""
+    rule = {name: wanted[name] for name in settings.RULE_SETTINGS if wanted[name] is not None}
+    return {"optim_config": rule, **{name: wanted[name] for name in settings.TRAINING if name in OPTIONS}}
 
 
 def _begin(options, comm, held):
-    """A new run: its folder with config.json, a Solver, the data."""
-    name, folder, model_name, chosen = settings.chosen_settings(options)
-    data_set, place, images = _data_set(options, name, folder, chosen, comm)
+    """Begin a new run; returns it with its folder and config.json, a Solver, the data."""
+    chosen = settings.chosen_settings(options)
+    data_set, source = _data_set(options, chosen, comm)
     task, shape, classes = data_set.task, data_set.shape, data_set.classes
-    description = settings.describe_network(model_name, chosen, shape, len(classes), task)
-    model = settings.build_network(description)
+    network = describe_network(chosen.model, chosen.settings, shape, len(classes), task)
+    model = network.build()
     if options.summary and not hasattr(model, "summary"):
-        raise ValueError(f"--summary: a {model_name} model has none; {', '.join(settings.SPECS)} do")
-    data = data_set.load(place, datasets.PARTS)
+        raise ValueError(f"--summary: a {chosen.model} model has none; {', '.join(SPECS)} do")
+    data = data_set.load(source.folder, data_sets.PARTS)
     fitted = comm.from_root(lambda: Normalization.fit(data["X_train"]), patient=True)
     white = fitted.white if data_set.white is None else data_set.white
     normalization = Normalization(fitted.mean, fitted.std, white, data_set.ink)
-    arguments = {**solver_arguments(chosen), "preprocess": normalization}
-    arguments |= tasks.solver_arguments(task, data["y_train"], chosen["augment"])
+    arguments = {**solver_arguments(chosen.settings), "preprocess": normalization}
+    arguments |= tasks.solver_arguments(task, data["y_train"], chosen.settings["augment"])
     scale = tasks.target_scale(task, data["y_train"])
     solver = Solver(model, tasks.standardized(data, scale), **arguments, print_every=100, comm=comm)
 
     if options.save_config is not None:
-        comm.from_root(lambda: _save_config(options, model_name, chosen))
-    label = Path(place or name).name if name in ("folder", "npy") else name
-    run = ranks.shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
-    content = {
-        "data": {"name": name, "folder": place, **images, **tasks.description(task, data["y_train"])},
-        **({} if scale is None else {"targets": scale}),
-        "classes": classes,
-        "model": description,
-        "recipe": options.recipe,
-        "training": {option: chosen[option] for option in settings.TRAINING},
-        "ranks": comm.size,
-        "log": options.log or [],
-    }
-    comm.from_root(lambda: run.begin(normalization=normalization, **content))
+        comm.from_root(lambda: _save_config(options, chosen))
+    label = Path(source.folder or chosen.data).name if chosen.data in ("folder", "npy") else chosen.data
+    run = comm.from_root(lambda: Run.create(options.out, options.overwrite, label, held))
+    comm.from_root(lambda: complain_without_lock(run))
+    config = RunConfig.of_new_run(
+        source=replace(source, labels=tasks.have_labels(task, data["y_train"])),
+        classes=classes,
+        normalization=normalization,
+        training={option: chosen.settings[option] for option in settings.TRAINING},
+        network=network,
+        scale=scale,
+        recipe=options.recipe,
+        log=tuple(options.log or ()),
+        ranks=comm.size,
+    )
+    comm.from_root(lambda: run.write_config(config))
     size = sum(w.size for w in model.params.values())
-    about = datasets.counted(label, data, shape, len(classes), task)
-    say(f"{about}; {model_name} model with {size:,} parameters; {ranks.workers(comm)}")
-    if name == "folder":
-        datasets.say_passed_over(place if task == "classes" else Path(place, "images"))
+    about = counted(label, data, shape, len(classes), task)
+    say(f"{about}; {chosen.model} model with {size:,} parameters; {ranks.workers(comm)}")
+    if chosen.data == "folder":
+        say_passed_over(source.folder if task == "classes" else Path(source.folder, "images"))
     if task == "classes" and (lacking := set(range(len(classes))) - set(data["y_train"].tolist())):
         say(f"no training images of {', '.join(classes[label] for label in sorted(lacking))}")
     if options.summary:
@@ -195,45 +209,48 @@ def _begin(options, comm, held):
     return run, solver, data
 
 
-def _data_set(options, name, folder, chosen, comm):
-    """The data set, where it lies, and what config.json says of images that its files decide about."""
-    place, task, shape, shares = datasets.data_folder(name, folder), options.task or "classes", None, None
+def _data_set(options, chosen, comm):
+    """Find the data set, and what config.json says of where it lies and of what its files decide about."""
+    name, wanted = chosen.data, chosen.settings
+    place, task = data_sets.data_folder(name, chosen.folder), options.task or "classes"
+    shape = shares = None
     if options.skip_unreadable and name != "folder":
         raise ValueError(f"--skip-unreadable means nothing to --data {name}")
     for option in ("tta", "label_smoothing"):  # a mirrored mask would not be turned back
-        if task != "classes" and chosen[option] is not None:
+        if task != "classes" and wanted[option] is not None:
             raise ValueError(f"{flag(option)} means nothing to --task {task}")
-    if name not in datasets.OF_FILES:
-        return datasets.DATA_SETS[name], place, {}
+    if name not in data_sets.OF_FILES:
+        return data_sets.DATA_SETS[name], data_sets.Source(name, place)
     if name == "folder":
-        if chosen["validation"] == 0:
+        if wanted["validation"] == 0:
             raise ValueError("--validation 0: epochs are compared by validation images")
         refuse_within(options.out or RUNS, place if task == "classes" else Path(place, "images"))
-        shape = settings.CHANNELS[chosen["colours"]], *settings.pixels(chosen["image_size"])
-        shares = {share: chosen[share] for share in ("validation", "test")}
+        shape = settings.CHANNELS[wanted["colours"]], *settings.pixels(wanted["image_size"])
+        shares = {share: wanted[share] for share in ("validation", "test")}
         shares["skip_unreadable"] = options.skip_unreadable
-    data_set = ranks.root_first(comm, lambda: datasets.data_set_of_files(name, place, shape, shares, task))
-    return data_set, place, datasets.describe_found(place, data_set.shape, shares, task)
+    data_set = ranks.root_first(comm, lambda: data_sets.data_set_of_files(name, place, shape, shares, task))
+    return data_set, data_sets.found_source(name, place, data_set.shape, shares, task)
 
 
-def _save_config(options, model_name, chosen):
+def _save_config(options, chosen):
     """Write what makes the same run again."""
     recipe = RECIPES.get(options.recipe, {"data": "digits"})
-    named = {"recipe": options.recipe, "data": options.data or recipe["data"], "model": model_name}
-    off = {name: "none" for name in _CAN_BE_NONE if chosen[name] is None and name in recipe}
+    named = {"recipe": options.recipe, "data": options.data or recipe["data"], "model": chosen.model}
+    off = {name: "none" for name in _CAN_BE_NONE if chosen.settings[name] is None and name in recipe}
     how = {name: getattr(options, name) or None for name in _ALSO}
-    write_config_file(options.save_config, {**named, **how, **chosen, **off})
+    write_config_file(options.save_config, {**named, **how, **chosen.settings, **off})
 
 
 def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
-    run = ranks.shared_run(comm, lambda: Run.open(options.resume))
+    run = comm.from_root(lambda: Run.open(options.resume))
     fixed = [name for name in settings.given(options) if name not in ("num_epochs", "early_stopping")]
     fixed += ["recipe", "model", "task", "out", "overwrite", "save_config", "skip_unreadable", "summary"]
     settings.refuse(options, fixed, transfer.NOT_WITH_RESUME)
     checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))
     later = comm.from_root(lambda: run.go_on_from(checkpoint, held))
-    data = ranks.root_first(comm, lambda: run.load_data(options.data, datasets.PARTS))
+    comm.from_root(lambda: complain_without_lock(run))
+    data = ranks.root_first(comm, lambda: run.load_data(options.data, data_sets.PARTS))
     changed = {"num_epochs": options.num_epochs} if options.num_epochs is not None else {}
     stopping = False if options.early_stopping == "none" else options.early_stopping
     if stopping is not None:
@@ -241,7 +258,7 @@ def _resume(options, comm, held):
     solver = Solver.resume(
         checkpoint,
         run.build_model(),
-        tasks.standardized(data, run.config.get("targets")),
+        tasks.standardized(data, run.config.scale),
         num_epochs=options.num_epochs,
         early_stopping=stopping,
         preprocess=run.normalization,
@@ -249,7 +266,7 @@ def _resume(options, comm, held):
     )
     if options.num_epochs is not None and options.num_epochs < solver.epoch:
         raise ValueError(f"--num-epochs {options.num_epochs}: the run has {solver.epoch} epochs behind it")
-    logs = sorted({*run.config.get("log", []), *(options.log or [])})
+    logs = sorted({*run.config.log, *(options.log or [])})
     comm.from_root(lambda: run.write_changed(changed, logs))
     where = f"after epoch {solver.epoch}"
     if len(solver.loss_history) > solver.epoch * solver.iterations_per_epoch:

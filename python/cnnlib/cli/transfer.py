@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib.cli.options.datasets import PARTS, counted, describe_found, say_passed_over
-from cnnlib.cli.options.settings import CHANNELS, defaults, parse_data, pixels, refuse
+from cnnlib.cli.options.settings import CHANNELS, defaults, pixels, refuse
 from cnnlib.cli.options.transfer import KEPT
-from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
+from cnnlib.cli.output import (
+    at_its_cost,
+    complain,
+    complain_without_lock,
+    counted,
+    say,
+    say_left_out,
+    say_passed_over,
+)
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
-from cnnlib.cli.run.folder import MODEL, REPORT, RUNS, Run, refuse_within
 from cnnlib.cli.run.signals import how_it_ended
 from cnnlib.cli.run.trained import given_normalization
 from cnnlib.data import load_image_folder
@@ -23,6 +29,9 @@ from cnnlib.pretrained import features
 from cnnlib.pretrained.extraction import network_digest
 from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
 from cnnlib.pretrained.trunk import block_starts, open_trunk
+from cnnlib.runs.config import MODEL, RunConfig
+from cnnlib.runs.data_sets import PARTS, found_source, parse_data
+from cnnlib.runs.folder import REPORT, RUNS, Run, refuse_within
 
 _FEW = 10  # photos of a class, below which its accuracy says little
 
@@ -51,8 +60,9 @@ def run(options, given):
     with contextlib.ExitStack() as held:
         goes_on = getattr(options, "goes_on", False)
         run = Run.create(options.out, options.overwrite, Path(folder).name, held, goes_on)
+        complain_without_lock(run)
         say(f"run folder: {run.folder}", fold=False)
-        run.begin(normalization=trunk.preprocess, **_about(options, trunk, data, folder))
+        run.write_config(_config(options, trunk, data, folder))
         try:
             _learn(options, run, trunk, starts, data, folder, started)
         except KeyboardInterrupt as error:
@@ -90,18 +100,17 @@ def _learn(options, run, trunk, starts, data, folder, started):
     print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == data[f'y_{part}']):.4f}; {seconds:.1f} s")
 
 
-def _about(options, trunk, data, folder):
-    """What config.json says of the run."""
+def _config(options, trunk, data, folder):
+    """Describe the run."""
     began = {name: getattr(options, name) for name in KEPT}
     began |= {"from": str(Path(getattr(options, "from")).resolve()), "data": f"folder:{folder}"}
-    images = describe_found(folder, trunk.input_dim, _shares(options))
-    return {
-        "data": {"name": "folder", "folder": folder, **images},
-        "classes": data["classes"],
-        "model": {"file": MODEL},
-        "training": {},
-        "from": began,
-    }
+    return RunConfig.of_new_run(
+        source=found_source("folder", folder, trunk.input_dim, _shares(options)),
+        classes=tuple(data["classes"]),
+        normalization=trunk.preprocess,
+        training={},
+        began_with=began,
+    )
 
 
 def _normalization(options):

@@ -56,6 +56,22 @@ def passed_over(folder: str | os.PathLike) -> str:
     return f"; passed over by their suffixes: {found}; images are {', '.join(IMAGE_SUFFIXES)}"
 
 
+def pillow_image(file: str | os.PathLike | IO[bytes]):
+    """
+    Open an image file by Pillow, for a ``with`` statement; nothing else of cnnlib calls ``Image.open``.
+
+    Only the formats of `IMAGE_SUFFIXES` are tried, whatever the file is called. Pillow decodes these itself.
+    For others it starts programs: an EPS file, also one that is called ``.png``, is a program that
+    Ghostscript runs.
+
+    Raises ``PIL.UnidentifiedImageError`` for a file of another format, and whatever Pillow raises for a
+    damaged one.
+    """
+    from PIL import Image
+
+    return Image.open(file, formats=_FORMATS)
+
+
 def open_image(
     file: str | os.PathLike | IO[bytes], draft: int | None = None, *, most_pixels: int | None = None
 ):
@@ -67,22 +83,22 @@ def open_image(
     for photographs.
 
     `file` may be open, and have a `name`. `most_pixels` is for files that are not trusted: a larger image is
-    refused before it is decoded, and so is a format that is none of `IMAGE_SUFFIXES`.
+    refused before it is decoded.
 
-    FileNotFoundError, or ValueError if it is no image, damaged, or its pixels are integers of 32 bits, NaN,
-    floats outside of [0, 1], or of more than eight bits with 0 for white; the message names it.
+    FileNotFoundError, or ValueError if it is none of the formats of `IMAGE_SUFFIXES`, damaged, or its pixels
+    are integers of 32 bits, NaN, floats outside of [0, 1], or of more than eight bits with 0 for white; the
+    message names it.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps, UnidentifiedImageError
 
     name = getattr(file, "name", "the image") if hasattr(file, "read") else file
-    formats = None if most_pixels is None else _FORMATS
     try:
         # Of a path Pillow maps pixels that are not compressed, with the sizes of the image that is upright.
         with (
             open(file, "rb")
             if isinstance(file, (str, os.PathLike))
             else contextlib.nullcontext(file) as source,
-            Image.open(source, formats=formats) as opened,
+            pillow_image(source) as opened,
         ):
             width, height = opened.size
             if most_pixels is not None and width * height > most_pixels:
@@ -96,17 +112,16 @@ def open_image(
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {name}") from None
     except UnidentifiedImageError:  # its text names the object
-        raise ValueError(f"{name} cannot be read as an image: its format is not known") from None
+        formats = ", ".join(_FORMATS)
+        raise ValueError(f"{name} cannot be read as an image: it is none of {formats}") from None
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 
 def is_grey(path: str | os.PathLike) -> bool:
     """Whether an image file has no colours, by its header; False for what is no image."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as file:
+        with pillow_image(path) as file:
             return file.mode in ("1", "L", "LA") or file.mode.startswith(("I", "F"))
     except Exception:  # a damaged file can raise nearly anything
         return False
@@ -114,10 +129,8 @@ def is_grey(path: str | os.PathLike) -> bool:
 
 def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """Width and height of an image file, turned upright, by its header; None for what is no image."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as file:
+        with pillow_image(path) as file:
             turned = "exif" in file.info and file.getexif().get(_ORIENTATION, 1) > 4
             return file.size[::-1] if turned else file.size
     except Exception:  # a damaged file can raise nearly anything

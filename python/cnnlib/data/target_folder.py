@@ -17,7 +17,7 @@ from cnnlib._params.random import random_stream
 from cnnlib._system.packages import required
 from cnnlib.data.array_files import CLASSES, LARGEST, class_names, read_text, refuse_alike
 from cnnlib.data.image_cache import Source, cached_images
-from cnnlib.data.image_files import find_images, upright_size
+from cnnlib.data.image_files import find_images, pillow_image, upright_size
 from cnnlib.data.image_folder import checked_options, places, splits
 
 _WHERE = "load_target_folder"
@@ -134,7 +134,7 @@ def _mask(path, photo, size):
     from PIL import Image, ImageOps
 
     try:
-        with open(path, "rb") as source, Image.open(source) as opened:  # as open_image has it
+        with open(path, "rb") as source, pillow_image(source) as opened:  # as open_image has it
             file = ImageOps.exif_transpose(opened)
             if file.mode not in ("1", "L", "P"):
                 raise ValueError(f"a mask is grey or has a palette, got mode {file.mode}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import struct
 from pathlib import Path
@@ -114,6 +113,8 @@ def _of_npz(path):
         return load_model(path)
     if not (isinstance(content, dict) and isinstance(content.get("run"), dict)):
         return Arrays(params, "a checkpoint")
+    from cnnlib.runs.config import lies_in_run
+
     if lies_in_run(path):
         return _model_of_run(path)
     best = content["run"].get("best")
@@ -122,21 +123,8 @@ def _of_npz(path):
     return Arrays(best["params"], f"a Solver's checkpoint, epoch {content['run'].get('best_epoch')}")
 
 
-def lies_in_run(path):
-    """Whether the config.json beside a file is a run's, or damaged, and no other program's."""
-    file = Path(path).with_name("config.json")
-    if not file.is_file():
-        return False
-    from cnnlib.cli.run.folder import is_config
-
-    try:
-        return is_config(json.loads(file.read_text(encoding="utf-8")))
-    except (RecursionError, ValueError):
-        return True
-
-
 def _model_of_run(path):
-    from cnnlib.cli.run.folder import Run
+    from cnnlib.runs import Run
 
     run = Run.open(path)
     model = run.load_model(path, "best")

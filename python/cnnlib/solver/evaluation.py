@@ -38,6 +38,13 @@ class ValidationLoss(Metric):
         return math.nan if self.loss is None else self.loss.mean(kept)
 
 
+def subsample(X: np.ndarray | ShardedArray, num_samples: int | None, random: Any) -> np.ndarray | None:
+    """Draw sorted indices of `num_samples` different samples, or None for all of them."""
+    if num_samples is None or num_samples >= len(X):
+        return None
+    return np.sort(random.choice(len(X), size=num_samples, replace=False))
+
+
 def batches_of(X: np.ndarray | ShardedArray, rows: np.ndarray | None, batch_size: int) -> list[Any]:
     """The samples `rows` (None: all) batch by batch: slices, or arrays of indices."""
     total = len(X) if rows is None else len(rows)

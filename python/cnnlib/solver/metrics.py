@@ -15,7 +15,7 @@ from cnnlib.data.normalization import ROUNDING
 
 
 class Metric:
-    """What metrics have in common; `more_is_better` is None where it is not known."""
+    """A metric, which looks at each batch; `more_is_better` is None where it is not known."""
 
     name: str
     more_is_better: bool | None = True
@@ -80,7 +80,7 @@ def likeliest(rows: Any) -> Any:
 
 
 def _is_binary(scores: Any, y: Any) -> bool:
-    """Whether the targets are 0 or 1 for each score, and scores above 0 mean 1."""
+    """Return whether the targets are 0 or 1 for each score, and scores above 0 mean 1."""
     return scores.shape == np.shape(y)
 
 
@@ -359,8 +359,8 @@ _TAKEN = ("loss", "val_loss", "learning_rate", "epoch_seconds")
 
 
 def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:
-    """What the Solver's option means: a name, a dict with 'name', a callable, or a list of these; for several
-    outputs a dict of these by the outputs' names.
+    """Build what the Solver's option means: a name, a dict with 'name', a callable, or a list of these; for
+    several outputs a dict of these by the outputs' names.
     """
     if isinstance(value, Mapping) and "name" not in value:
         return tuple(

@@ -49,7 +49,7 @@ def _as_it_is(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Option:
-    """What there is to know of a field of :class:`Options`.
+    """All that is known of a field of :class:`Options`.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
 
 
 def is_own(saved: Any) -> bool:
-    """Whether a checkpoint has only a placeholder for the value, a function of the user's own."""
+    """Return whether a checkpoint has only a placeholder for the value, a function of the user's own."""
     return any(type(item) is str and item == OWN for item in (saved if isinstance(saved, list) else [saved]))
 
 
@@ -313,7 +313,7 @@ class Options:
         return replace(self, **{name: OPTIONS[name].check(name, value) for name, value in given.items()})
 
     def saved(self) -> dict[str, Any]:
-        """What a checkpoint holds of them: plain values, from which `checked` makes the same options."""
+        """Return what a checkpoint holds: plain values, from which `checked` makes the same options."""
         return {
             name: option.saved(getattr(self, name))
             for name, option in OPTIONS.items()

@@ -84,7 +84,7 @@ def _tqdm():
 
 
 def _in_notebook():
-    """Whether this process is the kernel of a notebook (without importing IPython to find out)."""
+    """Return whether this process is the kernel of a notebook (without importing IPython to find out)."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
     return shell is not None and "IPKernelApp" in getattr(shell, "config", {})

@@ -26,7 +26,6 @@ from cnnlib.augment import Samples, augmented
 from cnnlib.data.normalization import Normalization
 from cnnlib.data.shards import ShardedArray, named_arrays
 from cnnlib.distributed.communicator import as_communicator
-from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.models.graph_model import GraphModel
@@ -40,6 +39,7 @@ from cnnlib.models.state import (
     undone_on_error,
 )
 from cnnlib.solver.checkpoints import checkpoint_prefix, read_run, save_run
+from cnnlib.solver.data import checked_data, checked_split
 from cnnlib.solver.evaluation import (
     ValidationLoss,
     batches_of,
@@ -49,10 +49,10 @@ from cnnlib.solver.evaluation import (
     learns_numbers,
     outputs_of,
     sample_images,
+    subsample,
 )
 from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.metrics import Accuracy, Metric
-from cnnlib.solver.minibatches import checked_data, checked_split, subsample
 from cnnlib.solver.monitor import build_early_stopping, build_monitor
 from cnnlib.solver.options import Options, is_own, refuse_unknown
 from cnnlib.solver.progress import Progress
@@ -320,8 +320,12 @@ class Solver:
         labels = options.loss is None and options.metrics is None and not own_loss
         labels = labels and getattr(model, "head", "classes") == "classes"
         splits = checked_data(data, labels, outputs_of(model))
-        self.options, self.model = options, model
+        self.options = options
+        self.model: Any = model
         self.X_train, self.y_train, self.X_val, self.y_val = splits
+        # By their names in messages: images first, then the targets, of which several outputs have one each.
+        self._train_arrays = [("X_train", self.X_train), *named_arrays("y_train", self.y_train)]
+        self._val_arrays = [("X_val", self.X_val), *named_arrays("y_val", self.y_val)]
         if options.preprocess is None or isinstance(options.preprocess, Normalization):
             check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
         if hasattr(model, "initialize"):
@@ -740,11 +744,10 @@ class Solver:
                 self._updater.step(model.params, grads, state.optim_configs, epoch, self.num_epochs)
             except FloatingPointError as error:
                 # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
-                arrays = [("X_train", self.X_train), *named_arrays("y_train", self.y_train)]
-                fault = self._worker.first(fault_of_data(X, arrays, self._worker.share(batch)))
+                fault = self._worker.first(fault_of_data(X, self._train_arrays, self._worker.share(batch)))
                 advice = fault or fault_of_params(model.params) or "a lower learning rate may help"
                 message = f"iteration {t} (epoch {state.epoch + 1}): {error}; {advice}"
-                raise on_all_ranks(FloatingPointError(message)) from None
+                raise self._worker.on_all(FloatingPointError(message)) from None
         state.histories["loss"].append(loss)
         if self._averaging is not None:
             total = self.num_epochs * self.iterations_per_epoch
@@ -775,8 +778,7 @@ class Solver:
         """Iterate over images and targets of these minibatches, a thread being ahead where that pays."""
         first = self._state.iteration
         jobs = [functools.partial(self._minibatch, batch, first + i) for i, batch in enumerate(batches)]
-        arrays = [self.X_train, *(array for _, array in named_arrays("y_train", self.y_train))]
-        mapped = any(isinstance(array, (np.memmap, ShardedArray)) for array in arrays)
+        mapped = any(isinstance(array, (np.memmap, ShardedArray)) for _, array in self._train_arrays)
         ahead = self.options.prefetch if self.options.augment is not None or mapped else 0
         return in_order(lambda job: job(), jobs, 1, ahead) if ahead else (job() for job in jobs)
 
@@ -902,18 +904,15 @@ class Solver:
     def _refuse_faulty_samples(self, val_loss: float) -> None:
         """FloatingPointError where NaN among the validation samples is why their loss is NaN."""
         if math.isnan(val_loss) and self._loss_is_known:
-            arrays = [("X_val", self.X_val), *named_arrays("y_val", self.y_val)]
-            fault = fault_of_rows(arrays, range(len(self.X_val)))
+            fault = fault_of_rows(self._val_arrays, range(len(self.X_val)))
             if fault is not None:
-                raise on_all_ranks(FloatingPointError(f"the validation loss is {val_loss}; {fault}"))
+                raise self._worker.on_all(FloatingPointError(f"the validation loss is {val_loss}; {fault}"))
 
     def _facts(self) -> dict[str, Any]:
         """Collect what has to be the same on all ranks beside the model."""
         saved = self.options.saved().items()
         facts = {name: repr(value) for name, value in saved if name not in _EACH_RANKS_OWN}
-        splits = {"X_train": self.X_train, "y_train": self.y_train, "X_val": self.X_val, "y_val": self.y_val}
-        arrays = [pair for name, split in splits.items() for pair in named_arrays(name, split)]
-        return facts | data_facts(dict(arrays))
+        return facts | data_facts(dict([*self._train_arrays, *self._val_arrays]))
 
     def _take_state_of_main(self) -> None:
         """Give all ranks the state of rank 0: parameters, optimizer state, random streams, histories."""

@@ -88,6 +88,10 @@ class Worker:
         """Return the `value` of the first rank where it is not None; None if there is no such rank."""
         return value
 
+    def on_all(self, error: Exception) -> Exception:
+        """Mark an exception as one that every rank raises at the same place; returns it."""
+        return error
+
     def refuse_different(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         """Refuse ranks of which these facts differ; they are asked for where there are several ranks."""
 
@@ -184,6 +188,9 @@ class DataParallel(Worker):
 
     def first(self, value: Any) -> Any:
         return next((one for one in self.comm.allgather(value) if one is not None), None)
+
+    def on_all(self, error: Exception) -> Exception:
+        return on_all_ranks(error)
 
     def refuse_different(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         """Refuse ranks with another model, version, or other facts; OutOfStepError on all of them."""

@@ -11,9 +11,9 @@ if importlib.util.find_spec("torch") is None:
 
 from cnnlib.torch.batch_norm import batch_norm
 from cnnlib.torch.convolution import conv2d
-from cnnlib.torch.loading import copy_weights, load
+from cnnlib.torch.loading import copy_weights, from_module
 from cnnlib.torch.modules import BatchNorm2d, Conv2d, MaxPool2d, convert
 from cnnlib.torch.pooling import max_pool2d
 
-__all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "batch_norm", "conv2d", "convert", "copy_weights", "load"]
-__all__ += ["max_pool2d"]
+__all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "batch_norm", "conv2d", "convert", "copy_weights"]
+__all__ += ["from_module", "max_pool2d"]

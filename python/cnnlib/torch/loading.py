@@ -50,9 +50,9 @@ def copy_weights(net: GraphNet, module: nn.Module) -> None:
 
     Examples
     --------
-    >>> from cnnlib.torch import load
+    >>> from cnnlib.torch import from_module
     >>> module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))
-    >>> net = load(module, input_dim=(3, 8, 8))
+    >>> net = from_module(module, input_dim=(3, 8, 8))
     >>> net.params["0.bias"][:] = 7
     >>> copy_weights(net, module)
     >>> module[0].bias.data
@@ -112,7 +112,8 @@ def refuse_changed_views(nodes: list[Any]) -> None:
             ]
             if any(place[user] > place[node] for other in others for user in other.users):
                 raise ValueError(
-                    f"load: {title(node)}: it changes in place what is read under another name later on"
+                    f"from_module: {title(node)}: it changes in place what is read under another name "
+                    "later on"
                 )
 
 
@@ -134,7 +135,7 @@ def _operator(node):
 _EXAMPLES = 2  # the batch of the recorded run; one sample alone would be taken for a special case
 
 
-def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
+def from_module(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     """
     Make a cnnlib model of a PyTorch network, with its weights.
 
@@ -177,12 +178,12 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     --------
     >>> from torch import nn
     >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 10))
-    >>> net = load(module, (3, 8, 8))
+    >>> net = from_module(module, (3, 8, 8))
     >>> net.loss(np.zeros((5, 3, 8, 8))).shape, list(net.params)
     ((5, 10), ['0.weight', '0.bias', '3.weight', '3.bias'])
     """
     _check_module(module)
-    shape = checked_dim("load", input_dim)
+    shape = checked_dim("from_module", input_dim)
     _refuse_cumulative_averages(module)
     floating = [t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     example = torch.zeros(_EXAMPLES, *shape, dtype=floating[0] if floating else torch.float32)
@@ -205,7 +206,7 @@ def _check_module(module):
         hint = f"; read the file first: torch.load({os.fspath(module)!r})"
     elif isinstance(module, Mapping):
         hint = "; make the module that these weights belong to, and call its load_state_dict"
-    raise TypeError(f"load: module must be a torch.nn.Module, got {type(module).__name__}{hint}")
+    raise TypeError(f"from_module: module must be a torch.nn.Module, got {type(module).__name__}{hint}")
 
 
 def _exported(module, example):
@@ -214,7 +215,8 @@ def _exported(module, example):
     except Exception as error:  # it can raise nearly anything, and so can the module
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"load: torch.export cannot record the module on samples {tuple(example.shape[1:])}: {reason}"
+            f"from_module: torch.export cannot record the module on samples {tuple(example.shape[1:])}: "
+            f"{reason}"
         ) from error
 
 
@@ -223,8 +225,8 @@ def _refuse_cumulative_averages(module):
     for name, layer in module.named_modules():
         if getattr(layer, "track_running_stats", False) and getattr(layer, "momentum", 0) is None:
             raise ValueError(
-                f"load: {type(layer).__name__} {name!r}: momentum=None, the mean over all batches, has no "
-                "counterpart; set a number"
+                f"from_module: {type(layer).__name__} {name!r}: momentum=None, the mean over all batches, "
+                "has no counterpart; set a number"
             )
 
 
@@ -289,8 +291,8 @@ class _Network(Builder):
         """A value that the module returns."""
         if not isinstance(node, torch.fx.Node) or node not in self.values:
             raise ValueError(
-                "load: the module must return tensors computed from its input, one, or several in a tuple or "
-                f"a dict, got {node}"
+                "from_module: the module must return tensors computed from its input, one, or several in a "
+                f"tuple or a dict, got {node}"
             )
         return Call(self, node).plain(self.values[node])
 

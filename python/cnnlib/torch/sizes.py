@@ -43,7 +43,7 @@ def size_fixed_by(module: nn.Module, example: torch.Tensor, known: str = "") -> 
     more = _run(module, (N + 1, *sample), example.dtype)
     why = _difference(recorded, more, f"{N} samples", f"{N + 1} samples")
     if why:
-        raise ValueError(f"load: the number of samples is fixed by {why}")
+        raise ValueError(f"from_module: the number of samples is fixed by {why}")
     return known or ("" if len(sample) != 3 else _fixed_by(module, example, recorded))
 
 

@@ -1,1 +1,1 @@
-"""What the commands can be told: options and settings, files of them, data sets and networks by name."""
+"""The options and settings of the commands: their forms, defaults, and files of them."""

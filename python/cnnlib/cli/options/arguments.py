@@ -1,4 +1,4 @@
-"""What the commands' options have in common: the forms of their values, and options that several share."""
+"""The commands' options: the forms of their values, and options that several share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import argparse
 import contextlib
 import math
 from typing import Any
-
-DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
 
 
 def flag(name):
@@ -58,6 +56,8 @@ def add_unsaid(parser):
 
 
 def add_data(parser, help):
+    from cnnlib.runs.data_sets import DATA_NAMES  # takes time, which commands without data need not
+
     add(parser, f"--data {'|'.join(DATA_NAMES)}[:DIR]", help)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cnnlib._params import hint
 from cnnlib._system.packages import required
-from cnnlib.cli.options.arguments import DATA_NAMES, flag
+from cnnlib.cli.options.arguments import flag
 from cnnlib.cli.options.settings import ALIKE, MODEL_SETTINGS, defaults, excluded, has_defaults
 from cnnlib.cli.recipes import RECIPES
+from cnnlib.runs.data_sets import DATA_NAMES
 
 
 def recipe_table():

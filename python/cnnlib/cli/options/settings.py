@@ -1,23 +1,20 @@
-"""What ``cnnlib train`` can be told, what it assumes, and the models that it builds of it.
+"""The settings of ``cnnlib train``: which there are, their defaults, and which ones a command means.
 
 `TRAINING` and each model's `MODEL_OPTIONS` are the settings that make up a run: they are recorded in its
 config.json, and fixed once it has begun. Those of the training are the Solver's options, see
 :mod:`cnnlib.solver.options`.
 """
 
-import glob
 import inspect
 import itertools
-import os
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cnnlib.augment import TTA
-from cnnlib.cli.options.arguments import DATA_NAMES, flag
+from cnnlib.cli.options.arguments import flag
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
-from cnnlib.models.spec.reading import resolve
+from cnnlib.runs.data_sets import parse_data
+from cnnlib.runs.networks import MODEL_OPTIONS, PIXEL_SPECS, SPECS
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
@@ -31,16 +28,7 @@ TRAINING: dict[str, Any] = {  # the same
     **{name: (option.kind, option.help) for name, option in OPTIONS.items() if option.kind is not None},
     "tta": (("none", *TTA), "average the test images' scores over views, and eval's alike"),
 }
-SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.models.NAMED_SPECS
-TASKS = ("classes", "values", "pixels")
-PIXEL_SPECS = ("unet", "autoencoder")  # the same, for --task pixels
 ALIKE = ("three-layer",), ("fully-connected",), SPECS, PIXEL_SPECS  # models with the same defaults
-MODEL_OPTIONS = {
-    "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
-    "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
-    **dict.fromkeys((*SPECS, *PIXEL_SPECS), ("reg", "dtype")),
-}
-_INSIDE = {"folder": "images by class", "npy": "arrays"}
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
 _PAIRS = ("schedule", "lr_decay"), ("ema_decay", "lookahead")
 _EXCLUSIVE = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}  # of which a run has one
@@ -122,7 +110,7 @@ def default_model(data_name, task="classes"):
 
 
 def has_defaults(data_name, model_name):
-    """Whether a model can be trained on a data set."""
+    """Return whether a model can be trained on a data set."""
     return (data_name, model_name) in _DEFAULTS
 
 
@@ -142,7 +130,7 @@ def given(options):
 
 
 def excluded(name, values):
-    """Whether an option in `values` rules out option `name`; None and "none" count as not given."""
+    """Return whether an option in `values` rules out option `name`; None and "none" count as not given."""
     if name == "momentum":
         return values["update_rule"] not in (None, *MOMENTUM_RULES)
     return values.get(_EXCLUSIVE.get(name)) not in (None, "none")
@@ -156,8 +144,18 @@ def refuse(options, names, why):
             raise ValueError(why.format(flag(name)))
 
 
-def chosen_settings(options):
-    """Data set, its folder, model, and every setting: the recipe's or the defaults, overridden."""
+@dataclass(frozen=True)
+class Chosen:
+    """A new run: data set, its folder, model, and a value for every setting, as a user would write it."""
+
+    data: str
+    folder: str | None
+    model: str
+    settings: dict[str, Any]
+
+
+def chosen_settings(options) -> Chosen:
+    """Choose data set, model and every setting: the recipe's or the defaults, overridden by the options."""
     recipe: dict[str, Any] = RECIPES.get(options.recipe, {"data": "digits"})
     name, folder = parse_data(options.data or recipe["data"])
     if options.task not in (None, "classes") and name not in ("folder", "npy"):
@@ -184,65 +182,10 @@ def chosen_settings(options):
         if options.momentum is not None:
             raise ValueError(f"--momentum means nothing to {settings['update_rule']}")
         settings["momentum"] = None
-    return name, folder, model_name, settings
-
-
-def parse_data(text):
-    """``'digits'``, ``'cifar10'`` or ``NAME:DIR`` as (name, DIR or None)."""
-    name, colon, folder = text.partition(":")
-    if name not in DATA_NAMES:
-        hint = ""
-        if os.path.isdir(text):
-            kind = "npy" if glob.glob("X_train*.npy", root_dir=text) else "folder"
-            hint = f"; did you mean {kind}:{text}, for {_INSIDE[kind]} in this folder?"
-        raise ValueError(
-            f"--data must be digits, or one of cifar10, cifar100, folder, npy with :DIR, got {text!r}{hint}"
-        )
-    if name == "digits" and colon:
-        raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
-    if (colon or name in ("folder", "npy")) and not folder:
-        raise ValueError(f"--data {text} lacks the folder after the colon")
-    return name, os.path.expanduser(folder) or None  # which no shell does behind a colon
+    return Chosen(name, folder, model_name, settings)
 
 
 def pixels(image_size):
     """The setting `image_size`, ``'64'`` or ``'48x64'``, as (height, width)."""
     height, _, width = image_size.partition("x")
     return int(height), int(width or height)
-
-
-_CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedNet}
-
-
-def describe_network(name, settings, shape, num_classes, task="classes"):
-    """What config.json says about a model: its name and the arguments to build it with, in plain values."""
-    fitting = {"classes": (*_CLASSES, *SPECS), "values": SPECS, "pixels": PIXEL_SPECS}[task]
-    if name not in fitting:
-        raise ValueError(f"--task {task} is for models such as {', '.join(fitting)}, not {name}")
-    arguments = {option: settings[option] for option in MODEL_OPTIONS[name]}
-    if task == "values":
-        arguments["head"] = task
-    if name not in (*SPECS, *PIXEL_SPECS):
-        arguments["use_batchnorm"] = arguments.pop("batchnorm")
-        hidden = arguments.pop("hidden_dim")
-        if name == "fully-connected":
-            arguments["hidden_dims"] = hidden
-        elif len(hidden) == 1:
-            arguments["hidden_dim"] = hidden[0]
-        else:
-            raise ValueError(f"--hidden-dim: a {name} model has one hidden layer, got {len(hidden)} sizes")
-    arguments |= {"input_dim": list(shape), "num_classes": num_classes, "seed": settings["seed"]}
-    return {"name": name, "arguments": arguments}
-
-
-def build_network(description):
-    """The model that :func:`describe_network` described."""
-    arguments = dict(description["arguments"])
-    arguments["dtype"] = np.dtype(arguments["dtype"])
-    if "input_dim" in arguments:
-        arguments["input_dim"] = tuple(arguments["input_dim"])
-    if description["name"] in (*SPECS, *PIXEL_SPECS):
-        head = arguments.pop("head", None)
-        spec = description["name"] if head is None else [*resolve(description["name"]), head]
-        return ConvNet(spec, **arguments)
-    return _CLASSES[description["name"]](**arguments)

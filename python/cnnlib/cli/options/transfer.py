@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from cnnlib.cli.options.arguments import add, add_setting
-from cnnlib.cli.options.settings import IMAGE_SETTINGS, SPECS, refuse
-from cnnlib.cli.run.folder import Run
+from cnnlib.cli.options.settings import IMAGE_SETTINGS, refuse
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.data.normalization import NORMALIZATIONS
+from cnnlib.runs.folder import Run
+from cnnlib.runs.networks import SPECS
 
 OWN = ("network", "cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
 KEPT = ("skip_unreadable", *OWN, *IMAGE_SETTINGS)  # what config.json says of a run's options
@@ -42,10 +43,11 @@ def resumed(options, given):
     if run.began_with is None:
         return None
     refuse(options, ("data", "out", "from", *KEPT, *given), NOT_WITH_RESUME)
-    data = run.config["data"]
-    if data.get("names") != folder_digest(data["folder"]):
+    source = run.config.source
+    assert source.folder is not None  # it is a folder of images
+    if source.names != folder_digest(source.folder):
         raise ValueError(
-            f"{data['folder']} no longer holds the run's images, so its split is another; begin a new run"
+            f"{source.folder} no longer holds the run's images, so its split is another; begin a new run"
         )
     again = {"resume": None, "out": str(run.folder), "overwrite": True, "goes_on": True}
     return argparse.Namespace(**{**vars(options), **run.began_with, **again})

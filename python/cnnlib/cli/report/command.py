@@ -3,12 +3,12 @@
 import numpy as np
 
 from cnnlib.cli.options.arguments import add, add_data, add_threads
-from cnnlib.cli.options.datasets import PARTS
-from cnnlib.cli.output import at_its_cost, say
+from cnnlib.cli.output import at_its_cost, complain_without_lock, say
 from cnnlib.cli.report.html_report import report
 from cnnlib.cli.report.pictures import drawn
-from cnnlib.cli.run.folder import PICTURES_OF, REPORT, Run, locked
-from cnnlib.cli.run.tasks import scores_of, standardized, values_of
+from cnnlib.runs.data_sets import PARTS
+from cnnlib.runs.folder import PICTURES_OF, REPORT, Run, locked
+from cnnlib.runs.tasks import scores_of, standardized, values_of
 from cnnlib.solver import Solver, load_weights
 
 
@@ -47,9 +47,10 @@ def add_to(commands):
 def run(options):
     run = Run.open(options.run)
     checkpoint = run.checkpoint(options.run)
-    with locked(run.folder):
+    with locked(run.folder) as run.has_lock:
+        complain_without_lock(run)
         data = run.load_data(options.data, PARTS)
-        scaled = standardized(data, run.config.get("targets"))
+        scaled = standardized(data, run.config.scale)
         solver = Solver.resume(
             checkpoint, run.build_model(), scaled, preprocess=run.normalization, verbose=False
         )

@@ -12,14 +12,14 @@ import numpy as np
 from cnnlib._system.config import current_config
 from cnnlib._system.text import shape_text
 from cnnlib.cli.options.config_file import setting_text
-from cnnlib.cli.options.datasets import OF_FILES
 from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.report import html_page as html
 from cnnlib.cli.report.step_profile import profile_step
-from cnnlib.cli.run.folder import history
 from cnnlib.cli.run.trained import calibration_images
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
+from cnnlib.runs.data_sets import OF_FILES
+from cnnlib.runs.log import history
 from cnnlib.solver.metrics import likeliest
 from cnnlib.solver.state import metrics_of
 
@@ -64,9 +64,8 @@ def report(run, solver, data, part, scores, values, pictures):
         "the settings": lambda: _settings(run),
         "the environment": lambda: _environment(run),
     }
-    about = run.config["data"]
-    name = Path(about["folder"]).name if about["name"] == "folder" else about["name"]
-    model = run.config["model"]["name"]
+    source, model = run.config.source, run.config.network.name
+    name = Path(source.folder).name if source.name == "folder" else source.name
     return html.page(f"{run.folder.resolve().name}: {model} on {name}", html.parts_of(makers))
 
 
@@ -235,18 +234,17 @@ def _network(model):
 
 def _settings(run):
     """A run's settings, those first that differ from the defaults."""
-    config = run.config
-    data, arguments = config["data"], config["model"]["arguments"]
+    source, network, training = run.config.source, run.config.network, run.config.training
     groups = {
-        "": {"model": config["model"]["name"], "recipe": config.get("recipe")},
-        "data": {name: value for name, value in data.items() if name != "names"},
-        "preprocessing": config["preprocessing"],
-        "model": {name: value for name, value in arguments.items() if name not in config["training"]},
-        "training": config["training"],
+        "": {"model": network.name, "recipe": run.config.recipe},
+        "data": {name: value for name, value in source.content().items() if name != "names"},
+        "preprocessing": run.config.content()["preprocessing"],
+        "model": {name: value for name, value in network.arguments.items() if name not in training},
+        "training": training,
     }
-    if data["name"] in OF_FILES and data.get("folder"):
-        groups["data"]["folder"] = Path(data["folder"]).name  # where it lies is this machine's affair
-    about = data["name"], config["model"]["name"]
+    if source.name in OF_FILES:
+        groups["data"]["folder"] = Path(source.folder).name  # where it lies is this machine's affair
+    about = source.name, network.name
     usual = defaults(*about) if has_defaults(*about) else {}
     own, others = [], []
     for group, group_settings in groups.items():
@@ -261,7 +259,7 @@ def _settings(run):
 
 def _environment(run):
     """Versions and the machine's kind."""
-    config = {**current_config(), "platform": platform.platform(), "ranks": run.config.get("ranks", 1)}
+    config = {**current_config(), "platform": platform.platform(), "ranks": run.config.ranks}
     rows = [(name, f"{value}") for name, value in config.items()]
     return html.section("Environment", html.table([("what", "text"), ("value", "text")], rows))
 

@@ -14,8 +14,8 @@ from cnnlib import plots
 from cnnlib._files.written import written_whole
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
-from cnnlib.cli.run.folder import PICTURES_OF
 from cnnlib.data.target_folder import IGNORED
+from cnnlib.runs.folder import PICTURES_OF
 from cnnlib.solver.state import metrics_of
 
 _DPI = 120

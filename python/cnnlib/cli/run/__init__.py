@@ -1,1 +1,1 @@
-"""A training run: its folder and what is in it, who may write there, and how it ends."""
+"""Parts of a run that commands share: ranks, signals, and trained models to use."""

@@ -1,4 +1,4 @@
-"""What ranks of an MPI job do together in ``cnnlib train --distributed``.
+"""Steps that ranks of an MPI job take together in ``cnnlib train --distributed``.
 
 Rank 0 alone uses the run's folder, so the others need no access to it. What it does there goes through
 ``comm.from_root``, which tells all ranks of an error.
@@ -11,7 +11,6 @@ import traceback
 import cnnlib
 from cnnlib.cli.options.arguments import add, add_setting
 from cnnlib.cli.output import one_line
-from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
 
 
@@ -52,26 +51,14 @@ def complaint(error, debug):
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def shared_run(comm, find):
-    """The Run that ``find()`` returns on rank 0, which alone uses the folder; on the others a twin."""
-    runs = []
-
-    def on_root():
-        runs.append(find())
-        return runs[0].folder, runs[0].config
-
-    folder, config = comm.from_root(on_root)
-    return runs[0] if runs else Run(folder, config)
-
-
 def root_first(comm, load):
-    """What ``load()`` returns on each rank; rank 0 goes first, as it may leave a cache for the others."""
+    """Call ``load()`` on each rank; rank 0 goes first, as it may leave a cache for the others."""
     found = []
     comm.from_root(lambda: found.append(load()), patient=True)
     return found[0] if found else load()
 
 
 def workers(comm):
-    """Who computes, in words."""
+    """Say who computes."""
     threads = f"{cnnlib.get_num_threads()} threads"
     return threads if comm.size == 1 else f"{comm.size} ranks with {threads} each"

@@ -12,15 +12,14 @@ import numpy as np
 
 import cnnlib
 from cnnlib import inference
-from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, PARTS, DataSet
-from cnnlib.cli.options.settings import parse_data
-from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.models.graph_model import input_dim_of
 from cnnlib.models.spec.reading import COLOURS
 from cnnlib.plots import softmax
+from cnnlib.runs.data_sets import DATA_SETS, OF_FILES, PARTS, DataSet, parse_data
+from cnnlib.runs.folder import Run
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
 
@@ -163,7 +162,7 @@ def _of_run(path, which):
         any_images = split == "all"
         return _pairs(lambda parts: run.load_data(data, parts, any_images), split), found.white
 
-    model, labels = run.load_model(path, which), run.config["data"].get("labels", True)
+    model, labels = run.load_model(path, which), run.config.source.labels is not False
     return Trained(model, run.normalization, run.classes, found.shape, run.tta, load, found.task, labels)
 
 

@@ -68,7 +68,7 @@ class Call(Operation):
         return super().__getitem__(name)
 
     def fail(self, text: str) -> NoReturn:
-        raise ValueError(f"load: {title(self.node)}: {text}")
+        raise ValueError(f"from_module: {title(self.node)}: {text}")
 
     def argument(self, which: int | str) -> Any:
         return self[which if isinstance(which, str) else list(self.defaults)[which]]

@@ -1,23 +1,24 @@
-"""The data sets that the command knows."""
+"""The data sets of runs: by name, or of files that say what they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from cnnlib import data
-from cnnlib._system.text import shape_text
-from cnnlib.cli.output import say
 from cnnlib.data.array_files import CLASSES, array_splits
-from cnnlib.data.image_files import passed_over
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.data.writing import load_writing
 from cnnlib.models.spec.reading import COLOURS
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
 PARTS = ("train", "val", "test")
+DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
+_INSIDE = {"folder": "images by class", "npy": "arrays"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ OF_FILES = tuple(name for name in _READERS if name not in DATA_SETS)
 
 
 def data_set_of_files(name, folder, shape, shares, task):
-    """The data set of files that say their classes and shape: one of `OF_FILES`.
+    """Find the data set of files that say their classes and shape: one of `OF_FILES`.
 
     `shape` is that which images of a folder get, its first number None for the colours that they have.
     """
@@ -115,32 +116,118 @@ def data_set_of_files(name, folder, shape, shares, task):
     return DataSet(name, read["classes"], read["X_train"].shape[1:], white, shares, task, read=read)
 
 
-def describe_found(folder, shape, shares, task="classes"):
-    """What config.json says of images that the files decide about, beside classes and normalisation."""
-    about = {"size": list(shape[1:]), "channels": shape[0]}
-    if shares is not None:  # images of a folder
-        about |= {name: share for name, share in shares.items() if share is not False}
-        about["names"] = folder_digest(folder, task)
-    return about
+@dataclass(frozen=True)
+class Source:
+    """The images and targets of a run, as config.json has them under "data".
+
+    Attributes
+    ----------
+    name : str
+        One of `DATA_NAMES`.
+    folder : str or None
+        The absolute folder; None for an embedded data set.
+    task : str
+        'classes', 'values' or 'pixels'.
+    labels : bool or None
+        True if pixels have labels, False if they have colours; None for the other tasks.
+    size : (int, int) or None
+        Height and width of images that the files decide about, and
+    channels : int or None
+        their colours.
+    validation, test : float or None
+        The shares of a folder's images that are held out.
+    skip_unreadable : bool
+        True if files that cannot be read were left out.
+    names : str or None
+        A digest of the names of a folder's files, on which its split depends.
+    """
+
+    name: str
+    folder: str | None = None
+    task: str = "classes"
+    labels: bool | None = None
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    validation: float | None = None
+    test: float | None = None
+    skip_unreadable: bool = False
+    names: str | None = None
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Source:
+        """Make it of what config.json holds, whose kinds have been checked."""
+        known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
+        return cls(**{**known, **({"size": tuple(known["size"])} if "size" in known else {})})
+
+    def content(self) -> dict[str, Any]:
+        """Return what config.json holds: name, folder, and what is not as by default."""
+        usual = {field.name: field.default for field in fields(self)}
+        kept = ("name", "folder")
+        return {name: value for name, value in vars(self).items() if name in kept or value != usual[name]}
+
+    @property
+    def shares(self) -> dict[str, Any]:
+        """The arguments of :func:`cnnlib.data.load_image_folder` that decide about the splits."""
+        return {
+            "validation": self.validation,
+            "test": self.test,
+            "skip_unreadable": self.skip_unreadable,
+        }
+
+    def data_set(self, classes: tuple[str, ...], white: float) -> DataSet:
+        """Return the data set, whose images have these classes and this value of a white pixel."""
+        if self.name in DATA_SETS:
+            return DATA_SETS[self.name]
+        assert self.size is not None  # the files' own; it has been checked
+        return DataSet(self.name, classes, (self.channels, *self.size), white, self.shares, self.task)
+
+
+def found_source(
+    name: str,
+    folder: str,
+    shape: Sequence[int],
+    shares: Mapping[str, Any] | None,
+    task: str = "classes",
+    labels: bool | None = None,
+) -> Source:
+    """Describe images whose files decide about their shape (C, H, W); `shares` are a folder's."""
+    channels, height, width = shape
+    if shares is None:  # arrays
+        return Source(name, folder, task, labels, (height, width), channels)
+    return Source(
+        name,
+        folder,
+        task,
+        labels,
+        (height, width),
+        channels,
+        validation=shares["validation"],
+        test=shares["test"],
+        skip_unreadable=shares["skip_unreadable"],
+        names=folder_digest(folder, task),
+    )
 
 
 def data_folder(name, folder):
-    """The absolute folder that a data set is read from, as text; None for an embedded one."""
+    """Return the absolute folder that a data set is read from; None for an embedded one."""
     if name == "digits":
         return None
     return str(Path(folder or data.default_data_dir()).resolve())
 
 
-def say_passed_over(folder):
-    """Name the suffixes of files that count as no images, as those of a telephone's photos may."""
-    text = passed_over(folder)
-    if text:
-        say(text.removeprefix("; "))
-
-
-def counted(label, data, shape, outputs, task="classes"):
-    """A line's beginning: how many images the splits have, their shape, and how many classes or numbers."""
-    words = ("training", "validation", "test")
-    counts = (f"{len(data[f'y_{part}'])} {word}" for part, word in zip(PARTS, words, strict=True))
-    size, kind = shape_text(shape), "classes" if task == "classes" else "outputs"
-    return f"{label}: {', '.join(counts)} images of {size} in {outputs} {kind}"
+def parse_data(text):
+    """Read ``'digits'``, ``'cifar10'`` or ``NAME:DIR`` as (name, DIR or None)."""
+    name, colon, folder = text.partition(":")
+    if name not in DATA_NAMES:
+        hint = ""
+        if os.path.isdir(text):
+            kind = "npy" if glob.glob("X_train*.npy", root_dir=text) else "folder"
+            hint = f"; did you mean {kind}:{text}, for {_INSIDE[kind]} in this folder?"
+        raise ValueError(
+            f"--data must be digits, or one of cifar10, cifar100, folder, npy with :DIR, got {text!r}{hint}"
+        )
+    if name == "digits" and colon:
+        raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
+    if (colon or name in ("folder", "npy")) and not folder:
+        raise ValueError(f"--data {text} lacks the folder after the colon")
+    return name, os.path.expanduser(folder) or None  # which no shell does behind a colon

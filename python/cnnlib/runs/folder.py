@@ -1,38 +1,35 @@
 """The folder that a training run leaves: checkpoint, history.csv, config.json, pictures, a report."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import json
-import platform
+import os
 import re
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-import cnnlib
 from cnnlib._files.exclusive import LOCK_FILE, exclusive
-from cnnlib._files.version import check_version
 from cnnlib._files.written import TEMPORARY, written_whole
-from cnnlib._system.config import current_config
-from cnnlib.cli.options.datasets import DATA_SETS, OF_FILES, DataSet
-from cnnlib.cli.options.settings import build_network, parse_data
-from cnnlib.cli.output import complain
-from cnnlib.cli.run.checks import check_config
-from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
-from cnnlib.cli.run.tasks import put_back
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.models.spec.reading import COLOURS
+from cnnlib.runs.config import CONFIG, MODEL, RunConfig, lies_in_run
+from cnnlib.runs.data_sets import DataSet, parse_data
+from cnnlib.runs.log import LOG_FILES, history, remove_event_files
+from cnnlib.runs.tasks import put_back
 from cnnlib.saved_model import load_model
-from cnnlib.saved_model.loading import lies_in_run
-from cnnlib.solver import load_weights
+from cnnlib.solver import Solver, load_weights
 from cnnlib.solver.checkpoints import interrupted_path
 
 
 @contextlib.contextmanager
-def locked(folder):
+def locked(folder: Path) -> Iterator[bool]:
     """Hold the lock of `folder`; ValueError where another process, or command in this one, holds it.
 
     The value is False where the folder has no lock.
@@ -42,37 +39,62 @@ def locked(folder):
             held = stack.enter_context(exclusive(folder))
         except BlockingIOError:
             raise ValueError(f"{folder} is in use: another training is writing to it") from None
-        if not held:
-            complain(f"no lock can be held in {folder}: nothing keeps another training from writing to it")
         yield held
 
 
-def refuse_within(out, images):
+def refuse_within(out: str | os.PathLike[str], images: str | os.PathLike[str]) -> None:
     """Refuse a folder of results within one of images, where the next run would find it."""
     if Path(out).resolve().is_relative_to(Path(images).resolve()):
         raise ValueError(f"the next run would take {out} for images of {images}: name another --out")
 
 
-FORMAT, VERSION = "cnnlib run", 1
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 PICTURES_OF = {"classes": PICTURES, **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png"))}
 REPORT = "report.html"
 RUNS = "runs"  # where they are, unless --out says otherwise
-MODEL = "model.npz"  # of a run that began with somebody's network
 
 
 class Run:
-    """A run's folder; `config` is the content of its config.json, None where it has just been made."""
+    """The folder of a training run.
 
-    def __init__(self, folder, config=None):
+    Attributes
+    ----------
+    folder : Path
+    config : RunConfig
+        What its config.json says; there is none until it is written.
+    has_lock : bool
+        False if the folder turned out to have no lock, so that others may write to it.
+
+    Examples
+    --------
+    >>> with contextlib.ExitStack() as held:
+    ...     run = Run.create("run", overwrite=False, data_name="digits", held=held)
+    >>> run.newest_checkpoint() is None, run.resume_command
+    (True, 'cnnlib train --resume run')
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], config: RunConfig | None = None) -> None:
         self.folder = Path(folder)
-        self.config = config
-        self._superfluous = None  # the checkpoint that the next one replaces
+        self.has_lock = True
+        self._config = config
+        self._superfluous: Path | None = None  # the checkpoint that the next one replaces
+
+    @property
+    def config(self) -> RunConfig:
+        assert self._config is not None  # a run that begins writes it first
+        return self._config
 
     @classmethod
-    def create(cls, out, overwrite, data_name, held, keep=False):
-        """A new run in the folder `out`, or, if that is None, in the next free ``runs/<data>-<number>``.
+    def create(
+        cls,
+        out: str | None,
+        overwrite: bool,
+        data_name: str,
+        held: contextlib.ExitStack,
+        keep: bool = False,
+    ) -> Run:
+        """Begin a run in the folder `out`, or, if that is None, in the next free ``runs/<data>-<number>``.
 
         A folder that is not empty is refused; with `overwrite` the files of the earlier run in it go, and
         no others; with `keep` too they stay until they are written anew. The folder is locked as long as
@@ -92,33 +114,22 @@ class Run:
         if any(path.name != LOCK_FILE for path in run.folder.iterdir()):
             if not overwrite:
                 raise ValueError(f"--out {out} exists and is not empty; --overwrite replaces the run in it")
-            if (run.folder / "config.json").is_file() and not lies_in_run(run.folder / "config.json"):
-                raise ValueError(f"--overwrite: {run.folder / 'config.json'} is not that of a cnnlib run")
+            if (run.folder / CONFIG).is_file() and not lies_in_run(run.folder / CONFIG):
+                raise ValueError(f"--overwrite: {run.folder / CONFIG} is not that of a cnnlib run")
             if not keep:
                 run._remove_files()
         return run
 
     @classmethod
-    def open(cls, path):
-        """The run in the folder `path`, or around the checkpoint file `path`."""
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Open the run in the folder `path`, or around the checkpoint file `path`."""
         path = Path(path)
         folder = path.parent if path.is_file() else path
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no run {path}")
-        file = folder / "config.json"
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json") from None
-        except (RecursionError, ValueError) as error:
-            raise ValueError(f"{file} is damaged: {error}") from error
-        if not is_config(config):
-            raise ValueError(f"{file} is not the config.json of a cnnlib run")
-        check_version(file, "a run's config.json", config.get("version"), VERSION)
-        check_config(file, config)
-        return cls(folder, config)
+        return cls(folder, RunConfig.read(folder / CONFIG))
 
-    def go_on_from(self, checkpoint, held):
+    def go_on_from(self, checkpoint: Path, held: contextlib.ExitStack) -> list[int]:
         """Get ready for the run to go on from a checkpoint; returns the later epochs that have one.
 
         Those files stay until they are overwritten, and so do the earlier ones: only a lone checkpoint makes
@@ -132,55 +143,47 @@ class Run:
         return [] if epoch is None else sorted(later for later in files if later > epoch)
 
     @property
-    def data_set(self):
-        data = self.config["data"]
-        if data["name"] not in OF_FILES:
-            return DATA_SETS[data["name"]]
-        shares = {share: data.get(share) for share in ("validation", "test")}
-        shares["skip_unreadable"] = data.get("skip_unreadable") is True
-        shape = (data["channels"], *data["size"])
-        white = self.config["preprocessing"]["white"]
-        task = data.get("task", "classes")
-        return DataSet(data["name"], tuple(self.config["classes"]), shape, white, shares, task)
+    def data_set(self) -> DataSet:
+        return self.config.data_set
 
     @property
-    def classes(self):
-        """What a file of the model says they are."""
-        known = self.data_set.classes
-        images = self.config["data"].get("labels") is False
-        return COLOURS if images and len(known) == len(COLOURS) else known
+    def classes(self) -> tuple[str, ...]:
+        """The names that a file of the model gives them."""
+        known = self.config.classes
+        return COLOURS if self.config.source.labels is False and len(known) == len(COLOURS) else known
 
     @property
-    def normalization(self):
-        known = {"white": self.data_set.white, "ink": self.data_set.ink}
-        return Normalization(**{**known, **self.config["preprocessing"]})
+    def normalization(self) -> Normalization:
+        return self.config.normalization
 
     @property
-    def tta(self):
-        """How the run's model is to be tested, see cnnlib.augment.averaged_scores."""
-        return self.config["training"].get("tta")
+    def tta(self) -> str | None:
+        """The views that the run's model is tested with, see cnnlib.augment.averaged_scores."""
+        return self.config.training.get("tta")
 
     @property
-    def began_with(self):
+    def began_with(self) -> dict[str, Any] | None:
         """The options of a run that began with somebody's network (--from), by name; None of others."""
-        return self.config.get("from")
+        return self.config.began_with
 
     @property
-    def resume_command(self):
+    def resume_command(self) -> str:
         return f"cnnlib train --resume {shlex.quote(str(self.folder))}"
 
-    def build_model(self):
-        """The run's model, untrained."""
+    def build_model(self) -> Any:
+        """Build the run's model, untrained."""
+        network = self.config.network
+        assert network is not None  # who began with somebody's network has it in a file
         try:
-            return build_network(self.config["model"])
+            return network.build()
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.folder / 'config.json'} does not describe a model: {error}") from error
+            raise ValueError(f"{self.folder / CONFIG} does not describe a model: {error}") from error
 
-    def checkpoint_name(self):
+    def checkpoint_name(self) -> str:
         return str(self.folder / CHECKPOINT)
 
-    def newest_checkpoint(self, epoch=None):
-        """The one from within an epoch, if the run was interrupted; else that of the latest epoch, or None.
+    def newest_checkpoint(self, epoch: int | None = None) -> Path | None:
+        """Find the one from within an epoch, if the run was interrupted; else that of the latest, or None.
 
         That is `epoch`, or else the one that history.csv ends with: files of later ones may be left from
         before the run went on from an older checkpoint.
@@ -191,8 +194,8 @@ class Run:
         known = (latest for latest in (epoch, self._last_epoch()) if latest in files)
         return files[next(known, max(files))] if files else None
 
-    def checkpoint(self, path):
-        """The file `path` if it is one, else (the run's folder was named) the newest checkpoint."""
+    def checkpoint(self, path: str | os.PathLike[str]) -> Path:
+        """Return the file `path` if it is one, else (the run's folder was named) the newest checkpoint."""
         if self.began_with is not None:
             raise ValueError(
                 f"{self.folder} began with --from and has no checkpoints; {self.resume_command} makes its "
@@ -205,8 +208,8 @@ class Run:
             raise FileNotFoundError(f"{self.folder} holds no checkpoint: its first epoch was never completed")
         return newest
 
-    def load_model(self, path, which):
-        """The trained model: 'best' or 'last' of the checkpoint that `path` names."""
+    def load_model(self, path: str | os.PathLike[str], which: str) -> Any:
+        """Load the trained model: 'best' or 'last' of the checkpoint that `path` names."""
         if self.began_with is not None:
             if which != "best":
                 raise ValueError(f"--which {which}: {self.folder} began with --from, and keeps one model")
@@ -218,112 +221,88 @@ class Run:
             load_weights(self.checkpoint(path), model, which)
         except FileNotFoundError:  # a training has just put its next one in that one's place
             load_weights(self.checkpoint(path), model, which)
-        put_back(model, self.config.get("targets"))
+        put_back(model, self.config.scale)
         return model
 
-    def load_data(self, option, parts, any_images=False):
-        """The run's data, not normalised; `option` (``--data``, or None) may say that it lies elsewhere.
+    def load_data(self, option: str | None, parts: Sequence[str], any_images: bool = False) -> dict[str, Any]:
+        """Load the run's data, not normalised; `option` (``--data``, or None) may say that it lies elsewhere.
 
         A folder must have the images of the run, by their names: with others the split is another, and the
         test images are some that the model has learnt. `any_images` admits them.
         """
-        data, task = self.config["data"], self.data_set.task
-        name, folder = data["name"], data.get("folder")
+        source, folder = self.config.source, self.config.source.folder
         if option is not None:
             other, folder = parse_data(option)
-            if other != name:
-                raise ValueError(f"the run's model is for {name}, not for --data {option}")
-        names = data.get("names")
-        if names is not None and not any_images and names != folder_digest(folder, task):
-            raise ValueError(
-                f"{folder} no longer holds the run's images, so its split is another; "
-                "cnnlib eval --split all looks at all the images there are"
-            )
+            if other != source.name:
+                raise ValueError(f"the run's model is for {source.name}, not for --data {option}")
+        if source.names is not None and not any_images:
+            assert folder is not None  # it is one of images
+            if source.names != folder_digest(folder, source.task):
+                raise ValueError(
+                    f"{folder} no longer holds the run's images, so its split is another; "
+                    "cnnlib eval --split all looks at all the images there are"
+                )
         return self.data_set.load(folder, parts)
 
-    def begin(self, *, normalization, **about):
-        """Write config.json: what the run is, how its images are normalised, with what software."""
-        numbers = {name: getattr(normalization, name) for name in ("mean", "std", "white")}
-        software = {"threads": cnnlib.get_num_threads(), "versions": versions()}
-        self.write_config({"preprocessing": numbers, **about, **software})
+    def write_config(self, config: RunConfig) -> None:
+        """Write config.json: what the run is from now on."""
+        self._config = config
+        self.write_file(CONFIG, json.dumps(config.content(), indent=2) + "\n")
 
-    def write_config(self, config):
-        self.config = {"format": FORMAT, "version": VERSION, **config}
-        self.write_file("config.json", json.dumps(self.config, indent=2) + "\n")
-
-    def write_changed(self, changed, logs):
+    def write_changed(self, changed: Mapping[str, Any], logs: Sequence[str]) -> None:
         """Bring config.json up to date with settings of the training that have changed, and kinds of logs."""
-        new = {**self.config, "training": {**self.config["training"], **changed}, "log": logs}
-        if new != self.config:
+        new = replace(self.config, training={**self.config.training, **changed}, log=tuple(logs))
+        if new != self._config:
             self.write_config(new)
 
-    def after_epoch(self, solver, keep_checkpoints):
+    def after_epoch(self, solver: Solver, keep_checkpoints: bool) -> None:
         """Bring history.csv up to date; drop the checkpoints that the newest one makes superfluous."""
         self.write_file("history.csv", "".join(f"{','.join(row)}\n" for row in history(solver)))
         newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
-        if self._superfluous not in (None, newest) and newest.is_file():
+        if self._superfluous is not None and self._superfluous != newest and newest.is_file():
             self._superfluous.unlink(missing_ok=True)
+        self.has_lock = True  # until its folder turns out to have none
         self._superfluous = None if keep_checkpoints else newest
 
-    def _lock(self, held):
+    def _lock(self, held: contextlib.ExitStack) -> None:
         """Hold the folder's lock as long as `held` is open; remove what killed trainings did not finish."""
-        if held.enter_context(locked(self.folder)):
+        self.has_lock = held.enter_context(locked(self.folder))
+        if self.has_lock:
             for path in self.folder.glob(f".{CHECKPOINT}_*{TEMPORARY}"):
                 path.unlink(missing_ok=True)
 
     @property
-    def _interrupted(self):
+    def _interrupted(self) -> Path:
         return Path(interrupted_path(self.checkpoint_name()))
 
-    def _last_epoch(self):
-        """The epoch that history.csv ends with; None where it says none."""
+    def _last_epoch(self) -> int | None:
+        """Return the epoch that history.csv ends with; None where it says none."""
         try:
             with open(self.folder / "history.csv", newline="", encoding="utf-8") as file:
                 return int(float(list(csv.DictReader(file))[-1]["epoch"]))
         except (FileNotFoundError, LookupError, OverflowError, TypeError, ValueError, csv.Error):
             return None
 
-    def _checkpoints(self):
+    def _checkpoints(self) -> dict[int, Path]:
         pattern = re.compile(rf"{CHECKPOINT}_epoch_(\d+)\.npz")
         matches = ((pattern.fullmatch(path.name), path) for path in self.folder.iterdir())
         return {int(match[1]): path for match, path in matches if match}
 
-    def _remove_files(self):
-        names = ["config.json", "history.csv", REPORT, MODEL, *LOG_FILES.values()]
+    def _remove_files(self) -> None:
+        names = [CONFIG, "history.csv", REPORT, MODEL, *LOG_FILES.values()]
         names += chain(*PICTURES_OF.values())
         files = (self.folder / name for name in names)
         for path in (*self._checkpoints().values(), self._interrupted, *files):
             path.unlink(missing_ok=True)
         remove_event_files(self.folder)
 
-    def write_file(self, name, text):
+    def write_file(self, name: str, text: str) -> None:
         """Write a text file whole or not at all."""
         with written_whole(self.folder / name) as file:
             file.write(text.encode("utf-8", "surrogateescape"))
 
 
-def is_config(content):
-    """Whether this is what config.json holds of a run."""
-    return isinstance(content, dict) and content.get("format") == FORMAT
-
-
-def versions():
-    """What config.json says of the software."""
-    known = {**current_config(), "platform": platform.platform()}
-    return {name: known[name] for name in ("cnnlib", "instruction set", "numpy", "python", "platform")}
-
-
-def history(solver):
-    """The rows of history.csv: a heading, and one for each epoch of a Solver, with the mean of its losses."""
-    steps, columns = solver.iterations_per_epoch, log_columns(solver)
-    yield [*columns, "samples_per_second"]
-    for k in range(1, solver.epoch + 1):
-        row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
-        values = (*(row[name] for name in columns), len(solver.X_train) / max(row["epoch_seconds"], 1e-9))
-        yield [f"{value:.6g}" for value in values]
-
-
-def _next_free(parent, name):
+def _next_free(parent: Path, name: str) -> Path:
     """Make and return the folder ``parent/name-K``, with K one more than the highest that is there."""
     parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(rf"{re.escape(name)}-(\d+)")
@@ -333,3 +312,4 @@ def _next_free(parent, name):
             folder = parent / f"{name}-{number}"
             folder.mkdir()
             return folder
+    raise AssertionError  # count() does not end

@@ -5,6 +5,8 @@ import io
 import json
 import math
 
+import numpy as np
+
 from cnnlib._system.packages import required
 from cnnlib.solver.state import OF_EPOCHS, measured
 
@@ -26,6 +28,16 @@ def epoch_row(solver, epoch):
     if epoch > 0:
         row |= {name: solver.histories[name][epoch - 1] for name in OF_EPOCHS}
     return row
+
+
+def history(solver):
+    """Yield the rows of history.csv: a heading, and one an epoch of a Solver, with the mean of its losses."""
+    steps, columns = solver.iterations_per_epoch, log_columns(solver)
+    yield [*columns, "samples_per_second"]
+    for k in range(1, solver.epoch + 1):
+        row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
+        values = (*(row[name] for name in columns), len(solver.X_train) / max(row["epoch_seconds"], 1e-9))
+        yield [f"{value:.6g}" for value in values]
 
 
 class RunLog:
@@ -63,7 +75,7 @@ class RunLog:
 
     def _write_events(self, solver, rows):
         if self._writer is None:
-            # What an older file says of later iterations, which the run takes again, does not count.
+            # An older file's word on later iterations, which the run takes again, does not count.
             purge = None if self._written < 0 else self._written * solver.iterations_per_epoch + 1
             folder = self._run.folder / _EVENTS
             # A name of their own even for runs that begin in one second.

@@ -1,4 +1,4 @@
-"""A Solver's data: checks, and random subsets."""
+"""Checks of a Solver's data."""
 
 import numpy as np
 
@@ -54,10 +54,3 @@ def checked_split(where, X, y, X_name="X", y_name="y", labels=True):
         what = "integer labels (other targets need loss= or metrics=)" if labels else "numbers"
         raise TypeError(f"{where}: {y_name} must hold {what}, got dtype {y.dtype}")
     return X, y
-
-
-def subsample(X, num_samples, random):
-    """Sorted indices of `num_samples` different samples, or None for all of them."""
-    if num_samples is None or num_samples >= len(X):
-        return None
-    return np.sort(random.choice(len(X), size=num_samples, replace=False))
