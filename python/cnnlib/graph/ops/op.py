@@ -45,7 +45,7 @@ class Stage:
 class OnnxForm:
     """One ONNX operator that computes a layer.
 
-    `arguments` are the layer's arguments that are attributes of the same name, `fixed` further attributes that
+    `arguments` are those of the layer that are attributes of the same name, `fixed` further attributes that
     do not change. `read`: the operator always becomes this layer.
     """
 
