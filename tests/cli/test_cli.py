@@ -481,6 +481,22 @@ class TestInfo:
             shapes = ("--conv", "2,4,8,8", "8,4,3,3")
         assert "forward" in "\n".join(lines(capsys, "info", *shapes, option, value))
 
+    def test_what_runs_a_network(self, tmp_path, capsys):
+        import cnnlib
+        from cnnlib.models import ConvNet
+
+        for spec, executor in (
+            ([{"conv": 2}], "compiled"),
+            (
+                [{"conv": 2}, {"multiply": [[], ["sigmoid"]]}],
+                "layers: node 'multiply3' (multiply) is computed in Python",
+            ),
+        ):
+            cnnlib.save_model(ConvNet(spec, (1, 6, 6), 3, seed=0), tmp_path / "net.npz")
+            said = lines(capsys, "info", "--model", tmp_path / "net.npz")
+            assert said[0].startswith("ConvNet(1x6x6 -> 3")
+            assert said[1] == f"executor: {executor}"
+
     def test_version(self, capsys):
         import cnnlib
 

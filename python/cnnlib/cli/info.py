@@ -1,4 +1,4 @@
-"""``cnnlib info``: what is installed and what it runs with, or how a convolution would be computed."""
+"""``cnnlib info``: what is installed and what it runs with; how a convolution or a network is computed."""
 
 import argparse
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +12,8 @@ _PARAM = ("stride", "pad", "dilation", "groups", "algorithm")
 
 def add_to(commands):
     info = commands.add_parser(
-        "info", help="versions, instruction set, threads, optional packages; plans of a convolution"
+        "info",
+        help="versions, instruction set, threads, optional packages; plans of a convolution, a network",
     )
     about = "how a convolution of these shapes is computed: methods, costs, blocks, scratch, threads"
     add(info, "--conv", about, nargs=2, type=_shape, metavar=("N,C,H,W", "F,C,KH,KW"))
@@ -20,6 +21,7 @@ def add_to(commands):
         add(info, spec, "of that convolution", type=lambda text: int(text) if text.isdecimal() else text)
     add(info, "--algorithm NAME", "the method that it should take")
     add(info, "--dtype float32|float64", "of its arrays; default: float32")
+    add(info, "--model FILE", "the network in a file, and whether the core trains it as a whole")
 
 
 def run(options):
@@ -30,6 +32,11 @@ def run(options):
     for name in (*_PARAM, "dtype"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} goes with --conv")
+    if options.model:
+        model = cnnlib.load(options.model)
+        print(model)
+        print(f"executor: {getattr(model, 'executor', 'compiled, prepared')}")
+        return 0
     cnnlib.show_config()
     found = []
     for package in _OPTIONAL:
