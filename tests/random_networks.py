@@ -2,6 +2,7 @@
 
 import numpy as np
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
+from cnnlib.graph.run import Run
 from cnnlib.models.program import Step
 from hypothesis import strategies as st
 from strategies import pads, pairs
@@ -27,7 +28,9 @@ class Growing:
         """Whether it is a legal layer of small values; it is part of the graph then."""
         node = Node(layer, inputs, f"v{len(self.values)}", params, args)
         try:
-            out = Step(node).scores(self.params, *(self.values[name] for name in inputs))
+            norms = {node.statistics_of: args[0]} if node.statistics_of else {}
+            run = Run(self.params, norms=norms)
+            out = Step(node).scores(run, *(self.values[name] for name in inputs))
         except (TypeError, ValueError):
             return False
         if not 0 < np.prod(out.shape[1:]) <= most:

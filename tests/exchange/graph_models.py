@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cnnlib.graph import joins
+from cnnlib.graph.ops import op_of
 from cnnlib.graph.shapes import shape_behind
 from cnnlib.models import Graph, GraphNet, Node
 from hypothesis import strategies as st
@@ -11,9 +11,11 @@ from strategies import pads, pairs
 
 def agreed_shape(node, inputs, params, dtype):
     """The shape that a layer's rule gives, which is that of what the layer makes; None where both refuse."""
-    forward = joins.forward_of(node.layer)
+    args = [{**arg, "mode": "test"} if op_of(node.layer).per_call else arg for arg in node.args]
     try:
-        out, _ = forward(*(np.empty((0, *shape), dtype) for shape in inputs), *params, *node.args)
+        out, _ = op_of(node.layer).forward(
+            *(np.empty((0, *shape), dtype) for shape in inputs), *params, *args
+        )
     except ValueError as error:
         with pytest.raises(ValueError, match=node.layer):
             print(node, inputs, "makes", shape_behind(node, inputs, params), "but the layer refuses:", error)

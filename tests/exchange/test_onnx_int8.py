@@ -16,8 +16,8 @@ import onnx
 import onnx.printer
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.ops import layers_where
 from cnnlib.inference import Predictor
-from cnnlib.inference.quantization.parts import BYTE_KINDS
 from cnnlib.models import ConvNet, GraphNet
 from cnnlib.onnx.saving import _model_proto
 from hypothesis import event, given
@@ -27,6 +27,8 @@ from quantized_onnx import networks
 from random_networks import graph_nets, outcome
 from strategies import examples
 from training import trained_norms
+
+BYTE_KINDS = frozenset(layers_where(lambda op: op.eight_bits))
 
 prop = examples(50)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from cnnlib.graph import Graph, Node, joins
-from cnnlib.inference.quantization.parts import roles_of
+from cnnlib.graph import Graph, Node
+from cnnlib.graph.ops import op_of
 from cnnlib.naive import quantized
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -24,7 +24,7 @@ def graph_of(ops, output):
     """A graph of operations, and its arrays."""
     graph, arrays = Graph(), {}
     for op in ops:
-        names = [f"{op.output}.{role}" if role in op.arrays else None for role in roles_of(op.kind)]
+        names = [f"{op.output}.{role}" if role in op.arrays else None for role in op_of(op.kind).roles]
         arrays |= {f"{op.output}.{role}": array for role, array in op.arrays.items()}
         graph.append(Node(op.kind, op.inputs, op.output, names, (op.options,)))
     graph.output = output
@@ -34,7 +34,7 @@ def graph_of(ops, output):
 def ops_of(graph, arrays):
     """The operations of a graph whose layers in floats have neither arrays nor options."""
     for node in graph:
-        roles = roles_of(node.layer) if node.params else ()
+        roles = node.op.roles if node.params else ()
         own = {role: arrays[name] for role, name in zip(roles, node.params, strict=True) if name is not None}
         yield Op(node.layer, node.inputs, node.output, own, *node.args)
 
@@ -96,7 +96,7 @@ def _layer(op, xs, sums):
         return op.arrays["table"][xs[0]]
     if kind == "concat":
         return np.concatenate(xs, axis=1)
-    return joins.forward_of(kind)(*xs, **options)[0]
+    return op_of(kind).forward(*xs, **options)[0]
 
 
 def _weighted(op, xs, sums):

@@ -13,7 +13,7 @@ from cnnlib.course import TwoLayerNet
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Node
 from cnnlib.inference import load, prepare
-from cnnlib.inference.compile import Block, place
+from cnnlib.graph.layout import Block, place
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet
 from cnnlib.models.spec.reading import COLOURS, NAMED_SPECS

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from byte_reference import Op
 from cnnlib import inference
+from cnnlib.graph.ops import layers_where
 from cnnlib.inference.quantization.calibration import evaluate
-from cnnlib.inference.quantization.parts import BYTE_KINDS, roles_of
 from cnnlib.inference.quantization.weights import METHODS
 from cnnlib.models import GraphNet
 from cnnlib.naive import quantized
@@ -24,6 +24,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from random_networks import IMAGES, JOINS, PARTS, Growing, graph_nets, other_size, outcome
 from strategies import examples
+
+BYTE_KINDS = frozenset(layers_where(lambda op: op.eight_bits))
 
 KINDS = set()  # of the operations that were tried
 GLUE = ("quantize", "dequantize", "flatten")  # which have no rounding of their own
@@ -40,8 +42,8 @@ def by_definition(predictor, x):
     values = {graph.input: x}
     for node in graph:
         xs = [values[name] for name in node.inputs]
-        if node.layer in BYTE_KINDS:
-            roles = zip(roles_of(node.layer), node.params, strict=True)
+        if node.op.eight_bits:
+            roles = zip(node.op.roles, node.params, strict=True)
             own = {role: arrays[name] for role, name in roles if name is not None}
             op = Op(node.layer, node.inputs, node.output, own, *node.args)
             values[node.output] = byte_reference._layer(op, xs, quantized.conv_sums)

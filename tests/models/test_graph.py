@@ -12,8 +12,9 @@ import pytest
 from cnnlib import layers
 from cnnlib.course import TwoLayerNet
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.graph.lowering import SANDWICHES, fused
-from cnnlib.layers.scoring import SCORING
+from cnnlib.graph.fusion import fused
+from cnnlib.graph.ops import layers_where, op_of
+from cnnlib.graph.run import Run
 from cnnlib.models import NAMED_SPECS, ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.models.program import Program
 from cnnlib.solver import Solver
@@ -195,11 +196,7 @@ def test_a_models_dropout_is_in_its_graph():
 def assert_the_same_model(net, X, y, **options):
     """The graph gives the bits of the model, in training and then with the running statistics."""
     twin = GraphNet(net.graph(), net.params, X.shape[1:], dtype=net.dtype, **options)
-    before = [dict(bn_param) for bn_param in net.bn_params]
     loss, grads = net.loss(X, y)
-    for bn_param, old in zip(net.bn_params, before, strict=True):  # the twin's as well
-        bn_param.clear()
-        bn_param.update(old)
     twin_loss, twin_grads = twin.loss(X, y)
     assert twin_loss == loss
     assert twin_grads.keys() == grads.keys()
@@ -209,20 +206,20 @@ def assert_the_same_model(net, X, y, **options):
 
 
 def test_chains_become_sandwiches():
-    kinds = [node.layer for node in fused(dense_block())]
+    kinds = [node.layer for node in fused(dense_block(), "layers")]
     assert kinds[:2] == ["spatial_batchnorm", "relu"]
-    assert [node.layer for node in fused(ConvNet("resnet8", seed=0).graph())].count("add_relu") == 3
+    assert [node.layer for node in fused(ConvNet("resnet8", seed=0).graph(), "layers")].count("add_relu") == 3
     chain = Drawn()
     conv = chain.put("conv", "input", weights=((2, 2, 3, 3), (2,)), args=(CONV,))
     relu = chain.put("relu", conv)
     chain.put("max_pool", relu, args=({"pool_height": 2, "pool_width": 2},))
-    (node,) = fused(chain)
+    (node,) = fused(chain, "layers")
     assert (node.layer, node.inputs, node.output) == ("conv_relu_pool", ("input",), chain.output)
-    assert [node.layer for node in fused(chain, apart=("max_pool",))] == ["conv_relu", "max_pool"]
+    assert [node.layer for node in fused(chain, "layers", apart=("max_pool",))] == ["conv_relu", "max_pool"]
     chain.put("add", chain.output, chain.put("max_pool", relu, args=({"pool_height": 2, "pool_width": 2},)))
-    assert [node.layer for node in fused(chain)][:1] == ["conv_relu"]  # its value is read twice
+    assert [node.layer for node in fused(chain, "layers")][:1] == ["conv_relu"]  # its value is read twice
     chain.output = conv
-    assert [node.layer for node in fused(chain)][:1] == ["conv"]  # its value is the network's
+    assert [node.layer for node in fused(chain, "layers")][:1] == ["conv"]  # its value is the network's
 
 
 def test_frozen_parameters_get_no_gradient(rng, monkeypatch):
@@ -266,7 +263,7 @@ def test_values_live_until_their_last_reader(rng, monkeypatch):
     monkeypatch.setattr(layers, "relu_forward", watched)
     gc.disable()  # nothing may hang in a cycle either
     try:
-        program.scores({}, rng.standard_normal((2, 3)))
+        program.scores(Run({}), rng.standard_normal((2, 3)))
     finally:
         gc.enable()
     assert len(peak) == 6
@@ -295,8 +292,9 @@ def test_scoring_without_caches_gives_the_same_bits(shape, rng, dtype, isa):
         **dict.fromkeys(_KEEPING_A_COPY, (x,)),
     }.items():
         want, _ = getattr(layers, f"{name}_forward")(*args)
-        assert_same_bits(SCORING[name](*args), want)
-    assert SCORING.keys() == {*SANDWICHES.values(), *_KEEPING_A_COPY} - {"add_relu"}
+        assert_same_bits(op_of(name).scoring(*args), want)
+    sandwiches = {*layers_where(lambda op: "layers" in op.runs_in)} - {"add_relu"}
+    assert {*layers_where(lambda op: op.scoring)} == {*sandwiches, *_KEEPING_A_COPY}
 
 
 CANNOT_RUN = {
@@ -452,8 +450,6 @@ def test_other_arguments():
     graph.params["W9"] = np.zeros(2)
     with pytest.raises(ValueError, match="no node of the graph names the parameter 'W9'"):
         build(graph)
-    with pytest.raises(ValueError, match="bn_params must be the very dicts of the graph's batch norms"):
-        build(dense_block(), bn_params=[{"mode": "train"}] * 3)
     with pytest.raises(ValueError, match=r"GraphNet: X must have shape \(N, 2, 5, 4\), got \(1, 2, 4, 5\)"):
         build(read_three_times()).loss(np.zeros((1, 2, 4, 5)))
 
@@ -488,7 +484,7 @@ def test_resume_equals_uninterrupted(tmp_path):
 
     def net():
         twin = ConvNet([{"conv": 4}, "batchnorm", "relu", {"dropout": 0.2}], (1, 6, 6), 4, seed=3)
-        return GraphNet(twin.graph(), twin.params, (1, 6, 6), bn_params=twin.bn_params, seed=3)
+        return GraphNet(twin.graph(), twin.params, (1, 6, 6), seed=3)
 
     whole = trained(net(), data, update_rule="adam", seed=0)
     quiet_solver(net(), data, update_rule="adam", seed=0, checkpoint_name=tmp_path / "run").train()

@@ -148,9 +148,13 @@ def test_batch_norms_of_a_new_model_leave_values_as_they_are(name, dtype, rng):
 def test_given_statistics_stay():
     given = {"mode": "train", "running_mean": np.full(2, 3.0), "running_var": np.full(2, 4.0)}
     model = _graph_net(given, np.float64)
-    assert model.bn_params == [given]
-    assert (given["running_mean"] == 3).all()
-    assert (given["running_var"] == 4).all()
+    (own,) = model.bn_params
+    assert own.keys() == {"running_mean", "running_var"}
+    assert (own["running_mean"] == 3).all()
+    assert (own["running_var"] == 4).all()
+    model.loss(np.ones((3, 2, 6, 5)), [0, 1, 2])
+    assert (own["running_mean"] != 3).all()
+    assert (given["running_mean"] == 3).all()  # the user's array is not the model's
 
 
 def test_test_mode_uses_the_running_statistics(rng):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from cnnlib.inference.fold import fold
-from cnnlib.inference.fusion import RECTIFIED, operations
+from cnnlib.graph.fusion import operations, rectified
 
 _RELU, _CLIP = 1, 3  # ncnn's activation_type
 
@@ -69,7 +69,7 @@ def load(engine, net, path):
 
 
 def _layer(writer, node, params, inputs, name):
-    layer, bound = RECTIFIED.get(node.layer, (node.layer, None))
+    layer, bound = rectified(node)
     w, b = (*(params.get(each) for each in node.params), None, None)[:2]
     act = (
         {}

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._params import integer
-from cnnlib.typing import DropoutParam
 
 _VALUES_THAT_TELL = 2**13  # of a minibatch, one from another
 
@@ -42,14 +41,14 @@ def mask_seed(seed: int, X: NDArray[Any], layer: int) -> int:
     return int(np.random.SeedSequence([int(seed), content, layer]).generate_state(1)[0] >> 1)
 
 
-def set_mask_seed(dropout_param: DropoutParam, model: Any, X: NDArray[Any], layer: int) -> None:
-    """Say where a dropout layer's next mask comes from: the model's `seed`, its `rng`, or ``np.random``."""
-    dropout_param.pop("seed", None)
+def new_mask_seed(model: Any, X: NDArray[Any], layer: int) -> int | None:
+    """The seed of a dropout layer's next mask: by the model's `seed`, or from its `rng`; None: ``np.random``."""
     if model.seed is not None:
-        dropout_param["seed"] = mask_seed(model.seed, X, layer)
-    elif model.rng is not None:
+        return mask_seed(model.seed, X, layer)
+    if model.rng is not None:
         is_generator = isinstance(model.rng, np.random.Generator)
-        dropout_param["seed"] = int((model.rng.integers if is_generator else model.rng.randint)(2**31))
+        return int((model.rng.integers if is_generator else model.rng.randint)(2**31))
+    return None
 
 
 def random_state(stream: Any) -> Any:

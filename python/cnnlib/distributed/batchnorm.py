@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
+from cnnlib.graph.ops import layers_where
+from cnnlib.graph.run import Run
 from cnnlib.layers.norm.batch import _moved, batch_options, running_statistics
 from cnnlib.models.program import Program, Step
 
@@ -36,7 +38,7 @@ def synchronized(model: Any, comm: Any):
     def norm(node, frozen):
         return SynchronizedNorm(node, frozen, comm)
 
-    special = {"batchnorm": norm, "spatial_batchnorm": norm}
+    special = dict.fromkeys(layers_where(lambda op: op.norm == "batch"), norm)
     model._program = Program(plain.where, model.graph(), getattr(model, "frozen", ()), special)
     try:
         yield
@@ -55,21 +57,19 @@ class SynchronizedNorm(Step):
         self.comm, self.layer = comm, node.layer
         self.ndim = 4 if node.layer == "spatial_batchnorm" else 2
 
-    def forward(self, params: Any, *xs: Any) -> tuple[Any, Any]:
+    def forward(self, run: Run, *xs: Any) -> tuple[Any, Any]:
         (x,) = xs
-        gamma, beta = (params[name] for name in self.node.params)
-        (bn_param,) = self.node.args
+        (gamma, beta), (bn_param,) = self._values(run)
         mode, eps, momentum = batch_options(self.layer, bn_param)
         if mode == "test":
-            return super().forward(params, x)
+            return super().forward(run, x)
         _, mean, var, _ = _core.batchnorm_train(self.layer, x, self.ndim, gamma, beta, eps)
         count = x.size // x.shape[1]
         mean, var = self._combined(count, mean, var)
         inv_std = 1 / np.sqrt(var + eps)
         out = _core.batchnorm_normalize(self.layer, x, self.ndim, mean, inv_std, gamma, beta)
         running = running_statistics(self.layer, bn_param, x.shape[1:2], x.dtype)
-        moved = _moved(self.layer, running, (mean, var), momentum)
-        bn_param["running_mean"], bn_param["running_var"] = moved
+        run.move(self.node.statistics_of, *_moved(self.layer, running, (mean, var), momentum))
         return out, (x, gamma, mean, inv_std, count)
 
     def backward(self, dout, cache, grads):
@@ -77,7 +77,7 @@ class SynchronizedNorm(Step):
 
         Each rank's loss is the mean over its own share, so its sums count in proportion to that.
         """
-        if self.node.args[0]["mode"] == "test":  # a frozen one behind what is trained
+        if self.rests:  # a frozen one behind what is trained
             return super().backward(dout, cache, grads)
         x, gamma, mean, inv_std, count = cache
         dx, dgamma, dbeta = _core.batchnorm_backward(

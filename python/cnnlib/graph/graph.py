@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import itertools
-import math
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cnnlib import layers
 from cnnlib._params import hint, positive_int
-from cnnlib.graph.joins import forward_of
-
-# Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
-JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
-
-BATCH_NORMS = ("batchnorm", "spatial_batchnorm")
-ROW_NORMS = ("layernorm", "spatial_layernorm", "spatial_groupnorm", "spatial_instancenorm")
-ACTIVATIONS = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "gelu", "elu")
-_VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
-# Whatever that of their input.
-OF_A_SIZE = ("global_avg_pool", "byte_global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+from cnnlib.graph.ops import OPS, Op, layers_where, op_of
+from cnnlib.graph.ops.eight_bits import check_byte_node
+from cnnlib.graph.options import frozen
 
 
 @dataclass(frozen=True)
@@ -44,10 +32,15 @@ class Node:
         The names of its parameters in the model's `params`, in the order of the layer's arguments; None for
         a bias that it does not have.
     args : tuple
-        What follows them in the layer's signature: parameter dicts, numbers. A batch norm's dict is the
-        model's own, with its running statistics.
+        What follows them in the layer's signature: parameter dicts, numbers. The node copies them, and its
+        copies do not change: dicts refuse it, lists become tuples. A `mode` and a `seed` are left out, which
+        each call of a network decides. Running statistics in a batch norm's dict are those that a model
+        begins with.
     label : str
         For people: 'conv 16 3x3', or the node's name in the file that it came from.
+    statistics : str
+        Under which name the model keeps the running statistics of a batch norm: batch norms of one name share
+        them. Empty for a name of its own, that of its output.
 
     Raises
     ------
@@ -67,9 +60,10 @@ class Node:
     params: tuple[str | None, ...] = ()
     args: tuple[Any, ...] = ()
     label: str = ""
+    statistics: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("layer", "output", "label"):
+        for name in ("layer", "output", "label", "statistics"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"Node: {name} must be a string, got {getattr(self, name)!r}")
         for name, admitted in (("inputs", str), ("params", (str, type(None))), ("args", object)):
@@ -78,6 +72,8 @@ class Node:
                 holds = "" if admitted is object else " of names"
                 raise TypeError(f"Node: {name} of {self.title} must be a tuple{holds}, got {value!r}")
             object.__setattr__(self, name, tuple(value))
+        without = OPS[self.layer].per_call if self.layer in OPS else ()
+        object.__setattr__(self, "args", tuple(frozen(arg, without) for arg in self.args))
         if not self.output or "" in self.params:
             raise ValueError(f"Node: the name of a value or parameter of {self.title} is empty")
 
@@ -85,6 +81,16 @@ class Node:
     def title(self) -> str:
         """What messages call it."""
         return f"node {self.output!r} ({self.label or self.layer})"
+
+    @property
+    def statistics_of(self) -> str:
+        """The name of its running statistics; empty for layers without them."""
+        return self.statistics or (self.output if self.op.statistics else "")
+
+    @property
+    def op(self) -> Op:
+        """What is known about its layer; KeyError if there is no such layer."""
+        return op_of(self.layer)
 
     def arguments(self) -> dict[str, Any]:
         """`args` by their names in the layer's signature, and the layer's defaults for those left out.
@@ -95,7 +101,7 @@ class Node:
             If there are too few or too many of them.
         """
         try:
-            bound = _signature(self.layer)[1].bind(*self.args)
+            bound = self.op.signature.bind(*self.args)
         except TypeError as error:
             raise ValueError(f"{self.title}: args of {self.layer}: {error}, got {self.args!r}") from None
         bound.apply_defaults()
@@ -144,7 +150,7 @@ class Graph:
     def gives_probabilities(self) -> bool:
         """Whether a softmax ends it; what comes behind may put the same numbers in a row."""
         made, makers = self.output, {node.output: node for node in self.nodes}
-        while made in makers and makers[made].layer in ("flatten", "dropout"):
+        while made in makers and (makers[made].op.view or makers[made].op.identity):
             (made,) = makers[made].inputs
         return not self.outputs and made in makers and makers[made].layer == "softmax"
 
@@ -264,6 +270,14 @@ class Graph:
     def _ends(self) -> str:
         return ", ".join(repr(node.output) for node in self.nodes[-5:])
 
+    def with_norms(self, norms: Mapping[str, Mapping[str, Any]]) -> Graph:
+        """The graph with these parameter dicts of its batch norms, by :attr:`Node.statistics_of`."""
+        nodes = [
+            replace(node, args=(norms[node.statistics_of],)) if node.op.statistics else node
+            for node in self.nodes
+        ]
+        return replace(self, nodes=nodes)
+
     def readers(self) -> dict[str, list[Node]]:
         """Return the nodes that read each value."""
         found: dict[str, list[Node]] = {self.input: [], **{node.output: [] for node in self.nodes}}
@@ -282,7 +296,7 @@ class Graph:
             return self.fixed_by
         following = self.following()
         for node in self.nodes:
-            if node.layer in ("affine", "flatten") and not following.isdisjoint(node.inputs):
+            if node.op.makes_rows and not following.isdisjoint(node.inputs):
                 return f"{node.title} makes rows of numbers of whole images"
         return ""
 
@@ -290,14 +304,14 @@ class Graph:
         """The values whose shape follows the size of images: those not behind global and adaptive pools."""
         found = {self.input}
         for node in self.nodes:
-            if node.layer not in OF_A_SIZE and not found.isdisjoint(node.inputs):
+            if not node.op.own_size and not found.isdisjoint(node.inputs):
                 found.add(node.output)
         return found
 
-    def check(self, where: str, further: Mapping[str, Callable[[Node], None]] | None = None) -> None:
+    def check(self, where: str, eight_bits: bool = False) -> None:
         """Raise for a graph that cannot run; the message begins with `where` and names the node.
 
-        Nodes of `further` layers are for the functions of these to check.
+        With `eight_bits` it may have operations on bytes.
 
         Raises
         ------
@@ -309,8 +323,8 @@ class Graph:
         """
         made = {self.input}
         for node in self.nodes:
-            if further and node.layer in further:
-                further[node.layer](node)
+            if eight_bits and node.layer in OPS and node.op.eight_bits:
+                check_byte_node(node)
             else:
                 _check_layer(where, node)
             for name in node.inputs:
@@ -333,21 +347,18 @@ class Graph:
                 raise ValueError(f"{where}: nothing reads what {node.title} makes")
 
 
-_LAYERS = [name.removesuffix("_forward") for name in dir(layers) if name.endswith("_forward")]
-
-
 def _check_layer(where: str, node: Node) -> None:
-    if node.layer not in _LAYERS and node.layer not in JOINS:
-        advice = hint(node.layer, [*_LAYERS, *JOINS], "see cnnlib.layers")
+    known = layers_where(lambda op: not op.runs_in and not op.eight_bits)
+    if node.layer not in known:
+        advice = hint(node.layer, known, "see cnnlib.layers")
         raise ValueError(f"{where}: {node.title}: unknown layer {node.layer!r}; {advice}")
-    count = JOINS.get(node.layer, 1)
+    count, roles = node.op.inputs, node.op.roles
     if len(node.inputs) != count and (count is not None or len(node.inputs) < 2):
         wanted = "two or more" if count is None else count
         raise ValueError(
             f"{where}: {node.title}: {node.layer} reads {wanted} value{'' if count == 1 else 's'}, "
             f"got {len(node.inputs)}"
         )
-    roles, _ = _signature(node.layer)
     lacking = [role for role, name in zip(roles, node.params) if name is None and role != "b"]
     if len(node.params) != len(roles) or lacking:
         raise ValueError(
@@ -373,16 +384,6 @@ def numbered(name: str, taken: Container[str]) -> str:
     return next(free for free in names if free not in taken)
 
 
-def rows_of(node: Node, shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
-    """What a norm of rows takes of an image: rows, channels of each, values of a channel, C and pixels."""
-    C, S = shape[0], math.prod(shape[1:])
-    if node.layer == "spatial_layernorm":
-        return S, C, 1, C, S
-    groups = int(node.args[0]) if node.layer == "spatial_groupnorm" else 1
-    groups = C if node.layer == "spatial_instancenorm" else groups
-    return groups, C // groups, S, C, 1
-
-
 def last_reads(nodes: Sequence[Node], results: Iterable[str]) -> list[list[str]]:
     """For each node the values that no later one reads, but for the results."""
     seen, done = set(results), []
@@ -399,23 +400,3 @@ def trained_values(nodes: Iterable[Node], input: str, frozen: Collection[str]) -
         own = any(name and name not in frozen for name in node.params)
         trained[node.output] = own or any(trained[name] for name in node.inputs)
     return trained
-
-
-def positional(layer: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
-    """`Node.args` from arguments by name; the inverse of :meth:`Node.arguments`."""
-    bound = _signature(layer)[1].bind(**arguments)
-    bound.apply_defaults()
-    return bound.args
-
-
-def parameters_of(layer: str) -> tuple[str, ...]:
-    """What a layer calls its parameters: 'w' and 'b', 'gamma' and 'beta'."""
-    return _signature(layer)[0]
-
-
-@functools.cache
-def _signature(layer: str) -> tuple[tuple[str, ...], inspect.Signature]:
-    """The names of a layer's parameters, and the signature of the arguments behind them."""
-    given = [p for p in inspect.signature(forward_of(layer)).parameters.values() if p.kind != p.KEYWORD_ONLY]
-    roles = tuple(p.name for p in given if p.name in _PARAMETERS)
-    return roles, inspect.Signature([p for p in given if p.name not in (*_VALUES, *_PARAMETERS)])

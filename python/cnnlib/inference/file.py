@@ -8,7 +8,7 @@ import os
 import weakref
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,19 +16,18 @@ from cnnlib._files.version import check_version
 from cnnlib._params import choice
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import PREPROCESSING
-from cnnlib.graph.description import describe, described_graph
-from cnnlib.graph.graph import BATCH_NORMS, Graph, fresh
+from cnnlib.graph.description import batch_norms, describe, described_graph
+from cnnlib.graph.fusion import refuse_unprepared
+from cnnlib.graph.graph import Graph, fresh
+from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.shapes import shapes
-from cnnlib.inference.fusion import refuse_unprepared
-from cnnlib.inference.quantization.images import BYTE_RULES
-from cnnlib.inference.quantization.parts import BYTE_CHECKS, check_byte_graph
+from cnnlib.inference.quantization.parts import check_byte_graph
 from cnnlib.inference.quantization.table import row_of
 from cnnlib.models.spec.reading import HEADS
 from cnnlib.safetensors import format as safetensors
 
 _ENTRY, _CHECKSUM = "cnnlib", "cnnlib.crc32"  # of the metadata
 _VERSION = 1
-_STATISTICS = ("running_mean", "running_var")
 # What comes of metadata that are JSON, but not ours.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -46,13 +45,13 @@ def write_file(
     path: str | os.PathLike[str], about: Mapping[str, Any], graph: Graph, params: Mapping[str, Array]
 ) -> None:
     """Write a predictor, all or nothing."""
-    arrays, bn_params = dict(params), [node.args[0] for node in graph if node.layer in BATCH_NORMS]
-    described = describe(graph, bn_params)
-    for place, (settings, bn_param) in enumerate(zip(described["bn_params"], bn_params, strict=True)):
-        for key in _STATISTICS:
-            if key in bn_param:
+    arrays, described = dict(params), describe(graph)
+    norms = batch_norms(graph).values()
+    for place, (settings, norm) in enumerate(zip(described["bn_params"], norms, strict=True)):
+        for key in STATISTICS:
+            if key in norm.args[0]:
                 settings[key] = name = fresh(f"{place}.{key}", arrays)
-                arrays[name] = bn_param[key]
+                arrays[name] = norm.args[0][key]
     sums = {name: _checksum(name, array) for name, array in arrays.items()}
     text = json.dumps({"version": _VERSION, "about": about, "graph": described, "sums": sums})
     safetensors.write(path, arrays, {_ENTRY: text, _CHECKSUM: str(zlib.crc32(text.encode()))})
@@ -80,10 +79,13 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Graph, Para
     check_version(name, "a predictor", version, _VERSION)
     try:
         about = content["about"]
-        graph, bn_params = described_graph(_tuples(content["graph"]))
+        described = _tuples(content["graph"])
         mapped.sums = [(key, array, content["sums"][key]) for key, array in arrays.items()]
-        for bn_param in cast(list[dict[str, Any]], bn_params):
-            bn_param |= {key: arrays.pop(bn_param[key]) for key in _STATISTICS if key in bn_param}
+        statistics = [
+            {key: arrays.pop(settings[key]) for key in STATISTICS if key in settings}
+            for settings in described["bn_params"]
+        ]
+        graph = described_graph(described, statistics)
         _check(about, graph, arrays)
     except _MALFORMED as error:
         raise _damaged(name, error) from error
@@ -133,10 +135,10 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
     if about["quantization"] is not None:
         about["quantization"] = [row_of(row) for row in about["quantization"]]
-    graph.check("graph", BYTE_CHECKS)
+    graph.check("graph", eight_bits=True)
     refuse_unprepared("graph", graph)
     check_byte_graph(graph, params, about["dtype"])
-    shapes(graph, params, tuple(sizes), "graph", BYTE_RULES)
+    shapes(graph, params, tuple(sizes), "graph")
 
 
 def _checksum(name: str, array: Array) -> int:

@@ -10,14 +10,10 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array, Params
-from cnnlib.graph.graph import BATCH_NORMS, Graph, Node, fresh, positional
+from cnnlib.graph.fusion import refuse_unprepared
+from cnnlib.graph.graph import Graph, Node, fresh
+from cnnlib.graph.ops.norm import STATISTICS, statistics
 from cnnlib.graph.shapes import shapes
-from cnnlib.inference.fusion import refuse_unprepared
-from cnnlib.inference.quantization.images import BYTE_RULES
-from cnnlib.inference.quantization.parts import BYTE_CHECKS
-
-_STATISTICS = ("eps", "running_mean", "running_var")
-_WEIGHTED = ("conv", "conv_transpose", "affine")
 
 
 def fold(
@@ -35,8 +31,8 @@ def fold(
 
     ValueError, TypeError or KeyError for arrays and options that the model's own layers refuse.
     """
-    graph.check("prepare", BYTE_CHECKS)
-    shapes(_in_test_mode(graph), params, input_dim, "prepare", BYTE_RULES)
+    graph.check("prepare", eight_bits=True)
+    shapes(graph, params, input_dim, "prepare")
     graph = _copied(graph, params, algorithm)
     refuse_unprepared("prepare", graph)
     readers, results = graph.readers(), graph.results()
@@ -48,13 +44,13 @@ def fold(
     places: dict[str, int] = {}  # of weighted nodes by their output
     for node in graph:
         read = node.inputs[0]
-        if node.layer in (*BATCH_NORMS, "scale") and read in places and len(readers[read]) == 1:
+        if (node.op.statistics or node.layer == "scale") and read in places and len(readers[read]) == 1:
             place = places[read]
             if node.output not in results:
                 places[node.output] = place
             made.nodes[place] = _rescaled(made.nodes[place], node, arrays)
             continue
-        if node.layer in _WEIGHTED and node.output not in results:
+        if node.op.rescaled is not None and node.output not in results:
             places[node.output] = len(made.nodes)
         made.append(node)
     made.output = graph.output
@@ -62,24 +58,14 @@ def fold(
     return made, {name: np.array(arrays[name], dtype, order="C") for name in used}
 
 
-def _in_test_mode(graph: Graph) -> Graph:
-    """The graph with the mode that its layers have in inference, whatever the last call has left."""
-    nodes = []
-    for node in graph:
-        if node.layer in (*BATCH_NORMS, "dropout") and isinstance(node.args[0], Mapping):
-            node = replace(node, args=({**node.args[0], "mode": "test"},))
-        nodes.append(node)
-    return replace(graph, nodes=nodes)
-
-
 def _copied(graph: Graph, params: Mapping[str, Array], algorithm: str) -> Graph:
     """The graph with options of its own, without dropout, and without the names of biases that are None."""
     copied, same = Graph([], graph.input, fixed_by=graph.why_fixed(), outputs=graph.outputs), dict[str, str]()
     for node in graph:
         inputs = tuple(same.get(name, name) for name in node.inputs)
-        if node.layer == "dropout" and node.output in graph.outputs:  # whose name stays
+        if node.op.identity and node.output in graph.outputs:  # whose name stays
             copied.append(Node("scale", inputs, node.output, (), (1.0,), node.label))
-        elif node.layer == "dropout":
+        elif node.op.identity:
             same[node.output] = inputs[0]
         else:
             names = tuple(None if name is None or params[name] is None else name for name in node.params)
@@ -89,21 +75,20 @@ def _copied(graph: Graph, params: Mapping[str, Array], algorithm: str) -> Graph:
 
 
 def _arguments(node: Node, algorithm: str) -> tuple[Any, ...]:
-    if node.layer in BYTE_CHECKS:
+    if node.op.eight_bits:
         return (_plain(node.args[0]),)
     arguments = _plain(node.arguments())
-    if node.layer in BATCH_NORMS:
-        kept = {
-            key: item
-            for key, item in arguments["bn_param"].items()
-            if key in _STATISTICS and item is not None
-        }
-        for key in kept.keys() & _STATISTICS[1:]:
-            kept[key] = np.array(kept[key], np.float64)
-        arguments["bn_param"] = {"mode": "test", **kept}
-    elif node.layer in ("conv", "conv_transpose") and algorithm != "auto":
+    if node.op.statistics:
+        given = arguments["bn_param"]
+        kept = {key: given[key] for key in ("eps", *STATISTICS) if given.get(key) is not None}
+        arguments["bn_param"] = {key: _as_float64(key, item) for key, item in kept.items()}
+    elif "conv_param" in arguments and algorithm != "auto":
         arguments["conv_param"].setdefault("algorithm", algorithm)
-    return positional(node.layer, arguments)
+    return node.op.positional(arguments)
+
+
+def _as_float64(key: str, value: Any) -> Any:
+    return np.array(value, np.float64) if key in STATISTICS else value
 
 
 def _plain(value: Any) -> Any:
@@ -115,17 +100,6 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else copy.deepcopy(value)
 
 
-def statistics(node: Node, C: int) -> tuple[np.ndarray, np.ndarray]:
-    """The running mean of a batch norm, and 1 / sqrt(variance + eps), in float64."""
-    bn_param = node.args[0]
-    mean, var = (
-        np.zeros(C) if bn_param.get(name) is None else np.asarray(bn_param[name], np.float64)
-        for name in ("running_mean", "running_var")
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return mean, 1 / np.sqrt(var + bn_param.get("eps", 1e-5))
-
-
 def _rescaled(node: Node, by: Node, arrays: dict[str, Array]) -> Node:
     """A layer with weights that makes what the norm or scale `by` made of its output."""
     scale: Any
@@ -134,21 +108,14 @@ def _rescaled(node: Node, by: Node, arrays: dict[str, Array]) -> Node:
         scale, shift = np.float64(by.args[0]), 0
     else:
         gamma, beta = (arrays[str(name)].reshape(-1) for name in by.params)
-        mean, inv_std = statistics(by, gamma.size)
+        mean, inv_std = statistics(by.args[0], gamma.size)
         scale = gamma * inv_std
         shift = beta - mean * scale
     w_name, b_name = node.params
     w = arrays[str(w_name)].astype(np.float64)
     b = np.zeros(()) if b_name is None else np.asarray(arrays[b_name], np.float64)
-    if node.layer == "conv":
-        w = w * np.reshape(scale, (-1, 1, 1, 1))
-    elif node.layer == "affine":
-        w = w * scale
-    else:  # conv_transpose: w (C, F / groups, KH, KW)
-        groups = node.args[0].get("groups", 1)
-        C, F, KH, KW = w.shape
-        by_group = np.broadcast_to(scale, (groups * F,)).reshape(groups, 1, F, 1, 1)
-        w = (w.reshape(groups, C // groups, F, KH, KW) * by_group).reshape(w.shape)
+    assert node.op.rescaled is not None  # only such layers take others in
+    w = node.op.rescaled(w, scale, node.args)
     w_name = fresh(f"{by.output}.w", arrays)
     arrays[w_name] = w
     if b_name is not None or np.any(shift):

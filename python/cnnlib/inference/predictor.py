@@ -15,11 +15,12 @@ from cnnlib._params.arrays import as_array, checked_reals
 from cnnlib._system.text import shape_text, size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
-from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
+from cnnlib.graph.compile import CompiledGraph
+from cnnlib.graph.fusion import operations
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.shapes import check_samples, refuse_other_images
-from cnnlib.inference.compile import Compiled
 from cnnlib.inference.file import write_file
-from cnnlib.inference.fusion import operations
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.activations import _softmax
 from cnnlib.models.graph_model import checked_classes, warn_of_bytes
@@ -91,12 +92,8 @@ class Predictor:
             for node in first
             for other in (readers[node.output] if node.layer == "quantize" else [node])
         ]
-        self._flattens = bool(first) and {node.layer for node in first} <= {
-            "affine",
-            "byte_affine",
-            "flatten",
-        }
-        self._compiled: dict[tuple[Any, ...], Compiled] = {}
+        self._flattens = bool(first) and all(node.op.makes_rows for node in first)
+        self._compiled: dict[tuple[Any, ...], CompiledGraph] = {}
 
     def __call__(self, X: ArrayLike) -> Outputs:
         """
@@ -328,14 +325,14 @@ class Predictor:
         warn_of_bytes(self, "prepare", samples)
         return x
 
-    def _network(self, shape: tuple[int, ...]) -> Compiled:
+    def _network(self, shape: tuple[int, ...]) -> CompiledGraph:
         """The network compiled for samples of a shape. Two threads may both compile it; one result stays."""
         products = _core.active_products() if self._quantization is not None else None
         key = (shape, _core.active_isa(), products)
         self._check_weights()
         network = self._compiled.get(key)
         if network is None:
-            network = Compiled(self._graph, self._params, shape, self.dtype)
+            network = CompiledGraph(self._graph, self._params, shape, self.dtype)
             for old in list(self._compiled)[::-1][_MOST_SIZES - 1 :]:  # other threads change it, too
                 self._compiled.pop(old, None)
             self._compiled[key] = network
@@ -344,5 +341,5 @@ class Predictor:
 
 def _statistics(node: Node) -> list[Array]:
     """The arrays of a batch norm that are no parameters."""
-    options = node.args[0] if node.layer in BATCH_NORMS else {}
-    return [options[name] for name in ("running_mean", "running_var") if name in options]
+    options = node.args[0] if node.op.statistics else {}
+    return [options[name] for name in STATISTICS if name in options]

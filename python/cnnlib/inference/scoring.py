@@ -11,7 +11,6 @@ import numpy as np
 from cnnlib._typing import Array
 from cnnlib.augment import averaged_scores
 from cnnlib.data.normalization import preprocessed
-from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.preparation import prepare
 from cnnlib.models.graph_model import warn_of_bytes
@@ -30,8 +29,8 @@ def scorer(model: Any) -> Callable[..., Array]:
     if isinstance(model, Predictor) or not hasattr(model, "loss"):
         return model
     own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
-    kinds = {node.layer for node in model.graph()} if own and "loss" not in vars(model) else set()
-    if PREPARED_LAYERS.issuperset(kinds) and any(kind.startswith("conv") for kind in kinds):
+    ops = {node.op for node in model.graph()} if own and "loss" not in vars(model) else set()
+    if not any(op.not_prepared for op in ops) and any(op.name.startswith("conv") for op in ops):
         predictor = prepare(model)
         predictor.preprocess = None  # `loss` takes images as they are
         predictor._told_of_bytes = True

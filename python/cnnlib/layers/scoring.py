@@ -5,48 +5,33 @@ They give the bits of the public layers in 'test' mode with one array of the out
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
-from cnnlib._typing import Array
-from cnnlib.layers.activations import _forward, _softmax
 from cnnlib.layers.conv import _conv
 from cnnlib.layers.dense import _affine
 from cnnlib.layers.norm.batch import _batchnorm
 from cnnlib.layers.pool import _max_pool
 
-_conv_relu = partial(_conv, "conv_relu_forward", relu=True)
+conv_relu = partial(_conv, "conv_relu_forward", relu=True)
+affine_relu = partial(_affine, "affine_relu_forward", relu=True)
 
 
-def _conv_bn_relu(x, w, b, gamma, beta, conv_param, bn_param):
+def conv_bn_relu(x, w, b, gamma, beta, conv_param, bn_param):
     function = "conv_bn_relu_forward"
     a = _conv(function, x, w, b, conv_param)
     return _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True, in_place=True)[0]
 
 
-def _conv_relu_pool(x, w, b, conv_param, pool_param):
-    return _max_pool("conv_relu_pool_forward", _conv_relu(x, w, b, conv_param), pool_param)[0]
+def conv_relu_pool(x, w, b, conv_param, pool_param):
+    return _max_pool("conv_relu_pool_forward", conv_relu(x, w, b, conv_param), pool_param)[0]
 
 
-def _conv_bn_relu_pool(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
-    a = _conv_bn_relu(x, w, b, gamma, beta, conv_param, bn_param)
+def conv_bn_relu_pool(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
+    a = conv_bn_relu(x, w, b, gamma, beta, conv_param, bn_param)
     return _max_pool("conv_bn_relu_pool_forward", a, pool_param)[0]
 
 
-def _affine_bn_relu(x, w, b, gamma, beta, bn_param):
+def affine_bn_relu(x, w, b, gamma, beta, bn_param):
     function = "affine_bn_relu_forward"
     a = _affine(function, x, w, b)
     return _batchnorm(function, 2, a, gamma, beta, bn_param, relu=True, in_place=True)[0]
-
-
-SCORING: dict[str, Callable[..., Array]] = {
-    "conv_relu": _conv_relu,
-    "conv_bn_relu": _conv_bn_relu,
-    "conv_relu_pool": _conv_relu_pool,
-    "conv_bn_relu_pool": _conv_bn_relu_pool,
-    "affine_relu": partial(_affine, "affine_relu_forward", relu=True),
-    "affine_bn_relu": _affine_bn_relu,
-    "sigmoid": partial(_forward, "sigmoid_forward", "sigmoid"),
-    "tanh": partial(_forward, "tanh_forward", "tanh"),
-    "softmax": _softmax,
-}

@@ -187,7 +187,6 @@ class ConvNet(GraphNet):
             builder.params,
             input_dim,
             num_classes=None if self.head == "pixels" else num_classes,
-            bn_params=builder.bn_params,
             frozen=builder.frozen,
             reg=reg,
             dtype=dtype,

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import inspect
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeAlias, overload
+from typing import Any, ParamSpec, TypeAlias, cast, overload
 
 import numpy as np
 
 from cnnlib import _core
 from cnnlib._params.arrays import as_array, reals
-from cnnlib._params.random import set_mask_seed
+from cnnlib._params.random import new_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.shards import Targets
-from cnnlib.graph.graph import BATCH_NORMS, Graph
+from cnnlib.graph.description import batch_norms
+from cnnlib.graph.graph import Graph
+from cnnlib.graph.ops.norm import STATISTICS
+from cnnlib.graph.run import Run
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.models.losses import PartOfLoss, build_loss, checked_pair
 from cnnlib.models.program import Program
 from cnnlib.models.spec.builder import Builder
-from cnnlib.typing import BatchNormParam, DropoutParam
+from cnnlib.typing import BatchNormParam
 
 _P = ParamSpec("_P")
 _BYTE = np.dtype(np.uint8)
@@ -223,36 +225,13 @@ def described(model: Any, *parts: str | None) -> str:
     return f"{type(model).__name__}({', '.join(part for part in shown if part is not None)})"
 
 
-def with_statistics(bn_param: BatchNormParam, C: int, dtype: np.dtype[Any]) -> BatchNormParam:
-    """Set running mean 0 and variance 1 in a batch norm's dict of C channels that has none; return it."""
-    if bn_param.get("running_mean") is None:
-        bn_param["running_mean"] = np.zeros(C, dtype)
-    if bn_param.get("running_var") is None:
-        bn_param["running_var"] = np.ones(C, dtype)
-    return bn_param
-
-
-def set_mode(params: Iterable[BatchNormParam | DropoutParam], train: bool) -> None:
-    """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
-    for param in params:
-        param["mode"] = "train" if train else "test"
-
-
-@contextlib.contextmanager
-def _unchanged_by_errors(bn_params: Iterable[BatchNormParam]) -> Iterator[None]:
-    """Put batch norms' dicts back as they were after an exception in the block.
-
-    A step leaves the arrays alone that it finds in them, and puts new ones in their place.
-    """
-    before: list[tuple[Any, dict[str, Any]]] = [(bn_param, dict(bn_param)) for bn_param in bn_params]
-    try:
-        yield
-    except BaseException:
-        for bn_param, old in before:
-            for name in bn_param.keys() - old.keys():
-                bn_param.pop(name)
-            bn_param.update(old)
-        raise
+def _begun(bn_param: Mapping[str, Any], C: int, dtype: np.dtype[Any]) -> BatchNormParam:
+    """A model's own dict of a batch norm of C channels; running mean 0 and variance 1 where it has none."""
+    begun: dict[str, Any] = dict(bn_param)
+    for name, value in (("running_mean", 0), ("running_var", 1)):
+        given = begun.get(name)
+        begun[name] = np.full(C, value, dtype) if given is None else np.array(given)
+    return cast(BatchNormParam, begun)
 
 
 class GraphModel(Model):
@@ -263,7 +242,8 @@ class GraphModel(Model):
     params : dict
         The arrays that the graph's nodes name.
     bn_params : list of dict
-        Of its batch norms.
+        Of its batch norms, in the order of the graph: `eps`, `momentum` and running statistics, which are the
+        model's own. Each call says by itself in which mode they are.
     """
 
     bn_params: list[BatchNormParam]
@@ -276,22 +256,29 @@ class GraphModel(Model):
         graph.check(type(self).__name__)
         self._graph, self._frozen = graph, frozenset(frozen)
         self.__dict__.pop("_program", None)
-        self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
-        norms = [node for node in graph if node.layer in BATCH_NORMS]
-        # Batch norms that are frozen as a whole keep their running statistics in training, too.
-        self._resting = [node.args[0] for node in norms if frozen and set(node.params) <= set(frozen)]
+        self._dropouts = [node.output for node in graph if node.layer == "dropout"]
+        self._norms = tuple(batch_norms(graph))
 
     def _take(self, builder: Builder) -> None:
         """Set graph and arrays that a spec's builder made."""
-        self.params, self.bn_params = builder.params, builder.bn_params
+        self.params = builder.params
         self._build(builder.graph)
         self._begin_statistics()
 
     def _begin_statistics(self) -> None:
-        """Give running statistics to the batch norms that have none."""
-        for node in self._graph:
-            if node.layer in BATCH_NORMS:
-                with_statistics(node.args[0], self.params[str(node.params[0])].size, self.dtype)
+        """Make the dicts of the batch norms."""
+        self.bn_params = [
+            _begun(node.args[0], self.params[str(node.params[0])].size, self.dtype)
+            for node in batch_norms(self._graph).values()
+        ]
+
+    def _run(self, train: bool) -> Run:
+        """What belongs to one call: no other call changes it."""
+        # A copy of a dict is made at once, so that no thread sees half of a step.
+        norms: dict[str, Any] = {
+            key: dict(bn_param) for key, bn_param in zip(self._norms, self.bn_params, strict=True)
+        }
+        return Run(self.params, train, norms)
 
     @functools.cached_property
     def _program(self) -> Program:
@@ -301,11 +288,11 @@ class GraphModel(Model):
     def _draws(self) -> bool:
         """Whether :meth:`loss` takes random numbers from a stream; of a user's own loss it is not known."""
         own = getattr(self.loss, "__func__", None) is GraphModel.loss and self.criterion is None
-        return not own or (bool(self._dropout_params) and self.seed is None)
+        return not own or (bool(self._dropouts) and self.seed is None)
 
     def graph(self) -> Graph:
-        """The network's layers; its parameters are in `params`."""
-        return self._graph
+        """The network's layers, with the batch norms as they are now; its parameters are in `params`."""
+        return self._graph.with_norms(self._run(train=False).norms)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -350,22 +337,26 @@ class GraphModel(Model):
         """
         refuse_uninitialized(type(self).__name__, self)
         X = self._samples(X)
-        train = y is not None
-        set_mode(self.bn_params, train)
-        set_mode(self._resting, False)
-        set_mode(self._dropout_params, train)
-        if not train:
-            return self._program.scores(self.params, X)
-        for layer, dropout_param in enumerate(self._dropout_params, start=self._first_mask):
-            set_mask_seed(dropout_param, self, X, layer)
-        with _unchanged_by_errors(self.bn_params):
-            scores, caches = self._program.forward(self.params, X)
-            value, dscores = loss_of_scores(self, scores, y, loss)
-            grads: Gradients = {}
-            self._program.backward(dscores, caches, grads)
-            # In one order, whatever that of the way back, so that what sums over them has the same bits.
-            grads = {name: grads[name] for name in self.params if name in grads}
-            return value + add_l2(self.params, grads, self.reg), grads
+        run = self._run(train=y is not None)
+        if not run.train:
+            return self._program.scores(run, X)
+        for layer, output in enumerate(self._dropouts, start=self._first_mask):
+            run.seeds[output] = new_mask_seed(self, X, layer)
+        scores, caches = self._program.forward(run, X)
+        value, dscores = loss_of_scores(self, scores, y, loss)
+        grads: Gradients = {}
+        self._program.backward(dscores, caches, grads)
+        # In one order, whatever that of the way back, so that what sums over them has the same bits.
+        grads = {name: grads[name] for name in self.params if name in grads}
+        value += add_l2(self.params, grads, self.reg)
+        self._keep_statistics(run)
+        return value, grads
+
+    def _keep_statistics(self, run: Run) -> None:
+        """Take over the running statistics that a step has moved; both arrays of a norm at once."""
+        for key, bn_param in zip(self._norms, self.bn_params, strict=True):
+            moved: Any = run.norms[key]
+            bn_param.update(cast(BatchNormParam, {name: moved[name] for name in STATISTICS if name in moved}))
 
     def _samples(self, X: ArrayLike) -> Array:
         samples = self._values(X)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,12 @@ from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib._system.text import shape_text
 from cnnlib._typing import ArrayLike, Params
-from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import batch_of, check_samples, checked_dim, shapes
 from cnnlib.models.graph_model import GraphModel, described
 from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.state import checked_frozen
 from cnnlib.models.summary import Stage, node_stages, table
-from cnnlib.typing import BatchNormParam
 
 _HEAD_SCALE = 0.01  # small, so that an untrained head's loss is that of guessing, log(num_classes)
 
@@ -45,9 +43,6 @@ class GraphNet(GraphModel):
         makes rows of numbers of them.
     num_classes : int or None
         None: as many as the graph gives scores.
-    bn_params : sequence of dict
-        The parameter dicts of the graph's batch norms, in the order in which checkpoints number them; left
-        empty, they are taken from the nodes. Running statistics that they lack begin as mean 0, variance 1.
     frozen : collection of str
         The names of parameters that are not trained; see :meth:`freeze`.
     losses : dict, sequence, or None
@@ -69,7 +64,8 @@ class GraphNet(GraphModel):
     params : dict
     frozen : tuple of str
     bn_params : list of dict
-        Of the batch norms; holds the running statistics, which begin as mean 0 and variance 1.
+        Of the batch norms, in the order of the graph; holds the running statistics, which begin as the nodes
+        say, else as mean 0 and variance 1.
     label_smoothing : float
         Share of each label's probability that is spread evenly over all classes (Szegedy et al. 2015,
         arXiv:1512.00567); 0 at first.
@@ -125,7 +121,6 @@ class GraphNet(GraphModel):
         input_dim: int | Sequence[int],
         *,
         num_classes: int | None = None,
-        bn_params: Sequence[BatchNormParam] = (),
         frozen: Collection[str] = (),
         losses: Mapping[str, Any] | Sequence[Any] | None = None,
         loss_weights: Mapping[str, float] | None = None,
@@ -143,9 +138,8 @@ class GraphNet(GraphModel):
         self._why_fixed = graph.why_fixed()
         self.params: Params = _arrays(where, graph, params, self.dtype)
         self.frozen = checked_frozen(where, frozen, self.params)
-        self.bn_params: list[BatchNormParam] = _batch_norms(where, graph, bn_params)
-        self._begin_statistics()
         self.num_classes = self._checked_classes(where, num_classes)
+        self._begin_statistics()
         kept = ("input_dim", "num_classes", "frozen", "reg", "dtype", "seed")
         self.arguments = {name: getattr(self, name) for name in kept}
         self.outputs = tuple(graph.outputs)
@@ -208,7 +202,7 @@ class GraphNet(GraphModel):
         >>> net.cut("relu3").loss(np.zeros((1, 3, 32, 32))).shape
         (1, 16, 32, 32)
         """
-        return self._with_graph(self._graph.cut(node), {})
+        return self._with_graph(self.graph().cut(node), {})
 
     def with_head(self, num_classes: int, hidden: int | None = None, *, seed: int | None = None) -> GraphNet:
         """The network with new affine layers behind it, as a network of its own with copies of what it has.
@@ -247,7 +241,7 @@ class GraphNet(GraphModel):
         ['W_head1', 'b_head1']
         """
         where = f"{type(self).__name__}.with_head"
-        graph = self._graph
+        graph = self.graph()
         graph.refuse_several(where)
         shape = shapes(graph, self.params, self.input_dim, where)[graph.output]
         if len(shape) == 3:
@@ -310,13 +304,10 @@ class GraphNet(GraphModel):
 
     def _with_graph(self, graph: Graph, new: Params, input_dim: tuple[int, ...] | None = None) -> GraphNet:
         """A network of this one's nodes and parameters, copied, and of new ones."""
-        # What nodes share they still do.
-        args = {id(arg): _copied(arg) for node in graph for arg in node.args}
-        nodes = [replace(node, args=tuple(args[id(arg)] for arg in node.args)) for node in graph]
-        names = dict.fromkeys(name for node in nodes for name in node.params if name is not None)
+        names = dict.fromkeys(name for node in graph for name in node.params if name is not None)
         params = {name: new[name] if name in new else self.params[name].copy() for name in names}
         net = GraphNet(
-            Graph(nodes, graph.input, graph.output, graph.fixed_by, graph.outputs),
+            graph,
             params,
             self.input_dim if input_dim is None else input_dim,
             frozen=[name for name in self.frozen if name in params],
@@ -368,17 +359,3 @@ def _arrays(where, graph, params, dtype):
         for name, value in params.items()
     }
     return {name: np.require(array, dtype, ("C", "A", "W")) for name, array in arrays.items()}
-
-
-def _batch_norms(where, graph, bn_params):
-    """The dicts of the graph's batch norms, each once."""
-    found = {id(node.args[0]): node.args[0] for node in graph if node.layer in BATCH_NORMS}
-    if bn_params and {id(bn_param) for bn_param in bn_params} != found.keys():
-        raise ValueError(f"{where}: bn_params must be the very dicts of the graph's batch norms")
-    return list(bn_params or found.values())
-
-
-def _copied(arg: Any) -> Any:
-    if not isinstance(arg, dict):
-        return arg
-    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in arg.items()}

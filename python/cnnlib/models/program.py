@@ -9,62 +9,85 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib import _core, layers
+from cnnlib import _core
 from cnnlib._params import check_keys
 from cnnlib._params.arrays import gradient_like
 from cnnlib._typing import Array, Gradients, Outputs, Wanted
-from cnnlib.graph import joins
+from cnnlib.graph.compile import CompiledGraph, why_interpreted, why_not_ready
+from cnnlib.graph.fusion import fused
 from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
-from cnnlib.graph.lowering import fused
+from cnnlib.graph.ops import op_of
+from cnnlib.graph.options import plain
+from cnnlib.graph.run import Run
 from cnnlib.graph.shapes import shapes
-from cnnlib.layers.scoring import SCORING
-from cnnlib.models.training import CompiledTraining, why_interpreted, why_not_ready
 
 _LOG = logging.getLogger("cnnlib")
 _WHERE = "loss"  # what messages about gradients begin with
 _MOST_SIZES = 16  # of images, for which the core's form is kept
-_HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 
 
 class Step:
-    """A node that runs: a layer or sandwich of cnnlib.layers, or a node of cnnlib.graph.joins.
+    """A node that runs by the functions of its op.
 
-    `needs` says for each input whether its gradient is asked for, `active` whether the node takes part in the
-    backward pass, and `hands_on` whether the gradients of its inputs may be the arrays that it was given, or
-    one array for several.
+    `needs` says for each input whether its gradient is asked for, and `active` whether the node takes part in
+    the backward pass. Its batch norm, if there is one, rests where its parameters are `frozen`: it uses the
+    running statistics in training, too.
     """
 
     def __init__(self, node: Node, frozen: Collection[str] = ()) -> None:
-        self.node, self.frozen = node, frozen
+        self.node, self.frozen, self.op = node, frozen, node.op
         self.inputs, self.output = node.inputs, node.output
         self.needs = (True,) * len(node.inputs)
         self.active = True
-        self.hands_on = node.layer in _HANDING_ON
-        self._names, self._args = node.params, node.args
+        self._names = node.params
         self._trained = [None if name in frozen else name for name in node.params]
         weights = zip(("dw", "db"), node.params, strict=False)
         # A tuple: for a list the layers would take the longer way around their fast entry.
         self._weights = tuple(need for need, name in weights if name and name not in frozen)
         self._some = any(name in frozen for name in node.params[:2])  # else None asks for all gradients
-        self._choosy = bool(node.params) and node.layer.startswith(("conv", "affine"))
+        self._args = tuple(map(plain, node.args))
+        self._statistics_of = node.statistics_of
+        self._place = _place_of_bn_param(node) if self._statistics_of else None
+        self.rests = bool(self._statistics_of) and frozen and set(node.params[-2:]) <= set(frozen)
 
-    def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
-        values = [None if name is None else params[name] for name in self._names]
-        return joins.forward_of(self.node.layer)(*xs, *values, *self._args)
+    def _values(self, run: Run) -> tuple[list[Any], list[Any]]:
+        """The arrays and the arguments behind the inputs."""
+        values = [None if name is None else run.params[name] for name in self._names]
+        args = list(self._args)
+        if self._place is not None:
+            args[self._place] = run.bn_param(self._statistics_of, run.train and not self.rests)
+        elif self.op.per_call:
+            args[0] = run.dropout_param(self.output, args[0])
+        return values, args
 
-    def scores(self, params: Mapping[str, Array], *xs: Array) -> Array:
-        """The output alone, in test mode."""
-        function = SCORING.get(self.node.layer)
-        if function is None:
-            return self.forward(params, *xs)[0]
-        return function(*xs, *[None if name is None else params[name] for name in self._names], *self._args)
+    def _note_statistics(self, run: Run, args: list[Any]) -> None:
+        """Note the running statistics that a batch norm wrote into its dict."""
+        if self._place is not None and args[self._place]["mode"] == "train":
+            moved = args[self._place]
+            run.move(self._statistics_of, moved["running_mean"], moved["running_var"])
+
+    def forward(self, run: Run, *xs: Array) -> tuple[Array, Any]:
+        values, args = self._values(run)
+        out, cache = self.op.forward(*xs, *values, *args)
+        self._note_statistics(run, args)
+        return out, cache
+
+    def scores(self, run: Run, *xs: Array) -> Array:
+        """The output alone, of a network in test mode, or of a node that no gradient reaches."""
+        if self.op.scoring is None:
+            return self.forward(run, *xs)[0]
+        values, args = self._values(run)
+        out = self.op.scoring(*xs, *values, *args)
+        self._note_statistics(run, args)
+        return out
 
     def backward(self, dout: Array, cache: Any, grads: Gradients) -> Sequence[Wanted]:
         """Write the gradients of the parameters that are trained to `grads`; return those of the inputs."""
-        if self.node.layer in joins.FUNCTIONS:
-            return joins.FUNCTIONS[self.node.layer][1](dout, cache, self.needs)
-        backward = getattr(layers, f"{self.node.layer}_backward")
-        if self._choosy:  # it can leave gradients out
+        backward = self.op.backward
+        if self.op.joins:
+            gradients: Sequence[Wanted] = backward(dout, cache, self.needs)
+            return gradients
+        if self.op.leaves_out:
             needs = self._weights if not self.needs[0] else ("dx", *self._weights) if self._some else None
             dx, *values = backward(dout, cache, needs=needs)
         elif self._names:
@@ -79,6 +102,17 @@ class Step:
         for name, value in zip(self._trained, values, strict=True):
             if name:
                 grads[name] = grads[name] + value if name in grads else value
+
+
+def _place_of_bn_param(node: Node) -> int:
+    """Where the batch norm's dict is in the arguments of a node, which may be of several layers."""
+    place = 0
+    for part in node.op.parts or (node.layer,):
+        op = op_of(part)
+        if op.statistics:
+            break
+        place += len(op.signature.parameters)
+    return place
 
 
 class Program:
@@ -103,9 +137,9 @@ class Program:
         self._graph, self.in_core = graph, not special
         self._frozen = frozen
         # By shape and dtype of samples: the core's form, or why there is none.
-        self._compiled: dict[tuple[Any, ...], CompiledTraining | str] = {}
+        self._compiled: dict[tuple[Any, ...], CompiledGraph | str] = {}
         self.why_interpreted: list[str] = []
-        self.steps = [special.get(node.layer, Step)(node, frozen) for node in fused(graph, special)]
+        self.steps = [special.get(node.layer, Step)(node, frozen) for node in fused(graph, "layers", special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
         reads.update(self.outputs)
         self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers
@@ -119,33 +153,33 @@ class Program:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_compiled": {}}
 
-    def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
-        """Run it in test mode: no more is kept of what the steps compute than later ones read."""
-        return self._of(self._run(params, x, train=False)[0])
+    def scores(self, run: Run, x: Array) -> Outputs:
+        """The outputs alone: no more is kept of what the steps compute than later ones read."""
+        return self._of(self._run(run, x, keep=False)[0])
 
-    def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Outputs, list[Any]]:
+    def forward(self, run: Run, x: Array) -> tuple[Outputs, list[Any]]:
         """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
-        compiled = self._compiled_for(params, x)
+        compiled = self._compiled_for(run.params, x)
         if compiled is not None:
-            batch, arrays = compiled.forward(params, x)
+            batch, arrays = compiled.forward(run, x)
             outputs, caches = dict(zip(self.outputs, arrays, strict=True)), [compiled, batch]
         else:
-            outputs, caches = self._run(params, x, train=True)
+            outputs, caches = self._run(run, x, keep=True)
         caches.append({name: (array.shape, array.dtype) for name, array in outputs.items()})
         return self._of(outputs), caches
 
-    def _run(self, params, x, train):
-        """The steps one after the other: the outputs by name, and caches of those that are trained."""
+    def _run(self, run, x, keep):
+        """The steps one after the other: the outputs by name, and, to `keep`, caches of those that are trained."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             xs = map(values.__getitem__, step.inputs)
             try:
                 # What is frozen keeps nothing: its batch norms rest, so `scores` has the same bits.
-                keep = train and step.active
-                out, cache = step.forward(params, *xs) if keep else (step.scores(params, *xs), None)
+                kept = keep and step.active
+                out, cache = step.forward(run, *xs) if kept else (step.scores(run, *xs), None)
             except (KeyError, TypeError, ValueError) as error:
                 # Where an array or an option is wrong, it says so of the one layer, as `prepare` does.
-                shapes(self._graph, params, x.shape[1:], self.where)
+                shapes(self._graph.with_norms(run.norms), run.params, x.shape[1:], self.where)
                 raise type(error)(f"{self.where}: {step.node.title}: {error.args[0]}") from error
             values[step.output] = out
             caches.append(cache)
@@ -161,7 +195,7 @@ class Program:
         again as soon as possible.
         """
         douts = self._gradients(dout, caches.pop())
-        if caches and isinstance(caches[0], CompiledTraining):
+        if caches and isinstance(caches[0], CompiledGraph):
             compiled, batch = caches
             return compiled.backward(batch, list(douts.values()), grads)
         own: set[str] = set()
@@ -172,7 +206,7 @@ class Program:
             dxs = step.backward(douts.pop(step.output), cache, grads)
             for name, dx in zip(step.inputs, dxs, strict=True):
                 if name in self._sums:
-                    _add_to(douts, own, name, dx, step.hands_on)
+                    _add_to(douts, own, name, dx, step.op.hands_on)
                 else:
                     douts[name] = dx
             del dxs, dx  # what has been added to another array is of no more use
@@ -202,14 +236,14 @@ class Program:
             if not compiled:
                 if why := why_not_ready(self._graph, params, x.dtype):
                     return self._interpreted(why)
-                compiled = CompiledTraining(self.where, self._graph, params, found, x.dtype, self._frozen)
+                compiled = CompiledGraph(
+                    self._graph, params, *key[:2], train=True, frozen=self._frozen, where=self.where
+                )
             if len(self._compiled) >= _MOST_SIZES:
                 self._compiled.pop(next(iter(self._compiled)), None)
             self._compiled[key] = compiled
         if isinstance(compiled, str):
             return self._interpreted(compiled)
-        if not compiled.in_train_mode():
-            return self._interpreted("its batch norms and dropout layers are not all in 'train' mode")
         return compiled
 
     def _interpreted(self, why: str) -> None:

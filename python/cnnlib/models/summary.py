@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,13 +68,8 @@ def stage_of(node: Node, params: Params, before: Sequence[int], after: tuple[int
 
 def _multiply_adds(node: Node, params: Params, before: Sequence[int], after: Sequence[int]) -> int:
     """The multiply-adds of a convolution or an affine layer for one sample; 0 for other layers."""
-    weights = node.params[0] if node.params else None
-    if weights is None or not node.layer.startswith(("conv", "affine")):
-        return 0
-    w = params[weights]
-    if node.layer == "affine":
-        return w.size
-    return math.prod(w.shape[1:]) * math.prod(before if node.layer == "conv_transpose" else after)
+    count = node.op.multiply_adds
+    return 0 if count is None else count(params[str(node.params[0])].shape, before, after)
 
 
 def _count(number: int) -> str:

@@ -11,12 +11,10 @@ import cnnlib
 from cnnlib._files.written import written_whole
 from cnnlib._params import positive_int, type_name
 from cnnlib.inference.predictor import Predictor
-from cnnlib.inference.quantization.parts import BYTE_KINDS
 from cnnlib.models.graph_model import Model, input_dim_of, refuse_uninitialized
 from cnnlib.onnx import metadata
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.writing.eight_bits import EightBits, scales_of
-from cnnlib.onnx.writing.operators import EMIT
 from cnnlib.onnx.writing.writer import Writer
 
 if TYPE_CHECKING:
@@ -119,12 +117,7 @@ def _write_nodes(where, writer, graph):
     if not graph.nodes:
         raise ValueError(f"{where}: the model's graph has no layers")
     scales = scales_of(graph)
-    eight_bits = EightBits(writer, scales, EMIT)
+    eight_bits = EightBits(writer, scales)
     for node in graph:
-        if node.layer in BYTE_KINDS:
-            eight_bits.write(node, [writer.value(name) for name in node.inputs], writer.value(node.output))
-            continue
-        emit = EMIT.get(node.layer)
-        if emit is None:
-            raise ValueError(f"{where}: {node.title}: there is no operator for the layer {node.layer!r}")
-        emit(writer, node, [writer.value(name) for name in node.inputs], writer.value(node.output))
+        write = eight_bits.write if node.op.eight_bits else writer.layer
+        write(node, [writer.value(name) for name in node.inputs], writer.value(node.output))

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import _chunks, moments
-from cnnlib.graph.graph import BATCH_NORMS, Graph
+from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.activations import _softmax
 from cnnlib.models import GraphNet
@@ -117,7 +117,7 @@ def rest_behind(model: GraphNet, start: str) -> GraphNet:
     graph = Graph(nodes[place:], start, model.graph().output)
     shape = shapes(model.graph(), model.params, model.input_dim)[start]
     rest = model._with_graph(graph, {}, shape)
-    norms = [name for node in rest.graph() if node.layer in BATCH_NORMS for name in node.params]
+    norms = [name for node in rest.graph() if node.op.statistics for name in node.params]
     rest.freeze(*(glob.escape(str(name)) for name in norms))
     return rest
 

@@ -125,7 +125,7 @@ class _Reader:
         weights, bias = f"{name}.weight", f"{name}.bias"
         self.params[weights], self.params[bias] = self.take(weights, 1), self.take(bias, 1)
         statistics = {key: self.take(f"{name}.{key}", 1) for key in ("running_mean", "running_var")}
-        bn_param = {"mode": "train", **{key: array.copy() for key, array in statistics.items()}}
+        bn_param = dict(statistics)
         self._pass_on("spatial_batchnorm", name, (weights, bias), (bn_param,))
 
     def activation(self, name: str, layer: str = "relu") -> None:
@@ -221,7 +221,7 @@ def _mobilenet_v2(reader: _Reader) -> str:
         block += 1
     layer(f"features.{block}")
     reader.append("global_avg_pool", "avgpool")
-    reader.append("dropout", "classifier.0", (), ({"p": 0.2, "mode": "train"},))
+    reader.append("dropout", "classifier.0", (), ({"p": 0.2},))
     reader.affine("classifier.1")
     return "mobilenet_v2"
 
@@ -247,7 +247,7 @@ def _vgg(reader: _Reader) -> str:
         reader.affine(f"classifier.{number}")
         if number != affine[-1]:
             reader.append("relu", f"classifier.{number + 1}")
-            reader.append("dropout", f"classifier.{number + 2}", (), ({"p": 0.5, "mode": "train"},))
+            reader.append("dropout", f"classifier.{number + 2}", (), ({"p": 0.5},))
     return f"vgg{len(convs) + len(affine)}{'_bn' if normed else ''}"
 
 

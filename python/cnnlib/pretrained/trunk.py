@@ -19,7 +19,6 @@ from cnnlib.pretrained.torchvision import load_torchvision
 from cnnlib.saved_model import load_model
 from cnnlib.saved_model.loading import kind_of
 
-_WEIGHTS = ("conv", "conv_transpose", "affine")
 
 
 def open_trunk(
@@ -108,7 +107,7 @@ def block_starts(graph: Graph) -> list[str]:
     last = {name: place for place, node in enumerate(graph.nodes) for name in node.inputs}
     starts, begin, open_until, weighted = [], graph.input, last.get(graph.input, 0), False
     for place, node in enumerate(graph.nodes):
-        weighted = weighted or node.layer in _WEIGHTS
+        weighted = weighted or node.op.weighted_axis is not None
         if open_until <= place:  # nothing but this node's value goes on from here
             if weighted:
                 starts.append(begin)

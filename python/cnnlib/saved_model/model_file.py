@@ -93,7 +93,7 @@ def save_model(
     if isinstance(model, ConvNet):
         described_model["frozen"] = list(model.frozen)
     elif name == "GraphNet":
-        described_model["graph"] = describe(model.graph(), model.bn_params)
+        described_model["graph"] = describe(model.graph())
         described_model["head"] = choice("save_model", "head", model.head, HEADS)
     check_state_fits("save_model: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
@@ -177,8 +177,7 @@ def _built(described, params):
         if described.get("frozen"):
             model.freeze(*described["frozen"])
         return model
-    graph, bn_params = described_graph(described["graph"])
-    model = GraphNet(graph, params, bn_params=bn_params, **arguments)
+    model = GraphNet(described_graph(described["graph"]), params, **arguments)
     model.head = choice("its model", "head", described["head"], HEADS)
     return model
 

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cnnlib.graph.graph import fresh
+from cnnlib.graph.graph import fresh, numbered
 from cnnlib.graph.importing import Builder, Feature
+from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aten import IGNORED, OPERATORS, Call
@@ -27,7 +28,6 @@ from cnnlib.torch.modules import OWN
 from cnnlib.torch.sizes import size_fixed_by
 from cnnlib.torch.tensors import HALVES
 
-_STATISTICS = ("running_mean", "running_var")
 
 
 def copy_weights(net: GraphNet, module: nn.Module) -> None:
@@ -85,9 +85,9 @@ def _under_torchs_names(net: GraphNet) -> dict[str, NDArray[Any]]:
     for node in net.graph():
         if node.layer == "affine" and node.params[0] is not None:
             arrays[node.params[0]] = net.params[node.params[0]].T
-        if node.layer in ("batchnorm", "spatial_batchnorm"):
+        if node.op.statistics:
             layer = "".join(str(node.params[0]).rpartition(".")[:2])  # with its dot; none of a norm alone
-            arrays |= {f"{layer}{name}": node.args[0][name] for name in _STATISTICS}
+            arrays |= {f"{layer}{name}": np.array(node.args[0][name]) for name in STATISTICS}
     return arrays
 
 
@@ -261,7 +261,7 @@ class _Network(Builder):
         self.batch, *shape = example.shape
         self.constants, self.names = _constants(exported)
         self.fixed_by = ""  # as in the graph
-        self._batch_norms: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._batch_norms: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
         self._lacking: dict[tuple[str, int, float], str] = {}  # names of constants
         nodes = list(exported.graph.nodes)
         refuse_changed_views(nodes)
@@ -304,13 +304,16 @@ class _Network(Builder):
             self._lacking[key] = fresh(name, (*self.names.values(), *self._lacking.values()), "_")
         return self._lacking[key]
 
-    def batch_norm(self, mean: Any, var: Any, eps: float, momentum: float) -> dict[str, Any]:
-        """The parameter dict of a batch norm: one for all calls of a layer, which share its statistics."""
+    def batch_norm(
+        self, mean: Any, var: Any, eps: float, momentum: float
+    ) -> tuple[dict[str, Any], str]:
+        """The parameter dict of a batch norm, and the name of its statistics, which all calls of a layer share."""
         key = (self.names[mean], self.names[var], eps, momentum)
         if key not in self._batch_norms:
-            statistics = (self.constants[node].numpy(force=True).copy() for node in (mean, var))
-            settings = {"mode": "test", "eps": eps, "momentum": 1 - momentum}
-            self._batch_norms[key] = settings | dict(zip(("running_mean", "running_var"), statistics))
+            statistics = (self.constants[node].numpy(force=True) for node in (mean, var))
+            settings = {"eps": eps, "momentum": 1 - momentum} | dict(zip(STATISTICS, statistics, strict=True))
+            taken = {name for _, name in self._batch_norms.values()}
+            self._batch_norms[key] = settings, numbered(self.names[mean], taken)
         return self._batch_norms[key]
 
 

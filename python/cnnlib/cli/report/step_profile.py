@@ -110,9 +110,9 @@ class _TimedStep:
         # `scores` is the way forward of what is frozen.
         return functools.partial(self._timed, value) if name in ("forward", "scores") else value
 
-    def _timed(self, call, params, *xs):
+    def _timed(self, call, run, *xs):
         started = time.perf_counter()
-        result = call(params, *xs)
+        result = call(run, *xs)
         self.ended = self.turned = time.perf_counter()
         self.time.forward += self.ended - started
         self.time.shape = np.shape(xs[0])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from cnnlib._typing import Array, Params
-from cnnlib.graph.graph import OF_A_SIZE, Graph, Node, numbered
+from cnnlib.graph.graph import Graph, Node, numbered
 from cnnlib.graph.shapes import batch_of, shape_behind
 
 Sides: TypeAlias = tuple[tuple[int, int], ...]  # of each axis: ((top, bottom), (left, right)) of images
@@ -83,13 +83,10 @@ class Builder:
     """A graph in the making, in `dtype`; parameters that are `frozen` are not to be trained.
 
     `runs` is False where a layer refused the shapes of what it reads, or no memory holds what it makes.
-    `rules` are what :func:`cnnlib.graph.shapes.shape_behind` is for other layers than those of
-    `cnnlib.layers`.
     """
 
     input: Feature
     dtype: np.dtype[Any]
-    rules: ClassVar[Mapping[str, Callable[..., tuple[int, ...]]]] = {}
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -115,10 +112,10 @@ class Builder:
         self.nodes.append(node)
         shapes = [self._shapes[name] for name in node.inputs]
         values = [None if key is None else self.params[key] for key in node.params]
-        shape = self.rules.get(node.layer, shape_behind)(node, shapes, values)
+        shape = shape_behind(node, shapes, values)
         if math.prod(shape) > LARGEST_SAMPLE:
             raise ValueError(f"makes {batch_of(shape)}, which no memory holds")
-        if node.layer not in OF_A_SIZE and not self._following.isdisjoint(node.inputs):
+        if not node.op.own_size and not self._following.isdisjoint(node.inputs):
             self._following.add(node.output)
         self._shapes[node.output] = shape
         return self.value_of(node.output)

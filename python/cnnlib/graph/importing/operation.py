@@ -15,9 +15,6 @@ from cnnlib.graph.graph import Node
 from cnnlib.graph.importing.builder import Builder, Feature, Sides
 from cnnlib.graph.shapes import batch_of
 
-_WITH_BIAS = {"conv": 0, "conv_transpose": 1, "affine": 1}  # the axis of w that the outputs are
-_WITH_BETA = ("spatial_batchnorm", "batchnorm", "spatial_groupnorm", "spatial_instancenorm", "layernorm")
-
 
 class Operation(ABC):
     """An operator: what a reader translates by the methods below, whatever the source's layout is.
@@ -68,12 +65,17 @@ class Operation(ABC):
                 self.expect(name, self.defaults.get(name))
 
     def emit(
-        self, layer: str, *inputs: Feature, params: tuple[str | None, ...] = (), args: tuple[Any, ...] = ()
+        self,
+        layer: str,
+        *inputs: Feature,
+        params: tuple[str | None, ...] = (),
+        args: tuple[Any, ...] = (),
+        statistics: str = "",
     ) -> Feature:
         """Put a node into the graph; return its value."""
-        name = self.net.free_output(self.output)
+        name, read = self.net.free_output(self.output), tuple(x.name for x in inputs)
         try:
-            return self.net.append(Node(layer, tuple(x.name for x in inputs), name, params, args, self.label))
+            return self.net.append(Node(layer, read, name, params, args, self.label, statistics))
         except (TypeError, ValueError) as error:
             self.net.runs = False
             self.fail(str(error))
@@ -148,9 +150,16 @@ class Operation(ABC):
             return x.seen_as(view)
         self.fail(f"the order {tuple(perm)} of axes, of {batch_of(x.view)}: here only the channels move")
 
-    def same(self, layer: str, x: Feature, *args: Any, params: tuple[str | None, ...] = ()) -> Feature:
+    def same(
+        self,
+        layer: str,
+        x: Feature,
+        *args: Any,
+        params: tuple[str | None, ...] = (),
+        statistics: str = "",
+    ) -> Feature:
         """A layer whose output has the shape of its input, wherever the channels are."""
-        return self.emit(layer, x, params=params, args=args).seen_like(x)
+        return self.emit(layer, x, params=params, args=args, statistics=statistics).seen_like(x)
 
     def scaled(self, x: Feature, factor: float) -> Feature:
         """x * factor; x itself where the network's numbers do not tell the factor from 1."""
@@ -272,7 +281,7 @@ class Operation(ABC):
             return self.one_by_one(x, factor)
         place, node, w, b = found
         sizes = [1] * self.net.params[w].ndim
-        sizes[_WITH_BIAS.get(node.layer, 0)] = -1
+        sizes[node.op.weighted_axis or 0] = -1
         names = (
             self.parameter("w", self.net.params[w] * factor.reshape(sizes), w),
             None if b is None else self.parameter("b", self.net.params[b] * factor, b),
@@ -294,7 +303,7 @@ class Operation(ABC):
     def _free_maker(self, x: Feature, count: int) -> tuple[int, Node, str, str | None] | None:
         """Place, node and parameters of the layer that makes x, if it has `count` outputs."""
         found = self.net.maker(x)
-        if found is None or found[1].layer not in (*_WITH_BIAS, *_WITH_BETA):
+        if found is None or not (found[1].op.norm or found[1].op.weighted_axis is not None):
             return None
         place, node = found
         w, b = node.params
@@ -304,4 +313,4 @@ class Operation(ABC):
         w = self.net.params[str(node.params[0])]
         if node.layer == "conv_transpose":
             return int(w.shape[1] * node.args[0]["groups"])
-        return w.shape[_WITH_BIAS.get(node.layer, 0)]
+        return w.shape[node.op.weighted_axis or 0]

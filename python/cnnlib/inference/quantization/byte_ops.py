@@ -11,21 +11,26 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Params
+from cnnlib.graph.fusion import rectified
 from cnnlib.graph.graph import Graph, Node, fresh
-from cnnlib.inference.fusion import rectified
+from cnnlib.graph.ops import OPS, Op, op_of
 from cnnlib.inference.quantization.calibration import evaluate
-from cnnlib.inference.quantization.parts import TABLES, roles_of
 from cnnlib.inference.quantization.weights import MOST_BYTES, MOST_TERMS, ByteWeights, Scale
 
-POOLS = ("max_pool", "avg_pool", "global_avg_pool")
 Shapes = Mapping[str, tuple[int, ...]]
 Bytes = tuple[str, Scale]  # a value of bytes: its name, and what they stand for
+
+
+def byte_form(layer: str) -> Op | None:
+    """The op on bytes that stands for a layer; None if there is none."""
+    return OPS.get("byte_table" if op_of(layer).elementwise else f"byte_{layer}")
 
 
 def weighted_layer(node: Node) -> str:
     """'conv' or 'affine', without the ReLU behind it; empty for other operations."""
     layer = rectified(node)[0]
-    return layer if layer in ("conv", "affine") else ""
+    form = byte_form(layer)
+    return layer if form is not None and form.weighted_axis is not None else ""
 
 
 def can_be_bytes(node: Node, w: np.ndarray, shapes: Shapes) -> bool:
@@ -43,10 +48,12 @@ def bytes_serve(node: Node, shapes: Shapes) -> bool:
     layer, x = rectified(node)[0], shapes[node.inputs[0]]
     if layer == "add":
         return node.inputs[0] != node.inputs[1] and x == shapes[node.inputs[1]]
-    if layer in POOLS:
+    if byte_form(layer) is None:
+        return False
+    if op_of(layer).pool:
         dilated = layer == "avg_pool" and node.args[0].get("dilation", 1) not in (1, (1, 1))
         return len(x) == 3 and not dilated and (layer == "max_pool" or math.prod(x[1:]) <= MOST_BYTES)
-    return layer in TABLES or layer == "concat"
+    return True
 
 
 def gives_scores(node: Node, graph: Graph, output: str, shapes: Shapes, readers: Counter[str]) -> bool:
@@ -85,7 +92,7 @@ class ByteGraph:
         """Append an operation on bytes."""
         names = {role: fresh(f"{output}.{role}", self.arrays) for role in arrays}
         self.arrays |= {names[role]: array for role, array in arrays.items()}
-        params = tuple(names.get(role) for role in roles_of(layer))
+        params = tuple(names.get(role) for role in op_of(layer).roles)
         node = Node(layer, tuple(inputs), output, params, (options,), label)
         self.graph.append(node)
         return node
@@ -121,7 +128,7 @@ class ByteGraph:
     def unweighted(self, node: Node, xs: Sequence[Bytes], output: str, y: Scale) -> Node:
         """Append a sum, pool, concatenation or function of bytes; maxima and joins keep the scale."""
         layer, x = rectified(node)[0], xs[0][1]
-        if layer in TABLES:
+        if node.op.elementwise:
             return self.table(node, xs[0], output, y)
         options: dict[str, Any] = {"scale": y.scale}
         if layer in ("max_pool", "avg_pool"):

@@ -11,9 +11,10 @@ import numpy as np
 from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array
+from cnnlib.graph.fusion import rectified
 from cnnlib.graph.graph import Node, last_reads
-from cnnlib.graph.joins import forward_of
-from cnnlib.inference.fusion import rectified
+from cnnlib.graph.ops import op_of
+from cnnlib.graph.options import plain
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.weights import Observed
 
@@ -55,7 +56,10 @@ def evaluate(node: Node, arrays: Mapping[str, Array], xs: Sequence[Array]) -> Ar
     """What an operation in floats makes of its inputs."""
     layer, bound = rectified(node)
     params = [None if name is None else arrays[name] for name in node.params]
-    out, _ = forward_of(layer)(*xs, *params, *node.args)
+    op, args = op_of(layer), [plain(arg) for arg in node.args]
+    if op.per_call:
+        args[0]["mode"] = "test"
+    out, _ = op.forward(*xs, *params, *args)
     return out if bound is None else np.clip(out, 0, None if np.isinf(bound) else bound, out=out)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cnnlib._typing import Params
+from cnnlib.graph.fusion import readers_of, rectified
 from cnnlib.graph.graph import Graph, Node, fresh
-from cnnlib.inference.fusion import readers_of, rectified
 from cnnlib.inference.quantization.byte_ops import (
     ByteGraph,
     Bytes,
@@ -123,7 +123,7 @@ class Joiner:
             return False
         if not self._bytes.keys() >= set(node.inputs):
             return False
-        if node.layer == "flatten":
+        if node.op.view:
             return self._flatten(node)
         end = self._end(node)
         if end is None or not bytes_serve(node, self._shapes):

@@ -1,4 +1,4 @@
-"""What operations on bytes consist of, and checks of those that come from a file."""
+"""Checks of operations on bytes that come from a file."""
 
 from __future__ import annotations
 
@@ -7,62 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnlib._typing import Array
-from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, parameters_of, positional
-
-TABLES = ("relu", "leaky_relu", "scale", *ACTIVATIONS)
-_MEANS = "x_zero ratio zero"
-BYTE_PARTS: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("quantize", "dequantize"), ("", "scale zero")),
-    "byte_conv": ("w b multiplier [factor]", "conv_param numbers x_zero scores scale [other_zero]"),
-    "byte_affine": ("w b multiplier", "numbers x_zero scores scale"),
-    "byte_max_pool": ("", "pool_param zero scale"),
-    "byte_avg_pool": ("", f"pool_param {_MEANS} scale"),
-    "byte_global_avg_pool": ("", f"{_MEANS} scale"),
-    "byte_add": ("", "factors multiplier numbers scale"),
-    "byte_table": ("table", "zero scale [function]"),
-    "byte_concat": ("", "zero scale"),
-}
-"""The arrays and the options of each kind; those in brackets may be missing.
-
-`scale` is that of the bytes made, and `function` the layer that a table stands for, with its options: nothing
-computes with them, files for other programs name them.
-"""
-
-BYTE_KINDS = frozenset(BYTE_PARTS)
-"""Kinds of operations on bytes."""
-
-
-def roles_of(kind: str) -> list[str]:
-    """What the arrays of an operation on bytes are called, in the order of its node's `params`."""
-    return [role.strip("[]") for role in BYTE_PARTS[kind][0].split()]
-
-
-def makes_bytes(node: Node) -> bool:
-    """Whether what an operation makes consists of bytes."""
-    return node.layer in BYTE_KINDS and node.layer != "dequantize" and not node.args[0].get("scores")
-
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.ops import OPS
+from cnnlib.graph.ops.byte_images import makes_bytes
 
 BYTE_DTYPES = {"w": "int8", "b": "int32", "multiplier": "float32", "factor": "int32", "table": "uint8"}
 
 _FACTORS = 2**15
-
-
-def check_byte_node(node: Node) -> None:
-    """Raise a ValueError unless an operation on bytes has the parts and the inputs of its kind."""
-    roles, known = (
-        {name.strip("[]"): name.startswith("[") for name in names.split()} for names in BYTE_PARTS[node.layer]
-    )
-    given = node.args[0] if len(node.args) == 1 else None
-    named = dict(zip(roles, node.params, strict=False))
-    lacking = [name for name, optional in roles.items() if named.get(name) is None and not optional]
-    fits = isinstance(given, Mapping) and known.keys() >= given.keys() and len(node.params) == len(roles)
-    if given is None or not fits or lacking:
-        raise ValueError(f"{node.layer} has {node.params} and {node.args}, expected {BYTE_PARTS[node.layer]}")
-    if any(name not in given and not optional for name, optional in known.items()):
-        raise ValueError(f"{node.layer} has {list(given)}, expected {', '.join(known)}")
-    two = node.layer == "byte_add" or (node.layer == "byte_conv" and named.get("factor") is not None)
-    if not node.inputs or (len(node.inputs) != 1 + two and node.layer != "byte_concat"):
-        raise ValueError(f"{node.layer} reads {node.inputs}")
 
 
 def check_byte_graph(graph: Graph, arrays: Mapping[str, Array], dtype: str) -> None:
@@ -70,8 +21,8 @@ def check_byte_graph(graph: Graph, arrays: Mapping[str, Array], dtype: str) -> N
     made: set[str] = set()
     for node in graph:
         own = [None if name is None else arrays[name] for name in node.params]
-        on_bytes = node.layer in BYTE_KINDS
-        roles = roles_of(node.layer) if on_bytes else [str(name) for name in node.params]
+        on_bytes = node.op.eight_bits
+        roles = node.op.roles if on_bytes else [str(name) for name in node.params]
         parts = {role: array for role, array in zip(roles, own) if array is not None}
         for role, array in parts.items():
             if array.dtype != (BYTE_DTYPES[role] if on_bytes else dtype):
@@ -147,10 +98,6 @@ def _check_table(node: Node, table: Array) -> None:
         raise ValueError(f"a table of shape {table.shape}")
     if "function" in node.args[0]:
         kind, options = node.args[0]["function"]
-        if kind not in TABLES or parameters_of(kind):
+        if kind not in OPS or not OPS[kind].elementwise:
             raise ValueError(f"a table of {kind!r}")
-        Node(kind, node.inputs, node.output, (), positional(kind, options)).arguments()
-
-
-BYTE_CHECKS = dict.fromkeys(BYTE_KINDS, check_byte_node)
-"""For :meth:`Graph.check`."""
+        Node(kind, node.inputs, node.output, (), OPS[kind].positional(options)).arguments()

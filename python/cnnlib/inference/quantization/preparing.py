@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 
 from cnnlib._typing import Array, Params
+from cnnlib.graph.fusion import operations, readers_of, rectified
 from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.ops import op_of
 from cnnlib.graph.shapes import shapes as shapes_of
-from cnnlib.inference.fusion import operations, readers_of, rectified
 from cnnlib.inference.quantization.byte_ops import (
-    POOLS,
     Shapes,
+    byte_form,
     bytes_serve,
     can_be_bytes,
     gives_scores,
@@ -23,7 +24,6 @@ from cnnlib.inference.quantization.byte_ops import (
 )
 from cnnlib.inference.quantization.calibration import evaluate, observe, values_of
 from cnnlib.inference.quantization.joining import Joiner
-from cnnlib.inference.quantization.parts import TABLES
 from cnnlib.inference.quantization.table import Quantization, Row
 from cnnlib.inference.quantization.weights import (
     GivenWeights,
@@ -86,7 +86,7 @@ def _rows(
     """What became of each layer with weights, and of what else is `made` of bytes."""
     for node in nodes:
         name = node.output
-        if node.layer != "flatten" and (weighted_layer(node) or name in made):
+        if not node.op.view and (weighted_layer(node) or name in made):
             precision = "int8" if name in made else "float32"
             covered = scales[name].range if name in scales else None
             yield Row(node.label, precision, (seen[name].low, seen[name].high), covered, noise.get(name))
@@ -154,7 +154,7 @@ def _noise(
             steps = (own.multiplier * y.scale / s.scale).astype(np.float32)
             rough = own.w * (steps if axis == 1 else steps.reshape(-1, 1, 1, 1))
             changed = {**params, w_name: rough}
-        elif read in found and name in scales and rectified(node)[0] in TABLES:
+        elif read in found and name in scales and op_of(rectified(node)[0]).elementwise:
             name, s, y, changed = read, scales[read], scales[name], params
         else:
             continue
@@ -184,9 +184,6 @@ def _rounded(x: Array, s: Scale) -> Array:
     return q
 
 
-_GLUE = (*TABLES, *POOLS, "add", "concat", "flatten")
-
-
 def byte_operations(
     nodes: Sequence[Node], chosen: set[str], shapes: Shapes
 ) -> tuple[set[str], dict[str, str]]:
@@ -209,13 +206,13 @@ def byte_operations(
         if weighted_layer(node):
             if node.output not in chosen:
                 continue
-        elif rectified(node)[0] not in _GLUE or not valued.issuperset(node.inputs):
+        elif not (node.op.view or byte_form(rectified(node)[0])) or not valued.issuperset(node.inputs):
             continue
         elif not _serves(node, shapes, nodes, chosen, readers):
             continue
         made.add(node.output)
         valued.update((*node.inputs, node.output))
-        if node.layer in ("max_pool", "concat", "flatten"):
+        if node.op.selects:
             for name in node.inputs:
                 root[find(name)] = find(node.output)
     return made, {name: find(name) for name in valued}
@@ -223,7 +220,7 @@ def byte_operations(
 
 def _serves(node, shapes, nodes, chosen, readers):
     """Whether bytes serve an operation without weights."""
-    if node.layer != "flatten":
+    if not node.op.view:
         return bytes_serve(node, shapes)
     # Bytes lie channels last: what reads them has its weights in that order.
     affine = [other for other in nodes if weighted_layer(other) == "affine" and other.output in chosen]
@@ -266,7 +263,7 @@ def with_roundings(
                 append_rounding(name, name, names[name])
         layer, name = weighted_layer(node), node.output
         scores = layer and gives_scores(node, graph, nodes[-1].output, shapes, readers)
-        whole = scores or node.layer == "flatten" or name in terms
+        whole = scores or node.op.view or name in terms
         exact = name if whole else f"{name} (exact)"
         shapes[exact], names[name] = shapes[name], name
         if layer:

@@ -189,18 +189,3 @@ def _largest(given: GivenWeights, units: Array, other: Scale | None) -> Array:
 
 def _int32(values: Array) -> np.ndarray:
     return np.rint(values).astype(np.int32)
-
-
-def folded_bias(
-    w: np.ndarray, b: np.ndarray, x_zero: int, shift: int, other: tuple[np.ndarray, int] | None
-) -> np.ndarray:
-    """What the core adds to ``sum(x * w) << shift + other * factor``: the bias less what zero points add.
-
-    The numbers wrap around at 32 bits as the core's sums do.
-    """
-    sums = w.sum(axis=tuple(range(1, w.ndim)), dtype=np.int64)
-    total = b.astype(np.int64) - (x_zero * sums << shift)
-    if other is not None:
-        factor, zero = other
-        total -= zero * factor.astype(np.int64)
-    return (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)

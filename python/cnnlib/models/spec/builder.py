@@ -11,7 +11,7 @@ from cnnlib._params import choice, flag, number, pair, positive_int, probability
 from cnnlib._system.text import shape_text
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shape_behind
-from cnnlib.models.spec.reading import BRANCHING, KINDS, OF_IMAGES, PLAIN, WITH_BIAS, parse
+from cnnlib.models.spec.reading import BRANCHING, KINDS, parse
 from cnnlib.models.summary import Stage, stage_of
 
 _most = contextvars.ContextVar("_most", default=math.inf)  # values of parameters that a model may have
@@ -84,7 +84,7 @@ class Builder:
 
     def __init__(self, input_dim, random, weight_scale, dtype):
         self.random, self.weight_scale, self.dtype = random, weight_scale, dtype
-        self.graph, self.params, self.bn_params = Graph(), {}, []
+        self.graph, self.params = Graph(), {}
         self.frozen, self.whitening = set(), None
         self.weights = self.norms = self._values = 0
         self._shapes = {self.graph.input: tuple(input_dim)}  # of one sample of each of the graph's values
@@ -104,20 +104,20 @@ class Builder:
         for i, (kind, value, options) in enumerate(parsed):
             where = f"ConvNet: {place} {i + 1} ({kind})"
             name, source = options.pop("name", None), options.pop("from", None)
-            if kind in WITH_BIAS:
+            if KINDS[kind].bias:
                 before_norm = name is None and i + 1 < len(parsed) and parsed[i + 1][0] == "batchnorm"
                 options.setdefault("bias", not before_norm)  # the norm would subtract it again
             try:
                 if source is not None:
                     self._go_to(where, source)
-                if kind in OF_IMAGES:
+                if KINDS[kind].images:
                     self._image(where)
-                if kind in PLAIN:
-                    stage = self._stage(kind, kind)
-                elif kind in BRANCHING:
+                if kind in BRANCHING:
                     stage = getattr(self, kind)(where, f"{place} {i + 1}, ", value, options)
-                else:
+                elif hasattr(self, kind):
                     stage = getattr(self, kind)(where, value, options)
+                else:  # a layer of that name, without arguments
+                    stage = self._stage(kind, kind)
                 if name is not None:
                     self._keep(where, name)
             except (TypeError, ValueError) as error:
@@ -241,16 +241,14 @@ class Builder:
     def batchnorm(self, where, value, options):
         options = dict(options)
         scaled = flag(where, "scale", options.pop("scale", True))
-        bn_param = {"mode": "train", **options}
         for name, high in (("momentum", 1), ("eps", math.inf)):
-            if name in bn_param:
-                number(where, name, bn_param[name], 0, high)
-        self.bn_params.append(bn_param)
+            if name in options:
+                number(where, name, options[name], 0, high)
         layer = "spatial_batchnorm" if len(self.shape) == 3 else "batchnorm"
         names = self._norm()
         if not scaled:
             self.frozen.add(names[0])
-        return self._stage(layer, "batchnorm", names, bn_param)
+        return self._stage(layer, "batchnorm", names, options)
 
     def groupnorm(self, where, G, options):
         G = positive_int(where, "groups", G)
@@ -303,7 +301,7 @@ class Builder:
 
     def dropout(self, where, p, options):
         p = probability(where, "dropout", p)
-        return self._stage("dropout", f"dropout {p:g}", (), {"p": p, "mode": "train"})
+        return self._stage("dropout", f"dropout {p:g}", (), {"p": p})
 
     # Their parts --------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlib._params import check_keys, hint
-from cnnlib.graph.shapes import ELEMENTWISE as ACTIVATIONS
+from cnnlib.graph.ops import OPS, Stage
 
 
 def _vgg_small() -> list[Any]:
@@ -94,34 +94,17 @@ NAMED_SPECS: dict[str, list[Any]] = {
 }
 
 
-_WITH_DEFAULT = ("leaky_relu", "elu", "gelu")
-_GLOBAL_POOLS = ("global_avg_pool", "global_max_pool")
-_ADAPTIVE = ("adaptive_avg_pool", "adaptive_max_pool")
-_POOL_OPTIONS = ("stride", "pad", "ceil_mode")
-KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
-    "conv": ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
-    "conv_transpose": ("size", "stride", "pad", "dilation", "groups", "output_pad", "bias"),
-    "depthwise": ("multiplier", "stride", "pad", "dilation", "bias"),
-    "affine": ("bias",),
-    "batchnorm": ("momentum", "eps", "scale"),
-    **dict.fromkeys(("groupnorm", "instancenorm", "layernorm"), ("eps",)),
-    **dict.fromkeys((*ACTIVATIONS, *_WITH_DEFAULT, "scale", "dropout"), ()),
-    "max_pool": (*_POOL_OPTIONS, "dilation"),
-    "avg_pool": (*_POOL_OPTIONS, "count_include_pad"),
-    **dict.fromkeys((*_GLOBAL_POOLS, *_ADAPTIVE), ()),
-    "upsample": ("mode", "align_corners"),
-    "residual": ("shortcut",),
-    **dict.fromkeys(("concat", "add", "multiply"), ()),
+# Stages by their kinds: those that ops have, and those where branches meet.
+KINDS: dict[str, Stage] = {
+    **{stage.kind: stage for op in OPS.values() for stage in op.stages},
+    "residual": Stage("residual", ("shortcut",)),
+    **{kind: Stage(kind) for kind in ("concat", "add", "multiply")},
 }
-PLAIN = (*ACTIVATIONS, "global_avg_pool")  # layers of that name, without arguments
-OF_IMAGES = ("groupnorm", "instancenorm", "max_pool", "avg_pool", *_GLOBAL_POOLS, *_ADAPTIVE, "upsample")
-BRANCHING = ("residual", "concat", "add", "multiply")
-WITH_BIAS = ("conv", "conv_transpose", "depthwise", "affine")
+BRANCHING = tuple(kind for kind in KINDS if kind not in {s.kind for op in OPS.values() for s in op.stages})
 HEADS = ("classes", "values", "pixels")  # what a network ends in
 # The classes in the file of a network that gives images of three colours, and no labels.
 COLOURS = ("red channel", "green channel", "blue channel")
 _EVERYWHERE = ("name", "from")  # what a stage's value is called, and which one it reads
-_WITHOUT_VALUE = (*ACTIVATIONS, *_GLOBAL_POOLS, "batchnorm", "instancenorm", "layernorm")
 
 
 def resolve(spec):
@@ -147,7 +130,7 @@ def parse(place, entry):
     """A line of the spec as (kind, value, options)."""
     if isinstance(entry, str):
         kind, value, options = entry, None, {}
-        if kind in KINDS and kind not in (*_WITHOUT_VALUE, *_WITH_DEFAULT):
+        if kind in KINDS and KINDS[kind].value == "needed":
             raise ValueError(f"ConvNet: {place}: {kind} needs a value: {{{kind!r}: ...}}")
     elif isinstance(entry, dict) and entry:
         kinds = [key for key in entry if key in KINDS]
@@ -159,13 +142,13 @@ def parse(place, entry):
         raise ValueError(f"ConvNet: {place}: {kind} is a head, which comes last and takes its size alone")
     if kind not in KINDS:
         raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint(kind, KINDS)}")
-    check_keys(f"ConvNet: {place}", kind, options, (*KINDS[kind], *_EVERYWHERE))
+    check_keys(f"ConvNet: {place}", kind, options, (*KINDS[kind].options, *_EVERYWHERE))
     if isinstance(value, Mapping):
-        beside = "".join(f", {option!r}: ..." for option in KINDS[kind][:1])
+        beside = "".join(f", {option!r}: ..." for option in KINDS[kind].options[:1])
         raise TypeError(
             f"ConvNet: {place}: {kind} takes its value itself, and options beside it: "
             f"{{{kind!r}: ...{beside}}}; got {value!r}"
         )
-    if kind in _WITHOUT_VALUE and value is not None:
+    if KINDS[kind].value == "none" and value is not None:
         raise ValueError(f"ConvNet: {place}: {kind} takes no value, got {value!r}: {{{kind!r}: None, ...}}")
     return kind, value, options

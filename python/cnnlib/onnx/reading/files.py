@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib.graph.importing import Builder, Feature
-from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.onnx.metadata import require_onnx
 
 Constant: TypeAlias = NDArray[Any]  # numbers of any type
@@ -193,8 +192,6 @@ class FileBuilder(Builder):
     pools_keep_images : bool
         Whether a global pool has to give (N, C, 1, 1), since something behind it takes nothing but images.
     """
-
-    rules = BYTE_RULES
 
     def __init__(self, source: Source, samples: int) -> None:
         super().__init__()

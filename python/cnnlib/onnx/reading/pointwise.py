@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cnnlib.graph.importing import Feature
+from cnnlib.graph.ops import OPS, OnnxForm
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
@@ -70,7 +71,7 @@ def dropout(op: Operator) -> Feature:
         op.fail("training_mode is on: a network is read as it infers")
     if not 0 <= p < 1:
         op.fail(f"ratio is {p}, expected [0, 1)")
-    return op.same("dropout", x, {"p": p, "mode": "test"}) if p else x
+    return op.same("dropout", x, {"p": p}) if p else x
 
 
 # Sums and products ------------------------------------------------------------------------------------
@@ -142,15 +143,16 @@ def _stretched(op: Operator, i: int, constant: Constant) -> Feature:
     return op.stretched(x, _by_channel(op, x, constant), op.alone(i))
 
 
+# Those that always become one layer.
+PLAIN: dict[str, _Reader] = {
+    form.kind: _plain(op.name, *form.arguments)
+    for op in OPS.values()
+    if isinstance(form := op.onnx, OnnxForm) and form.read
+}
 OPERATORS: dict[str, _Reader] = {
-    "Relu": _plain("relu"),
-    "Sigmoid": _plain("sigmoid"),
-    "Tanh": _plain("tanh"),
-    "HardSwish": _plain("hard_swish"),
+    **PLAIN,
     "HardSigmoid": hard_sigmoid,
-    "LeakyRelu": _plain("leaky_relu", "alpha"),
     "PRelu": prelu,
-    "Elu": _plain("elu", "alpha"),
     "Celu": celu,
     "Selu": selu,
     "Swish": _plain("silu"),

@@ -17,10 +17,9 @@ from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import fold
-from cnnlib.inference.fusion import operations
+from cnnlib.graph.fusion import operations
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.byte_ops import weighted_layer
-from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.inference.quantization.joining import Joiner
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.inference.quantization.weights import GivenWeights
@@ -181,7 +180,7 @@ def predictor_of(
     try:
         graph, params = fold(graph, params, input_dim, dtype)
         nodes = operations(graph)
-        found = shapes(graph, params, input_dim, "prepare", BYTE_RULES)
+        found = shapes(graph, params, input_dim, "prepare")
         found.setdefault(nodes[-1].output, found[graph.output])
         weights = {node.output: given for node in nodes if (given := _given(node, params, known))}
         joiner = Joiner(graph, nodes, params, found, weights)

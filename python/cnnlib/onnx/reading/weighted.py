@@ -61,7 +61,6 @@ def batch_norm(op: Operator) -> Feature:
     if not all(array.shape == (C,) for array in (gamma, beta, mean, var)):
         op.fail(f"scale, bias, mean and var must have the shape ({C},)")
     bn_param = {
-        "mode": "test",
         "eps": op["epsilon"],
         "momentum": op["momentum"],  # both mean the share of the old statistics
         "running_mean": mean.copy(),

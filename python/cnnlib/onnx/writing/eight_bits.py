@@ -6,18 +6,16 @@ is quantised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cnnlib.graph.graph import Graph, Node, positional
-from cnnlib.inference.quantization.parts import makes_bytes
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.ops import op_of
+from cnnlib.graph.ops.byte_images import makes_bytes
 from cnnlib.inference.quantization.weights import Scale
 from cnnlib.onnx.writing.writer import Writer
-
-_Emit = Callable[[Writer, Node, list[str], str], None]
 
 
 def scales_of(graph: Graph) -> dict[str, Scale]:
@@ -34,11 +32,11 @@ def scales_of(graph: Graph) -> dict[str, Scale]:
 class EightBits:
     """Writes the nodes of a graph that work on bytes.
 
-    `scales` are those of :func:`scales_of`, `layers` the functions that write layers of floats.
+    `scales` are those of :func:`scales_of`.
     """
 
-    def __init__(self, writer: Writer, scales: dict[str, Scale], layers: dict[str, _Emit]) -> None:
-        self._writer, self._scales, self._layers = writer, scales, layers
+    def __init__(self, writer: Writer, scales: dict[str, Scale]) -> None:
+        self._writer, self._scales = writer, scales
 
     def write(self, node: Node, inputs: list[str], output: str) -> None:
         """Add the operators of a node; its inputs and its output by their names in the file."""
@@ -61,7 +59,7 @@ class EightBits:
             kind, arguments = options.get("function", (None, {}))
             if kind is None:
                 return inputs[0]
-            return self._plain(node, kind, inputs, positional(kind, arguments))
+            return self._plain(node, kind, inputs, op_of(kind).positional(arguments))
         kind = node.layer.removeprefix("byte_")
         if kind in ("conv", "affine"):
             return self._weighted(node, kind, inputs, output)
@@ -75,9 +73,7 @@ class EightBits:
         output = output or self._writer.fresh(f"{node.output}.float")
         read = node.inputs[: len(inputs)]
         params = node.params[:2] if kind in ("conv", "affine") else ()
-        self._layers[kind](
-            self._writer, Node(kind, read, node.output, params, args, node.label), inputs, output
-        )
+        self._writer.layer(Node(kind, read, node.output, params, args, node.label), inputs, output)
         return output
 
     def _weighted(self, node: Node, kind: str, inputs: list[str], output: str) -> str:

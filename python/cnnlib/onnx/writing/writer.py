@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node, numbered
+from cnnlib.graph.ops import OnnxForm
 from cnnlib.graph.shapes import shapes
-from cnnlib.inference.quantization.images import BYTE_RULES
 
 
 class Writer:
@@ -34,7 +34,7 @@ class Writer:
         self.onnx, self.params, self.dtype = onnx, params, dtype
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
-        self.shapes = shapes(graph, params, input_dim, "cnnlib.onnx.save", BYTE_RULES)
+        self.shapes = shapes(graph, params, input_dim, "cnnlib.onnx.save")
         # A value of the graph may be called what a parameter is; in a file all names are different, and those
         # of several outputs stay.
         self._taken = {*params} - {*graph.outputs}
@@ -54,6 +54,19 @@ class Writer:
         """Note that a layer is written for images of this size, if its input follows their size."""
         if node.inputs[0] in self._following:
             self.fixed_by = self.fixed_by or f"{node.title}: {text}, as written to ONNX"
+
+    def layer(self, node: Node, inputs: list[str], output: str) -> None:
+        """Add the operators of a layer of floats.
+
+        ValueError for one that has none.
+        """
+        form = node.op.onnx
+        if form is None:
+            raise ValueError(
+                f"cnnlib.onnx.save: {node.title}: there is no operator for the layer {node.layer!r}"
+            )
+        write = form.write if isinstance(form, OnnxForm) else form
+        write(self, node, inputs, output)
 
     def operator(
         self, kind: str, node: Node, inputs: Sequence[str], output: str = "", **attributes: Any

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlib.graph.importing import Feature
+from cnnlib.graph.ops import OPS
 from cnnlib.torch.aten.call import Call
 
 
@@ -17,7 +18,12 @@ def _same(call: Call, layer: str, *args: Any) -> Feature:
 
 def _plain(layer: str, *options: str) -> Callable[[Call], Feature]:
     """A layer with these arguments of the call."""
-    return lambda call: _same(call, layer, *(call[name] for name in options))
+    return lambda call: _same(call, layer, *(_option(call[name]) for name in options))
+
+
+def _option(value: Any) -> Any:
+    """An argument of a layer; numbers as floats."""
+    return float(value) if isinstance(value, int) else value
 
 
 def _clamp(call: Call, *names: str) -> Feature:
@@ -37,16 +43,11 @@ def _softmax(call: Call) -> Feature:
 def _dropout(call: Call) -> Feature:
     if call["train"]:
         call.fail("it drops values in eval mode too (training=True)")
-    return _same(call, "dropout", {"p": float(call["p"]), "mode": "test"})
+    return _same(call, "dropout", {"p": float(call["p"])})
 
 
 OPERATORS: dict[str, Callable[[Call], Feature]] = {
-    **{name: _plain(name) for name in ("relu", "relu6", "sigmoid", "tanh", "silu")},
-    "hardsigmoid": _plain("hard_sigmoid"),
-    "hardswish": _plain("hard_swish"),
-    "gelu": _plain("gelu", "approximate"),
-    "elu": lambda call: _same(call, "elu", float(call["alpha"])),
-    "leaky_relu": _plain("leaky_relu", "negative_slope"),
+    **{op.aten[0]: _plain(op.name, *op.aten_arguments) for op in OPS.values() if op.aten_arguments is not None},
     "hardtanh": lambda call: _clamp(call, "min_val", "max_val"),
     "clamp": lambda call: _clamp(call, "min", "max"),
     "softmax": _softmax,

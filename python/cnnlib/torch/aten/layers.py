@@ -45,9 +45,10 @@ def _batch_norm(call: Call) -> Feature:
     if call["training"]:
         call.fail("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
     value = call.plain(call.value("input"))
-    bn_param = call.net.batch_norm(call["running_mean"], call["running_var"], call["eps"], call["momentum"])
+    given = call["running_mean"], call["running_var"], call["eps"], call["momentum"]
+    bn_param, name = call.net.batch_norm(*given)
     layer = "batchnorm" if len(value.shape) == 1 else "spatial_batchnorm"
-    return call.same(layer, value, bn_param, params=call.affine(value.shape[0]))
+    return call.same(layer, value, bn_param, params=call.affine(value.shape[0]), statistics=name)
 
 
 def _instance_norm(call: Call) -> Feature:

@@ -8,7 +8,7 @@ a view of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,23 +93,6 @@ def flatten_forward(x: Array) -> tuple[Array, Any]:
 
 def flatten_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
     return (dout.reshape(cache),)
-
-
-FUNCTIONS: dict[
-    str, tuple[Callable[..., tuple[Array, Any]], Callable[[Array, Any, Sequence[bool]], _Gradients]]
-] = {
-    "add": (add_forward, add_backward),
-    "add_relu": (add_relu_forward, add_relu_backward),
-    "multiply": (multiply_forward, multiply_backward),
-    "concat": (concat_forward, concat_backward),
-    "scale": (scale_forward, scale_backward),
-    "flatten": (flatten_forward, flatten_backward),
-}
-
-
-def forward_of(layer: str) -> Callable[..., tuple[Array, Any]]:
-    """The function that computes a layer of a graph."""
-    return FUNCTIONS[layer][0] if layer in FUNCTIONS else getattr(layers, f"{layer}_forward")
 
 
 def _spread(where: str, x: Array, y: Array) -> Array:

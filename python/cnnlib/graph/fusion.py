@@ -1,39 +1,66 @@
-"""Which nodes of a prepared network run as one operation."""
+"""Which nodes of a graph run as one operation."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array
-from cnnlib.graph.graph import ACTIVATIONS, BATCH_NORMS, JOINS, Graph, Node
-from cnnlib.graph.lowering import Table, fused
-from cnnlib.inference.quantization.parts import BYTE_KINDS
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.ops import Executor, chains
 
-_TABLE: Table = {
-    **{(layer, "relu"): f"{layer}_relu" for layer in ("conv", "affine", "add", *BATCH_NORMS)},
-    ("conv", "relu6"): "conv_relu6",
-}
-_OPERATIONS = frozenset(
-    (
-        *("conv", "conv_transpose", "affine", "softmax", "relu", "leaky_relu", *ACTIVATIONS, *BATCH_NORMS),
-        *("layernorm", "spatial_layernorm", "spatial_groupnorm", "spatial_instancenorm", *JOINS),
-        *("max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "upsample"),
-    )
-)
-PREPARED_LAYERS = _OPERATIONS | {"dropout"}  # of a model that can be prepared: dropout is left out
-# Of these operations the layer, and the bound of ``min(max(v, 0), bound)`` that comes behind it.
-RECTIFIED = {name: (parts[0], math.inf if parts[1] == "relu" else 6.0) for parts, name in _TABLE.items()}
+
+def fused(graph: Graph, executor: Executor, apart: Collection[str] = ()) -> list[Node]:
+    """The graph's nodes with the longest op of an executor in place of each chain that it fits.
+
+    A chain is of nodes that alone read what the one before makes. Layers in `apart` stay by themselves.
+    """
+    table = chains(executor)
+    longest = max(map(len, table))
+    readers, results = graph.readers(), graph.results()
+    inside: set[str] = set()
+    result = []
+    for node in graph:
+        if node.output in inside:
+            continue
+        chain = [node]
+        while len(chain) < longest and chain[-1].output not in results:
+            behind = readers[chain[-1].output]
+            if len(behind) != 1 or len(behind[0].inputs) != 1:
+                break
+            chain.append(behind[0])
+        for length in range(len(chain), 0, -1):
+            run = chain[:length]
+            kinds = tuple(part.layer for part in run)
+            if length == 1 or (kinds in table and not any(kind in apart for kind in kinds)):
+                break
+        inside.update(part.output for part in run)
+        result.append(node if len(run) == 1 else _joined(table[kinds], run))
+    return result
+
+
+def _joined(layer: str, run: list[Node]) -> Node:
+    """One node for a chain of them, parameters and arguments one behind the other."""
+    params = tuple(name for node in run for name in node.params)
+    args = tuple(arg for node in run for arg in node.args)
+    label = " + ".join(node.label or node.layer for node in run)
+    statistics = "".join(node.statistics_of for node in run)  # of the one batch norm that there may be
+    return Node(layer, run[0].inputs, run[-1].output, params, args, label, statistics)
 
 
 def rectified(node: Node) -> tuple[str, float | None]:
     """The layer of an operation, and the bound of the ReLU that it ends with; None for none."""
-    return RECTIFIED.get(node.layer, (node.layer, None))
+    op = node.op
+    return (node.layer, None) if op.bound is None else (op.parts[0], op.bound)
+
+
+def adds(node: Node) -> bool:
+    """Whether it is a convolution that adds its result to its second input, where that lies."""
+    return len(node.inputs) == 2 and rectified(node)[0] == "conv"
 
 
 def operations(graph: Graph) -> list[Node]:
@@ -41,13 +68,13 @@ def operations(graph: Graph) -> list[Node]:
 
     Several outputs leave the network as one row, one behind the other.
     """
-    nodes = [replace(node, label=node.label or node.layer) for node in fused(graph, table=_TABLE)]
+    nodes = [replace(node, label=node.label or node.layer) for node in fused(graph, "inference")]
     if graph.outputs:
         new = f"{max(graph.readers(), key=len)}."  # begins no value's name
         rows = [Node("flatten", (name,), new + name, label=f"{name} as a row") for name in graph.outputs]
         return [*nodes, *rows, Node("concat", tuple(row.output for row in rows), new, label="outputs")]
     makers, name = {node.output: node for node in nodes}, graph.output
-    while name in makers and makers[name].layer == "flatten":
+    while name in makers and makers[name].op.view:
         name = makers[name].inputs[0]
     if name == graph.input:  # in another shape at most
         nodes.append(Node("concat", (graph.output,), f"{graph.output} (copy)", label="copy"))
@@ -57,7 +84,7 @@ def operations(graph: Graph) -> list[Node]:
 def refuse_unprepared(where: str, graph: Graph) -> None:
     """Raise a ValueError for a layer that the core has no operation for."""
     for node in graph:
-        if node.layer not in _OPERATIONS and node.layer not in BYTE_KINDS:
+        if node.op.not_prepared or node.op.identity:
             raise ValueError(f"{where}: {node.title}: {node.layer} has no place in a prepared network yet")
 
 
@@ -71,7 +98,7 @@ def fuse_sums(
     """
     readers, flattened = readers_of(nodes), dict[str, str]()
     for node in nodes:
-        if node.layer == "flatten":
+        if node.op.view:
             flattened[node.output] = flattened.get(node.inputs[0], node.inputs[0])
     reads = [{flattened.get(name, name) for name in node.inputs} for node in nodes]
     output = flattened.get(nodes[-1].output, nodes[-1].output)
@@ -155,7 +182,7 @@ def _pointwise(node: Node, w: Array) -> bool:
 
 def _written(between: Sequence[Node], expand: Node) -> bool:
     """Whether a convolution in `between` overwrites the input of `expand` with a sum."""
-    return any(node.layer.startswith("conv") and node.inputs[1:] == expand.inputs for node in between)
+    return any(adds(node) and node.inputs[1:] == expand.inputs for node in between)
 
 
 def _block(expand: Node, depthwise: Node, project: Node) -> Node:

@@ -1,0 +1,185 @@
+"""A graph compiled for samples of one shape: :class:`CompiledGraph`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib._params import type_name
+from cnnlib._typing import Array, Gradients, Outputs
+from cnnlib.graph.fusion import fuse_inverted_residuals, fuse_sums, fused, operations
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.ops.sizes import Shape
+from cnnlib.graph.run import Run
+from cnnlib.graph.shapes import shapes
+from cnnlib.graph.targets import InferenceTarget, Target, TrainingTarget, is_plain
+
+
+class CompiledGraph:
+    """A network that the core runs by itself, for samples of one shape.
+
+    Parameters
+    ----------
+    graph : Graph
+    params : mapping
+        The arrays that its nodes name. A prepared network keeps what it needs of them; one in training runs on
+        any arrays of their shapes and dtype, see :meth:`fits`.
+    shape : tuple of int
+        Of one sample.
+    dtype : np.dtype
+        float32 or float64.
+    train : bool
+        For :meth:`forward` and :meth:`backward`, with the bits of the layers' functions; the graph must be one
+        that :func:`why_interpreted` finds nothing against. Else for calls, which give scores; the graph must be
+        one that :func:`cnnlib.graph.fusion.refuse_unprepared` passes.
+    frozen : collection of str
+        Parameters that get no gradient.
+    where : str
+        What messages about arrays and options begin with.
+
+    Attributes
+    ----------
+    shapes : dict
+        Of one sample of each value.
+    output_shape : tuple of int
+        Of one sample; of several `outputs`, whose shapes that dict has, that of the row of all.
+    """
+
+    _target: Any
+
+    def __init__(
+        self,
+        graph: Graph,
+        params: Mapping[str, Array],
+        shape: Shape,
+        dtype: np.dtype[Any],
+        *,
+        train: bool = False,
+        frozen: Collection[str] = (),
+        where: str = "prepare",
+    ) -> None:
+        self.train = train
+        self.shapes = shapes(graph, params, shape, where)
+        self.outputs = {name: self.shapes[name] for name in graph.outputs}
+        self.output_shape = self.shapes.get(graph.output, ())
+        if train:
+            nodes = fused(graph, "training")
+            self._target = TrainingTarget(where, graph, nodes, self.shapes, params, dtype, frozen)
+        else:
+            nodes = self._operations(graph, params, dtype)
+            self._target = InferenceTarget(graph, nodes, self.shapes, params, dtype)
+        _emit(nodes, self._target)
+
+    def _operations(self, graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any]) -> list[Node]:
+        """The operations of a prepared network, and the shapes of values that only they have."""
+        nodes = operations(graph)
+        if self.outputs:
+            rows = [(math.prod(shape),) for shape in self.outputs.values()]
+            self.shapes |= dict(zip(nodes[-1].inputs, rows, strict=True))
+            self.output_shape = (sum(size for (size,) in rows),)
+        self.shapes.setdefault(nodes[-1].output, self.output_shape)
+        return fuse_inverted_residuals(fuse_sums(nodes, self.shapes, params, dtype), params)
+
+    # Of a prepared network.
+
+    def __call__(self, x: Array) -> Outputs:
+        """x (N, *shape), C-contiguous and of the network's dtype."""
+        out = self._target.run(x)
+        return self._parts(out) if self.outputs else out
+
+    def of_bytes(self, x: np.ndarray, mean: Array, std: Array) -> Outputs:
+        """x (N, C, H, W) of uint8, C-contiguous; mean and std (C,)."""
+        out = self._target.run_bytes(x, mean, std)
+        return self._parts(out) if self.outputs else out
+
+    def _parts(self, rows: Array) -> dict[str, Array]:
+        """The outputs by their names, of rows that hold them one behind the other."""
+        ends = np.cumsum([math.prod(shape) for shape in self.outputs.values()])[:-1]
+        parts = zip(self.outputs.items(), np.split(rows, ends, axis=1), strict=True)
+        return {name: np.ascontiguousarray(part).reshape(len(rows), *shape) for (name, shape), part in parts}
+
+    def profile(self, x: Array, repeats: int) -> list[tuple[str, float, float]]:
+        """The steps, the least seconds that each took with all threads on it, and its operations."""
+        steps: list[tuple[str, float, float]] = self._target.profile(x, repeats)
+        return steps
+
+    @property
+    def arena_bytes(self) -> int:
+        """What the values between input and output take at a time, of one sample."""
+        return int(self._target.arena_bytes)
+
+    @property
+    def packed_bytes(self) -> int:
+        """What the packed weights take."""
+        return int(self._target.packed_bytes)
+
+    # Of a network in training.
+
+    def fits(self, params: Mapping[str, Array]) -> bool:
+        """Whether the arrays are those that it is for."""
+        return bool(self._target.fits(params))
+
+    def forward(self, run: Run, x: Array) -> tuple[Any, list[Array]]:
+        """What :meth:`backward` takes, and the outputs, of arrays that fit."""
+        made: tuple[Any, list[Array]] = self._target.forward(run, x)
+        return made
+
+    def backward(self, batch: Any, douts: Sequence[Any], grads: Gradients) -> None:
+        """Write the gradients of the trained parameters to `grads`; `batch` is used up.
+
+        `douts` are those of the outputs, each like its output.
+        """
+        self._target.backward(batch, douts, grads)
+
+
+def _emit(nodes: Sequence[Node], target: Target) -> None:
+    """Tell the core of each operation."""
+    for node in nodes:
+        op = node.op
+        if op.emit is None:
+            raise AssertionError(f"{node.title}: the op {op.name} says nothing to the core")
+        op.emit(target, node, op.bound)
+    target.finish()
+
+
+def why_interpreted(graph: Graph, found: Mapping[str, Shape], frozen: Collection[str]) -> str:
+    """Why the core cannot train a graph as a whole, by the title of a node; empty if it can.
+
+    `found` are the shapes of the graph's values, `frozen` the names of parameters that are not trained.
+    """
+    if not graph.nodes:
+        return "it has no layers"
+    owners: dict[str, str] = {}
+    norms: dict[str, str] = {}  # titles by the keys of running statistics
+    for node in graph:
+        op = node.op
+        if op.not_trained:
+            return f"{node.title} is computed in Python"
+        if op.norm and any(name in frozen for name in node.params):
+            return f"{node.title} has frozen parameters"
+        key = node.statistics_of
+        if op.statistics and norms.setdefault(key, node.title) != node.title:
+            return f"{node.title} has the running statistics of {norms[key]}"
+        if op.trained_alike and len({found[name] for name in node.inputs}) > 1:
+            return f"{node.title} spreads values over images"
+        for name in node.params:
+            if name is not None and owners.setdefault(name, node.title) != node.title:
+                return f"{node.title} has the parameter {name!r} of {owners[name]}"
+    return ""
+
+
+def why_not_ready(graph: Graph, params: Mapping[str, Any], dtype: np.dtype[Any]) -> str:
+    """Why the core cannot take parameters as they are; empty if it can."""
+    for node in graph:
+        for name in filter(None, node.params):
+            array = params[name]
+            if not is_plain(array):
+                return f"the parameter {name!r} of {node.title} is {type_name(array)}, and no plain array"
+            if array.dtype != dtype:
+                return f"the parameter {name!r} of {node.title} has dtype {array.dtype}, the samples {dtype}"
+            if not (array.flags.c_contiguous and array.flags.aligned):
+                return f"the parameter {name!r} of {node.title} is not C-contiguous and aligned"
+    return ""

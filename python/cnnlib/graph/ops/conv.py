@@ -1,0 +1,217 @@
+"""Convolutions of sequences, images and volumes, transposed ones, and what they fuse with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnlib import layers
+from cnnlib._typing import Array
+from cnnlib.graph.ops.op import Executor, Op, Stage
+from cnnlib.graph.ops.sizes import Shape, check_rank, samples_like
+from cnnlib.graph.ops.windows import write_windows
+from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_axes
+from cnnlib.layers.scoring import conv_bn_relu, conv_bn_relu_pool, conv_relu, conv_relu_pool
+
+if TYPE_CHECKING:
+    from cnnlib.graph.graph import Node
+    from cnnlib.graph.targets import InferenceTarget, Target, TrainingTarget
+    from cnnlib.onnx.writing.writer import Writer
+
+_SAVING = "cnnlib.onnx.save"
+
+
+def _shape(count: int, function: str, x: Shape, w: Array, b: Array | None, conv_param: Any) -> Shape:
+    axes, _ = conv_axes(function, conv_param, samples_like(x), w, b, count)
+    _check_algorithm(function, x, w, conv_param)
+    return (w.shape[0], *(axis.outputs for axis in axes))
+
+
+def _check_algorithm(function: str, x: Shape, w: Array, conv_param: Any) -> None:
+    """Let the layer refuse a method that is unknown, or does not fit: of no images it computes nothing."""
+    if "algorithm" in conv_param:
+        getattr(layers, function)(np.empty((0, *x), w.dtype), w, None, conv_param)
+
+
+def _transposed_shape(function: str, x: Shape, w: Array, b: Array | None, conv_param: Any) -> Shape:
+    check_rank(function, x, 3)
+    axes, _, groups = conv_transpose_axes(function, conv_param, samples_like(x), w)
+    F = w.shape[1] * groups
+    check_shape(function, "b", b, (F,))
+    _check_algorithm(function, x, w, conv_param)
+    return (F, *(axis.outputs for axis in axes))
+
+
+def _multiply_adds(w: Shape, before: Sequence[int], after: Sequence[int]) -> int:
+    return math.prod(w[1:]) * math.prod(after)
+
+
+def _transposed_multiply_adds(w: Shape, before: Sequence[int], after: Sequence[int]) -> int:
+    return math.prod(w[1:]) * math.prod(before)
+
+
+def _rescaled(w: Array, factor: Any, arguments: Sequence[Any]) -> Array:
+    return w * np.reshape(factor, (-1, *(1,) * (w.ndim - 1)))
+
+
+def _transposed_rescaled(w: Array, factor: Any, arguments: Sequence[Any]) -> Array:
+    """w is (C, F / groups, KH, KW)."""
+    groups = arguments[0].get("groups", 1)
+    C, F, KH, KW = w.shape
+    by_group = np.broadcast_to(factor, (groups * F,)).reshape(groups, 1, F, 1, 1)
+    return (w.reshape(groups, C // groups, F, KH, KW) * by_group).reshape(w.shape)
+
+
+def _emit(target: Target, node: Node, bound: float | None) -> None:
+    target.conv(node, "conv", bound)
+
+
+def _emit_transposed(target: Target, node: Node, bound: float | None) -> None:
+    target.conv(node, "conv_transpose", bound)
+
+
+def _emit_normed(target: TrainingTarget, node: Node, bound: float | None) -> None:
+    target.conv_bn_relu(node)
+
+
+def _emit_inverted_residual(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.inverted_residual(node)
+
+
+def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    x, w = samples_like(writer.shapes[node.inputs[0]]), writer.params[str(node.params[0])]
+    axes, groups = conv_axes(_SAVING, node.args[0], x, w, None, w.ndim - 2)
+    _operator("Conv", writer, node, inputs, output, group=groups, **write_windows(writer, node, axes))
+
+
+def _write_transposed(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    x, w = samples_like(writer.shapes[node.inputs[0]]), writer.params[str(node.params[0])]
+    axes, extras, groups = conv_transpose_axes(_SAVING, node.args[0], x, w)
+    attributes = {"group": groups, "output_padding": extras, **write_windows(writer, node, axes)}
+    _operator("ConvTranspose", writer, node, inputs, output, **attributes)
+
+
+def _operator(kind: str, writer: Writer, node: Node, inputs: list[str], output: str, **attributes: Any) -> None:
+    names = [name for param in node.params for name in writer.parameter(param)]
+    writer.operator(kind, node, [*inputs, *names], output, **attributes)
+
+
+def _convolution(name: str, count: int, **known: Any) -> Op:
+    return Op(
+        name=name,
+        shape=partial(_shape, count),
+        weighted_axis=0,
+        leaves_out=True,
+        multiply_adds=_multiply_adds,
+        rescaled=_rescaled,
+        onnx=_write,
+        onnx_kinds=("Conv",),
+        **known,
+    )
+
+
+_IN_PYTHON = "the core's networks are of rows and of images"
+
+
+def _fused(name: str, *parts: str, runs_in: tuple[Executor, ...], **known: Any) -> Op:
+    return Op(
+        name=name,
+        shape=partial(_shape, 2),
+        leaves_out=True,
+        parts=("conv", *parts),
+        runs_in=runs_in,
+        **known,
+    )
+
+
+OPS = (
+    _convolution(
+        "conv",
+        2,
+        emit=_emit,
+        aten=("conv2d",),
+        stages=(
+            Stage(
+                "conv",
+                ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
+                bias=True,
+            ),
+            Stage("depthwise", ("multiplier", "stride", "pad", "dilation", "bias"), bias=True),
+        ),
+    ),
+    *(
+        _convolution(
+            name,
+            count,
+            not_trained=_IN_PYTHON,
+            not_prepared=_IN_PYTHON,
+            no_aten="modules of sequences and volumes are not recorded",
+        )
+        for name, count in (("conv1d", 1), ("conv3d", 3))
+    ),
+    Op(
+        name="conv_transpose",
+        shape=_transposed_shape,
+        weighted_axis=1,
+        leaves_out=True,
+        multiply_adds=_transposed_multiply_adds,
+        rescaled=_transposed_rescaled,
+        emit=_emit_transposed,
+        onnx=_write_transposed,
+        onnx_kinds=("ConvTranspose",),
+        aten=("conv_transpose2d",),
+        stages=(
+            Stage(
+                "conv_transpose",
+                ("size", "stride", "pad", "dilation", "groups", "output_pad", "bias"),
+                bias=True,
+            ),
+        ),
+    ),
+    _fused(
+        "conv_relu",
+        "relu",
+        runs_in=("layers", "training", "inference"),
+        bound=math.inf,
+        emit=_emit,
+        scoring=conv_relu,
+    ),
+    _fused(
+        "conv_relu6",
+        "relu6",
+        runs_in=("inference",),
+        bound=6.0,
+        emit=_emit,
+        no_naive="the core alone has it",
+    ),
+    _fused(
+        "conv_bn_relu",
+        "spatial_batchnorm",
+        "relu",
+        runs_in=("layers", "training"),
+        emit=_emit_normed,
+        scoring=conv_bn_relu,
+    ),
+    _fused("conv_relu_pool", "relu", "max_pool", runs_in=("layers",), scoring=conv_relu_pool),
+    _fused(
+        "conv_bn_relu_pool",
+        "spatial_batchnorm",
+        "relu",
+        "max_pool",
+        runs_in=("layers",),
+        scoring=conv_bn_relu_pool,
+    ),
+    # A 1x1 convolution that widens, a depthwise one and a 1x1 one that narrows, which no chain shows by its
+    # layers alone.
+    Op(
+        name="inverted_residual",
+        shape=partial(_shape, 2),
+        runs_in=("inference",),
+        emit=_emit_inverted_residual,
+        no_naive="the core alone has it",
+    ),
+)

@@ -1,0 +1,82 @@
+"""Fully connected layers, and what they fuse with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnlib._typing import Array
+from cnnlib.graph.ops.op import Op, Stage
+from cnnlib.graph.ops.sizes import Shape, batch_of
+from cnnlib.layers.axes import check_shape
+from cnnlib.layers.scoring import affine_bn_relu, affine_relu
+
+if TYPE_CHECKING:
+    from cnnlib.graph.graph import Node
+    from cnnlib.graph.targets import Target
+    from cnnlib.onnx.writing.writer import Writer
+
+
+def _shape(function: str, x: Shape, w: Array, b: Array | None) -> Shape:
+    if w.ndim != 2 or w.shape[0] != math.prod(x):
+        raise ValueError(f"{function}: x is {batch_of(x)}, so w must be ({math.prod(x)}, M), got {w.shape}")
+    check_shape(function, "b", b, w.shape[1:])
+    return w.shape[1:]
+
+
+def _multiply_adds(w: Shape, before: Sequence[int], after: Sequence[int]) -> int:
+    return math.prod(w)
+
+
+def _rescaled(w: Array, factor: Any, arguments: Sequence[Any]) -> Array:
+    return np.asarray(w * factor)
+
+
+def _emit(target: Target, node: Node, bound: float | None) -> None:
+    target.affine(node, bound)
+
+
+def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    names = [name for param in node.params for name in writer.parameter(param)]
+    if len(writer.shapes[node.inputs[0]]) > 1:
+        inputs = [writer.operator("Flatten", node, inputs, axis=1)]
+    writer.operator("Gemm", node, [*inputs, *names], output)
+
+
+OPS = (
+    Op(
+        name="affine",
+        shape=_shape,
+        weighted_axis=1,
+        makes_rows=True,
+        leaves_out=True,
+        multiply_adds=_multiply_adds,
+        rescaled=_rescaled,
+        emit=_emit,
+        onnx=_write,
+        onnx_kinds=("Gemm",),
+        aten=("linear",),
+        stages=(Stage("affine", ("bias",), bias=True),),
+    ),
+    Op(
+        name="affine_relu",
+        shape=_shape,
+        leaves_out=True,
+        parts=("affine", "relu"),
+        runs_in=("layers", "training", "inference"),
+        bound=math.inf,
+        emit=_emit,
+        scoring=affine_relu,
+    ),
+    Op(
+        name="affine_bn_relu",
+        shape=_shape,
+        leaves_out=True,
+        parts=("affine", "batchnorm", "relu"),
+        runs_in=("layers",),
+        scoring=affine_bn_relu,
+    ),
+)

@@ -1,0 +1,337 @@
+"""What ops tell the core of a network: the same calls for one in training, and for a prepared one."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._params import number
+from cnnlib._typing import Array, Gradients
+from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
+from cnnlib.graph.layout import Layout
+from cnnlib.graph.ops.byte_images import ByteImage, byte_images, floats_of
+from cnnlib.graph.ops.norm import statistics
+from cnnlib.graph.ops.sizes import Shape
+from cnnlib.graph.options import plain
+from cnnlib.graph.run import Run
+from cnnlib.layers.dense import dropout_mask
+from cnnlib.layers.norm.batch import batch_options, running_statistics
+
+
+class Target(ABC):
+    """A network in the core, which the ops of `nodes` are told to in their order.
+
+    `shapes` are those of one sample of each value, `arrays` those that the nodes name; messages about options
+    begin with `where`. The methods take a node; `bound` is that of the ReLU that it ends with, None for none.
+    """
+
+    where: str
+    core: Any
+
+    def __init__(self, shapes: Mapping[str, Shape], arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> None:
+        self.shapes, self.arrays, self.dtype = shapes, arrays, dtype
+
+    def before(self, node: Node) -> Shape:
+        """The shape of one sample of its first input."""
+        return self.shapes[node.inputs[0]]
+
+    def after(self, node: Node) -> Shape:
+        """The shape of one sample of its output."""
+        return self.shapes[node.output]
+
+    def like(self, node: Node) -> Array:
+        """No samples like those of its first input."""
+        return np.empty((0, *self.before(node)), self.dtype)
+
+    def array(self, name: str | None) -> Any:
+        """A parameter; None for None."""
+        return None if name is None else self.arrays[name]
+
+    @abstractmethod
+    def reads(self, node: Node) -> list[int]:
+        """The core's numbers of its inputs."""
+
+    @abstractmethod
+    def call(self, node: Node, method: str, *arguments: Any, reads: Sequence[Any] | None = None) -> None:
+        """A method of the core that both kinds of networks have, or one of prepared networks alone.
+
+        `reads` are the inputs that it is told, by default the first one.
+        """
+
+    @abstractmethod
+    def conv(self, node: Node, method: str, bound: float | None) -> None:
+        """A convolution, or a transposed one."""
+
+    @abstractmethod
+    def affine(self, node: Node, bound: float | None) -> None:
+        """A fully connected layer."""
+
+    @abstractmethod
+    def batchnorm(self, node: Node, bound: float | None) -> None:
+        """A norm by the batch's statistics, or the running ones."""
+
+    @abstractmethod
+    def row_norm(self, node: Node, rows: tuple[int, int, int, int, int], eps: float) -> None:
+        """A norm by each sample's own statistics."""
+
+    @abstractmethod
+    def scale(self, node: Node, factor: float) -> None:
+        """A product with a number."""
+
+    @abstractmethod
+    def add(self, node: Node, bound: float | None) -> None:
+        """A sum of two values."""
+
+    @abstractmethod
+    def concat(self, node: Node) -> None:
+        """Values one behind the other."""
+
+    @abstractmethod
+    def flatten(self, node: Node) -> None:
+        """The same numbers as rows."""
+
+
+class InferenceTarget(Target):
+    """A prepared network: the values between input and output share an arena.
+
+    `arena_bytes` is what they take at a time, of one sample; `packed_bytes` what the packed weights take.
+    """
+
+    where = "prepare"
+
+    def __init__(
+        self,
+        graph: Graph,
+        nodes: Sequence[Node],
+        shapes: Mapping[str, Shape],
+        arrays: Mapping[str, Array],
+        dtype: np.dtype[Any],
+    ) -> None:
+        super().__init__(shapes, arrays, dtype)
+        on_bytes = any(node.op.eight_bits for node in nodes)
+        self._images = byte_images(nodes, arrays, shapes) if on_bytes else {}
+        room = {name: math.prod(shape) for name, shape in shapes.items()}
+        room |= {name: floats_of(image) for name, image in self._images.items()}
+        output = nodes[-1].output
+        self._layout = layout = Layout(nodes, room, graph.input, output)
+        self._output_shape = shapes[output]
+        read, written = math.prod(shapes[graph.input]), math.prod(shapes[output])
+        self.core = _core.Program(dtype, layout.values, read, written, layout.arena)
+        self.arena_bytes = layout.arena * dtype.itemsize
+        self.packed_bytes = 0
+
+    def finish(self) -> None:
+        """Drop what only telling takes."""
+        self.packed_bytes = self.core.packed_bytes
+        self.arrays = {}
+
+    def run(self, x: Array) -> Array:
+        """The output of samples x, C-contiguous and of the network's dtype."""
+        return self.core.run(x, [len(x), *self._output_shape])
+
+    def run_bytes(self, x: np.ndarray, mean: Array, std: Array) -> Array:
+        """The output of x (N, C, H, W) of uint8, C-contiguous; mean and std (C,)."""
+        planes = x.reshape(*x.shape[:2], -1) if x.size else np.empty((len(x), x.shape[1], 0), np.uint8)
+        return self.core.run_bytes(planes, mean, std, [len(x), *self._output_shape])
+
+    def profile(self, x: Array, repeats: int) -> list[tuple[str, float, float]]:
+        """The steps, the least seconds that each took with all threads on it, and its operations."""
+        return self.core.profile(x, [len(x), *self._output_shape], repeats)
+
+    def reads(self, node: Node) -> list[int]:
+        return [self._layout.id(name) for name in node.inputs]
+
+    def image(self, name: str) -> ByteImage | None:
+        """How a value of bytes lies in memory; None for one of floats."""
+        return self._images.get(name)
+
+    def call(self, node: Node, method: str, *arguments: Any, reads: Sequence[Any] | None = None) -> None:
+        inputs = self.reads(node)[:1] if reads is None else reads
+        getattr(self.core, method)(node.label, *inputs, self._layout.id(node.output), *arguments)
+
+    def conv(self, node: Node, method: str, bound: float | None) -> None:
+        w, b = map(self.array, node.params)
+        activation = bound is not None, bound or math.inf
+        adds = len(node.inputs) == 2
+        self.call(node, method, self.like(node), w, b, plain(node.args[0]), adds, *activation)
+
+    def inverted_residual(self, node: Node) -> None:
+        """A 1x1 convolution, a depthwise one behind it and a 1x1 one behind that."""
+        arrays, (conv_param, bounds) = [*map(self.array, node.params)], node.args
+        parts = zip(arrays[::2], arrays[1::2], bounds, strict=True)
+        layers = [(w, b, most is not None, most or math.inf) for w, b, most in parts]
+        ids = self.reads(node)
+        reads = ids[0], ids[1] if len(ids) == 2 else -1
+        self.call(node, "inverted_residual", self.like(node), layers, plain(conv_param), reads=reads)
+
+    def affine(self, node: Node, bound: float | None) -> None:
+        self.call(node, "affine", *map(self.array, node.params), bound is not None)
+
+    def _normalize(self, node: Node, arrays: Sequence[Any], relu: bool) -> None:
+        self.call(node, "normalize", math.prod(self.before(node)[1:]), *arrays, relu)
+
+    def batchnorm(self, node: Node, bound: float | None) -> None:
+        arrays = *statistics(node.args[0], self.before(node)[0]), *map(self.array, node.params)
+        self._normalize(node, arrays, bound is not None)
+
+    def scale(self, node: Node, factor: float) -> None:
+        C = self.before(node)[0]
+        self._normalize(node, (np.zeros(C), np.ones(C), np.full(C, factor, self.dtype), np.zeros(C, self.dtype)), False)
+
+    def row_norm(self, node: Node, rows: tuple[int, int, int, int, int], eps: float) -> None:
+        gamma, beta = (self.array(name).reshape(-1) for name in node.params)
+        self.call(node, "row_norm", rows, eps, gamma, beta)
+
+    def add(self, node: Node, bound: float | None) -> None:
+        self.call(node, "sum", self.before(node)[0], bound is not None, reads=self.reads(node))
+
+    def multiply(self, node: Node) -> None:
+        """A product of two values."""
+        self.call(node, "product", self.before(node)[0], reads=self.reads(node))
+
+    def concat(self, node: Node) -> None:
+        self.call(node, "concat", reads=(self.reads(node),))
+
+    def flatten(self, node: Node) -> None:
+        """Nothing to do: the numbers stay where they are."""
+
+
+class TrainingTarget(Target):
+    """A network in training, for arrays of the shapes and dtype of `arrays`.
+
+    Parameters that are `frozen` get no gradient. Messages about the options of norms and dropout layers begin
+    with `model`.
+    """
+
+    where = "loss"
+
+    def __init__(
+        self,
+        model: str,
+        graph: Graph,
+        nodes: Sequence[Node],
+        shapes: Mapping[str, Shape],
+        arrays: Mapping[str, Array],
+        dtype: np.dtype[Any],
+        frozen: Collection[str],
+    ) -> None:
+        super().__init__(shapes, arrays, dtype)
+        self._names = [name for node in nodes for name in node.params if name]
+        self._trained_names = [name for name in self._names if name not in frozen]
+        trained = trained_values(nodes, graph.input, frozen)
+        self._values = {name: number for number, name in enumerate(trained)}
+        # Max pools leave a gradient at few places: their input is kept, and no mask of it made.
+        self._pooled = {node.inputs[0] for node in nodes if node.layer == "max_pool"}
+        self.outputs = [(self._values[name], list(shapes[name])) for name in graph.results()]
+        # What is read at each step, in the order in which the core learns of it.
+        self._norms: list[tuple[str, str, int]] = []  # as messages call a layer, its key, its channels
+        self._dropouts: list[tuple[str, Node, Shape]] = []
+        owners = {node.statistics_of: node for node in graph if node.op.statistics}
+        for node in nodes:
+            if node.statistics_of in owners:
+                own = owners[node.statistics_of]
+                self._norms.append(
+                    (f"{model}: {own.title}: {own.layer}_forward", own.statistics_of, shapes[own.output][0])
+                )
+            if node.layer == "dropout":
+                self._dropouts.append((f"{model}: {node.title}: dropout_forward", node, shapes[node.output]))
+        self.core = _core.Training(
+            dtype,
+            [math.prod(shapes[name]) for name in self._values],
+            list(trained.values()),
+            [arrays[name].shape for name in self._names],
+            [name not in frozen for name in self._names],
+            [[self._values[name] for name in names] for names in last_reads(nodes, graph.results())],
+        )
+
+    def finish(self) -> None:
+        """Drop what only telling takes."""
+        self.arrays = {}
+
+    def fits(self, params: Mapping[str, Array]) -> bool:
+        """Whether the arrays are those that it is for."""
+        arrays = [params.get(name) for name in self._names]
+        return all(map(is_plain, arrays)) and bool(self.core.fits(arrays))
+
+    def forward(self, run: Run, x: Array) -> tuple[Any, list[Array]]:
+        """What :meth:`backward` takes, and the outputs, of arrays that fit."""
+        states = []
+        for layer, key, C in self._norms:
+            bn_param = run.bn_param(key, train=True)
+            _, eps, momentum = batch_options(layer, bn_param)
+            states.append((eps, momentum, *running_statistics(layer, bn_param, (C,), self.dtype)))
+        masks = [
+            dropout_mask(run.dropout_param(node.output, node.args[0]), (len(x), *shape), self.dtype, layer)
+            for layer, node, shape in self._dropouts
+        ]
+        x = np.require(x, self.dtype, ["C", "A"])
+        arrays = [run.params[name] for name in self._names]
+        batch, outputs, moved = self.core.forward(x, arrays, states, masks, self.outputs)
+        for (_, key, _), (mean, var) in zip(self._norms, moved, strict=True):
+            run.move(key, mean, var)
+        return batch, outputs
+
+    def backward(self, batch: Any, douts: Sequence[Any], grads: Gradients) -> None:
+        """Write the gradients of the trained parameters to `grads`; `batch` is used up.
+
+        `douts` are those of the outputs, each like its output.
+        """
+        given = [(value, dout) for (value, _), dout in zip(self.outputs, douts, strict=True)]
+        grads.update(zip(self._trained_names, self.core.backward(batch, given), strict=True))
+
+    def reads(self, node: Node) -> list[int]:
+        return [self._values[name] for name in node.inputs]
+
+    def call(self, node: Node, method: str, *arguments: Any, reads: Sequence[Any] | None = None) -> None:
+        inputs = self.reads(node)[:1] if reads is None else reads
+        getattr(self.core, method)(*inputs, self._values[node.output], *arguments)
+
+    def _numbers(self, *names: str | None) -> list[int]:
+        return [-1 if name is None else self._names.index(name) for name in names]
+
+    def conv(self, node: Node, method: str, bound: float | None) -> None:
+        w = self.array(node.params[0])
+        numbers, kept = self._numbers(*node.params), node.output not in self._pooled
+        self.call(node, method, self.like(node), w, *numbers, plain(node.args[0]), bound is not None, kept)
+
+    def conv_bn_relu(self, node: Node) -> None:
+        """A convolution, a batch norm and a ReLU."""
+        w, numbers = self.array(node.params[0]), self._numbers(*node.params)
+        self.call(node, "conv_bn_relu", self.like(node), w, *numbers, plain(node.args[0]))
+
+    def affine(self, node: Node, bound: float | None) -> None:
+        D, M = self.array(node.params[0]).shape
+        self.call(node, "affine", D, M, *self._numbers(*node.params), bound is not None)
+
+    def batchnorm(self, node: Node, bound: float | None) -> None:
+        C, *plane = self.after(node)
+        self.call(node, "batchnorm", C, math.prod(plane), *self._numbers(*node.params), bound is not None)
+
+    def row_norm(self, node: Node, rows: tuple[int, int, int, int, int], eps: float) -> None:
+        self.call(node, "row_norm", rows, *self._numbers(*node.params), number(self.where, "eps", eps, 0))
+
+    def scale(self, node: Node, factor: float) -> None:
+        self.call(node, "scale", factor)
+
+    def dropout(self, node: Node) -> None:
+        """A product with a mask that each step draws."""
+        self.call(node, "dropout")
+
+    def add(self, node: Node, bound: float | None) -> None:
+        self.call(node, "add", bound is not None, reads=(self.reads(node),))
+
+    def concat(self, node: Node) -> None:
+        self.call(node, "concat", reads=(self.reads(node),))
+
+    def flatten(self, node: Node) -> None:
+        self.call(node, "flatten")
+
+
+def is_plain(array: Any) -> bool:
+    """Whether it is an array whose values all count."""
+    return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
