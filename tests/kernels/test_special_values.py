@@ -1,6 +1,7 @@
 """A NaN or an infinity, in any argument or dout of any layer, is in the results where the loops have it."""
 
 import itertools
+from dataclasses import replace
 
 import cnnlib
 import numpy as np
@@ -117,9 +118,10 @@ def test_upsampling_takes_it_no_further_than_the_next_pixel(rest, value, isa, rn
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_prepared_networks_have_it_where_their_layers_have(name, value, rng):
     nodes, params = next((nodes, params) for own, nodes, params in small_graphs(rng) if own == name)
-    for node in nodes:
-        if node.layer == "conv":
-            node.args[0]["algorithm"] = "direct"
+    direct = {"algorithm": "direct"}
+    nodes = [
+        replace(node, args=({**node.args[0], **direct},)) if node.layer == "conv" else node for node in nodes
+    ]
     net = net_of(nodes, params)
     x = rng.standard_normal((3, 4, 7, 7))
     x[1, 2, 3, 4] = value
