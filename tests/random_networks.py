@@ -1,8 +1,8 @@
 """Hypothesis strategies: networks over every layer that a prepared network may have, with legal arguments."""
 
 import numpy as np
-from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
 from cnnlib.graph.run import Run
+from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
 from cnnlib.models.program import Step
 from hypothesis import strategies as st
 from strategies import pads, pairs

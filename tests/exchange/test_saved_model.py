@@ -66,8 +66,7 @@ def graph_net():
     graph.append(Node("concat", ("d", "l"), "c"))
     graph.append(Node("max_pool", ("c",), "p", (), ({"pool_height": 2, "pool_width": 2},)))
     graph.append(Node("affine", ("p",), "scores", ("W2", None)))
-    norms = [graph.nodes[3].args[0], graph.nodes[1].args[0]]  # in an order of their own
-    return GraphNet(graph, params, (1, 6, 6), bn_params=norms, frozen=("h1",), reg=0.01, seed=7)
+    return GraphNet(graph, params, (1, 6, 6), frozen=("h1",), reg=0.01, seed=7)
 
 
 NORMALIZE = Normalization((0.3,), (0.7,), white=1)

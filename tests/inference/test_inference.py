@@ -12,8 +12,8 @@ from cnnlib import _core
 from cnnlib.course import TwoLayerNet
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Node
-from cnnlib.inference import load, prepare
 from cnnlib.graph.layout import Block, place
+from cnnlib.inference import load, prepare
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, ThreeLayerConvNet
 from cnnlib.models.spec.reading import COLOURS, NAMED_SPECS
@@ -247,8 +247,8 @@ def test_options_may_be_arrays_and_statistics_lists(rng, tmp_path):
 
 
 def _overwrite(net):
-    """Write NaN into every array of a model in its place, and empty every parameter dict of its graph."""
-    dicts = [arg for node in net.graph() for arg in node.args if isinstance(arg, dict)]
+    """Write NaN into every array of a model in its place, and empty every dict of its batch norms."""
+    dicts = net.bn_params
     for array in [*net.params.values(), *(a for d in dicts for a in d.values() if isinstance(a, np.ndarray))]:
         array.fill(np.nan)
     for emptied in dicts:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import pickle
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import byte_reference
@@ -331,7 +332,9 @@ def test_files_keep_the_bits_and_take_a_quarter_of_the_room(net, tmp_path):
 def test_files_of_numbers_out_of_range_are_refused(tmp_path, kind, name, value):
     net = trained_norms(ConvNet("resnet8", (3, 32, 32), 10, seed=0))
     predictor = cnnlib.prepare(net, precision="int8", calibration=images(4))
-    next(node for node in predictor._graph if node.layer == kind).args[0][name] = value
+    nodes = predictor._graph.nodes
+    place = next(i for i, node in enumerate(nodes) if node.layer == kind)
+    nodes[place] = replace(nodes[place], args=({**nodes[place].args[0], name: value},))
     predictor.save(tmp_path / "net")
     with pytest.raises(ValueError, match=rf"net is damaged.* {kind} has {name} "):
         cnnlib.inference.load(tmp_path / "net")

@@ -9,8 +9,8 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.inference import prepare
 from cnnlib.graph.ops import layers_where
+from cnnlib.inference import prepare
 from cnnlib.models.graph_net import GraphNet
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")

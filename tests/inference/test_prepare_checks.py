@@ -1,6 +1,7 @@
 """`prepare` refuses what `loss` refuses, in the same words, and takes what `loss` takes."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ X = np.random.RandomState(1).randn(2, 3, 8, 8)
 POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
-def small_net():
-    """Each layer that takes in a batch norm or a scale, and norms that stand alone."""
+def small_net(output="", **options):
+    """Each layer that takes in a batch norm or a scale, and norms that stand alone.
+
+    The node that makes `output` has these further options.
+    """
     graph, random = Graph(), np.random.RandomState(0)
     graph.append(Node("conv", ("input",), "conv", ("W1", "b1"), ({"pad": 1},)))
     graph.append(Node("spatial_batchnorm", ("conv",), "norm", ("gamma1", "beta1"), ({"mode": "test"},)))
@@ -27,6 +31,10 @@ def small_net():
     shapes = {"W1": (4, 3, 3, 3), "b1": 4, "gamma1": 4, "beta1": 4, "W2": (4, 2, 2, 2)}
     shapes |= {"gamma2": 2, "beta2": 2, "gamma3": 2, "beta3": 2, "W4": (128, 5), "b4": 5}
     params = {name: random.standard_normal(shape) for name, shape in shapes.items()}
+    for place, node in enumerate(graph.nodes):
+        if node.output == output:
+            *others, param = node.args
+            graph.nodes[place] = replace(node, args=(*others, {**param, **options}))
     return GraphNet(graph, params, (3, 8, 8), dtype=np.float64)
 
 
@@ -36,10 +44,6 @@ def parameter(name, change):
 
 def norm(**options):
     return lambda net: net.bn_params[0].update(options)
-
-
-def option(output, **options):
-    return lambda net: next(node for node in net.graph() if node.output == output).args[-1].update(options)
 
 
 FAULTS = {
@@ -72,18 +76,6 @@ FAULTS = {
     "complex statistics": (norm(running_var=np.ones(4, complex)), "'norm'", "running_var must be numbers"),
     "more statistics": (norm(running_mean=np.ones(8)), "'norm'", r"running_mean must have shape \(4,\)"),
     "one statistic": (norm(running_var=1.0), "'norm'", r"running_var must have shape \(4,\), got \(\)"),
-    "an unknown key of a convolution": (option("conv", strides=1), "'conv'", "unknown key 'strides'"),
-    "groups": (option("conv", groups=[1]), "'conv'", r"groups must be an integer, got \[1\]"),
-    "an unknown algorithm": (option("conv", algorithm="fast"), "'conv'", "algorithm must be one of"),
-    "an unfit algorithm": (
-        option("up", algorithm="depthwise-rows"),
-        "'up'",
-        "algorithm 'depthwise-rows' does not fit",
-    ),
-    "no algorithm": (option("conv", algorithm=None), "'conv'", "algorithm must be a string, got None"),
-    "a window": (option("pool", pool_height=[2]), "'pool'", r"pool_height must be an integer, got \[2\]"),
-    "an unknown key of dropout": (option("drop", rate=1), "'drop'", "unknown key 'rate'"),
-    "eps of a group norm": (option("groups", eps=-1), "'groups'", "eps must be finite and at least 0"),
 }
 
 
@@ -102,9 +94,33 @@ def test_prepare_refuses_what_loss_refuses(fault):
     change(net)
     refused = refusal(lambda: prepare(net))
     assert refused == refusal(lambda: net.loss(X, np.array([0, 1])))
-    if fault != "an unknown key of dropout":  # a network that gives scores drops nothing
-        assert refused == refusal(lambda: net.loss(X))
+    assert refused == refusal(lambda: net.loss(X))
     assert re.match(rf"node {node} \(\w+\): (\w+: )?{message}", refused[1])
+
+
+REFUSED_OPTIONS = {
+    "an unknown key of a convolution": ("conv", {"strides": 1}, "'conv'", "unknown key 'strides'"),
+    "groups": ("conv", {"groups": [1]}, "'conv'", r"groups must be an integer, got \(1,\)"),
+    "an unknown algorithm": ("conv", {"algorithm": "fast"}, "'conv'", "algorithm must be one of"),
+    "an unfit algorithm": (
+        "up",
+        {"algorithm": "depthwise-rows"},
+        "'up'",
+        "algorithm 'depthwise-rows' does not fit",
+    ),
+    "no algorithm": ("conv", {"algorithm": None}, "'conv'", "algorithm must be a string, got None"),
+    "a window": ("pool", {"pool_height": [2]}, "'pool'", r"pool_height must be an integer, got \(2,\)"),
+    "an unknown key of dropout": ("drop", {"rate": 1}, "'drop'", "unknown key 'rate'"),
+    "eps of a group norm": ("groups", {"eps": -1}, "'groups'", "eps must be finite and at least 0"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED_OPTIONS)
+def test_a_network_is_not_built_of_options_that_its_layers_refuse(fault):
+    output, options, node, message = REFUSED_OPTIONS[fault]
+    with pytest.raises((KeyError, TypeError, ValueError)) as caught:
+        small_net(output, **options)
+    assert re.match(rf"GraphNet: node {node} \(\w+\): (\w+: )?{message}", caught.value.args[0])
 
 
 TAKEN = {
@@ -115,7 +131,7 @@ TAKEN = {
     "no bias": parameter("b1", lambda a: None),
     "no bias of the last layer": parameter("b4", lambda a: None),
     "a mode that the next call replaces": norm(mode="whatever"),
-    "no mode": lambda net: net.bn_params[0].pop("mode"),
+    "no eps": lambda net: net.bn_params[0].pop("eps", None),
     "no statistics": norm(running_mean=None, running_var=None),
     "statistics that are lists": norm(running_mean=[0, 1, 2, 3], running_var=[1, 2, 3, 4]),
     "a variance below 0": norm(running_var=np.array([-2.0, 1, 1, 1])),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from cnnlib import layers
 from cnnlib.course import TwoLayerNet
-from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.fusion import fused
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.ops import layers_where, op_of
 from cnnlib.graph.run import Run
 from cnnlib.models import NAMED_SPECS, ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet

@@ -423,7 +423,9 @@ def test_a_network_that_is_compiled_says_nothing(rng, caplog):
 
 
 TRAINED = layers_where(
-    lambda op: op.inputs == 1 and not (op.runs_in or op.not_trained or op.norm or op.weighted_axis is not None)
+    lambda op: (
+        op.inputs == 1 and not (op.runs_in or op.not_trained or op.norm or op.weighted_axis is not None)
+    )
 )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from cnnlib.inference.fold import fold
 from cnnlib.graph.fusion import operations, rectified
+from cnnlib.inference.fold import fold
 
 _RELU, _CLIP = 1, 3  # ncnn's activation_type
 

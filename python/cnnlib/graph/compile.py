@@ -25,16 +25,16 @@ class CompiledGraph:
     ----------
     graph : Graph
     params : mapping
-        The arrays that its nodes name. A prepared network keeps what it needs of them; one in training runs on
-        any arrays of their shapes and dtype, see :meth:`fits`.
+        The arrays that its nodes name. A prepared network keeps what it needs of them; one in training runs
+        on any arrays of their shapes and dtype, see :meth:`fits`.
     shape : tuple of int
         Of one sample.
     dtype : np.dtype
         float32 or float64.
     train : bool
-        For :meth:`forward` and :meth:`backward`, with the bits of the layers' functions; the graph must be one
-        that :func:`why_interpreted` finds nothing against. Else for calls, which give scores; the graph must be
-        one that :func:`cnnlib.graph.fusion.refuse_unprepared` passes.
+        For :meth:`forward` and :meth:`backward`, with the bits of the layers' functions; the graph must be
+        one that :func:`why_interpreted` finds nothing against. Else for calls, which give scores; the graph
+        must be one that :func:`cnnlib.graph.fusion.refuse_unprepared` passes.
     frozen : collection of str
         Parameters that get no gradient.
     where : str

@@ -43,9 +43,7 @@ def describe(graph: Graph) -> dict[str, Any]:
     }
 
 
-def described_graph(
-    description: Mapping[str, Any], statistics: Sequence[Mapping[str, Any]] = ()
-) -> Graph:
+def described_graph(description: Mapping[str, Any], statistics: Sequence[Mapping[str, Any]] = ()) -> Graph:
     """The inverse of :func:`describe`; `statistics` are those of the batch norms, in their order."""
     settings: list[dict[str, Any]] = [dict(each) for each in description["bn_params"]]
     for bn_param, arrays in zip(settings, statistics):

@@ -33,7 +33,9 @@ class Target(ABC):
     where: str
     core: Any
 
-    def __init__(self, shapes: Mapping[str, Shape], arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, shapes: Mapping[str, Shape], arrays: Mapping[str, Array], dtype: np.dtype[Any]
+    ) -> None:
         self.shapes, self.arrays, self.dtype = shapes, arrays, dtype
 
     def before(self, node: Node) -> Shape:
@@ -181,7 +183,9 @@ class InferenceTarget(Target):
 
     def scale(self, node: Node, factor: float) -> None:
         C = self.before(node)[0]
-        self._normalize(node, (np.zeros(C), np.ones(C), np.full(C, factor, self.dtype), np.zeros(C, self.dtype)), False)
+        self._normalize(
+            node, (np.zeros(C), np.ones(C), np.full(C, factor, self.dtype), np.zeros(C, self.dtype)), False
+        )
 
     def row_norm(self, node: Node, rows: tuple[int, int, int, int, int], eps: float) -> None:
         gamma, beta = (self.array(name).reshape(-1) for name in node.params)

@@ -20,7 +20,6 @@ from cnnlib.saved_model import load_model
 from cnnlib.saved_model.loading import kind_of
 
 
-
 def open_trunk(
     path: str | os.PathLike[str],
     cut: str | None = None,

@@ -29,7 +29,6 @@ from cnnlib.torch.sizes import size_fixed_by
 from cnnlib.torch.tensors import HALVES
 
 
-
 def copy_weights(net: GraphNet, module: nn.Module) -> None:
     """
     Write a model's parameters and running statistics into the module that it was loaded from.
@@ -304,10 +303,8 @@ class _Network(Builder):
             self._lacking[key] = fresh(name, (*self.names.values(), *self._lacking.values()), "_")
         return self._lacking[key]
 
-    def batch_norm(
-        self, mean: Any, var: Any, eps: float, momentum: float
-    ) -> tuple[dict[str, Any], str]:
-        """The parameter dict of a batch norm, and the name of its statistics, which all calls of a layer share."""
+    def batch_norm(self, mean: Any, var: Any, eps: float, momentum: float) -> tuple[dict[str, Any], str]:
+        """Return a batch norm's parameter dict, and the name of its statistics, which its calls share."""
         key = (self.names[mean], self.names[var], eps, momentum)
         if key not in self._batch_norms:
             statistics = (self.constants[node].numpy(force=True) for node in (mean, var))

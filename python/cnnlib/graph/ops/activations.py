@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from cnnlib._params import choice, check_keys, number
+from cnnlib._params import check_keys, choice, number
 from cnnlib.graph.ops.op import OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, same, same_by_number
 from cnnlib.layers.activations import _forward, _softmax
@@ -84,9 +84,7 @@ OPS = (
     _activation("sigmoid", onnx=OnnxForm("Sigmoid", read=True), scoring=_saved("sigmoid")),
     _activation("tanh", onnx=OnnxForm("Tanh", read=True), scoring=_saved("tanh")),
     _activation("silu", onnx=_write_silu, onnx_kinds=("Sigmoid", "Mul")),
-    _activation(
-        "hard_sigmoid", onnx=OnnxForm("HardSigmoid", fixed=(("alpha", 1 / 6), ("beta", 0.5)))
-    ),
+    _activation("hard_sigmoid", onnx=OnnxForm("HardSigmoid", fixed=(("alpha", 1 / 6), ("beta", 0.5)))),
     _activation("hard_swish", onnx=OnnxForm("HardSwish", read=True)),
     _activation(
         "leaky_relu",

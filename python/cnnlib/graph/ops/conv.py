@@ -95,7 +95,9 @@ def _write_transposed(writer: Writer, node: Node, inputs: list[str], output: str
     _operator("ConvTranspose", writer, node, inputs, output, **attributes)
 
 
-def _operator(kind: str, writer: Writer, node: Node, inputs: list[str], output: str, **attributes: Any) -> None:
+def _operator(
+    kind: str, writer: Writer, node: Node, inputs: list[str], output: str, **attributes: Any
+) -> None:
     names = [name for param in node.params for name in writer.parameter(param)]
     writer.operator(kind, node, [*inputs, *names], output, **attributes)
 

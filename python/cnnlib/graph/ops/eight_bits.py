@@ -136,7 +136,8 @@ def check_byte_node(node: Node) -> None:
     """Raise a ValueError unless an operation on bytes has the parts and the inputs of its kind."""
     op = node.op
     roles, known = (
-        {name.strip("[]"): name.startswith("[") for name in names} for names in (op.byte_roles, op.byte_options)
+        {name.strip("[]"): name.startswith("[") for name in names}
+        for names in (op.byte_roles, op.byte_options)
     )
     given = node.args[0] if len(node.args) == 1 else None
     named = dict(zip(roles, node.params, strict=False))
@@ -188,9 +189,7 @@ OPS = (
         emit=_emit_affine,
     ),
     _byte("byte_max_pool", "pool_param zero scale", shape=_as_floats, emit=_emit_max_pool),
-    _byte(
-        "byte_avg_pool", " ".join(("pool_param", *_MEANS, "scale")), shape=_as_floats, emit=_emit_avg_pool
-    ),
+    _byte("byte_avg_pool", " ".join(("pool_param", *_MEANS, "scale")), shape=_as_floats, emit=_emit_avg_pool),
     _byte(
         "byte_global_avg_pool",
         " ".join((*_MEANS, "scale")),

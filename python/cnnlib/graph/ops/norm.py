@@ -98,9 +98,7 @@ def _emit_rows(
 
 def _write_batch(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     param, C = node.args[0], writer.shapes[node.inputs[0]][0]
-    mean, var = (
-        np.zeros(C) if param.get(key) is None else param[key] for key in STATISTICS
-    )
+    mean, var = (np.zeros(C) if param.get(key) is None else param[key] for key in STATISTICS)
     names = [
         *(_by_channel(writer, node, name) for name in node.params),
         writer.constant(node, "running_mean", mean),
@@ -121,9 +119,7 @@ def _write_groups(writer: Writer, node: Node, inputs: list[str], output: str) ->
     _write("GroupNormalization", writer, node, inputs, output, num_groups=int(node.args[0]))
 
 
-def _write(
-    kind: str, writer: Writer, node: Node, inputs: list[str], output: str, **attributes: Any
-) -> str:
+def _write(kind: str, writer: Writer, node: Node, inputs: list[str], output: str, **attributes: Any) -> str:
     names = [_by_channel(writer, node, name) for name in node.params]
     *_, param = node.arguments().values()
     eps = float(param.get("eps", 1e-5))

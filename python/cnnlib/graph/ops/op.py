@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 _VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
 Executor: TypeAlias = Literal["layers", "training", "inference"]
-ToOnnx: TypeAlias = Callable[["Writer", "Node", list[str], str], Any]  # inputs and output by names in the file
+ToOnnx: TypeAlias = Callable[
+    ["Writer", "Node", list[str], str], Any
+]  # inputs and output by names in the file
 
 
 @dataclass(frozen=True)
 class Stage:
     """What a layer is called in a ConvNet's spec.
 
-    `options` may stand beside the stage's value. `value`: 'none' for a stage that takes none, 'default' for one
-    that may do without, 'needed'. `images`: it needs images (C, H, W). `bias`: it has a bias, which a batch
+    `options` may stand beside the stage's value. `value`: 'none' for a stage that takes none, 'default' for
+    one that may do without, 'needed'. `images`: it needs images (C, H, W). `bias`: it has a bias, which a batch
     norm behind it makes superfluous.
     """
 
@@ -41,8 +43,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class OnnxForm:
-    """One ONNX operator that computes a layer: its kind, the layer's arguments that are attributes of the same
-    name, and further attributes that do not change.
+    """One ONNX operator that computes a layer.
+
+    It has a kind, the layer's arguments that are attributes of the same name, and further attributes that do
+    not change.
 
     `read`: the operator always becomes this layer.
     """
@@ -70,8 +74,8 @@ class Op:
     module : module
         Has ``NAME_forward`` and ``NAME_backward``: cnnlib.layers, or the functions that join values.
     shape : callable
-        ``shape(function, *shapes, *arrays, *arguments)``: the shape of one sample of the output. It refuses what
-        the layer refuses; messages begin with `function`.
+        ``shape(function, *shapes, *arrays, *arguments)``: the shape of one sample of the output. It refuses
+        what the layer refuses; messages begin with `function`.
     inputs : int or None
         How many values it reads; None for two or more.
     statistics : bool

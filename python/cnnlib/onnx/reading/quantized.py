@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array, Params
+from cnnlib.graph.fusion import operations
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import fold
-from cnnlib.graph.fusion import operations
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.byte_ops import weighted_layer
 from cnnlib.inference.quantization.joining import Joiner

@@ -47,7 +47,11 @@ def _dropout(call: Call) -> Feature:
 
 
 OPERATORS: dict[str, Callable[[Call], Feature]] = {
-    **{op.aten[0]: _plain(op.name, *op.aten_arguments) for op in OPS.values() if op.aten_arguments is not None},
+    **{
+        op.aten[0]: _plain(op.name, *op.aten_arguments)
+        for op in OPS.values()
+        if op.aten_arguments is not None
+    },
     "hardtanh": lambda call: _clamp(call, "min_val", "max_val"),
     "clamp": lambda call: _clamp(call, "min", "max"),
     "softmax": _softmax,
