@@ -55,6 +55,10 @@ class Target(ABC):
         return None if name is None else self.arrays[name]
 
     @abstractmethod
+    def finish(self) -> None:
+        """Drop what only telling takes, after the last node."""
+
+    @abstractmethod
     def reads(self, node: Node) -> list[int]:
         """The core's numbers of its inputs."""
 

@@ -112,7 +112,7 @@ def _rescaled(node: Node, by: Node, arrays: dict[str, Array]) -> Node:
         scale = gamma * inv_std
         shift = beta - mean * scale
     w_name, b_name = node.params
-    w = arrays[str(w_name)].astype(np.float64)
+    w: Array = arrays[str(w_name)].astype(np.float64)
     b = np.zeros(()) if b_name is None else np.asarray(arrays[b_name], np.float64)
     assert node.op.rescaled is not None  # only such layers take others in
     w = node.op.rescaled(w, scale, node.args)

@@ -17,7 +17,8 @@ from cnnlib._params.registry import OWN
 from cnnlib._system.text import shape_text
 from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.graph.shapes import batch_of, check_samples, checked_dim, shapes
+from cnnlib.graph.ops.sizes import batch_of
+from cnnlib.graph.shapes import check_samples, checked_dim, shapes
 from cnnlib.models.graph_model import GraphModel, described
 from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.state import checked_frozen

@@ -12,7 +12,8 @@ import numpy as np
 
 from cnnlib._typing import Array, Params
 from cnnlib.graph.graph import Graph, Node, numbered
-from cnnlib.graph.shapes import batch_of, shape_behind
+from cnnlib.graph.ops.sizes import batch_of
+from cnnlib.graph.shapes import shape_behind
 
 Sides: TypeAlias = tuple[tuple[int, int], ...]  # of each axis: ((top, bottom), (left, right)) of images
 

@@ -13,7 +13,7 @@ import numpy as np
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Node
 from cnnlib.graph.importing.builder import Builder, Feature, Sides
-from cnnlib.graph.shapes import batch_of
+from cnnlib.graph.ops.sizes import batch_of
 
 
 class Operation(ABC):

@@ -30,8 +30,8 @@ class Stage:
     """What a layer is called in a ConvNet's spec.
 
     `options` may stand beside the stage's value. `value`: 'none' for a stage that takes none, 'default' for
-    one that may do without, 'needed'. `images`: it needs images (C, H, W). `bias`: it has a bias, which a batch
-    norm behind it makes superfluous.
+    one that may do without, 'needed'. `images`: it needs images (C, H, W). `bias`: it has a bias, which a
+    batch norm behind it makes superfluous.
     """
 
     kind: str

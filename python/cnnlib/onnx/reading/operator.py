@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cnnlib.graph.importing import Feature, Operation
-from cnnlib.graph.shapes import batch_of
+from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.reading.files import Constant, FileBuilder, Value
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.ops import OPS, OnnxForm
-from cnnlib.graph.shapes import batch_of
+from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
 

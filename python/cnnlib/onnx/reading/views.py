@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cnnlib.graph.importing import Feature
-from cnnlib.graph.shapes import batch_of
+from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.onnx.reading.files import FLOATS, Value
 from cnnlib.onnx.reading.operator import Operator
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlib._params import same_sides
 from cnnlib.graph.importing import Feature, Sides
-from cnnlib.graph.shapes import batch_of
+from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
 
