@@ -7,6 +7,7 @@ With `-s` it prints what came of them.
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import cnnlib
 import numpy as np
@@ -83,7 +84,11 @@ def check_gradients(module, net, rng, sample):
     for layer in module.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
-    net = cnnlib.torch.from_module(module, sample)
+    graph = net.graph()
+    graph.nodes = [
+        replace(node, args=({"p": 0.0},)) if node.layer == "dropout" else node for node in graph.nodes
+    ]
+    net = net._with_graph(graph, {})
     X = rng.standard_normal((3, *sample))
     y, other = rng.standard_normal(net.loss(X).shape), X + 1e-12 * rng.standard_normal(X.shape)
     try:

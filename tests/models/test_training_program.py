@@ -50,6 +50,7 @@ NETWORKS = {
 def compiled(model, X):
     """Whether the core runs the model's steps by itself."""
     _, caches = model._program.forward(model._run(True), X)
+    assert (model.executor == "compiled") == isinstance(caches[0], CompiledGraph)
     return isinstance(caches[0], CompiledGraph)
 
 
@@ -411,6 +412,7 @@ def test_a_network_says_once_why_it_is_not_compiled(case, rng, caplog):
     said = f"GraphNet: its layers are trained one by one, not compiled into one: {why}"
     assert (record.name, record.levelname, record.getMessage()) == ("cnnlib", "WARNING", said)
     assert net._program.why_interpreted == [why]
+    assert net.executor == f"layers: {why}"
 
 
 def test_a_network_that_is_compiled_says_nothing(rng, caplog):

@@ -42,7 +42,7 @@ def mask_seed(seed: int, X: NDArray[Any], layer: int) -> int:
 
 
 def new_mask_seed(model: Any, X: NDArray[Any], layer: int) -> int | None:
-    """Return the seed of a dropout layer's next mask, by the model's `seed` or `rng`; None: ``np.random``."""
+    """The seed of a dropout layer's next mask, by the model's `seed` or `rng`; None: of ``np.random``."""
     if model.seed is not None:
         return mask_seed(model.seed, X, layer)
     if model.rng is not None:

@@ -56,7 +56,7 @@ class Target(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Drop what only telling takes, after the last node."""
+        """Drop what only telling takes."""
 
     @abstractmethod
     def reads(self, node: Node) -> list[int]:
@@ -106,6 +106,7 @@ class InferenceTarget(Target):
     """A prepared network: the values between input and output share an arena.
 
     `arena_bytes` is what they take at a time, of one sample; `packed_bytes` what the packed weights take.
+    `images` says how values of bytes lie in memory.
     """
 
     where = "prepare"
@@ -120,9 +121,9 @@ class InferenceTarget(Target):
     ) -> None:
         super().__init__(shapes, arrays, dtype)
         on_bytes = any(node.op.eight_bits for node in nodes)
-        self._images = byte_images(nodes, arrays, shapes) if on_bytes else {}
+        self.images = byte_images(nodes, arrays, shapes) if on_bytes else {}
         room = {name: math.prod(shape) for name, shape in shapes.items()}
-        room |= {name: floats_of(image) for name, image in self._images.items()}
+        room |= {name: floats_of(image) for name, image in self.images.items()}
         output = nodes[-1].output
         self._layout = layout = Layout(nodes, room, graph.input, output)
         self._output_shape = shapes[output]
@@ -154,7 +155,7 @@ class InferenceTarget(Target):
 
     def image(self, name: str) -> ByteImage | None:
         """How a value of bytes lies in memory; None for one of floats."""
-        return self._images.get(name)
+        return self.images.get(name)
 
     def call(self, node: Node, method: str, *arguments: Any, reads: Sequence[Any] | None = None) -> None:
         inputs = self.reads(node)[:1] if reads is None else reads
@@ -187,9 +188,8 @@ class InferenceTarget(Target):
 
     def scale(self, node: Node, factor: float) -> None:
         C = self.before(node)[0]
-        self._normalize(
-            node, (np.zeros(C), np.ones(C), np.full(C, factor, self.dtype), np.zeros(C, self.dtype)), False
-        )
+        gamma, beta = np.full(C, factor, self.dtype), np.zeros(C, self.dtype)
+        self._normalize(node, (np.zeros(C), np.ones(C), gamma, beta), False)
 
     def row_norm(self, node: Node, rows: tuple[int, int, int, int, int], eps: float) -> None:
         gamma, beta = (self.array(name).reshape(-1) for name in node.params)

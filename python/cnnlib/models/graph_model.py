@@ -17,6 +17,7 @@ from cnnlib._params.arrays import as_array, reals
 from cnnlib._params.random import new_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.shards import Targets
+from cnnlib.graph.compile import why_interpreted, why_not_ready
 from cnnlib.graph.description import batch_norms
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.ops.norm import STATISTICS
@@ -293,6 +294,22 @@ class GraphModel(Model):
     def graph(self) -> Graph:
         """The network's layers, with the batch norms as they are now; its parameters are in `params`."""
         return self._graph.with_norms(self._run(train=False).norms)
+
+    @property
+    def executor(self) -> str:
+        """What trains it: 'compiled', one call of the core each way, or 'layers', one by one, and why.
+
+        Examples
+        --------
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> FullyConnectedNet([3], 4, 2, seed=0).executor
+        'compiled'
+        """
+        where = f"{type(self).__name__}.executor"
+        found = shapes(self._graph, self.params, input_dim_of(self), where)
+        why = why_interpreted(self._graph, found, self._frozen)
+        why = why or why_not_ready(self._graph, self.params, self.dtype)
+        return f"layers: {why}" if why else "compiled"
 
     @property
     def output_shape(self) -> tuple[int, ...]:

@@ -169,7 +169,7 @@ class Program:
         return self._of(outputs), caches
 
     def _run(self, run, x, keep):
-        """Run the steps; return the outputs by name and, to `keep`, caches of those that are trained."""
+        """The steps one after the other: the outputs by name, and, to `keep`, caches for the way back."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             xs = map(values.__getitem__, step.inputs)

@@ -304,7 +304,7 @@ class _Network(Builder):
         return self._lacking[key]
 
     def batch_norm(self, mean: Any, var: Any, eps: float, momentum: float) -> tuple[dict[str, Any], str]:
-        """Return a batch norm's parameter dict, and the name of its statistics, which its calls share."""
+        """The parameter dict of a batch norm, and the name of the statistics that all its calls share."""
         key = (self.names[mean], self.names[var], eps, momentum)
         if key not in self._batch_norms:
             statistics = (self.constants[node].numpy(force=True) for node in (mean, var))

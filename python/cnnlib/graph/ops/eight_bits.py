@@ -61,9 +61,8 @@ def _emit_conv(target: InferenceTarget, node: Node, bound: float | None) -> None
 
 def _emit_affine(target: InferenceTarget, node: Node, bound: float | None) -> None:
     w, b, multiplier = map(target.array, node.params)
-    image = target.image(node.inputs[0])
-    assert image is not None  # an affine layer reads bytes that a layer of this network made
-    filters = np.ascontiguousarray(w.T).reshape(-1, *image[:3])
+    C, H, W, *_ = target.images[node.inputs[0]]
+    filters = np.ascontiguousarray(w.T).reshape(-1, C, H, W)
     _emit_weighted(target, node, filters, b, multiplier, None)
 
 

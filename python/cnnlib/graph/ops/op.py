@@ -45,10 +45,8 @@ class Stage:
 class OnnxForm:
     """One ONNX operator that computes a layer.
 
-    It has a kind, the layer's arguments that are attributes of the same name, and further attributes that do
-    not change.
-
-    `read`: the operator always becomes this layer.
+    `arguments` are those of the layer that are attributes of the same name, `fixed` further attributes that
+    do not change. `read`: the operator always becomes this layer.
     """
 
     kind: str
