@@ -118,9 +118,9 @@ def test_upsampling_takes_it_no_further_than_the_next_pixel(rest, value, isa, rn
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_prepared_networks_have_it_where_their_layers_have(name, value, rng):
     nodes, params = next((nodes, params) for own, nodes, params in small_graphs(rng) if own == name)
+    direct = {"algorithm": "direct"}
     nodes = [
-        replace(node, args=({**node.args[0], "algorithm": "direct"},)) if node.layer == "conv" else node
-        for node in nodes
+        replace(node, args=({**node.args[0], **direct},)) if node.layer == "conv" else node for node in nodes
     ]
     net = net_of(nodes, params)
     x = rng.standard_normal((3, 4, 7, 7))

@@ -226,7 +226,7 @@ def test_onnx(spec, rng, tmp_path):
 
 def test_a_u_net_of_torch(rng):
     torch = pytest.importorskip("torch")
-    load = pytest.importorskip("cnnlib.torch").load
+    load = pytest.importorskip("cnnlib.torch").from_module
     from torch import nn
 
     def pair(C, F):
