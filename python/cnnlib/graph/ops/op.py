@@ -251,7 +251,3 @@ class Op:
         if arrays:
             arrays, *_ = layer_arrays(function, self.roles, arrays)
         return self.shape(function, *inputs, *arrays, *node.arguments().values())
-
-    def why_not_in(self, executor: Executor) -> str:
-        """Why an executor of the core does not run it; empty if it does."""
-        return self.not_trained if executor == "training" else self.not_prepared
