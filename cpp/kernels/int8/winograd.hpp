@@ -114,7 +114,7 @@ inline void transform_bytes(const WinogradTiles& t, const std::uint8_t* x, Index
 }
 
 constexpr Index winograd_tile_rows = IntLanes::registers == 32 ? 12 : 6;  // x 2 vectors of sums
-constexpr Index winograd_block = 24;                                 // tiles of a block
+constexpr Index winograd_block = 24;                                      // tiles of a block
 
 // Products of R tiles and two vectors of filters: sums[r] of v[r][channels].
 template <int R>
