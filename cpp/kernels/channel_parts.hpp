@@ -1,8 +1,8 @@
 // Sums over the images and pixels of each channel of x (N, C, S).
 #pragma once
 
+#include "kernels/channel_cuts.hpp"
 #include "kernels/plane_grid.hpp"
-#include "kernels/simd/sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -26,39 +26,29 @@ void add_parts_up(Index parts, Index C, Sums* partial, T* dgamma, T* dbeta) {
   });
 }
 
-// The sums of each channel over N and S: units of values that are read at a time, in at most most_parts
-// parts, whose sums are added up in their order. The shape alone decides.
-struct ChannelParts {
-  static constexpr Index most_parts = 64, unit_values = 16384;
-  static constexpr Index task_values = 8192;  // at least
-  BatchNormShape s;
-  // A unit: planes of a channel, or `size` values of a plane.
-  Index planes = std::max<Index>(1, short_run / s.S),
-        size = std::min(s.S, even_part(s.S, unit_values, short_run));
-  Index units = ceil_div(s.N, planes) * ceil_div(s.S, size);  // of a channel
-  Index parts = std::clamp<Index>(units, 1, most_parts);
-
-  // partial (parts, C) = the sums of unit(channel, position, planes, values of each). Tasks go through their
-  // part in the order of memory: the planes of one channel alone lie a power of two apart, often, and then
-  // drive each other out of the cache.
-  template <class Sums, class Unit>
-  void add_up(Sums* partial, const Unit& unit) const {
-    const int threads = threads_for(2 * double(s.N * s.C) * double(s.S));
-    const Index wanted = ceil_div(2 * PlaneGrid::tasks_per_thread * threads, parts);
-    const Index most = std::max<Index>(1, s.N * s.C * s.S / (parts * task_values));
-    const Index blocks = std::clamp<Index>(std::min(wanted, most), 1, s.C);
-    parallel_grid({parts, blocks}, threads, [&](Index part, Index block, int) {
-      const Range channels = range_of(s.C, block, blocks), own = range_of(units, part, parts);
-      Sums* to = partial + part * s.C;
-      std::fill(to + channels.first, to + channels.last, Sums{});
-      const Index of_plane = ceil_div(s.S, size);  // units
-      for (Index u = own.first; u < own.last; ++u) {
-        const Index n = u / of_plane * planes, at = u % of_plane * size;
-        for (Index c = channels.first; c < channels.last; ++c)
-          to[c].add(unit(c, (n * s.C + c) * s.S + at, std::min(planes, s.N - n), std::min(size, s.S - at)));
-      }
-    });
-  }
-};
+// partial (parts, C) = the sums of unit(channel, position, planes, values of each). Tasks go through their
+// part in the order of memory: the planes of one channel alone lie a power of two apart, often, and then
+// drive each other out of the cache.
+template <class Sums, class Unit>
+void sum_channels(const ChannelParts& cut, Sums* partial, const Unit& unit) {
+  constexpr Index task_values = 8192;  // at least
+  const BatchNormShape& s = cut.s;
+  const Index parts = cut.parts, units = cut.units, planes = cut.planes, size = cut.size;
+  const int threads = threads_for(2 * double(s.N * s.C) * double(s.S));
+  const Index wanted = ceil_div(2 * PlaneGrid::tasks_per_thread * threads, parts);
+  const Index most = std::max<Index>(1, s.N * s.C * s.S / (parts * task_values));
+  const Index blocks = std::clamp<Index>(std::min(wanted, most), 1, s.C);
+  parallel_grid({parts, blocks}, threads, [&](Index part, Index block, int) {
+    const Range channels = range_of(s.C, block, blocks), own = range_of(units, part, parts);
+    Sums* to = partial + part * s.C;
+    std::fill(to + channels.first, to + channels.last, Sums{});
+    const Index of_plane = ceil_div(s.S, size);  // units
+    for (Index u = own.first; u < own.last; ++u) {
+      const Index n = u / of_plane * planes, at = u % of_plane * size;
+      for (Index c = channels.first; c < channels.last; ++c)
+        to[c].add(unit(c, (n * s.C + c) * s.S + at, std::min(planes, s.N - n), std::min(size, s.S - at)));
+    }
+  });
+}
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -2,7 +2,7 @@
 #pragma once
 
 #ifdef CNNLIB_CUTS_ALONE
-#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/conv/cuts.cpp)"
+#error "a cut decides bits: it must follow from neither the threads nor the machine (kernels/cuts.cpp)"
 #endif
 
 #include "../shapes.hpp"

@@ -21,7 +21,7 @@ void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
   const ChannelParts parts{{N, F, plane}};
   const ScratchArray<ChannelSum> memory(parts.parts * F);
   ChannelSum* partial = memory.data();
-  parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
+  sum_channels(parts, partial, [=](Index, Index at, Index planes, Index size) {
     ChannelSum total;
     for (Index n = 0; n < planes; ++n) total.value += sum(dout + at + n * F * plane, size);
     return total;

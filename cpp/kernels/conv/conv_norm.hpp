@@ -3,6 +3,7 @@
 
 #include "kernels.hpp"
 #include "kernels/conv/conv.hpp"
+#include "kernels/conv/cuts.hpp"
 #include "kernels/norm/batch_norm.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -63,17 +64,9 @@ class ConvNormBackward {
                     [=](Index begin, Index end) { add_to(total + begin, more + begin, end - begin); });
   }
 
-  // Of a block, which packs the weights anew, and adds up gradients of their size.
-  Index images_of_block() const {
-    constexpr Index most_bytes = 8 << 20, most_weights = 16;
-    const Index most = std::max(most_bytes / Index(sizeof(T)), most_weights * weights);
-    // Gradients of images of one value, a column each, are made for the whole batch at once.
-    return s.N > 0 && image > s.F ? even_part(s.N, std::max<Index>(1, most / image)) : s.N;
-  }
-
   ConvShape s;
   Index weights = s.F * (s.C / s.groups) * s.KH * s.KW, image = s.F * s.OH * s.OW;  // values
-  Index images = images_of_block();
+  Index images = conv_norm_images<T>(s);
   bool cut = images < s.N;
   Index dw_size, db_size;
   Layout layout;

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 
+#include "kernels/conv/cuts.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/rates.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
-#include "kernels/conv/winograd_rows/row_transforms.hpp"
+#include "kernels/conv/winograd_rows/cuts.hpp"
 #include "kernels/gemm/dot_product.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 
@@ -173,8 +174,6 @@ double cost_depthwise_channels(const ConvShape& s, Pass pass) {
          (double(g.taps) * walked + Rates::channel_transpose<T>(pass) * (in + out));
 }
 
-// Of points at a time, which stay in the third-level cache.
-constexpr Index most_gathered_bytes = 16 << 20;
 // Every convolution but those that have nothing to gather.
 template <class T>
 bool fits_gathered(const ConvShape& s, Pass pass) {

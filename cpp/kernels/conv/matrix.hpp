@@ -27,7 +27,7 @@ MatrixProduct<T> product_of(const ConvPlan& plan, const WeightGradientOperands<T
 
 template <class T>
 void describe_matrix(ConvPlan& plan, const MatrixProduct<T>& product) {
-  fill_in(plan, {max_rows, tile_lanes<T>}, product.threads(), {{"terms", product.most_terms()}});
+  fill_in(plan, {max_rows, tile_lanes<T>}, product.threads(), {{"terms", product.sum.most()}});
   plan.scratch_bytes = matrix_product(product);
 }
 

@@ -21,7 +21,7 @@ Target<T> target_in_c(const MatrixProduct<T>& p, Index m, Index n, Index chunk) 
   auto target = panel_target(p.c + m * p.N + n, p.N);
   if (chunk == 0 && p.bias != nullptr) target.row = p.bias + n;
   target.add = chunk > 0;
-  if (chunk == p.chunks() - 1) target.activation = p.activation;
+  if (chunk == p.sum.chunks - 1) target.activation = p.activation;
   return target;
 }
 
@@ -91,17 +91,17 @@ template <class T>
 std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const ProductBlocks<T> blocks(p, threads);
-  const Index chunks = p.chunks(), panel_size = p.panel_size();
+  const Index chunks = p.sum.chunks, panel_size = p.panel_size();
   Layout layout;
   const ThreadReserved<T> a_memory(layout, threads, p.packed_rows(blocks.rows));
   const ThreadReserved<T> tile_memory(layout, threads, tile_size<T>);
-  const Reserved<T> b_memory(layout, checked_product(blocks.group * p.lanes, chunks * p.most_terms()));
-  const Reserved<Index> offset_memory(layout, p.most_terms());
+  const Reserved<T> b_memory(layout, checked_product(blocks.group * p.lanes, chunks * p.sum.most()));
+  const Reserved<Index> offset_memory(layout, p.sum.most());
   if (p.c == nullptr) return layout.bytes();
   const LayoutMemory memory(layout);
   T* packed_b = b_memory.data();  // [panel][chunk][k][lane]
   Index* offset = offset_memory.data();
-  for (Index k = 0; k < p.most_terms(); ++k) offset[k] = k * p.lanes;
+  for (Index k = 0; k < p.sum.most(); ++k) offset[k] = k * p.lanes;
 
   for (Index first = 0; first < p.panels(); first += blocks.group) {
     const Index panels = std::min(blocks.group, p.panels() - first);
@@ -120,7 +120,7 @@ std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
         for (Index part = 0; part < parts.count; ++part)
           for (Index panel = 0; panel < panels; ++panel) {
             const Index m = parts.first(part), n = (first + panel) * p.lanes;
-            multiply_panel<T>(packed_a + m * p.terms(chunk), parts.rows(part), p.terms(chunk),
+            multiply_panel<T>(packed_a + m * p.sum.count(chunk), parts.rows(part), p.sum.count(chunk),
                               packed_b + (panel * chunks + chunk) * panel_size, offset,
                               target_in_c(p, m0 + m, n, chunk), p.N - n, tile);
           }
@@ -145,13 +145,13 @@ class ColumnPanels {
         strip(in_place ? 1 : std::clamp<Index>(p.panels() / (2 * threads), 1, p.strip())),
         b_memory(layout, threads, strip * p.panel_size()),
         tile_memory(layout, threads, tile_size<T>),
-        offset_memory(layout, 2 * p.most_terms()) {}
+        offset_memory(layout, 2 * p.sum.most()) {}
 
   // To be called once, when the layout has memory.
   void fill_offsets() {
     packed_offset = offset_memory.data();
-    row_offset = packed_offset + p.most_terms();
-    for (Index k = 0; k < p.most_terms(); ++k) {
+    row_offset = packed_offset + p.sum.most();
+    for (Index k = 0; k < p.sum.most(); ++k) {
       packed_offset[k] = k * p.lanes;
       row_offset[k] = k * p.b.row;
     }
@@ -168,7 +168,7 @@ class ColumnPanels {
       if (!direct) pack_b(p, panels, chunk, b_memory[slot], p.panel_size());
       for (Index panel = panels.first; panel < panels.last; ++panel) {
         const Index n = panel * p.lanes;
-        multiply_panel<T>(packed_a, p.M, p.terms(chunk),
+        multiply_panel<T>(packed_a, p.M, p.sum.count(chunk),
                           direct ? p.b_chunk(chunk) + n : b_memory[slot] + (panel - first) * p.panel_size(),
                           direct ? row_offset : packed_offset, target_of(n), p.N - n, tile_memory[slot]);
       }
@@ -190,16 +190,16 @@ std::size_t product_by_column_panels(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const Index chunk_size = p.packed_rows(p.M);
   Layout layout;
-  const Reserved<T> a_memory(layout, checked_product(p.chunks(), chunk_size));
+  const Reserved<T> a_memory(layout, checked_product(p.sum.chunks, chunk_size));
   ColumnPanels<T> columns(p, threads, layout);
   if (p.c == nullptr) return layout.bytes();
   const LayoutMemory memory(layout);
   T* packed_a = a_memory.data();  // [chunk][panel][k][row]
   columns.fill_offsets();
-  parallel_for(p.chunks(), threads,
+  parallel_for(p.sum.chunks, threads,
                [&](Index chunk, int) { pack_a(p, 0, p.M, chunk, packed_a + chunk * chunk_size); });
   parallel_for(columns.strips(), threads, [&](Index strip, int slot) {
-    for (Index chunk = 0; chunk < p.chunks(); ++chunk)
+    for (Index chunk = 0; chunk < p.sum.chunks; ++chunk)
       columns.multiply(
           packed_a + chunk * chunk_size, chunk, {strip, strip + 1},
           [&](Index n) { return target_in_c(p, 0, n, chunk); }, slot);
@@ -214,15 +214,15 @@ std::size_t product_by_chunks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const Index size = p.M * p.N;
   Layout layout;
-  const Reserved<T> part_memory(layout, checked_product(p.chunks(), size));
+  const Reserved<T> part_memory(layout, checked_product(p.sum.chunks, size));
   const ThreadReserved<T> a_memory(layout, threads, p.packed_rows(p.M));
   ColumnPanels<T> columns(p, threads, layout);
-  const Index groups = splits_for(p.chunks(), columns.strips(), threads);
+  const Index groups = splits_for(p.sum.chunks, columns.strips(), threads);
   if (p.c == nullptr) return layout.bytes();
   const LayoutMemory memory(layout);
   T* parts = part_memory.data();  // [chunk][M][N]
   columns.fill_offsets();
-  parallel_grid({p.chunks(), groups}, threads, [&](Index chunk, Index group, int slot) {
+  parallel_grid({p.sum.chunks, groups}, threads, [&](Index chunk, Index group, int slot) {
     T* packed_a = a_memory[slot];
     pack_a(p, 0, p.M, chunk, packed_a);
     columns.multiply(

@@ -1,7 +1,7 @@
 // The operands of a matrix product c = a * b + bias, and the order of its sums.
 #pragma once
 
-#include "kernels/gemm/micro_kernel.hpp"
+#include "kernels/gemm/cuts.hpp"
 #include "kernels/scratch_layout.hpp"
 #include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
@@ -17,9 +17,9 @@ struct MatrixView {
 
 // c (M, N) = a (M, K) * b (K, N) + bias (N,), then through the activation.
 //
-// Every element is a sum over K in chunks of `depth` terms, each added up in order, and the chunks' sums in
-// their order, whichever way the work is cut: neither the number of threads nor the other rows or columns
-// change its bits.
+// Every element is a sum over K in chunks, each added up in order, and the chunks' sums in
+// their order (product_cut), whichever way the work is cut: neither the number of threads nor the other rows
+// or columns change its bits.
 template <class T>
 struct MatrixProduct {
   MatrixView<T> a, b;
@@ -28,14 +28,11 @@ struct MatrixProduct {
   T* c;
   Index M, N, K;
 
-  // A panel of b is `lanes` columns of a chunk: at most 64 KB, from the second-level cache. A longer chunk
-  // would not fit; a shorter one would load and store c more often.
-  static constexpr Index lanes = tile_lanes<T>, depth = 512;
-  Index chunks() const { return std::max<Index>(1, ceil_div(K, depth)); }
-  Index terms(Index chunk) const { return std::min(depth, K - chunk * depth); }
-  Index most_terms() const { return std::min(depth, K); }
+  SumCut sum = product_cut(K);
+
+  static constexpr Index lanes = tile_lanes<T>;  // of a panel of b
   Index panels() const { return ceil_div(N, lanes); }
-  Index panel_size() const { return lanes * most_terms(); }
+  Index panel_size() const { return lanes * sum.most(); }
   // Panels that are packed together: one, which stays in a near cache, or of a b that comes from memory,
   // where pieces of a panel's width, pages apart, take long, half a kilobyte of each row.
   Index strip() const {
@@ -44,13 +41,13 @@ struct MatrixProduct {
     return double(K) * double(N) * sizeof(T) > far_bytes ? std::max<Index>(1, strip_bytes / panel_bytes) : 1;
   }
   // Values of `rows` packed rows of a chunk; the last vector may be written beyond them.
-  Index packed_rows(Index rows) const { return rows * most_terms() + Simd<T>::size; }
+  Index packed_rows(Index rows) const { return rows * sum.most() + Simd<T>::size; }
   // Two operations a term, and 16 of them at a time.
   int threads() const { return threads_for(2.0 / 16 * M * N * K); }
 
   // Where a chunk of a and of b begins.
-  const T* a_chunk(Index chunk) const { return a.data + chunk * depth * a.col; }
-  const T* b_chunk(Index chunk) const { return b.data + chunk * depth * b.row; }
+  const T* a_chunk(Index chunk) const { return a.data + sum.first(chunk) * a.col; }
+  const T* b_chunk(Index chunk) const { return b.data + sum.first(chunk) * b.row; }
 
   // What becomes of `count` columns from n on: the first chunk's sum gets the bias, the last one goes through
   // the activation.

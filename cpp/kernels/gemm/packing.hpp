@@ -19,7 +19,7 @@ template <class T>
 void pack_a(const MatrixProduct<T>& p, Index m0, Index rows, Index chunk, T* to) {
   using S = Simd<T>;
   const Panels panels(rows);
-  const Index terms = p.terms(chunk);
+  const Index terms = p.sum.count(chunk);
   for (Index panel = 0; panel < panels.count; ++panel) {
     const Index m = m0 + panels.first(panel), height = panels.rows(panel);
     const T* from = p.a_chunk(chunk) + m * p.a.row;
@@ -44,7 +44,7 @@ template <class T>
 void pack_b(const MatrixProduct<T>& p, Range panels, Index chunk, T* to, Index panel_step) {
   using S = Simd<T>;
   constexpr Index rows_ahead = 8;  // that are fetched from memory meanwhile, where several panels share them
-  const Index terms = p.terms(chunk), first = panels.first * p.lanes;
+  const Index terms = p.sum.count(chunk), first = panels.first * p.lanes;
   const Index width = std::min(p.N, panels.last * p.lanes) - first, whole = width / p.lanes * p.lanes;
   const T* from = p.b_chunk(chunk) + first * p.b.col;
   if (p.b.col == 1) {

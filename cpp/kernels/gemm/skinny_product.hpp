@@ -11,10 +11,10 @@ template <class T>
 void add_chunks(const MatrixProduct<T>& p, const T* parts) {
   using S = Simd<T>;
   const Index size = p.M * p.N;
-  parallel_ranges(p.M, 1, double(p.chunks()) * double(p.N) / 8, [&](Index m, Index) {
+  parallel_ranges(p.M, 1, double(p.sum.chunks) * double(p.N) / 8, [&](Index m, Index) {
     write_vectors(p.c + m * p.N, p.N, false, [&](Index n, Index count) {
       auto sum = p.begun(load_first(parts + m * p.N + n, count), n, count);
-      for (Index chunk = 1; chunk < p.chunks(); ++chunk)
+      for (Index chunk = 1; chunk < p.sum.chunks; ++chunk)
         sum = S::add(sum, load_first(parts + chunk * size + m * p.N + n, count));
       return p.finished(sum);
     });
@@ -50,7 +50,7 @@ void add_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index k, Index first,
 // sums are loaded and stored less often.
 template <class T, int M, int block>
 void multiply_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index first, Index last, T* to) {
-  const Index terms = p.terms(chunk);
+  const Index terms = p.sum.count(chunk);
   Index k = 0;
   for (; k + block <= terms; k += block) add_rows_of_b<T, M, block>(p, chunk, k, first, last, to);
   for (; k < terms; ++k) add_rows_of_b<T, M, 1>(p, chunk, k, first, last, to);
@@ -63,11 +63,11 @@ std::size_t skinny_product_by_rows(const MatrixProduct<T>& p) {
   constexpr Index strip_bytes = 16 << 10;  // of a strip's sums, in the first-level cache
   constexpr Index most_columns = strip_bytes / (M * Index(sizeof(T)));
   const int threads = threads_for(double(p.K) * double(p.N) / 4);
-  const Index tasks = threads > 1 ? ceil_div(2 * threads, p.chunks()) : 1;
+  const Index tasks = threads > 1 ? ceil_div(2 * threads, p.sum.chunks) : 1;
   const Index strips = std::min(std::max(ceil_div(p.N, most_columns), tasks), ceil_div(p.N, size));
   const Index columns = round_up(ceil_div(p.N, strips), size);
   Layout layout;
-  const Reserved<T> part_memory(layout, checked_product(p.chunks(), M * p.N));
+  const Reserved<T> part_memory(layout, checked_product(p.sum.chunks, M * p.N));
   if (p.c == nullptr) return layout.bytes();
   const LayoutMemory memory(layout);
   T* parts = part_memory.data();
@@ -78,7 +78,7 @@ std::size_t skinny_product_by_rows(const MatrixProduct<T>& p) {
   const Index row_bytes = p.b.row * Index(sizeof(T));
   const bool run = row_bytes <= short_row_bytes && row_bytes % alias_bytes != 0;
   const auto multiply = run ? &multiply_rows_of_b<T, M, many> : &multiply_rows_of_b<T, M, few>;
-  parallel_grid({p.chunks(), strips}, threads, [&](Index chunk, Index strip, int) {
+  parallel_grid({p.sum.chunks, strips}, threads, [&](Index chunk, Index strip, int) {
     multiply(p, chunk, strip * columns, std::min((strip + 1) * columns, p.N), parts + chunk * M * p.N);
   });
   add_chunks(p, parts);
@@ -92,8 +92,8 @@ template <class T, int M>
                                                          Index columns, Packet<T> (&sum)[M]) {
   using S = Simd<T>;
   constexpr Index size = S::size;
-  const T *a = p.a_chunk(chunk), *b = p.b.data + chunk * p.depth + n * p.b.col;
-  const Index terms = p.terms(chunk);
+  const T *a = p.a_chunk(chunk), *b = p.b.data + p.sum.first(chunk) + n * p.b.col;
+  const Index terms = p.sum.count(chunk);
   for (int m = 0; m < M; ++m) sum[m] = S::zero();
   const auto add = [&](Index k, Packet<T> bv) {
     for (int m = 0; m < M; ++m) sum[m] = S::fma(S::fill(a[m * p.a.row + k * p.a.col]), bv, sum[m]);
@@ -123,7 +123,7 @@ std::size_t skinny_product_by_columns(const MatrixProduct<T>& p) {
     const Index columns = end - n;
     Packet<T> total[M], sum[M];
     for (int m = 0; m < M; ++m) total[m] = S::zero();
-    for (Index chunk = 0; chunk < p.chunks(); ++chunk) {
+    for (Index chunk = 0; chunk < p.sum.chunks; ++chunk) {
       multiply_columns_of_b<T, M>(p, chunk, n, columns, sum);
       for (int m = 0; m < M; ++m)
         total[m] = chunk > 0 ? S::add(total[m], sum[m]) : p.begun(sum[m], n, columns);

@@ -31,7 +31,7 @@ void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* va
   const ChannelParts parts{s};
   const ScratchArray<Deviations> memory(parts.parts * s.C);
   Deviations* partial = memory.data();
-  parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
+  sum_channels(parts, partial, [=](Index, Index at, Index planes, Index size) {
     return deviations_of(x + at, planes, size, s.C * s.S);
   });
   add_parts_up(parts.parts, s.C, partial,
@@ -88,7 +88,7 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
   const ChannelParts parts{s};
   const ScratchArray<TwoSums> memory(parts.parts * s.C);
   TwoSums* partial = memory.data();
-  parts.add_up(partial, [&](Index c, Index at, Index planes, Index size) {
+  sum_channels(parts, partial, [&](Index c, Index at, Index planes, Index size) {
     return gradient_sums(dout + at, x + at, mean[c], planes, size, s.C * s.S, through(c));
   });
   add_parts_up(parts.parts, s.C, partial, [&](Index c, const TwoSums& total) {

@@ -8,7 +8,7 @@
 //   db (F,)             db[f] = sum over n, oh, ow of dout[n, f, oh, ow]
 #pragma once
 
-#include "kernels/conv/depthwise/gradient_bands.hpp"
+#include "kernels/conv/depthwise/cuts.hpp"
 #include "kernels/conv/units.hpp"
 #include "threads/parallel.hpp"
 
@@ -32,10 +32,6 @@ void finish_depthwise_sums(const double* totals, Index parts, Index filters, Ind
 template <class T>
 class DepthwiseGradientPass {
   static constexpr Index vector = Simd<T>::size;
-  static constexpr Index most_parts = 24;  // of the sums, for threads to share
-  static constexpr Index band_bytes = 192 << 10;
-  // Vectors of dout that are summed in T before the sums are added to the totals in double.
-  static constexpr Index flush_vectors = 256;
 
  public:
   // `with_sums`: dw or db.
@@ -106,7 +102,7 @@ class DepthwiseGradientPass {
         const Index n = block / m.bands;
         const GradientBand band(s, block % m.bands, m.bands);
         summed += band.out_rows() * s.OW;
-        const bool flush = summed > flush_vectors || block == last - 1;
+        const bool flush = summed > depthwise_sum_vectors || block == last - 1;
         if (flush) summed = 0;
         for (Index group = groups.first; group < groups.last; ++group) {
           const Index at = group - groups.first;
@@ -189,15 +185,6 @@ class DepthwiseGradientPass {
     }
   };
 
-  // The same whatever is wanted: where sums are rounded follows from it.
-  Index number_of_bands() const {
-    return choose_bands(s, band_bytes, [&](const BandRows& rows) {
-      return double(sizeof(T)) * (double(stencil.x_rows(rows.out)) * double(stencil.x_width() * vector) +
-                                  double(rows.dout) * double(stencil.multiplier * dx_taps.width(s) * vector) +
-                                  double(rows.dx) * double(dx_row));
-    });
-  }
-
   ConvShape s;
   bool with_dx, with_sums;
   ChannelStencil<T> stencil{s};
@@ -206,16 +193,14 @@ class DepthwiseGradientPass {
   ScratchArray<TapList> list_memory{dx_taps.lists()};
   TapList* lists = list_memory.data();  // [row phase][column phase] of dx
   Index dx_row = s.W * vector;
-  Index bands = number_of_bands();
+  const ChannelGradientCut cut = channel_gradient_cut(s, stencil, dx_taps, with_sums);
+  Index bands = cut.bands;
   BandRows most = BandRows::largest(s, bands);
   StagedChannels<T> x_staged = stencil.x_staging(most.out),
                     dout_staged = dx_taps.dout_staging<T>(s, most.dout);
   Index dout_size = round_up(dout_staged.size(), vector);  // of one filter
   Index values = stencil.taps + 1, total_size = s.F * values;
-  // Parts of the sums depend on the shape alone, not on threads. Without sums each band is one.
-  Index blocks = s.N * bands;
-  Index part_blocks = ceil_div(blocks, with_sums ? std::max<Index>(1, most_parts / stencil.tasks) : blocks);
-  Index parts = ceil_div(blocks, part_blocks);
+  Index blocks = cut.blocks, part_blocks = cut.part_blocks, parts = cut.parts;
   int threads = threads_for(depthwise_work(s) * (with_dx + with_sums));
   // Weights of dx of one group, and sums of one filter of each of its channels.
   Index weight_size = (stencil.multiplier * stencil.taps + 1) * vector, sum_size = values * vector;

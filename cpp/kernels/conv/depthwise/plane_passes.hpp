@@ -51,17 +51,11 @@ void run_depthwise_planes(const ConvShape& s, const ConvOperands<T>& o) {
 template <class T>
 class DepthwisePlaneGradients {
   static constexpr Index lanes = Simd<T>::size, sums_of_channel = 10;
-  static constexpr Index most_tasks = 24;      // as parts of the images, for threads to share
-  static constexpr Index flush_vectors = 256;  // of dout that are summed in T
-  static constexpr Index group_values = 8192, most_channels = 16;  // of an image that a task takes at a time
 
  public:
   DepthwisePlaneGradients(const ConvShape& shape, bool dx, bool sums)
       : s(shape), with_dx(dx), with_sums(sums), windows(windows_of(s)) {
     windows.planes = 1;
-    channels = std::clamp<Index>(group_values / (s.H * s.W), 1, std::min(most_channels, s.C));
-    groups = ceil_div(s.C, channels);
-    parts = std::clamp<Index>(most_tasks / groups, 1, s.N);
     threads = threads_for(depthwise_work(s) * (with_dx + with_sums));
   }
 
@@ -105,18 +99,10 @@ class DepthwisePlaneGradients {
         if (with_sums) add_products(plane, sums + (c - c0) * sums_of_channel * lanes, o);
       }
       summed += vectors;
-      if (!with_sums || (summed < flush_vectors && n + 1 < images.last)) continue;
+      if (!with_sums || (summed < depthwise_sum_vectors && n + 1 < images.last)) continue;
       summed = 0;
       flush(sums, count, totals + c0 * sums_of_channel);
     }
-  }
-
-  // Walks down a plane go through bands of rows, which stay in the second-level cache with what they fetch of
-  // the next one.
-  static constexpr Index band_values = 16384, least_band = 8;
-  Index band_height(Index rows) const {
-    return even_part(std::max<Index>(rows, 1),
-                     std::max(least_band, band_values * rows / (s.H * s.W + s.OH * s.OW)));
   }
 
   void input_gradient(Index plane, Index c, const DepthwiseGradients<T>& o) const {
@@ -143,7 +129,7 @@ class DepthwisePlaneGradients {
   // Adds the lanes of the sums to the totals, and clears them.
   static void flush(T* sums, Index count, double* totals) {
     const Index values = count * sums_of_channel;
-    T lane_sums[most_channels * sums_of_channel];
+    T lane_sums[PlaneGradientCut::most_channels * sums_of_channel];
     sum_each(sums, values, lane_sums);
     for (Index i = 0; i < values; ++i) totals[i] += double(lane_sums[i]);
     std::fill_n(sums, values * lanes, T(0));
@@ -151,10 +137,10 @@ class DepthwisePlaneGradients {
 
   ConvShape s;
   bool with_dx, with_sums;
-  PoolShape windows;                                               // of a plane
-  Index channels, groups;                                          // of a task; in all
-  Index parts;                                                     // of the images
-  Index dx_band = band_height(s.H), out_band = band_height(s.OH);  // rows
+  PoolShape windows;  // of a plane
+  const PlaneGradientCut cut = plane_gradient_cut(s);
+  Index channels = cut.channels, groups = cut.groups, parts = cut.parts, dx_band = cut.dx_band,
+        out_band = cut.out_band;
   int threads;
 };
 

@@ -1,24 +1,13 @@
 // How the direct methods cut their sums and their packed weights: all that decides bits, or how weights lie
 // that are kept. A cut follows from the shape and the instruction set alone. What may follow from the
-// threads, the caches or the batch is the schedule, and stands in each method. kernels/conv/cuts.cpp compiles
+// threads, the caches or the batch is the schedule, and stands in each method. kernels/cuts.cpp compiles
 // this header where those of threads and of the machine are errors.
 #pragma once
 
 #include "kernels/conv/direct/position_tile.hpp"
-#include "kernels/gemm/micro_kernel.hpp"
+#include "kernels/gemm/cuts.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// A sum over C channels in chunks, at whose ends it is rounded.
-struct ChannelCut {
-  Index C, channels, chunks;  // in all; of a chunk; how many
-
-  ChannelCut(Index all, Index of_chunk) : C(all), channels(of_chunk), chunks(ceil_div(all, of_chunk)) {}
-  static ChannelCut even(Index C, Index most) { return {C, even_part(C, std::clamp<Index>(most, 1, C))}; }
-
-  Index first(Index chunk) const { return chunk * channels; }
-  Index count(Index chunk) const { return std::min(channels, C - first(chunk)); }
-};
 
 // Filters are the rows of a tile (MR), columns of staged rows its lanes (pixel_lanes.hpp).
 template <class T>
@@ -29,7 +18,7 @@ struct PixelCut {
   // A single panel of filters reads all channels once. Where those of an image are far, a chunk is so few of
   // them that the processor prefetches each one's row, and the rows are long.
   bool streamed;
-  ChannelCut sum;
+  SumCut sum;
 };
 template <class T>
 PixelCut<T> pixel_cut(const Correlation<T>& p, Staging& staging) {
@@ -41,10 +30,10 @@ PixelCut<T> pixel_cut(const Correlation<T>& p, Staging& staging) {
                         p.C * p.x_plane * Index(sizeof(T)) >= far_image_bytes;
   // The sums of wide vectors take longer to load and store than few channels to multiply.
   constexpr Index streams = Simd<T>::bytes > 32 ? 32 : 16;
-  if (streamed) return {in_place, streamed, ChannelCut::even(p.C, streams)};
+  if (streamed) return {in_place, streamed, SumCut::even(p.C, streams)};
   constexpr Index panel_size = 512 * max_rows,
                   most_of_row = 512 << 10;  // values of a packed panel; staged bytes
-  Index channels = ChannelCut::even(p.C, panel_size / std::min<Index>(p.F, max_rows) / taps).channels;
+  Index channels = SumCut::even(p.C, panel_size / std::min<Index>(p.F, max_rows) / taps).size;
   staging.set_block(1, even_part(p.OW, PixelCut<T>::columns, lanes), 1, lanes, true);
   while (channels > 1 && double(channels) * staging.channel_size * sizeof(T) > most_of_row)
     channels = ceil_div(channels, 2);
@@ -64,7 +53,7 @@ struct FilterCut {
   static constexpr Index most_positions = 1024;  // of a block
   Index vectors;                                 // of filters
   Index kept_panel;                              // vectors of a panel of weights that are kept
-  ChannelCut sum;
+  SumCut sum;
 
   // The vectors of a panel beside the tiles of blocks of so many columns.
   static Index panel_for(Index vectors, Index OW, Index cols) {
@@ -79,15 +68,15 @@ FilterCut<T> filter_cut(const Correlation<T>& p) {
   const Index vectors = ceil_div(p.F, lanes);
   const Index panel = FilterCut<T>::panel_for(vectors, p.OW, even_part(p.OW, FilterCut<T>::most_positions));
   const Index products = panel_bytes / (panel * lanes * Index(sizeof(T)));
-  return {vectors, panel, ChannelCut::even(p.C, products / p.taps())};
+  return {vectors, panel, SumCut::even(p.C, products / p.taps())};
 }
 
 // Filters are the rows of a tile (MR), packed positions its lanes (NR = tile_lanes; position_panels.hpp). A
 // panel of positions takes half of a first level of 32 KB.
 template <class T>
-ChannelCut position_cut(const Correlation<T>& p) {
+SumCut position_cut(const Correlation<T>& p) {
   constexpr Index panel_bytes = 16 << 10, most_channels = panel_bytes / (tile_lanes<T> * Index(sizeof(T)));
-  return ChannelCut::even(p.C, most_channels);
+  return SumCut::even(p.C, most_channels);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

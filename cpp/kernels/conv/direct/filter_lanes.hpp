@@ -371,7 +371,7 @@ class FilterLanes {
   Index row_blocks, col_blocks, filter_parts, blocks;  // the last of an image
   const FilterCut<T> cut = filter_cut(p);
   Index vectors = cut.vectors, panel_vectors, width;  // of all filters; of a panel, and its filters
-  Index channels = cut.sum.channels, chunks = cut.sum.chunks;
+  Index channels = cut.sum.size, chunks = cut.sum.chunks;
   Index positions, turned_size;
   bool packs_by_panel;
   static constexpr Index most_panels_at_once = 4;

@@ -318,7 +318,7 @@ class PixelLanes {
   Index taps = p.taps();
   const PixelCut<T> cut = pixel_cut(p, staging);
   bool in_place = cut.in_place, copies;
-  Index channels = cut.sum.channels, chunks = cut.sum.chunks;
+  Index channels = cut.sum.size, chunks = cut.sum.chunks;
   Index row_blocks, col_blocks, filter_parts;
   int threads;
 };

@@ -264,8 +264,8 @@ class PositionPanels {
   PanelFilling filling{p.OH, p.OW, width};
   Panels panels{p.F};
   bool by_filters;
-  const ChannelCut sum = position_cut(p);
-  Index channels = sum.channels, chunks = sum.chunks;
+  const SumCut sum = position_cut(p);
+  Index channels = sum.size, chunks = sum.chunks;
   Panels filter_blocks{0}, position_blocks{0};  // of panels
   int threads;
 };

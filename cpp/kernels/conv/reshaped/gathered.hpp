@@ -5,6 +5,7 @@
 //   w (F, C, KH, KW)   as it lies (F, C * KH * KW, 1, 1)
 #pragma once
 
+#include "kernels/conv/cuts.hpp"
 #include "kernels/conv/plan.hpp"
 #include "kernels/conv/reshaped/windows.hpp"
 #include "kernels/simd/sums.hpp"
@@ -122,7 +123,7 @@ class Gathered {
   Index in_size = s.C * s.H * s.W, out_size = s.F * s.OH * s.OW;
   Index filters_size = s.F * (s.C / s.groups) * s.KH * s.KW;
   Index size = checked_product(shape_of_points(s).C, s.OH* s.OW);  // of an image's points
-  Index images = std::clamp<Index>(most_gathered_bytes / Index(sizeof(T)) / size, 1, s.N);  // at a time
+  Index images = gathered_images<T>(s.N, size);                    // at a time
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

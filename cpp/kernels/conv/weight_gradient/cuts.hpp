@@ -1,6 +1,6 @@
 // How dw's methods cut the output positions, which their sums run over, into blocks and parts. A block's sum
 // is rounded at its end and parts are added in order, so that a cut decides bits: it follows from the shape
-// and the instruction set alone. kernels/conv/cuts.cpp compiles this header where those of threads and of the
+// and the instruction set alone. kernels/cuts.cpp compiles this header where those of threads and of the
 // machine are errors.
 #pragma once
 

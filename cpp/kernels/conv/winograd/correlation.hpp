@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/conv/method.hpp"
+#include "kernels/conv/winograd/cuts.hpp"
 #include "kernels/conv/winograd/point_products.hpp"
 #include "kernels/conv/winograd/staged_runs.hpp"
 #include "machine/processor.hpp"
@@ -67,8 +68,7 @@ class WinogradCorrelation {
   // panels of few tiles would have none. Of filters that are kept it follows from their number alone.
   Index panel_vectors() const {
     constexpr double gain = 1.4;  // the products of single vectors take up to twice as long
-    if (p.F <= lanes) return 1;
-    if (p.prepacked || !few_tiles) return tile_vectors;
+    if (cut.kept_vectors == 1 || p.prepacked || !few_tiles) return cut.kept_vectors;
     const int most = tile_threads(grid.count * tile.points(), p.C, p.F);
     return splits_for(ceil_div(p.F, tile_lanes<T>), tile_vectors, most, gain) > 1 ? 1 : tile_vectors;
   }
@@ -105,13 +105,10 @@ class WinogradCorrelation {
     if (!by_points) point_groups = splits_for(panels * groups, most_point_groups, threads, gain);
   }
 
-  // Sums over many channels are taken in parts of so many blocks, which keeps their rounding errors apart.
-  Index channel_blocks_of_sum() const { return (tile.interpolated() > 6 ? 32 : 128) / lanes; }
-
   // Blocks of channels whose filters a thread packs and then passes over all tiles, from a cache: from memory
   // they come twice as fast in one run.
   Index chunk_of_channels() const {
-    const Index part = channel_blocks_of_sum(), bytes = tile.filters() * lanes * width * Index(sizeof(T));
+    const Index part = cut.blocks_of_sum, bytes = tile.filters() * lanes * width * Index(sizeof(T));
     return std::min(channel_blocks, std::max<Index>(l2_for_blocks() / 2 / bytes / part, 1) * part);
   }
 
@@ -237,7 +234,7 @@ class WinogradCorrelation {
   void multiply(Range tiles, Range terms, Range points, const T* values, const T* filters,
                 T* products) const {
     const Panels tile_panels(tiles.last - tiles.first);
-    const Index part = channel_blocks_of_sum();
+    const Index part = cut.blocks_of_sum;
     const auto at = [&](Index point, Index panel, Index q) {
       return values + point * value_stride() + tile_panels.first(panel) * channels +
              q * tile_panels.rows(panel) * lanes;
@@ -281,9 +278,10 @@ class WinogradCorrelation {
   TileGrid grid = p.grid(tile);
   // The input's transform is smaller than the filters'.
   bool few_tiles = tile.points() * grid.count <= tile.filters() * p.F;
+  const PointCut cut = point_cut<T>(p, tile);
+  Index channel_blocks = cut.channel_blocks;
   Index vectors = panel_vectors(), width = vectors * lanes;  // of a panel of filters
   Index panels = ceil_div(p.F, width);
-  Index channel_blocks = p.channel_blocks(tile, lanes);
   Index channels = channel_blocks * lanes;         // filled up to whole vectors
   Index filter_stride = channels * width + lanes;  // between a panel's filters of different points
   Index panel_size = tile.filters() * filter_stride;

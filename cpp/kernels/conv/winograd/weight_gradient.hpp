@@ -13,6 +13,7 @@
 #pragma once
 
 #include "kernels/conv/method.hpp"
+#include "kernels/conv/winograd/cuts.hpp"
 #include "kernels/conv/winograd/staged_runs.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
@@ -27,8 +28,7 @@ struct TileGradient : TileInput<T> {
   T* dw;
 };
 
-// dw by Winograd's method, in one of three orders. Their sums differ in order, so that only the shape
-// chooses.
+// dw by Winograd's method, in the order of its cut.
 template <class T>
 class WinogradWeightGradient {
   static constexpr Index lanes = Simd<T>::size;
@@ -36,20 +36,7 @@ class WinogradWeightGradient {
  public:
   WinogradWeightGradient(const GradientTile<T>& method, const TileGradient<T>& gradient)
       : tile(method), s(gradient) {
-    constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
-                    few_tiles = 96, block_bytes = 512 << 10;
-    const Index sums = sum_size() * Index(sizeof(T));
-    const Index blocks = panels * ceil_div(s.F, filters_of_block(block_bytes));
-    const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
-    // A power of two: the usual numbers of threads share it evenly, and need not split parts.
-    Index wanted = fewest_parts;
-    while (2 * wanted <= std::min(most_parts, tile_rows) && wanted * tiles_of_part <= grid.count) wanted *= 2;
-    if (grid.count >= tiles_of_part && tile_rows >= wanted && sums <= most_sums)
-      cut_into_parts(wanted);
-    else if (grid.count < few_tiles && blocks >= fewest_blocks)
-      cut_channels();
-    else
-      cut_points();
+    schedule();
   }
 
   void run() const {
@@ -58,24 +45,22 @@ class WinogradWeightGradient {
       scratch->offset.data()[t] = t * lanes;
       scratch->offset.data()[room + t] = t * tile_lanes<T>;
     }
-    if (order == Order::channels) return run_by_channels(scratch);
-    order == Order::parts ? run_by_parts(scratch) : run_by_points(scratch);
+    if (cut.order == TileOrder::channels) return run_by_channels(scratch);
+    cut.order == TileOrder::parts ? run_by_parts(scratch) : run_by_points(scratch);
     T* sums = scratch->sums[0];
     parallel_for(s.F, threads, [&](Index f, int) {
       for (Index q = 0; q < x_blocks; ++q)
-        write(f, q, sums + sum_at(0, q / vectors, f) + q % vectors * lanes, sum_stride, parts, sum_size());
+        write(f, q, sums + sum.at(0, q / vectors, f) + q % vectors * lanes, sum.stride, cut.parts, sum.size);
     });
   }
 
   void describe(ConvPlan& plan) const {
     fill_in(plan, {tile.h.outs, tile.w.outs}, threads,
-            {{"channels", width}, {"filters", filters_of_task}, {"partial sums", parts}});
+            {{"channels", width}, {"filters", filters_of_task}, {"partial sums", cut.parts}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
-  enum class Order { points, parts, channels };
-
   // Transformed tiles, of threads or of all.
   struct Tiles {
     T *x, *y;
@@ -84,12 +69,12 @@ class WinogradWeightGradient {
   struct Memory {
     const WinogradWeightGradient& m;
     Layout& layout;
-    int copies = m.order == Order::parts ? m.threads : 1;
+    int copies = m.cut.order == TileOrder::parts ? m.threads : 1;
     ThreadReserved<T> x{layout, copies, checked_product(m.tile.points(), m.x_stride())};
     ThreadReserved<T> y{layout, copies, checked_product(m.tile.points(), m.y_stride())};
     ThreadReserved<T> staged{layout, m.threads, m.staged_size};
     Reserved<Index> offset{layout, 2 * m.room};
-    ThreadReserved<T> sums{layout, m.order == Order::channels ? m.threads : 1, m.sums_size()};
+    ThreadReserved<T> sums{layout, m.cut.order == TileOrder::channels ? m.threads : 1, m.sums_size()};
 
     Tiles tiles(int slot = 0) const { return {x[slot], y[slot], offset.data()}; }
   };
@@ -97,33 +82,33 @@ class WinogradWeightGradient {
   // meet in one set of the first-level cache.
   Index x_stride() const { return channels * room + lanes; }
   Index y_stride() const { return filters * room + lanes; }
-  Index sum_size() const { return checked_product(tile.filters(), sum_stride); }
-  Index sum_at(Index filter, Index panel, Index f) const {
-    return filter * sum_stride + (panel * s.F + f) * width;
-  }
   Index sums_size() const {
-    return order == Order::channels ? tile.filters() * filter_step() : checked_product(parts, sum_size());
+    return cut.order == TileOrder::channels ? tile.filters() * filter_step()
+                                            : checked_product(cut.parts, sum.size);
   }
 
-  // The tiles whose transforms fill a cache of so many bytes.
-  Index tiles_in(Index bytes) const {
-    return std::clamp<Index>(bytes / (tile.points() * (channels + filters) * Index(sizeof(T))), 32, 512);
-  }
-  // The filters of a block whose sums with a panel of channels take so many bytes, or fewer to keep many
-  // threads busy.
-  Index filters_of_block(Index sum_bytes) const {
-    constexpr Index blocks = 16;
-    const Index most = sum_bytes / (tile.filters() * width * Index(sizeof(T)));
-    const Index wanted = s.F * panels / blocks;
-    return even_part(s.F, std::max<Index>(std::min(most, wanted) / max_rows, 1) * max_rows);
-  }
-
-  void cut_points() {
-    constexpr Index chunk_bytes = 8 << 20;
-    order = Order::points;
-    room = even_part(grid.count, tiles_in(chunk_bytes));
-    // At a stride a third of the points has one filter point, so that its task takes longest.
-    filter_parts = std::clamp<Index>(threads / 4, 1, std::max<Index>(1, s.F / (2 * max_rows)));
+  // Cuts what the threads share into tasks.
+  void schedule() {
+    switch (cut.order) {
+      case TileOrder::points:
+        // At a stride a third of the points has one filter point, so that its task takes longest.
+        filter_parts = std::clamp<Index>(threads / 4, 1, std::max<Index>(1, s.F / (2 * max_rows)));
+        break;
+      case TileOrder::parts: {
+        // A task that shares its tiles with others transforms some of their values again.
+        constexpr double gain = 1.25;
+        panel_parts = splits_for(cut.parts, panels, threads, gain);
+        filter_parts = splits_for(cut.parts * panel_parts, filter_blocks, threads, gain);
+        break;
+      }
+      case TileOrder::channels: {
+        // As many filters as the cache holds sums of, or fewer where tasks are too few for the threads.
+        constexpr Index least_rows = 4;
+        const Index most = sum.filters_of_block(l2_for_blocks() / 2);
+        const Index tasks = panels * ceil_div(s.F, most);
+        filters_of_task = ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), threads));
+      }
+    }
   }
 
   // All threads transform a chunk of tiles, then each multiplies some points of all of them.
@@ -148,7 +133,7 @@ class WinogradWeightGradient {
     const auto multiply_before = [&](Index next) {
       if (point >= 0)
         multiply(scratch->tiles(), count, point, panel, rows, add || point != first,
-                 scratch->sums[0] + sum_at(filter, panel, rows.first), next);
+                 scratch->sums[0] + sum.at(filter, panel, rows.first), next);
       point = next;
     };
     tile.each_point_of(filter / tile.w.filters, filter % tile.w.filters,
@@ -156,23 +141,10 @@ class WinogradWeightGradient {
     multiply_before(filter > 0 ? tile.first_point(filter - 1) : -1);
   }
 
-  // There are at most as many parts as rows of tiles, and chunks of whole rows, where they fit.
-  void cut_into_parts(Index count) {
-    constexpr Index chunk_bytes = 1 << 20;
-    order = Order::parts;
-    parts = count;
-    const Index most = tiles_in(chunk_bytes), cols = grid.cols;
-    room = cols <= most ? even_part(ceil_div(tile_rows, parts), most / cols) * cols : most;
-    // A task that shares its tiles with others transforms some of their values again.
-    constexpr double gain = 1.25;
-    panel_parts = splits_for(parts, panels, threads, gain);
-    filter_parts = splits_for(parts * panel_parts, filter_blocks, threads, gain);
-  }
-
   // Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
   // part.
   void run_by_parts(const ScratchOf<Memory>& scratch) const {
-    parallel_grid({parts, panel_parts, filter_parts}, threads,
+    parallel_grid({cut.parts, panel_parts, filter_parts}, threads,
                   [&](Index part, Index panel_part, Index filter_part, int slot) {
                     add_part(scratch, slot, part, range_of(panels, panel_part, panel_parts),
                              range_of(filter_blocks, filter_part, filter_parts));
@@ -182,8 +154,8 @@ class WinogradWeightGradient {
   // Adds up a part for some panels of channels and blocks of filters.
   void add_part(const ScratchOf<Memory>& scratch, int slot, Index part, Range of_panels, Range blocks) const {
     const Tiles tiles = scratch->tiles(slot);
-    T* sums = scratch->sums[0] + part * sum_size();
-    const Range own = range_of(tile_rows, part, parts),
+    T* sums = scratch->sums[0] + part * sum.size;
+    const Range own = range_of(tile_rows, part, cut.parts),
                 rows{blocks.first * lanes, std::min(s.F, blocks.last * lanes)};
     const Index first = own.first * grid.cols, last = own.last * grid.cols;
     const Index last_x = std::min(x_blocks, of_panels.last * vectors);
@@ -196,19 +168,9 @@ class WinogradWeightGradient {
       tile.each_point([&](Index point, Index filter, bool start) {
         for (Index panel = of_panels.first; panel < of_panels.last; ++panel)
           multiply(tiles, end - begin, point, panel, rows, begin > first || !start,
-                   sums + sum_at(filter, panel, rows.first));
+                   sums + sum.at(filter, panel, rows.first));
       });
     }
-  }
-
-  // Tasks have as many filters as the cache holds sums of, or fewer where they are too few for the threads.
-  void cut_channels() {
-    constexpr Index least_rows = 4;
-    order = Order::channels;
-    room = grid.count;
-    const Index most = filters_of_block(l2_for_blocks() / 2);
-    const Index tasks = panels * ceil_div(s.F, most);
-    filters_of_task = ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), threads));
   }
 
   // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
@@ -270,8 +232,7 @@ class WinogradWeightGradient {
     const T* source[tile_vectors];
     for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
       source[v] = tiles.x + point * x_step + std::min(panel * vectors + v, x_blocks - 1) * lanes * room;
-    // Many tiles are taken in parts, as many channels are in WinogradCorrelation::multiply.
-    const Index tiles_of_sum = tile.interpolated() > 7 ? 64 : 512;
+    const Index tiles_of_sum = cut.tiles_of_sum;
     const Panels row_panels(rows.last - rows.first);
     const bool prefetches = next >= 0 && vectors == tile_vectors && count <= tiles_of_sum;
     const Index* steps = tiles.offset + room;
@@ -307,16 +268,13 @@ class WinogradWeightGradient {
   TileGradient<T> s;
   TileGrid grid = s.grid(tile);
   Index tile_rows = grid.count / grid.cols;
-  Index x_blocks = s.channel_blocks(tile, lanes);                                    // vectors with channels
-  Index vectors = std::min<Index>(x_blocks, tile_vectors), width = vectors * lanes;  // of a panel of channels
-  Index panels = ceil_div(x_blocks, vectors), channels = panels * width;  // filled up to whole panels
-  Index filter_blocks = ceil_div(s.F, lanes), filters = filter_blocks * lanes;
+  const TileSums<T> sum{s, tile};
+  const TileCut cut = tile_cut(s, tile, sum);
+  Index x_blocks = sum.channel_blocks, vectors = sum.vectors, width = sum.width, panels = sum.panels,
+        channels = sum.channels, filter_blocks = sum.filter_blocks, filters = sum.filters, room = cut.room;
   int threads = tile_threads(grid.count * tile.points(), channels, s.F);
   Index staged_size = (tile.h.ins * grid.most_width(tile.w.step, tile.w.ins) + lanes) * lanes;
-  Index sum_stride = channels * s.F + lanes;
-  Order order;
-  Index room;                                          // tiles that are transformed at a time
-  Index parts = 1, panel_parts = 1, filter_parts = 1;  // of the tiles; of the tasks for some of them
+  Index panel_parts = 1, filter_parts = 1;  // of the tasks for some of the tiles
   Index filters_of_task = s.F;
 };
 

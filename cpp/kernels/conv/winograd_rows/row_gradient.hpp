@@ -21,7 +21,6 @@ template <class T>
 class RowGradient {
   using S = Simd<T>;
   static constexpr Index lanes = S::size;
-  static constexpr Index most_parts = 24;  // of the sums, for threads to share
 
  public:
   RowGradient(const ConvShape& shape, bool dw_wanted, bool) : tiles(shape), with_dw(dw_wanted) {}
@@ -176,7 +175,7 @@ class RowGradient {
   Index sum_count = tiles.F * (products + 1);                    // of all filters
   int threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                             double(with_dw ? tiles.terms * tiles.tile.points : row_outs));
-  Index parts = std::clamp<Index>(most_parts / s.groups, 1, s.N* tiles.bands);
+  const Index parts = row_gradient_parts(s, tiles.bands);
   Index filter_parts = splits_for(parts * s.groups, filters.count, threads);
 };
 

@@ -12,7 +12,7 @@
 #pragma once
 
 #include "kernels/conv/staging.hpp"
-#include "kernels/conv/winograd_rows/row_transforms.hpp"
+#include "kernels/conv/winograd_rows/cuts.hpp"
 #include "kernels/simd/loops.hpp"
 #include "kernels/simd/phases.hpp"
 

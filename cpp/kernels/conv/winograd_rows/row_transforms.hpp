@@ -99,16 +99,6 @@ inline Index row_points(const ConvShape& s) { return row_taps(s) + row_outs - 1;
 // What a product sums over: channels, kernel rows and phases of the columns.
 inline Index row_terms(const ConvShape& s) { return s.C / s.groups * s.KH * s.stride_w; }
 
-// Rows of outputs whose transformed inputs, of `phases` phases of rows that reach `reach` rows beyond, stay
-// in a second-level cache. Its size is a constant, since dw is summed band by band: bits must not depend on
-// the machine.
-template <class T>
-Index rows_of_band(const ConvShape& s, Index phases, Index reach) {
-  constexpr Index band_bytes = 192 << 10;
-  const Index row = row_points(s) * phases * s.stride_w * ceil_div(s.OW, row_outs);
-  return even_part(s.OH, std::max<Index>(band_bytes / (row * Index(sizeof(T))) - reach, 1));
-}
-
 inline bool has_row_tile(Index taps) { return taps == 3 || taps == 4 || taps == 5 || taps == 7; }
 template <class T>
 const RowTile<T>& row_tile_of(const ConvShape& s) {
