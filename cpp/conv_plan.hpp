@@ -1,12 +1,44 @@
-// How a pass of a convolution is computed: plain data that crosses the border between the bindings and the
-// kernels. kernels/conv/plan.hpp makes it.
+// What is asked of a convolution, and the plan that answers it: they cross the border between the bindings
+// and the kernels. kernels/conv/plan.hpp makes plans.
 #pragma once
 
 #include <cstddef>
+#include <limits>
+#include <memory>
 
 #include "shapes.hpp"
 
 namespace cnnlib {
+
+// How a pass gets its weights.
+enum class WeightUse {
+  given,    // each call packs them for itself
+  kept,     // packed once, for many calls
+  streamed  // so too, in a network that has more than the caches hold: they come from memory for every batch
+};
+
+// A convolution, the method that the caller wants, and how it gets its weights.
+struct ConvRequest {
+  ConvShape shape;
+  Method wish = Method::automatic;
+  WeightUse weights = WeightUse::given;
+};
+
+// Whether one plan of the forward pass, or of dx, answers both: it takes any number of images.
+inline bool same_but_for_batch(const ConvRequest& a, const ConvRequest& b) {
+  return a.wish == b.wish && a.weights == b.weights && same_images(a.shape, b.shape);
+}
+
+// A request's pass and the row of the table that it takes.
+struct ConvChoice {
+  ConvRequest request;
+  Pass pass;
+  Method method;
+  double cycles;  // estimated, of one image on a reference processor
+  // What the method's row says: it takes ConvEpilogue::add; makes db on the way to dw; makes all gradients at
+  // once, where dx and dw both take it.
+  bool adds, makes_db, makes_all;
+};
 
 // A size that a method cut its work by, for people to read.
 struct Block {
@@ -14,25 +46,83 @@ struct Block {
   Index size;
 };
 
-// What a pure function of shape, pass, dtype and instruction set says; blocks and threads depend on the
-// process, too, and change no bit.
-struct ConvPlan {
+// How a plan computes its pass: what follows from the request and the instruction set, and the schedule,
+// which depends on the process and changes no bit.
+struct ConvExplanation {
   static constexpr int most_blocks = 6;
 
-  ConvShape shape;
-  Pass pass;
-  Method method;
-  // Whether the weights are packed beforehand and kept. Then how they lie follows from everything but the
-  // batch, the threads and the caches.
-  bool prepacked;
-  double cost;                    // estimated cycles of one image on a reference processor
   Index tile_rows, tile_columns;  // outputs of the micro-kernel, or of a Winograd tile
   Block blocks[most_blocks];      // those with a name
   int threads;
   std::size_t scratch_bytes;  // of all threads, without the packed weights
   std::size_t packed_bytes;   // of the packed weights, 0 where they are read as they are
-  bool adds;                  // whether it takes ConvEpilogue::add
 };
+
+// What becomes of the sums of a convolution: b (F,), unless it is null, is added, and what lies in the
+// output, if it is to `add`; then min(max(v, 0), most), if it is wanted.
+template <class T>
+struct ConvEpilogue {
+  const T* b = nullptr;
+  bool add = false, relu = false;
+  T most = std::numeric_limits<T>::infinity();
+};
+
+// Operands of a forward pass, or of dx, which is a correlation as well:
+//   forward  in = x (N, C, H, W)        out = (N, F, OH, OW)
+//   dx       in = dout (N, F, OH, OW)   out = dx (N, C, H, W)
+template <class T>
+struct ConvCall {
+  Index N;
+  const T* in;
+  const T* w;       // (F, C / groups, KH, KW) as the caller has it
+  const T* packed;  // what the plan made of it; null: it packs for itself
+  ConvEpilogue<T> epilogue;
+  T* out;
+};
+
+// Operands of dw (F, C / groups, KH, KW) and db (F,); either may be null: not wanted. A method that makes
+// db on the way makes the same bits with dw and without.
+template <class T>
+struct WeightGradientOperands {
+  const T *x, *dout;
+  T *dw, *db;
+};
+
+// The plan of a forward pass or of dx: a method and its cut. It runs batches of any size, and weights that it
+// packed for one of them serve all.
+template <class T>
+class ConvPlan {
+ public:
+  explicit ConvPlan(const ConvChoice& chosen) : choice(chosen) {}
+  ConvPlan(const ConvPlan&) = delete;
+  virtual ~ConvPlan();
+
+  const ConvChoice choice;
+
+  virtual void pack(const T* w, T* packed) const = 0;
+  virtual void run(const ConvCall<T>&) const = 0;
+  virtual ConvExplanation explain(Index N) const = 0;
+};
+
+// That of dw and db, of the request's batch.
+template <class T>
+class WeightGradientPlan {
+ public:
+  explicit WeightGradientPlan(const ConvChoice& chosen) : choice(chosen) {}
+  WeightGradientPlan(const WeightGradientPlan&) = delete;
+  virtual ~WeightGradientPlan();
+
+  const ConvChoice choice;
+
+  virtual void run(const WeightGradientOperands<T>&) const = 0;
+  virtual ConvExplanation explain() const = 0;
+};
+
+// Each instruction set's units would define these with its own instructions: conv_plan.cpp alone does.
+extern template class ConvPlan<float>;
+extern template class ConvPlan<double>;
+extern template class WeightGradientPlan<float>;
+extern template class WeightGradientPlan<double>;
 
 // Bytes that convolution, batch norm and ReLU in a row take beside their arrays, in all threads.
 struct ConvNormScratch {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "conv_plan.hpp"
 #include "int8_shapes.hpp"
@@ -19,15 +20,6 @@ struct ConvNormGradients {
   const T *gamma, *beta;
   bool from_batch;
   T *dx, *dw, *db, *dgamma, *dbeta;
-};
-
-// What becomes of the sums of a convolution: b (F,), unless it is null, is added, and what lies in the
-// output, if it is to `add`; then min(max(v, 0), most), if it is wanted.
-template <class T>
-struct ConvEpilogue {
-  const T* b;
-  bool add, relu;
-  T most;
 };
 
 // The convolutions of an inverted residual, and what follows each of them.
@@ -54,24 +46,18 @@ struct SoftmaxTargets {
 // field without a value an error of the compiler.
 template <class T>
 struct ConvKernels {
-  void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
+  void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvRequest&, bool relu);
   // dx, dw and db may be null; dx starts from b (C,) unless that is null.
   void (*conv_backward)(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
-                        const ConvShape&);
+                        const ConvRequest&);
   void (*bias_gradient)(const T* dout, T* db, Index N, Index F, Index plane);
-  // Whether a method can compute a pass; what a pass will do; and the methods that fit, from the cheapest on,
-  // of which it returns the number.
-  bool (*conv_fits)(const ConvShape&, Pass, Method);
-  ConvPlan (*conv_plan)(const ConvShape&, Pass);
-  int (*conv_costs)(const ConvShape&, Pass, ConvCosts&);
-  // A plan of the forward pass, or of dx, for weights that are packed once and kept: for any batch of the
-  // shape's images, whose number run_prepared_conv takes from the plan's shape.
-  ConvPlan (*prepare_conv)(const ConvShape&, Pass);
-  // The same for one of a network's convolutions, whose weights come from memory for every batch.
-  ConvPlan (*prepare_network_conv)(const ConvShape&, Pass);
-  void (*pack_conv)(const ConvPlan&, const T* w, T* packed);
-  void (*run_prepared_conv)(const ConvPlan&, const T* x, const T* w, const T* packed, const ConvEpilogue<T>&,
-                            T* out);
+  // Whether a method can compute a pass; what a pass takes and how it will be computed; and the methods that
+  // fit, from the cheapest on, of which it returns the number.
+  bool (*conv_fits)(const ConvRequest&, Pass, Method);
+  std::pair<ConvChoice, ConvExplanation> (*explain_conv)(const ConvRequest&, Pass);
+  int (*conv_costs)(const ConvRequest&, Pass, ConvCosts&);
+  // A plan of the forward pass, or of dx, which the caller deletes.
+  const ConvPlan<T>* (*plan_conv)(const ConvRequest&, Pass);
 };
 
 template <class T>
@@ -110,8 +96,8 @@ struct NormKernels {
   void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
                            const T* gamma, T* dx, T* dgamma, T* dbeta, const RowNormShape&);
   // Of a convolution with batch norm and ReLU behind it.
-  void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
-  ConvNormScratch (*conv_bn_relu_scratch)(const ConvShape&);
+  void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvRequest&);
+  ConvNormScratch (*conv_bn_relu_scratch)(const ConvRequest&);
 };
 
 template <class T>

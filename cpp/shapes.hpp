@@ -101,14 +101,11 @@ struct ConvShape {
   Index pad_top, pad_left;
   Index dilation_h, dilation_w;
   Index groups;
-  Method algorithm;          // that the caller wants
-  bool few_weights = false;  // Winograd's tile with fewer of them, where both fit: they come from memory
 };
 
-// Without the padding behind the last member, whose bytes have any value.
-inline bool same_shape(const ConvShape& a, const ConvShape& b) {
-  return std::memcmp(&a, &b, offsetof(ConvShape, algorithm)) == 0 && a.algorithm == b.algorithm &&
-         a.few_weights == b.few_weights;
+// But for the number of images.
+inline bool same_images(const ConvShape& a, const ConvShape& b) {
+  return std::memcmp(&a.C, &b.C, sizeof a - offsetof(ConvShape, C)) == 0;
 }
 
 // An inverted residual: x (N, C, H, W) through a 1x1 convolution to the hidden channels, a depthwise one of

@@ -14,19 +14,18 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-#define INSTANTIATE(T)                                                                         \
-  template PixelCut<T> pixel_cut(const Correlation<T>&, Staging&);                             \
-  template FilterCut<T> filter_cut(const Correlation<T>&);                                     \
-  template SumCut position_cut(const Correlation<T>&);                                         \
-  template PositionBlocks dot_product_cut(const WeightGradient<T>&);                           \
-  template PositionBlocks tap_row_cut(const WeightGradient<T>&, Index);                        \
-  template PositionBlocks shared_panel_cut(const WeightGradient<T>&);                          \
-  template PointCut point_cut<T>(const TileShape&, const TileSizes&);                          \
-  template TileCut tile_cut(const TileShape&, const TileSizes&, const TileSums<T>&);           \
-  template Index rows_of_band<T>(const ConvShape&, Index, Index);                              \
-  template ChannelGradientCut channel_gradient_cut(const ConvShape&, const ChannelStencil<T>&, \
-                                                   const GradientTaps&, bool);                 \
-  template Index gathered_images<T>(Index, Index);                                             \
+#define INSTANTIATE(T)                                                               \
+  template PixelCut<T> pixel_cut(const Correlation<T>&, Staging&);                   \
+  template FilterCut<T> filter_cut(const Correlation<T>&);                           \
+  template SumCut position_cut(const Correlation<T>&);                               \
+  template PositionBlocks dot_product_cut<T>(const ConvShape&);                      \
+  template PositionBlocks tap_row_cut<T>(const ConvShape&);                          \
+  template PositionBlocks shared_panel_cut<T>(const ConvShape&);                     \
+  template PointCut point_cut<T>(const TileShape&, const TileSizes&);                \
+  template TileCut tile_cut(const TileShape&, const TileSizes&, const TileSums<T>&); \
+  template Index rows_of_band<T>(const ConvShape&, Index, Index);                    \
+  template ChannelGradientCut channel_gradient_cut<T>(const ConvShape&);             \
+  template Index gathered_images<T>(Index, Index);                                   \
   template Index conv_norm_images<T>(const ConvShape&);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -80,6 +80,50 @@ def draw_conv(rng, dtype):
     return [(N, C, H, W), w, (F,)], param
 
 
+def plan_keys(drawn):
+    """
+    Return what a convolution's plans have in them: for each pass its method, and the size of each of its blocks to
+    the next power of two, on few threads and on many.
+    """
+    x, w = drawn["shapes"][:2]
+    keys = set()
+    for threads in (1, 6):
+        cnnlib.set_num_threads(threads)
+        plans = cnnlib.explain(x, w, drawn["param"], drawn["dtype"])
+        for name in ("forward", "input_gradient", "weight_gradient"):
+            plan = getattr(plans, name)
+            for block, size in plan.blocks.items():
+                keys.add((drawn["isa"], drawn["dtype"], name, plan.method, threads, block, int(size).bit_length()))
+    return keys
+
+
+class Novelty:
+    """Chooses problems whose plans have something in them that no problem before had."""
+
+    candidates = 24  # of which one is run: planning takes microseconds, running milliseconds
+
+    def __init__(self):
+        self.seen = Counter()
+
+    def draw(self, rng):
+        """Return the candidate whose plans have the rarest keys."""
+        drawn = draw(rng)
+        if drawn["layer"] not in ("conv", "conv_relu"):
+            return drawn
+        choices = [drawn]
+        while len(choices) < self.candidates:
+            other = draw(rng)
+            if other["layer"] in ("conv", "conv_relu"):
+                choices.append(other)
+        keys = []
+        for choice in choices:
+            _core.use_isa(choice["isa"])
+            keys.append(plan_keys(choice))
+        best = max(range(len(choices)), key=lambda i: sum(1 / (1 + self.seen[key]) for key in keys[i]))
+        self.seen.update(keys[best])
+        return choices[best]
+
+
 def draw(rng):
     """Return a random problem, a dict that JSON can hold."""
     dtype, isa = str(rng.choice(["float32", "float64"])), str(rng.choice(_core.available_isas()))
@@ -200,9 +244,9 @@ def same_bits(a, b):
 def search(problems, seconds, seed):
     """Print the problems whose bits differ; return how many there were, and what was tried."""
     rng = np.random.default_rng(seed)
-    tried, found, end = Counter(), 0, time.monotonic() + seconds
+    tried, found, end, novelty = Counter(), 0, time.monotonic() + seconds, Novelty()
     while tried["problems"] < problems and time.monotonic() < end:
-        drawn = draw(rng)
+        drawn = novelty.draw(rng)
         found += check(drawn)
         tried["problems"] += 1
         size = np.prod(drawn["shapes"][0]) * np.dtype(drawn["dtype"]).itemsize

@@ -15,7 +15,7 @@ py::object conv_forward(Text function, const Floats& x, const Floats& w, const M
   if (b) require_shape(function, "b", *b, {layer.out[0]});
   return computed(
       function, layer.out_shape(), x, out_buffer,
-      [&](const auto& k, Out y) { layer.forward(k, x, w, b, y, relu); }, products(layer.s));
+      [&](const auto& k, Out y) { layer.forward(k, x, w, b, y, relu); }, products(layer.shape()));
 }
 
 // (dx, dw, db), each None unless wanted.
@@ -25,7 +25,9 @@ py::tuple conv_backward(Text function, const Floats& dout, const Floats& x, cons
   const ConvLayer<direction> layer(function, x, w, conv_param);
   require_shape(function, "dout", dout, layer.out_shape());
   const Gradients g(function, x, x, w, layer.out[0], needs);
-  unlocked(x, [&](const auto& k) { layer.backward(k, dout, x, w, g.dx, g.dw, g.db); }, 2 * products(layer.s));
+  unlocked(
+      x, [&](const auto& k) { layer.backward(k, dout, x, w, g.dx, g.dw, g.db); },
+      2 * products(layer.shape()));
   return py::make_tuple(g.dx, g.dw, g.db);
 }
 
@@ -34,14 +36,15 @@ py::tuple conv_bn_relu_backward(Text function, const Floats& dout, const Floats&
                                 const Floats& a, const Array<double>& mean, const Array<double>& inv_std,
                                 const Floats& gamma, const Floats& beta, bool from_batch,
                                 const py::object& conv_param, const Needs& needs) {
-  const ConvShape s = conv_shape(function, x, w, conv_param);
+  const ConvRequest request = conv_request(function, x, w, conv_param);
+  const ConvShape& s = request.shape;
   require_shapes(function, {s.N, s.F, s.OH, s.OW}, {{"dout", dout}, {"a", a}});
   require_shapes(function, {s.F}, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
   const Gradients g(function, x, x, w, s.F, needs);
   const FloatsResult dgamma(function, {s.F}, x), dbeta(function, {s.F}, x);
   unlocked(x, [&](const auto& k) {
     k.conv_bn_relu_backward(
-        {dout, x, w, a, mean, inv_std, gamma, beta, from_batch, g.dx, g.dw, g.db, dgamma, dbeta}, s);
+        {dout, x, w, a, mean, inv_std, gamma, beta, from_batch, g.dx, g.dw, g.db, dgamma, dbeta}, request);
   });
   return py::make_tuple(g.dx, g.dw, g.db, dgamma, dbeta);
 }
@@ -91,34 +94,38 @@ py::object ready_conv_backward(Text function, py::handle dout, py::handle cache,
 
 // (method, cost in cycles, tile, blocks, threads, scratch bytes, packed bytes, [(method, cycles), ...]) of a
 // pass, for arrays of these shapes.
-py::tuple conv_plan(bool single, const ConvShape& s, Pass pass) {
+py::tuple conv_plan(bool single, const ConvRequest& request, Pass pass) {
   ConvCosts costs;
-  const auto [plan, count] = AnyKernels(single)(
-      [&](const auto& k) { return std::pair(k.conv_plan(s, pass), k.conv_costs(s, pass, costs)); });
+  const auto [explained, count] = AnyKernels(single)([&](const auto& k) {
+    return std::pair(k.explain_conv(request, pass), k.conv_costs(request, pass, costs));
+  });
+  const auto& [choice, plan] = explained;
   py::list alternatives;
   for (int i = 0; i < count; ++i)
     alternatives.append(py::make_tuple(name_of(costs[i].method), costs[i].cycles));
   py::dict blocks;
   for (const Block& block : plan.blocks)
     if (block.name != nullptr) blocks[block.name] = block.size;
-  return py::make_tuple(name_of(plan.method), plan.cost, py::make_tuple(plan.tile_rows, plan.tile_columns),
-                        blocks, plan.threads, plan.scratch_bytes, plan.packed_bytes, alternatives);
+  return py::make_tuple(name_of(choice.method), choice.cycles,
+                        py::make_tuple(plan.tile_rows, plan.tile_columns), blocks, plan.threads,
+                        plan.scratch_bytes, plan.packed_bytes, alternatives);
 }
 
 // The plans of the forward pass, dx and dw.
 py::tuple conv_plans(const Floats& x, const Floats& w, const py::object& conv_param) {
-  const ConvShape s = conv_shape("explain", x, w, conv_param);
+  const ConvRequest request = conv_request("explain", x, w, conv_param);
   const bool single = x.single();
-  return py::make_tuple(conv_plan(single, s, Pass::forward), conv_plan(single, s, Pass::input_gradient),
-                        conv_plan(single, s, Pass::weight_gradient));
+  return py::make_tuple(conv_plan(single, request, Pass::forward),
+                        conv_plan(single, request, Pass::input_gradient),
+                        conv_plan(single, request, Pass::weight_gradient));
 }
 
 // Bytes that conv_bn_relu takes beside its arrays: (forward in mode 'train', backward).
 std::pair<std::size_t, std::size_t> conv_bn_relu_scratch(const Floats& x, const Floats& w,
                                                          const py::object& conv_param) {
-  const ConvShape s = conv_shape("explain", x, w, conv_param);
+  const ConvRequest request = conv_request("explain", x, w, conv_param);
   const ConvNormScratch bytes =
-      AnyKernels(x.single())([&](const auto& k) { return k.conv_bn_relu_scratch(s); });
+      AnyKernels(x.single())([&](const auto& k) { return k.conv_bn_relu_scratch(request); });
   return {bytes.forward, bytes.backward};
 }
 

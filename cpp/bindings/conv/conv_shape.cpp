@@ -29,7 +29,6 @@ ConvShape common_shape(Text function, const Floats& x, const Floats& w, ConvPara
   s.dilation_h = param.dilation[0];
   s.dilation_w = param.dilation[1];
   s.groups = param.groups;
-  s.algorithm = param.algorithm;
   return s;
 }
 
@@ -39,28 +38,28 @@ void check_groups(Text function, const char* what, Index channels, Index groups)
 }
 
 // Whether a method computes any pass of a convolution.
-bool fits_any_pass(bool single, const ConvShape& s, Method method) {
+bool fits_any_pass(bool single, const ConvRequest& r, Method method) {
   const auto fits = AnyKernels(single)([](const auto& k) { return k.conv_fits; });
-  return fits(s, Pass::forward, method) || fits(s, Pass::input_gradient, method) ||
-         fits(s, Pass::weight_gradient, method);
+  return fits(r, Pass::forward, method) || fits(r, Pass::input_gradient, method) ||
+         fits(r, Pass::weight_gradient, method);
 }
 
 // A method that the caller names has to fit; the process's own wish holds where it fits. Of an empty batch
 // there is nothing to compute.
-void settle_algorithm(Text function, bool single, ConvShape& s) {
-  const bool named = s.algorithm != Method::automatic;
-  if (!named) s.algorithm = process_algorithm;
-  if (s.algorithm == Method::automatic || s.algorithm == Method::direct) return;
-  ConvShape one = s;
-  one.N = std::max<Index>(one.N, 1);
-  if (fits_any_pass(single, one, s.algorithm)) return;
+Method settled_method(Text function, bool single, const ConvShape& s, Method wish) {
+  const bool named = wish != Method::automatic;
+  if (!named) wish = process_algorithm;
+  if (wish == Method::automatic || wish == Method::direct) return wish;
+  ConvRequest one{s, wish};
+  one.shape.N = std::max<Index>(s.N, 1);
+  if (fits_any_pass(single, one, wish)) return wish;
   require(
-      !named, function, ": algorithm '", name_of(s.algorithm), "' ",
-      s.algorithm == Method::winograd
+      !named, function, ": algorithm '", name_of(wish), "' ",
+      wish == Method::winograd
           ? "needs stride 1 and a kernel other than 1x1, 1x2 and 2x1, or stride 2, a kernel of 3x3, 4x4 or "
             "5x5 and no dilation, and pads less than the kernel"
           : "does not fit this convolution, or is not among the methods of this instruction set");
-  s.algorithm = Method::automatic;
+  return Method::automatic;
 }
 
 // The output size of one axis.
@@ -84,10 +83,10 @@ void draw_taps_near(Index size, Index outputs, Index K, Index stride, Index& dil
 }
 
 // Once all sizes are known.
-void settle(Text function, bool single, ConvShape& s) {
+ConvRequest settled(Text function, bool single, ConvShape s, Method wish) {
   draw_taps_near(s.H, s.OH, s.KH, s.stride_h, s.dilation_h, s.pad_top);
   draw_taps_near(s.W, s.OW, s.KW, s.stride_w, s.dilation_w, s.pad_left);
-  settle_algorithm(function, single, s);
+  return {s, settled_method(function, single, s, wish)};
 }
 
 void set_conv_algorithm(const py::object& name) {
@@ -96,7 +95,7 @@ void set_conv_algorithm(const py::object& name) {
 
 }  // namespace
 
-ConvShape conv_shape(Text function, const Floats& x, const Floats& w, const py::object& conv_param) {
+ConvRequest conv_request(Text function, const Floats& x, const Floats& w, const py::object& conv_param) {
   ConvParam param = parse_conv_param(function, conv_param);
   ConvShape s = common_shape(function, x, w, param);
   s.C = x.shape(1);
@@ -110,12 +109,11 @@ ConvShape conv_shape(Text function, const Floats& x, const Floats& w, const py::
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
   result_bytes(function, {std::max<Index>(s.N, 1), s.F, s.OH, s.OW}, x.itemsize());
-  settle(function, x.single(), s);
-  return s;
+  return settled(function, x.single(), s, param.algorithm);
 }
 
-ConvShape conv_transpose_shape(Text function, const Floats& x, const Floats& w,
-                               const py::object& conv_param) {
+ConvRequest conv_transpose_request(Text function, const Floats& x, const Floats& w,
+                                   const py::object& conv_param) {
   ConvParam param = parse_conv_param(function, conv_param, Direction::transposed);
   ConvShape s = common_shape(function, x, w, param);
   s.F = x.shape(1);
@@ -139,8 +137,7 @@ ConvShape conv_transpose_shape(Text function, const Floats& x, const Floats& w,
   s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w, param.output_pad[1]);
   result_bytes(function, {std::max<Index>(s.N, 1), s.C, s.H, s.W}, x.itemsize());
-  settle(function, x.single(), s);
-  return s;
+  return settled(function, x.single(), s, param.algorithm);
 }
 
 void bind_conv_algorithm(py::module_& m) {

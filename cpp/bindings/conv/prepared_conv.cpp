@@ -11,21 +11,29 @@ namespace {
 // Weights packed for one size of images by one instruction set.
 struct PackedWeights {
   const void* kernels;  // the set's
-  ConvPlan plan;
+  ConvChoice choice;
+  std::size_t bytes;
   OwnedBuffer memory;
   PackedWeights* next = nullptr;
 
-  template <class T>
-  PackedWeights(const Kernels<T>& own, const ConvShape& s, In w)
-      : kernels(&own), plan(own.prepare_conv(s, Pass::forward)), memory(acquire_buffer(plan.packed_bytes)) {
-    own.pack_conv(plan, w, data());
-  }
+  PackedWeights(const void* own, const ConvChoice& chosen, std::size_t size)
+      : kernels(own), choice(chosen), bytes(size), memory(acquire_buffer(size)) {}
+  virtual ~PackedWeights() = default;
   Out data() const { return memory.get(); }
 
   // Whatever the batch.
-  bool suit(const void* wanted, ConvShape s) const {
-    s.N = plan.shape.N;
-    return kernels == wanted && same_shape(s, plan.shape);
+  bool suit(const void* wanted, const ConvRequest& request) const {
+    return kernels == wanted && same_but_for_batch(request, choice.request);
+  }
+};
+
+template <class T>
+struct PlannedWeights : PackedWeights {
+  std::shared_ptr<const ConvPlan<T>> plan;
+
+  PlannedWeights(const Kernels<T>& own, std::shared_ptr<const ConvPlan<T>> of, In w)
+      : PackedWeights(&own, of->choice, of->explain(1).packed_bytes), plan(std::move(of)) {
+    plan->pack(w, data());
   }
 };
 
@@ -44,17 +52,19 @@ class PreparedConv {
 
   py::object forward(Text function, const Floats& x, bool relu, const MaybeFloats& out_buffer) {
     require_one_dtype(w_, x, out_buffer);
-    const ConvShape s = conv_shape(function, x, w_, conv_param_);
+    ConvRequest request = conv_request(function, x, w_, conv_param_);
+    request.weights = WeightUse::kept;
+    const ConvShape& s = request.shape;
     return computed(
         function, {s.N, s.F, s.OH, s.OW}, w_, out_buffer,
-        [&](const auto& k, Out y) { run(k, s, x, y, relu); }, products(s));
+        [&](const auto& k, Out y) { run(k, request, x, y, relu); }, products(s));
   }
 
   // Pairs of a method and the bytes that it packed, the size met last first.
   py::list packed() const {
     py::list sizes;
     for (const PackedWeights* p = first_; p != nullptr; p = p->next)
-      sizes.append(py::make_tuple(name_of(p->plan.method), p->plan.packed_bytes));
+      sizes.append(py::make_tuple(name_of(p->choice.method), p->bytes));
     return sizes;
   }
 
@@ -62,25 +72,25 @@ class PreparedConv {
   static constexpr int most_sizes = 16;
 
   template <class T>
-  void run(const Kernels<T>& kernels, const ConvShape& s, In x, Out out, bool relu) {
-    const PackedWeights* packed = s.N > 0 ? packed_for(kernels, s) : nullptr;
-    if (packed == nullptr) return kernels.conv_forward(x, w_, b_, out, s, relu);
-    ConvPlan plan = packed->plan;
-    plan.shape.N = s.N;
-    kernels.run_prepared_conv(plan, x, w_, packed->data(), Epilogue{b_, false, relu}, out);
+  void run(const Kernels<T>& kernels, const ConvRequest& request, In x, Out out, bool relu) {
+    const Index N = request.shape.N;
+    const auto* packed = N > 0 ? packed_for(kernels, request) : nullptr;
+    if (packed == nullptr) return kernels.conv_forward(x, w_, b_, out, {request.shape, request.wish}, relu);
+    packed->plan->run({N, x, w_, packed->data(), Epilogue{b_, false, relu}, out});
   }
 
   // Null where there are too many sizes already: such a call packs for itself. Two threads that meet a size
   // at the same time both pack it, and both keep it.
   template <class T>
-  const PackedWeights* packed_for(const Kernels<T>& kernels, const ConvShape& s) {
+  const PlannedWeights<T>* packed_for(const Kernels<T>& kernels, const ConvRequest& request) {
     int sizes = 0;
     for (const PackedWeights* p = first_; p != nullptr; p = p->next, ++sizes)
-      if (p->suit(&kernels, s)) return p;
+      if (p->suit(&kernels, request)) return static_cast<const PlannedWeights<T>*>(p);
     if (sizes >= most_sizes) return nullptr;
-    auto packed = std::make_unique<PackedWeights>(kernels, s, w_);
+    auto packed = std::make_unique<PlannedWeights<T>>(kernels, planned(kernels, request, Pass::forward), w_);
     packed->next = first_;
-    while (!first_.compare_exchange_weak(packed->next, packed.get())) {
+    PackedWeights* own = packed.get();
+    while (!first_.compare_exchange_weak(packed->next, own)) {
     }
     return packed.release();
   }

@@ -74,7 +74,7 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
   const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
   require_that(w.ndim() == 4, "w must have four axes");
   const Floats w_like = new_array("prepare", w, true);
-  ConvShape s = conv_shape("prepare", like, w_like, conv_param);
+  ConvShape s = conv_request("prepare", like, w_like, conv_param).shape;
   s.N = 1;
   require_shape("prepare", "b", bias, {s.F});
   require_shape("prepare", "multiplier", multiplier, {s.F});

@@ -30,8 +30,10 @@ std::vector<Value> checked_values(const Values& of_values, Index input_size, Ind
 
 // Whether the method that a prepared convolution takes can add its result to what lies in the output.
 bool conv_adds(const Floats& like, const Floats& w, const py::object& conv_param) {
-  const ConvShape s = conv_shape("prepare", like, w, conv_param);
-  return AnyKernels(w.single())([&](const auto& k) { return k.prepare_network_conv(s, Pass::forward).adds; });
+  ConvRequest request = conv_request("prepare", like, w, conv_param);
+  request.weights = WeightUse::streamed;
+  return AnyKernels(w.single())(
+      [&](const auto& k) { return planned(k, request, Pass::forward)->choice.adds; });
 }
 
 }  // namespace

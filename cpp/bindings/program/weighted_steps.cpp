@@ -12,23 +12,25 @@ template <Direction direction>
 void conv_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& like,
                const Floats& w, const MaybeFloats& b, const py::object& conv_param, bool add, bool relu,
                double most) {
-  const auto layer = ConvLayer<direction>("prepare", like, w, conv_param, relu).of(1);
+  auto layer = ConvLayer<direction>("prepare", like, w, conv_param, relu).of(1);
+  layer.request.weights = WeightUse::streamed;
   p.reads_and_writes(input, layer.in, output, layer.out);
   if (b) require_shape("prepare", "b", *b, {layer.out[0]});
-  const ConvPlan plan = p.kernels([&](const auto& k) { return k.prepare_network_conv(layer.s, layer.pass); });
-  require(!add || plan.adds, "prepare: a convolution that cannot add to its output");
   const In weights = p.keep(w);
   const Epilogue epilogue{p.keep(b), add, relu, most};
-  const Out packed = p.new_weights(plan.packed_bytes);
-  p.kernels([&](const auto& k) { k.pack_conv(plan, weights, packed); });
-  p.add_step(
-      name + " [" + name_of(plan.method) + "]", products(layer.s) / 8,
-      [=](const auto& k, const Frame& f) {
-        ConvPlan own = plan;
-        own.shape.N = f.images;
-        k.run_prepared_conv(own, f.read(input), weights, packed, epilogue, f.write(output));
-      },
-      plan.packed_bytes);
+  p.kernels([&](const auto& k) {
+    const auto plan = planned(k, layer.request, layer.pass);
+    require(!add || plan->choice.adds, "prepare: a convolution that cannot add to its output");
+    const std::size_t bytes = plan->explain(1).packed_bytes;
+    const Out packed = p.new_weights(bytes);
+    plan->pack(weights, packed);
+    p.add_step(
+        name + " [" + name_of(plan->choice.method) + "]", products(layer.shape()) / 8,
+        [=](const Frame& f) {
+          plan->run({f.images, f.read(input), weights, packed, epilogue, f.write(output)});
+        },
+        bytes);
+  });
 }
 
 using InvertedResidualLayer = std::tuple<Floats, MaybeFloats, bool, double>;  // w, b, relu, most
@@ -55,7 +57,7 @@ InvertedResidualShape inverted_residual_shape(const Floats& like,
   const Floats hidden =
       new_array("prepare", {0, depthwise.shape(0), like.shape(2), like.shape(3)}, like.single());
   InvertedResidualShape s{1, like.shape(1), project.shape(0),
-                          conv_shape("prepare", hidden, depthwise, conv_param)};
+                          conv_request("prepare", hidden, depthwise, conv_param).shape};
   s.depthwise.N = 1;
   const ConvShape& d = s.depthwise;
   require(d.groups == d.C && d.F == d.C, "prepare: w must have one filter for each channel, got shape ",

@@ -80,7 +80,7 @@ struct Statistics {
 void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights, int w,
                         int b, int gamma, int beta, const py::object& conv_param) {
   const auto layer = checked_conv<Direction::forward>(p, x, out, like, weights, w, b, conv_param);
-  const ConvShape s = layer.s;
+  const ConvShape s = layer.shape();
   check_norm(p, gamma, beta, s.F);
   const std::size_t norm = p.new_norm(s.F);
   add_layer(
@@ -100,7 +100,7 @@ void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, co
             {dout, in, batch.param(w), In(a), own.mean.get(), own.inv_std.get(), batch.param(gamma),
              batch.param(beta), true, dx, batch.param_gradient(w), batch.param_gradient(b),
              batch.param_gradient(gamma), batch.param_gradient(beta)},
-            layer.of(batch.N).s);
+            layer.of(batch.N).request);
       });
 }
 

@@ -8,88 +8,115 @@
 #include "kernels/families.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// `packed` null: packs the weights for itself.
-template <class T>
-void run_conv(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  row_of<T>(plan.method)->correlation().run(plan, operands);
-}
-
-// Packs weights beforehand, plan.packed_bytes of them.
-template <class T>
-void pack_conv(const ConvPlan& plan, const T* w, T* packed) {
-  if (const auto pack = row_of<T>(plan.method)->correlation().pack) pack(plan, w, packed);
-}
-
-template <class T>
-void run_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& operands) {
-  const ConvShape& s = plan.shape;
-  const auto method = row_of<T>(plan.method)->weight_gradient();
-  method.run(plan, operands);
-  if (!method.makes_db && operands.db != nullptr)
-    bias_gradient(operands.dout, operands.db, s.N, s.F, s.OH * s.OW);
-}
-
 namespace {
 
-// A plan of a pass with its tile, blocks, threads and bytes.
+// A thread's plans, which it makes anew when others have taken their places: small convolutions take no
+// longer than planning.
+template <class Plan>
+class RememberedPlans {
+ public:
+  template <class Make>
+  const Plan& get(const ConvRequest& r, Pass pass, const Make& make) {
+    auto& plan = plans[index_of(r.shape, pass)];
+    const auto serves = [&](const ConvChoice& choice) {
+      return choice.pass == pass && same_but_for_batch(choice.request, r) &&
+             (pass != Pass::weight_gradient || choice.request.shape.N == r.shape.N);
+    };
+    if (plan == nullptr || !serves(plan->choice)) plan = make();
+    return *plan;
+  }
+
+ private:
+  static constexpr std::size_t count = 64;
+
+  // Plans of large kernels, which may have a correlation for each tap, share a place.
+  static std::size_t index_of(const ConvShape& s, Pass pass) {
+    constexpr Index most_taps = 256;
+    if (s.KH * s.KW > most_taps) return 0;
+    return 1 + static_cast<std::size_t>(s.C * 31 + s.F * 17 + s.H * 7 + s.KH * 5 + s.stride_h * 3 +
+                                        static_cast<Index>(pass) * 11) %
+                   (count - 1);
+  }
+
+  std::unique_ptr<const Plan, DeletePlan> plans[count];
+};
+
 template <class T>
-ConvPlan explained_plan(const ConvShape& s, Pass pass) {
-  return describe_conv<T>(plan_conv<T>(s, pass));
+const ConvPlan<T>& correlation_plan(const ConvRequest& r, Pass pass) {
+  static thread_local RememberedPlans<ConvPlan<T>> plans;
+  return plans.get(r, pass, [&] { return make_plan<T>(r, pass); });
+}
+template <class T>
+const WeightGradientPlan<T>& gradient_plan(const ConvRequest& r) {
+  static thread_local RememberedPlans<WeightGradientPlan<T>> plans;
+  return plans.get(r, Pass::weight_gradient, [&] { return make_gradient_plan<T>(r); });
 }
 
-// Whether one pass makes dx and dw.
-bool in_one_pass(const ConvPlan& input, const ConvPlan& weight) {
-  return input.method == weight.method &&
-         (input.method == Method::depthwise_rows || input.method == Method::depthwise_channels);
+// Where dx and dw take one method that makes both in one pass: its plan. Else null.
+template <class T>
+const AllGradientsPlan<T>* all_gradients_plan(const ConvRequest& r, const ConvChoice& input,
+                                              const ConvChoice& weight) {
+  static thread_local RememberedPlans<AllGradientsPlan<T>> plans;
+  if (!weight.makes_all || input.method != weight.method) return nullptr;
+  return &plans.get(r, Pass::weight_gradient,
+                    [&] { return row_of<T>(weight.method)->all_gradients(weight); });
+}
+
+template <class T>
+std::pair<ConvChoice, ConvExplanation> explain_conv(const ConvRequest& r, Pass pass) {
+  const ConvShape& s = r.shape;
+  if (pass != Pass::weight_gradient) {
+    const ConvPlan<T>& plan = correlation_plan<T>(r, pass);
+    return {plan.choice, plan.explain(std::max<Index>(s.N, 1))};
+  }
+  const WeightGradientPlan<T>& plan = gradient_plan<T>(r);
+  ConvExplanation to = plan.explain();
+  if (!plan.choice.makes_db)
+    to.scratch_bytes = std::max(to.scratch_bytes, bias_gradient_bytes(s.N, s.F, s.OH * s.OW));
+  return {plan.choice, to};
 }
 
 }  // namespace
 
 template <class T>
-std::size_t conv_scratch_bytes(const ConvShape& s, Pass pass) {
-  const ConvPlan plan = explained_plan<T>(s, pass);
+std::size_t conv_scratch_bytes(const ConvRequest& r, Pass pass) {
+  const ConvExplanation plan = explain_conv<T>(r, pass).second;
   return plan.scratch_bytes + plan.packed_bytes;
 }
 
 template <class T>
-std::size_t gradient_scratch_bytes(const ConvShape& s) {
-  ConvPlan input = plan_conv<T>(s, Pass::input_gradient);
-  if (!in_one_pass(input, plan_conv<T>(s, Pass::weight_gradient)))
-    return std::max(conv_scratch_bytes<T>(s, Pass::input_gradient),
-                    conv_scratch_bytes<T>(s, Pass::weight_gradient));
-  describe_depthwise_gradients<T>(input, true, true);
-  return input.scratch_bytes;
+std::size_t gradient_scratch_bytes(const ConvRequest& r) {
+  const AllGradientsPlan<T>* all = all_gradients_plan<T>(
+      r, correlation_plan<T>(r, Pass::input_gradient).choice, gradient_plan<T>(r).choice);
+  if (all != nullptr) return all->explain().scratch_bytes;
+  return std::max(conv_scratch_bytes<T>(r, Pass::input_gradient),
+                  conv_scratch_bytes<T>(r, Pass::weight_gradient));
 }
 
 template <class T>
-void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
-  if (s.N == 0) return;
-  run_conv<T>(plan_conv<T>(s, Pass::forward), {x, w, nullptr, {b, {relu}}, out});
+void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest& r, bool relu) {
+  if (r.shape.N == 0) return;
+  correlation_plan<T>(r, Pass::forward).run({r.shape.N, x, w, nullptr, {b, false, relu}, out});
 }
 
 template <class T>
 void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
-                   const ConvShape& s) {
+                   const ConvRequest& r) {
+  const ConvShape& s = r.shape;
   if (s.N == 0) {
     if (dw != nullptr) std::fill_n(dw, s.F * (s.C / s.groups) * s.KH * s.KW, T(0));
     if (db != nullptr) std::fill_n(db, s.F, T(0));
     return;
   }
-  const auto plan_of = [&](Pass pass, bool wanted) { return wanted ? plan_conv<T>(s, pass) : ConvPlan{}; };
   const bool weights = dw != nullptr || db != nullptr;
-  const ConvPlan input = plan_of(Pass::input_gradient, dx != nullptr),
-                 weight = plan_of(Pass::weight_gradient, weights);
-  if (in_one_pass(input, weight)) return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
-  if (dx != nullptr) run_conv<T>(input, {dout, w, nullptr, {b}, dx});
-  if (weights) run_weight_gradient<T>(weight, {x, dout, dw, db});
-}
-
-template <class T>
-void run_prepared_conv(const ConvPlan& plan, const T* x, const T* w, const T* packed,
-                       const ConvEpilogue<T>& e, T* out) {
-  if (plan.shape.N == 0) return;
-  run_conv<T>(plan, {x, w, plan.packed_bytes > 0 ? packed : nullptr, {e.b, {e.relu, e.most}, e.add}, out});
+  if (dx != nullptr) {
+    const ConvPlan<T>& input = correlation_plan<T>(r, Pass::input_gradient);
+    if (weights)
+      if (const auto* all = all_gradients_plan<T>(r, input.choice, gradient_plan<T>(r).choice))
+        return all->run({x, w, dout, b, dx, dw, db});
+    input.run({s.N, dout, w, nullptr, {b, false, false}, dx});
+  }
+  if (weights) run_weight_gradient<T>(gradient_plan<T>(r), {x, dout, dw, db});
 }
 
 template <class T>
@@ -99,22 +126,19 @@ ConvKernels<T> conv_kernels() {
       .conv_backward = &conv_backward<T>,
       .bias_gradient = &bias_gradient<T>,
       .conv_fits = &fits<T>,
-      .conv_plan = &explained_plan<T>,
+      .explain_conv = &explain_conv<T>,
       .conv_costs = &plan_costs<T>,
-      .prepare_conv = &plan_prepared_conv<T>,
-      .prepare_network_conv = &plan_network_conv<T>,
-      .pack_conv = &pack_conv<T>,
-      .run_prepared_conv = &run_prepared_conv<T>,
+      .plan_conv = [](const ConvRequest& r, Pass pass) { return make_plan<T>(r, pass).release(); },
   };
 }
 template ConvKernels<float> conv_kernels();
 template ConvKernels<double> conv_kernels();
 
-#define INSTANTIATE(T)                                                                  \
-  template std::size_t conv_scratch_bytes<T>(const ConvShape&, Pass);                   \
-  template std::size_t gradient_scratch_bytes<T>(const ConvShape&);                     \
-  template void conv_forward(const T*, const T*, const T*, T*, const ConvShape&, bool); \
-  template void conv_backward(const T*, const T*, const T*, const T*, T*, T*, T*, const ConvShape&);
+#define INSTANTIATE(T)                                                                    \
+  template std::size_t conv_scratch_bytes<T>(const ConvRequest&, Pass);                   \
+  template std::size_t gradient_scratch_bytes<T>(const ConvRequest&);                     \
+  template void conv_forward(const T*, const T*, const T*, T*, const ConvRequest&, bool); \
+  template void conv_backward(const T*, const T*, const T*, const T*, T*, T*, T*, const ConvRequest&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

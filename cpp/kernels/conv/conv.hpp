@@ -10,17 +10,18 @@ namespace cnnlib::CNNLIB_ISA {
 
 // What all threads take beside the arrays, packed weights included.
 template <class T>
-std::size_t conv_scratch_bytes(const ConvShape&, Pass);
+std::size_t conv_scratch_bytes(const ConvRequest&, Pass);
 // The same of all gradients.
 template <class T>
-std::size_t gradient_scratch_bytes(const ConvShape&);
+std::size_t gradient_scratch_bytes(const ConvRequest&);
 
 // x (N, C, H, W), w (F, C / groups, KH, KW), b (F,) or null, out (N, F, OH, OW).
 template <class T>
-void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
+void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest&, bool relu);
 
 // Any of dx, dw and db may be null: not wanted. With a bias (C,), dx is the transposed convolution of dout.
 template <class T>
-void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db, const ConvShape&);
+void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
+                   const ConvRequest&);
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -15,8 +15,8 @@ inline BatchNormShape norm_shape(const ConvShape& s) { return {s.N, s.F, s.OH * 
 template <class T>
 class ConvNormBackward {
  public:
-  ConvNormBackward(const ConvShape& shape, bool want_dw, bool want_db)
-      : s(shape), dw_size(cut && want_dw ? weights : 0), db_size(cut && want_db ? s.F : 0) {}
+  ConvNormBackward(const ConvRequest& request, bool want_dw, bool want_db)
+      : r(request), dw_size(cut && want_dw ? weights : 0), db_size(cut && want_db ? s.F : 0) {}
 
   void run(const ConvNormGradients<T>& c) {
     const LayoutMemory memory(layout);
@@ -24,17 +24,18 @@ class ConvNormBackward {
     if (!cut) {
       batchnorm_backward(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.beta, a_gradient, c.dgamma, c.dbeta,
                          norm_shape(s), c.from_batch);
-      return conv_backward<T>(c.x, c.w, a_gradient, nullptr, c.dx, c.dw, c.db, s);
+      return conv_backward<T>(c.x, c.w, a_gradient, nullptr, c.dx, c.dw, c.db, r);
     }
     auto* normed = gradient.data();
     with_through(c.mean, c.inv_std, c.gamma, c.beta, s.F, [&](const auto& through) {
       plane_sums(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.dgamma, c.dbeta, norm_shape(s), c.from_batch,
                  through, normed);
       for (Index first = 0; first < s.N; first += images) {
-        ConvShape block = s;
-        block.N = std::min(images, s.N - first);
+        ConvRequest block = r;
+        block.shape.N = std::min(images, s.N - first);
         const Index in = first * s.C * s.H * s.W, out = first * s.F * s.OH * s.OW;
-        plane_input_gradient<T>(c.dout + out, c.a + out, normed, a_gradient, norm_shape(block), through);
+        plane_input_gradient<T>(c.dout + out, c.a + out, normed, a_gradient, norm_shape(block.shape),
+                                through);
         T *more_dw = first > 0 && c.dw != nullptr ? dw.data() : c.dw,
           *more_db = first > 0 && c.db != nullptr ? db.data() : c.db;
         conv_backward<T>(c.x + in, c.w, a_gradient, nullptr, c.dx != nullptr ? c.dx + in : nullptr, more_dw,
@@ -47,9 +48,9 @@ class ConvNormBackward {
 
   // What all threads take beside the arrays.
   std::size_t scratch_bytes() const {
-    ConvShape block = s, rest = s;  // which may be planned otherwise, and take more
-    block.N = std::min(images, s.N);
-    rest.N = s.N > 0 ? s.N - (s.N - 1) / images * images : 0;
+    ConvRequest block = r, rest = r;  // which may be planned otherwise, and take more
+    block.shape.N = std::min(images, s.N);
+    rest.shape.N = s.N > 0 ? s.N - (s.N - 1) / images * images : 0;
     const std::size_t conv = std::max(gradient_scratch_bytes<T>(block), gradient_scratch_bytes<T>(rest));
     // The factors of dx, and of ReLU, which blocks keep meanwhile.
     const std::size_t factors =
@@ -64,7 +65,8 @@ class ConvNormBackward {
                     [=](Index begin, Index end) { add_to(total + begin, more + begin, end - begin); });
   }
 
-  ConvShape s;
+  ConvRequest r;
+  const ConvShape& s = r.shape;
   Index weights = s.F * (s.C / s.groups) * s.KH * s.KW, image = s.F * s.OH * s.OW;  // values
   Index images = conv_norm_images<T>(s);
   bool cut = images < s.N;
@@ -76,14 +78,14 @@ class ConvNormBackward {
 
 // dx, dw and db may be null: not wanted. c.a is the convolution's output.
 template <class T>
-void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvShape& s) {
-  ConvNormBackward<T>(s, c.dw != nullptr, c.db != nullptr).run(c);
+void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvRequest& r) {
+  ConvNormBackward<T>(r, c.dw != nullptr, c.db != nullptr).run(c);
 }
 
 template <class T>
-ConvNormScratch conv_bn_relu_scratch(const ConvShape& s) {
-  const ConvNormBackward<T> backward(s, true, true);
-  return {std::max(conv_scratch_bytes<T>(s, Pass::forward), batchnorm_sums_bytes<T>(norm_shape(s))),
+ConvNormScratch conv_bn_relu_scratch(const ConvRequest& r) {
+  const ConvNormBackward<T> backward(r, true, true);
+  return {std::max(conv_scratch_bytes<T>(r, Pass::forward), batchnorm_sums_bytes<T>(norm_shape(r.shape))),
           backward.scratch_bytes()};
 }
 

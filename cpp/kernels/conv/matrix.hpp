@@ -2,57 +2,83 @@
 // image meet weights (F, D).
 #pragma once
 
-#include "kernels/conv/method.hpp"
+#include "kernels/conv/units.hpp"
 #include "kernels/gemm/operands.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 inline Index image_values(const ConvShape& s) { return s.C * s.KH * s.KW; }
 
-// The product that a plan's pass is, of operands that may be null.
 template <class T>
-MatrixProduct<T> product_of(const ConvPlan& plan, const ConvOperands<T>& o, const T* bias) {
-  const ConvShape& s = plan.shape;
-  const Index D = image_values(s);
-  const auto& activation = o.epilogue.activation;
-  if (plan.pass == Pass::forward) return {{o.in, D, 1}, {o.w, 1, D}, bias, activation, o.out, s.N, s.F, D};
-  return {{o.in, s.F, 1}, {o.w, D, 1}, bias, activation, o.out, s.N, D, s.F};
-}
-template <class T>
-MatrixProduct<T> product_of(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-  const ConvShape& s = plan.shape;
-  const Index D = image_values(s);
-  return {{o.dout, 1, s.F}, {o.x, D, 1}, nullptr, {}, o.dw, s.F, D, s.N};
+ConvExplanation explain_product(const MatrixProduct<T>& product) {
+  ConvExplanation to{};
+  fill_in(to, {MR, NR<T>}, product.threads(), {{"terms", product.sum.most()}});
+  to.scratch_bytes = matrix_product(product);
+  return to;
 }
 
+// The forward pass, or dx.
 template <class T>
-void describe_matrix(ConvPlan& plan, const MatrixProduct<T>& product) {
-  fill_in(plan, {max_rows, tile_lanes<T>}, product.threads(), {{"terms", product.sum.most()}});
-  plan.scratch_bytes = matrix_product(product);
-}
+class MatrixPlan final : public ConvPlan<T> {
+ public:
+  explicit MatrixPlan(const ConvChoice& choice) : ConvPlan<T>(choice), s(choice.request.shape) {}
 
-// dx starts from the bias of a channel in each of its pixels.
-template <class T>
-void run_matrix(const ConvPlan& plan, const ConvOperands<T>& o) {
-  const T* bias = o.epilogue.bias;
-  if (plan.pass == Pass::forward || bias == nullptr) return void(matrix_product(product_of(plan, o, bias)));
-  const Index D = image_values(plan.shape), pixels = D / plan.shape.C;
-  const ScratchArray<T> pixel_bias(D);
-  for (Index d = 0; d < D; ++d) pixel_bias.data()[d] = bias[d / pixels];
-  matrix_product<T>(product_of(plan, o, pixel_bias.data()));
-}
+  void pack(const T*, T*) const override {}
+
+  // dx starts from the bias of a channel in each of its pixels.
+  void run(const ConvCall<T>& call) const override {
+    const ConvOperands<T> o(call);
+    const T* bias = o.epilogue.bias;
+    if (forward || bias == nullptr) return void(matrix_product(product_of(call.N, o, bias)));
+    const Index D = image_values(s), pixels = D / s.C;
+    const ScratchArray<T> pixel_bias(D);
+    for (Index d = 0; d < D; ++d) pixel_bias.data()[d] = bias[d / pixels];
+    matrix_product<T>(product_of(call.N, o, pixel_bias.data()));
+  }
+
+  ConvExplanation explain(Index N) const override {
+    return explain_product(product_of(N, ConvOperands<T>(), nullptr));
+  }
+
+ private:
+  MatrixProduct<T> product_of(Index N, const ConvOperands<T>& o, const T* bias) const {
+    const Index D = image_values(s);
+    const auto& activation = o.epilogue.activation;
+    if (forward) return {{o.in, D, 1}, {o.w, 1, D}, bias, activation, o.out, N, s.F, D};
+    return {{o.in, s.F, 1}, {o.w, D, 1}, bias, activation, o.out, N, D, s.F};
+  }
+
+  ConvShape s;
+  bool forward = this->choice.pass == Pass::forward;
+};
 
 template <class T>
-CorrelationSteps<T> matrix_correlation() {
-  return {[](ConvPlan& plan) { describe_matrix<T>(plan, product_of<T>(plan, {}, nullptr)); }, nullptr,
-          &run_matrix<T>};
+class MatrixGradientPlan final : public WeightGradientPlan<T> {
+ public:
+  explicit MatrixGradientPlan(const ConvChoice& choice)
+      : WeightGradientPlan<T>(choice), s(choice.request.shape) {}
+
+  void run(const WeightGradientOperands<T>& o) const override {
+    if (o.dw != nullptr) matrix_product(product_of(o));
+  }
+  ConvExplanation explain() const override { return explain_product(product_of({})); }
+
+ private:
+  MatrixProduct<T> product_of(const WeightGradientOperands<T>& o) const {
+    const Index D = image_values(s);
+    return {{o.dout, 1, s.F}, {o.x, D, 1}, nullptr, {}, o.dw, s.F, D, s.N};
+  }
+
+  ConvShape s;
+};
+
+template <class T>
+OwnedPlan<T> matrix_correlation(const ConvChoice& choice) {
+  return OwnedPlan<T>(new MatrixPlan<T>(choice));
 }
 template <class T>
-WeightGradientSteps<T> matrix_weight_gradient() {
-  return {[](ConvPlan& plan) { describe_matrix<T>(plan, product_of<T>(plan, {})); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-            if (o.dw != nullptr) matrix_product(product_of(plan, o));
-          }};
+OwnedGradientPlan<T> matrix_weight_gradient(const ConvChoice& choice) {
+  return OwnedGradientPlan<T>(new MatrixGradientPlan<T>(choice));
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,4 +1,5 @@
-// What a method of convolution offers to the table in plan.hpp, and what it is handed.
+// What a method of convolution is handed, and the plans that run it. A plan holds the method's cut, which
+// decides bits and how packed weights lie; for each batch it makes a schedule and runs it.
 #pragma once
 
 #include <utility>
@@ -9,40 +10,21 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Operands of a forward pass, or of dx, which is a correlation as well:
-//   forward  in = x (N, C, H, W)        out = (N, F, OH, OW)
-//   dx       in = dout (N, F, OH, OW)   out = dx (N, C, H, W)
+// A call's operands as the kernels take them; all null where a schedule is made for its sizes alone.
 template <class T>
 struct ConvOperands {
-  const T* in;
-  const T* w;       // (F, C / groups, KH, KW) as the caller has it
-  const T* packed;  // what `pack` made of it; null: `run` packs for itself
-  Epilogue<T> epilogue;
-  T* out;
-};
+  const T* in = nullptr;
+  const T* w = nullptr;
+  Epilogue<T> epilogue{};
+  T* out = nullptr;
 
-// Operands of dw (F, C / groups, KH, KW) and db (F,); either may be null: not wanted. A method that makes
-// db on the way makes the same bits with dw and without.
-template <class T>
-struct WeightGradientOperands {
-  const T *x, *dout;
-  T *dw, *db;
-};
-
-// How a method computes the forward pass or dx. `describe` fills in a plan's tile, blocks and bytes.
-template <class T>
-struct CorrelationSteps {
-  void (*describe)(ConvPlan&);
-  void (*pack)(const ConvPlan&, const T* w, T* packed);  // null where weights are used as they are
-  void (*run)(const ConvPlan&, const ConvOperands<T>&);
-  bool adds = false;  // takes Epilogue::add
-};
-// How it computes dw and db.
-template <class T>
-struct WeightGradientSteps {
-  void (*describe)(ConvPlan&);
-  void (*run)(const ConvPlan&, const WeightGradientOperands<T>&);
-  bool makes_db = false;  // on the way
+  ConvOperands() = default;
+  explicit ConvOperands(const T* weights) : w(weights) {}
+  explicit ConvOperands(const ConvCall<T>& c)
+      : in(c.in),
+        w(c.w),
+        epilogue{c.epilogue.b, {c.epilogue.relu, c.epilogue.most}, c.epilogue.add},
+        out(c.out) {}
 };
 
 // p + n, where there is a p: planning and packing have no images.
@@ -51,77 +33,121 @@ P* after(P* p, Index n) {
   return p != nullptr ? p + n : nullptr;
 }
 
-// Runs a method whose weights nobody has packed.
-template <class T, class PackedCorrelation>
-void pack_and_run(const PackedCorrelation& correlation) {
-  const ScratchArray<T> memory(correlation.packed_size());
-  T* packed = memory.data();
-  correlation.pack(packed);
-  correlation.run(packed);
+inline ConvShape with_images(ConvShape s, Index N) {
+  s.N = N;
+  return s;
 }
 
-// The steps of a pass that is one correlation or several, one after the other, whose packed weights lie in
-// this order: Each::each(plan, operands, body) calls body(correlation) for them.
-template <class T, class Each>
-struct StepsOfEach {
-  static void describe(ConvPlan& plan) {
-    Index packed = 0;
-    std::size_t scratch = 0;
-    bool first = true;
-    Each::each(plan, ConvOperands<T>{}, [&](const auto& correlation) {
-      packed += correlation.packed_size();
-      ConvPlan own = plan;
-      correlation.describe(own);
-      scratch = std::max(scratch, own.scratch_bytes);
-      if (std::exchange(first, false)) plan = own;  // they are cut alike
-    });
-    plan.scratch_bytes = scratch;
-    plan.packed_bytes = static_cast<std::size_t>(packed) * sizeof(T);
-  }
-  static void pack(const ConvPlan& plan, const T* w, T* packed) {
-    Each::each(plan, ConvOperands<T>{nullptr, w, nullptr, {}, nullptr}, [&](const auto& correlation) {
+// Fills in the tile (rows, columns), threads and blocks, by name.
+template <std::size_t n>
+void fill_in(ConvExplanation& to, const Index (&tile)[2], int threads, const Block (&blocks)[n]) {
+  static_assert(n <= ConvExplanation::most_blocks);
+  to.tile_rows = tile[0];
+  to.tile_columns = tile[1];
+  to.threads = threads;
+  for (std::size_t i = 0; i < n; ++i) to.blocks[i] = blocks[i];
+}
+
+// The plan of a pass that is one correlation or several, one after the other, whose packed weights lie in
+// this order. Cut holds their cuts: cut.each(N, operands, body) calls body(correlation) with the schedule of
+// each.
+template <class T, class Cut>
+class CorrelationPlan final : public ConvPlan<T> {
+ public:
+  explicit CorrelationPlan(const ConvChoice& choice) : ConvPlan<T>(choice), cut(choice) {}
+
+  void pack(const T* w, T* packed) const override {
+    cut.each(1, ConvOperands<T>(w), [&](const auto& correlation) {
       correlation.pack(packed);
       packed = after(packed, correlation.packed_size());
     });
   }
-  static void run(const ConvPlan& plan, const ConvOperands<T>& operands) {
-    const T* packed = operands.packed;
-    Each::each(plan, operands, [&](const auto& correlation) {
-      if (packed == nullptr) return pack_and_run<T>(correlation);
+
+  void run(const ConvCall<T>& call) const override {
+    const T* packed = call.packed;
+    cut.each(call.N, ConvOperands<T>(call), [&](const auto& correlation) {
+      if (packed == nullptr) return pack_and_run(correlation);
       correlation.run(packed);
       packed += correlation.packed_size();
     });
   }
-  static CorrelationSteps<T> steps(bool adds = false) { return {&describe, &pack, &run, adds}; }
+
+  ConvExplanation explain(Index N) const override {
+    ConvExplanation all{};
+    Index packed = 0;
+    bool first = true;
+    cut.each(N, ConvOperands<T>(), [&](const auto& correlation) {
+      ConvExplanation own{};
+      correlation.describe(own);
+      own.scratch_bytes = std::max(own.scratch_bytes, all.scratch_bytes);
+      packed += correlation.packed_size();
+      if (std::exchange(first, false))
+        all = own;  // they are cut alike
+      else
+        all.scratch_bytes = own.scratch_bytes;
+    });
+    all.packed_bytes = static_cast<std::size_t>(packed) * sizeof(T);
+    return all;
+  }
+
+ private:
+  template <class PackedCorrelation>
+  static void pack_and_run(const PackedCorrelation& correlation) {
+    const ScratchArray<T> memory(correlation.packed_size());
+    T* packed = memory.data();
+    correlation.pack(packed);
+    correlation.run(packed);
+  }
+
+  Cut cut;
 };
 
-// Those of a class of one shape and its operands.
-template <class T, template <class> class Class>
-struct SingleCorrelation : StepsOfEach<T, SingleCorrelation<T, Class>> {
+// The cut of a method that computes a pass as one correlation of a shape, all of whose sums are taken at
+// once.
+template <class T, template <class> class Correlation>
+struct SingleCorrelation {
+  ConvShape s;
+
+  explicit SingleCorrelation(const ConvChoice& choice) : s(choice.request.shape) {}
   template <class Body>
-  static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
-    body(Class<T>(plan.shape, operands));
+  void each(Index N, const ConvOperands<T>& operands, const Body& body) const {
+    body(Correlation<T>(with_images(s, N), operands));
   }
 };
 
-// The steps of a class of one shape, and whether dw and db are wanted.
-template <class T, template <class> class Class>
-WeightGradientSteps<T> weight_gradient_steps(bool makes_db) {
-  return {[](ConvPlan& plan) { Class<T>(plan.shape, true, true).describe(plan); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-            Class<T>(plan.shape, o.dw != nullptr, o.db != nullptr).run(o);
-          },
-          makes_db};
-}
+// The plan of dw and db by a class that makes its cut from a shape, and its schedule from both and from which
+// of the two are wanted.
+template <class T, template <class> class Gradient>
+class GradientPlan final : public WeightGradientPlan<T> {
+ public:
+  explicit GradientPlan(const ConvChoice& choice)
+      : WeightGradientPlan<T>(choice), s(choice.request.shape), cut(Gradient<T>::cut_of(s)) {}
 
-// Fills in a plan's tile (rows, columns), threads and blocks, by name.
-template <std::size_t n>
-void fill_in(ConvPlan& plan, const Index (&tile)[2], int threads, const Block (&blocks)[n]) {
-  static_assert(n <= ConvPlan::most_blocks);
-  plan.tile_rows = tile[0];
-  plan.tile_columns = tile[1];
-  plan.threads = threads;
-  for (std::size_t i = 0; i < n; ++i) plan.blocks[i] = blocks[i];
-}
+  void run(const WeightGradientOperands<T>& o) const override {
+    Gradient<T>(s, cut, o.dw != nullptr, o.db != nullptr).run(o);
+  }
+  ConvExplanation explain() const override {
+    ConvExplanation to{};
+    Gradient<T>(s, cut, true, true).describe(to);
+    return to;
+  }
+
+ private:
+  ConvShape s;
+  typename Gradient<T>::Cut cut;
+};
+
+// Owners of plans. Each set deletes by a type of its own: a template of the standard library over types that
+// the sets share would be one function for all of them, with the instructions of one.
+struct DeletePlan {
+  template <class Plan>
+  void operator()(const Plan* plan) const {
+    delete plan;
+  }
+};
+template <class T>
+using OwnedPlan = std::unique_ptr<const ConvPlan<T>, DeletePlan>;
+template <class T>
+using OwnedGradientPlan = std::unique_ptr<const WeightGradientPlan<T>, DeletePlan>;
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -8,15 +8,71 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// Forward, and dx and dw.
+struct PassRates {
+  double forward, gradients;
+
+  constexpr double of(Pass pass) const { return pass == Pass::forward ? forward : gradients; }
+};
+
+// Rates that the instruction sets do not share. Those of the baseline and of NEON are the members' own.
+struct SetRates {
+  // Vector multiply-adds a cycle: two on Zen 2 to 5 and on Intel's cores; the baseline multiplies, then adds.
+  double fmas_per_cycle = 2;
+  // A product of dw of several taps.
+  double taps_product = 1;
+  // A vector that col2im adds to a row of dx.
+  double gather = 5.2;
+  // A vector of running sums read, added to and written, from beyond the second-level cache.
+  double far_sum = 16;
+  // A vector of a panel of filters that has no second one: AVX2's loads and few sums show.
+  double single_vector = 1.75;
+  // A product of 1x1 kernels by pixels and by filters in the lanes, which read the image where it lies, and
+  // by panels of positions; and where pixels of all channels share a set of the first-level cache. With AVX2
+  // a tile has so few products for each line of the image that the second level shows; with more registers
+  // panels win nothing (bench/NOTES.md).
+  struct PointwiseProduct {
+    double pixels, filters, panels, aliased;
+  } pointwise_product{1, 1, 1.2, 1};
+  // Depthwise with channels in the lanes: a vector transposed twice. dx and dw, which one loop makes, take
+  // the same. With AVX2 floats cost less than doubles (bench/NOTES.md).
+  PassRates float_channel_transpose{4, 6}, double_channel_transpose{4, 6};
+  // Depthwise on planes as they lie: a plane, a walk down it, and a vector of outputs at stride 1 and 2. The
+  // baseline loads the vectors at a plane's edges value by value.
+  PassRates plane{16, 96}, plane_walk{40, 90}, plane_vector{11, 15}, strided_plane_vector{9, 32};
+};
+
+constexpr SetRates rates_of(Set set) {
+  SetRates r;
+  switch (set) {
+    case Set::base: r.fmas_per_cycle = 1; break;
+    case Set::neon: break;
+    case Set::avx2:
+      r.taps_product = 1.05;
+      r.gather = 8;
+      r.far_sum = 10;
+      r.pointwise_product = {1.04, 1.1, 1, 1.15};
+      r.float_channel_transpose = {1.2, 4};
+      r.plane_walk = {12, 30};
+      r.plane_vector = {6.5, 7.5};
+      r.strided_plane_vector = {9, 40};
+      break;
+    case Set::avx512:
+      r.single_vector = 1;
+      r.plane = {30, 40};
+      r.plane_walk = {24, 24};
+      r.plane_vector = {5, 9.5};
+      r.strided_plane_vector = {9, 20};
+      break;
+  }
+  return r;
+}
+
 // The evidence for a number is bench/METHODS-<class>.md and bench/NOTES.md: what 'auto' loses against the
 // best method, cell by cell.
 struct Rates {
-  // Vector multiply-adds a cycle: two on Zen 2 to 5 and on Intel's cores; the baseline multiplies, then adds.
-#if defined(__FMA__) || defined(__aarch64__)
-  static constexpr double fmas_per_cycle = 2;
-#else
-  static constexpr double fmas_per_cycle = 1;
-#endif
+  static constexpr SetRates set = rates_of(InstructionSet::set);
+
   // Images that share the packing of weights; results must not depend on the batch, so it is a usual one.
   static constexpr double reference_batch = 8;
 
@@ -36,47 +92,13 @@ struct Rates {
     return stride > 2 ? strided_stage_channels : stage_channels;
   }
   // A vector of the sums of dw of several taps, which are transposed before they are stored, of a dw that is
-  // near, or beyond the second-level cache; a product of theirs.
+  // near, or beyond the second-level cache.
   static constexpr double taps_store = 16, far_taps_store = 64;
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  static constexpr double taps_product = 1.05;
-#else
-  static constexpr double taps_product = 1;
-#endif
-  // A vector that col2im adds to a row of dx.
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  static constexpr double gather = 8;
-#else
-  static constexpr double gather = 5.2;
-#endif
-  // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  static constexpr double sum = 3, far_sum = 10;
-#else
-  static constexpr double sum = 3, far_sum = 16;
-#endif
+  // A vector of running sums read, added to and written, from the second-level cache.
+  static constexpr double sum = 3;
   static constexpr double near_bytes = 512 << 10;
   // Dot products with an image's rows that are not near, beside near ones.
   static constexpr double far_rows = 1.2;
-  // A vector of a panel of filters that has no second one: AVX2's loads and few sums show.
-#ifdef __AVX512F__
-  static constexpr double single_vector = 1;
-#else
-  static constexpr double single_vector = 1.75;
-#endif
-  // A product of 1x1 kernels by pixels and by filters in the lanes, which read the image where it lies, and
-  // by panels of positions. With AVX2 a tile has so few products for each line of the image that the second
-  // level shows; with more registers panels win nothing (bench/NOTES.md).
-  struct PointwiseProduct {
-    double pixels, filters, panels;
-  };
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  static constexpr PointwiseProduct pointwise_product{1.04, 1.1, 1};
-  static constexpr double aliased_product = 1.15;
-#else
-  static constexpr PointwiseProduct pointwise_product{1, 1, 1.2};
-  static constexpr double aliased_product = 1;
-#endif
   static constexpr Index alias_bytes = 4 << 10;  // of a way of the first-level cache
   // A vector of an image copied to panels: of planes that lie side by side on a page, and of larger ones.
   static constexpr double panel_vector = 1, far_panel_vector = 4, near_plane_bytes = 4 << 10;
@@ -105,7 +127,7 @@ struct Rates {
   // At stride 2 a tile has 81 points: products of dw, and those of blocks whose transforms no second level
   // holds, or whose filters in float64, where direct methods come nearer to the peak, no cache near a core: a
   // row of them takes as long as `far_filters_rows` rows of tiles.
-  static constexpr double strided_gradient_product = 1.12 * taps_product, far_tiles_product = 1.5,
+  static constexpr double strided_gradient_product = 1.12 * set.taps_product, far_tiles_product = 1.5,
                           far_tiles_bytes = 2 << 20, far_filters_bytes = 16e6, far_filters_rows = 7;
 
   // Winograd's method along rows: a vector of tiles at one point of a row of the image, of a filter's sums,
@@ -116,37 +138,10 @@ struct Rates {
 
   // One loop makes dx and dw of depthwise layers, which are mostly wanted together.
   static constexpr double depthwise_share(Pass pass) { return pass == Pass::forward ? 1 : 0.75; }
-  // Depthwise with channels in the lanes: a vector transposed twice. dx and dw, which one loop makes, take
-  // the same. With AVX2 floats cost less than doubles (bench/NOTES.md).
   template <class T>
   static constexpr double channel_transpose(Pass pass) {
-#ifdef __AVX512F__
-    return pass == Pass::forward ? 4 : 6;
-#else
-#ifdef __AVX2__
-    if (sizeof(T) == 4) return pass == Pass::forward ? 1.2 : 4;
-#endif
-    return pass == Pass::forward ? 4 : 6;
-#endif
+    return (sizeof(T) == 4 ? set.float_channel_transpose : set.double_channel_transpose).of(pass);
   }
-  // Depthwise on planes as they lie: a plane, a walk down it, and a vector of outputs at stride 1 and 2.
-#ifdef __AVX512F__
-  static constexpr double plane(Pass pass) { return pass == Pass::forward ? 30 : 40; }
-  static constexpr double plane_walk(Pass) { return 24; }
-  static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 5 : 9.5; }
-  static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 20; }
-#else
-  static constexpr double plane(Pass pass) { return pass == Pass::forward ? 16 : 96; }
-#ifdef __AVX2__
-  static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 40; }
-  static constexpr double plane_walk(Pass pass) { return pass == Pass::forward ? 12 : 30; }
-  static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 6.5 : 7.5; }
-#else  // the vectors at a plane's edges are loaded value by value
-  static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 32; }
-  static constexpr double plane_walk(Pass pass) { return pass == Pass::forward ? 40 : 90; }
-  static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 11 : 15; }
-#endif
-#endif
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,4 +1,4 @@
-// The methods, compiled in units of their own.
+// The methods, compiled in units of their own: each makes its plan of a request.
 #pragma once
 
 #include "kernels/conv/method.hpp"
@@ -7,15 +7,15 @@ namespace cnnlib::CNNLIB_ISA {
 
 // direct/: for every stride, padding, dilation and grouping. Lanes are output positions, or filters.
 template <class T>
-CorrelationSteps<T> pixel_lanes();
+OwnedPlan<T> pixel_lanes(const ConvChoice&);
 template <class T>
-CorrelationSteps<T> filter_lanes();
+OwnedPlan<T> filter_lanes(const ConvChoice&);
 // Both, for 1x1 kernels of many channels.
 template <class T>
-CorrelationSteps<T> position_panels();
+OwnedPlan<T> position_panels(const ConvChoice&);
 // dx of few channels.
 template <class T>
-CorrelationSteps<T> col2im();
+OwnedPlan<T> col2im(const ConvChoice&);
 
 // weight_gradient/: dw with positions as the long inner dimension of the micro-kernel.
 //
@@ -23,25 +23,25 @@ CorrelationSteps<T> col2im();
 //
 // Lanes are channels, rows filters.
 template <class T>
-WeightGradientSteps<T> shared_panels();
+OwnedGradientPlan<T> shared_panels(const ConvChoice&);
 // Lanes are positions.
 template <class T>
-WeightGradientSteps<T> dot_products();
+OwnedGradientPlan<T> dot_products(const ConvChoice&);
 // Lanes are filters, rows neighbouring taps.
 template <class T>
-WeightGradientSteps<T> tap_rows();
+OwnedGradientPlan<T> tap_rows(const ConvChoice&);
 
 // winograd/: tiles in two dimensions.
 template <class T>
-CorrelationSteps<T> winograd();
+OwnedPlan<T> winograd(const ConvChoice&);
 template <class T>
-WeightGradientSteps<T> winograd_weight_gradient();
+OwnedGradientPlan<T> winograd_weight_gradient(const ConvChoice&);
 
 // winograd_rows/: tiles along rows, for the forward pass and dw.
 template <class T>
-CorrelationSteps<T> winograd_rows();
+OwnedPlan<T> winograd_rows(const ConvChoice&);
 template <class T>
-WeightGradientSteps<T> winograd_rows_gradient();
+OwnedGradientPlan<T> winograd_rows_gradient(const ConvChoice&);
 
 // depthwise/: every channel has F / C filters of its own.
 //
@@ -49,35 +49,57 @@ WeightGradientSteps<T> winograd_rows_gradient();
 //
 // Lanes are neighbouring columns of a plane (planes.hpp), for 3x3 filters, or channels (channel_stencil.hpp).
 template <class T>
-CorrelationSteps<T> depthwise();
+OwnedPlan<T> depthwise(const ConvChoice&);
 template <class T>
-WeightGradientSteps<T> depthwise_weight_gradient();
+OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice&);
 
-// Operands of the gradients. Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless
+// Operands of all gradients. Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless
 // that is null.
 template <class T>
-struct DepthwiseGradients {
+struct AllGradients {
   const T *x, *w, *dout, *bias;
   T *dx, *dw, *db;
 };
-// Gradients in one pass over dout, which is staged once for all.
+// The plan of dx, dw and db in one pass over dout, which is staged once for all.
 template <class T>
-void describe_depthwise_gradients(ConvPlan&, bool dx, bool sums);
-template <class T>
-void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&);
+class AllGradientsPlan {
+ public:
+  explicit AllGradientsPlan(const ConvChoice& chosen) : choice(chosen) {}
+  AllGradientsPlan(const AllGradientsPlan&) = delete;
+  virtual ~AllGradientsPlan() = default;
 
-// reshaped/: the convolution as another one, which is planned anew.
+  const ConvChoice choice;
+
+  virtual void run(const AllGradients<T>&) const = 0;
+  virtual ConvExplanation explain() const = 0;
+};
+template <class T>
+using OwnedAllGradientsPlan = std::unique_ptr<const AllGradientsPlan<T>, DeletePlan>;
+template <class T>
+OwnedAllGradientsPlan<T> depthwise_gradients(const ConvChoice&);
+
+// matrix.hpp: a kernel that covers the image, as a matrix product.
+template <class T>
+OwnedPlan<T> matrix_correlation(const ConvChoice&);
+template <class T>
+OwnedGradientPlan<T> matrix_weight_gradient(const ConvChoice&);
+
+// reshaped/: the convolution as another one, which is planned in its turn.
 //
 // A 1x1 convolution of the points that windows read.
 template <class T>
-class Gathered;
+OwnedPlan<T> gathered(const ConvChoice&);
 template <class T>
-double cost_gathered(const ConvShape&, Pass);
+OwnedGradientPlan<T> gathered_weight_gradient(const ConvChoice&);
+template <class T>
+double cost_gathered(const ConvRequest&, Pass);
 
 // A kernel as high or as wide as the image: a convolution of one row.
 template <class T>
-class SingleRow;
+OwnedPlan<T> single_row(const ConvChoice&);
 template <class T>
-double cost_single_row(const ConvShape&, Pass);
+OwnedGradientPlan<T> single_row_gradient(const ConvChoice&);
+template <class T>
+double cost_single_row(const ConvRequest&, Pass);
 
 }  // namespace cnnlib::CNNLIB_ISA

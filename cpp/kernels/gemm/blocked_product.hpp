@@ -48,7 +48,7 @@ void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns
   const Panels panels(rows);
   const T* source[tile_vectors];
   for (int u = 0; u < tile_vectors; ++u) source[u] = columns + u * Simd<T>::size;
-  const bool narrow = width <= Simd<T>::size, whole = width >= tile_lanes<T>;
+  const bool narrow = width <= Simd<T>::size, whole = width >= NR<T>;
   const auto of_tile = Target<T>::rows(tile, narrow ? 1 : tile_vectors);
   for (Index panel = 0; panel < panels.count; ++panel) {
     const Index height = panels.rows(panel);
@@ -71,12 +71,12 @@ struct ProductBlocks {
   bool along_rows;
 
   ProductBlocks(const MatrixProduct<T>& p, int threads) {
-    constexpr Index block_rows = 10 * max_rows;  // whose packed chunk stays in the second-level cache
+    constexpr Index block_rows = 10 * MR;        // whose packed chunk stays in the second-level cache
     constexpr Index group_bytes = 4 << 20;       // of packed b, in the last-level cache
     constexpr Index smallest_group = 4;          // panels, for which a is packed again
     constexpr Index short_sum = 64;              // terms
     constexpr Index cached_b_bytes = 512 << 10;  // of b, read anew for every row panel
-    const Index panels = ceil_div(p.M, max_rows);
+    const Index panels = ceil_div(p.M, MR);
     const Index least = std::max<Index>(ceil_div(p.M, block_rows), 2 * threads);
     count = std::min(round_up(least, threads), panels);  // as many for each thread
     rows = ceil_div(p.M, count);
@@ -116,7 +116,7 @@ std::size_t product_by_row_blocks(const MatrixProduct<T>& p) {
       T *packed_a = a_memory[slot], *tile = tile_memory[slot];
       for (Index chunk = 0; chunk < chunks; ++chunk) {
         pack_a(p, m0, height, chunk, packed_a);
-        const Panels parts(height, blocks.along_rows ? max_rows : height);
+        const Panels parts(height, blocks.along_rows ? MR : height);
         for (Index part = 0; part < parts.count; ++part)
           for (Index panel = 0; panel < panels; ++panel) {
             const Index m = parts.first(part), n = (first + panel) * p.lanes;
@@ -141,7 +141,7 @@ class ColumnPanels {
  public:
   ColumnPanels(const MatrixProduct<T>& product, int threads, Layout& layout)
       : p(product),
-        in_place(p.b.col == 1 && p.M <= (p.b.row * Index(sizeof(T)) % page_bytes == 0 ? 1 : 2) * max_rows),
+        in_place(p.b.col == 1 && p.M <= (p.b.row * Index(sizeof(T)) % page_bytes == 0 ? 1 : 2) * MR),
         strip(in_place ? 1 : std::clamp<Index>(p.panels() / (2 * threads), 1, p.strip())),
         b_memory(layout, threads, strip * p.panel_size()),
         tile_memory(layout, threads, tile_size<T>),

@@ -22,11 +22,11 @@ struct SumCut {
   Index most() const { return std::min(size, terms); }  // terms of a chunk
 };
 
-// A matrix product over K. A panel of b is `tile_lanes` columns of a chunk: at most 64 KB, from the
+// A matrix product over K. A panel of b is `NR` columns of a chunk: at most 64 KB, from the
 // second-level cache. A longer chunk would not fit; a shorter one would load and store c more often.
 inline SumCut product_cut(Index K) {
-  constexpr Index terms_of_chunk = 512;
-  return {K, terms_of_chunk};
+  constexpr Index KC = 512;
+  return {K, KC};
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -16,13 +16,13 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The usual tile: max_rows x tile_vectors sums are as many as the registers hold.
-constexpr int max_rows = InstructionSet::tile_rows;
+// The usual tile: MR x tile_vectors sums are as many as the registers hold.
+constexpr int MR = InstructionSet::MR;
 constexpr int tile_vectors = 2;
 constexpr int most_vectors = 8;  // of any tile
 
 template <class T>
-constexpr int tile_lanes = tile_vectors * Simd<T>::size;
+constexpr int NR = tile_vectors * Simd<T>::size;
 
 // The prefetch distance in packed b: 8 steps of the usual tile with AVX-512, in whose time the second-level
 // cache answers.
@@ -162,11 +162,10 @@ template <class T>
 using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                             const Target<T>& target);
 
-// The kernel for `rows` rows (1 to max_rows) of V vectors.
+// The kernel for `rows` rows (1 to MR) of V vectors.
 template <class T, int V = tile_vectors, PanelPrefetch ahead = PanelPrefetch::none>
 TileKernel<T> tile_kernel(Index rows) {
-  static constexpr auto table =
-      kernels_by_rows<max_rows>([](auto R) { return &multiply_tile<T, R(), V, ahead>; });
+  static constexpr auto table = kernels_by_rows<MR>([](auto R) { return &multiply_tile<T, R(), V, ahead>; });
   return table[rows - 1];
 }
 
@@ -206,13 +205,13 @@ TileKernel<T> wide_tile_kernel(Index rows) {
 
 // Values of the largest tile of any kernel.
 template <class T>
-constexpr Index tile_size = Index{Simd<T>::size} * std::max(max_rows * tile_vectors, 3 * 4);
+constexpr Index tile_size = Index{Simd<T>::size} * std::max(MR * tile_vectors, 3 * 4);
 
 // `total` rows cut into equal panels of at most `most`: the first `longer` have one row more.
 struct Panels {
   Index count, height, longer;
 
-  explicit Panels(Index total, Index most = max_rows)
+  explicit Panels(Index total, Index most = MR)
       : count(ceil_div(total, most)),
         height(count > 0 ? total / count : 0),
         longer(count > 0 ? total % count : 0) {}

@@ -30,7 +30,7 @@ struct MatrixProduct {
 
   SumCut sum = product_cut(K);
 
-  static constexpr Index lanes = tile_lanes<T>;  // of a panel of b
+  static constexpr Index lanes = NR<T>;  // of a panel of b
   Index panels() const { return ceil_div(N, lanes); }
   Index panel_size() const { return lanes * sum.most(); }
   // Panels that are packed together: one, which stays in a near cache, or of a b that comes from memory,

@@ -1,6 +1,6 @@
 // Packing: the operands of a matrix product in the order in which the micro-kernel reads them.
 //
-//   a, rows cut into panels of at most max_rows:      b, columns cut into panels of `lanes`:
+//   a, rows cut into panels of at most MR:      b, columns cut into panels of `lanes`:
 //
 //      +-- panel 0 --+   [panel][k][row]                 panel 0  panel 1     [panel][k][lane]
 //      | 0  3  6  9  |                                  | 0 1 2 | 12 ..

@@ -22,6 +22,11 @@ inline Terms terms_of(const ByteConv& c) {
   return {s.KH, s.KW, round_up(s.C / s.groups, 4) / 4, row, s.dilation_w * pixel};
 }
 
+// The channels of a group are whole runs of four bytes.
+inline bool conv_fits(const ByteConv& c) {
+  return c.shape.groups == 1 || c.shape.C / c.shape.groups % 4 == 0;
+}
+
 // Panels of weights are two vectors of filters wide; the last of a group may be one.
 struct ConvPanels {
   const ByteConv& c;

@@ -47,7 +47,7 @@ struct DepthwisePanels {
 };
 
 constexpr Index most_depthwise_taps = 128;
-inline bool depthwise_serves(const ByteConv& c) {
+inline bool depthwise_fits(const ByteConv& c) {
   const ConvShape& s = c.shape;
   return s.groups == s.C && s.F == s.C && s.C > 1 && s.KH * s.KW <= most_depthwise_taps && !c.epilogue.scores;
 }

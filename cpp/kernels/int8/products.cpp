@@ -15,22 +15,32 @@ ByteProducts byte_products();
 namespace cnnlib::CNNLIB_ISA {
 namespace {
 
+// A method and the convolutions that it computes.
+struct ByteRow {
+  bool (*fits)(const ByteConv&);
+  ByteMethod method;
+};
+
+// The first that fits is taken. Sums are exact: a row decides how weights are packed, and no bit.
 #ifdef __AMX_INT8__
-ByteMethod method_of(const ByteConv& c) {
-  const ByteMethod by_vectors = avx512vnni::byte_products().method(c);
-  if (by_vectors.run == nullptr || !tiles_serve(c)) return by_vectors;
-  return {"int8", &packed_bytes<TilePanels>, &pack_tiles, &conv_by_tiles};
-}
+constexpr ByteRow byte_rows[] = {
+    {&tiles_fit, {"int8", &packed_bytes<TilePanels>, &pack_tiles, &conv_by_tiles}},
+};
+ByteMethod otherwise(const ByteConv& c) { return avx512vnni::byte_products().method(c); }
 #else
-ByteMethod method_of(const ByteConv& c) {
-  const ConvShape& s = c.shape;
-  if (depthwise_serves(c))
-    return {"int8 depthwise", &packed_bytes<DepthwisePanels>, &pack_depthwise, &depthwise};
-  if (s.groups > 1 && s.C / s.groups % 4 != 0) return {nullptr, nullptr, nullptr, nullptr};
-  if (winograd_serves(c)) return {"int8", &packed_bytes<WinogradPanels>, &pack_winograd, &winograd};
-  return {"int8", &packed_bytes<ConvPanels>, &pack_conv, &conv};
-}
+constexpr ByteRow byte_rows[] = {
+    {&depthwise_fits, {"int8 depthwise", &packed_bytes<DepthwisePanels>, &pack_depthwise, &depthwise}},
+    {&winograd_fits, {"int8", &packed_bytes<WinogradPanels>, &pack_winograd, &winograd}},
+    {&conv_fits, {"int8", &packed_bytes<ConvPanels>, &pack_conv, &conv}},
+};
+ByteMethod otherwise(const ByteConv&) { return {}; }
 #endif
+
+ByteMethod method_of(const ByteConv& c) {
+  for (const ByteRow& row : byte_rows)
+    if (row.fits(c)) return row.method;
+  return otherwise(c);
+}
 
 }  // namespace
 

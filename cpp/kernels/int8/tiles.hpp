@@ -13,7 +13,7 @@ namespace cnnlib::CNNLIB_ISA {
 constexpr Index tile_rows = 16, tile_row_bytes = 64, tile_bytes = tile_rows * tile_row_bytes;
 
 // Two steps of a run are no more work for vectors than a tile is.
-inline bool tiles_serve(const ByteConv& c) { return terms_of(c).steps > 2; }
+inline bool tiles_fit(const ByteConv& c) { return conv_fits(c) && terms_of(c).steps > 2; }
 
 // Panels of two vectors of filters, the last of a group may be one: of each term, a tile of each vector.
 struct TilePanels : ConvPanels {

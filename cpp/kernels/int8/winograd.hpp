@@ -18,7 +18,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index winograd_points = 16;
 
-inline bool winograd_serves(const ByteConv& c) {
+inline bool winograd_fits(const ByteConv& c) {
   constexpr Index most_channels = 1800, least_channels = 8, least_filters = 8;
   const ConvShape& s = c.shape;
   return !IntLanes::multiplies_bytes && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 &&

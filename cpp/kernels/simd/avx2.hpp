@@ -6,6 +6,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct InstructionSet : SixteenRegisters {
+  static constexpr Set set = Set::avx2;
   // A multiply-add takes no register for the product: 12 sums, 3 vectors of one side and 1 of the other.
   static constexpr int dot_rows = 4;
   static constexpr bool position_panels = true;

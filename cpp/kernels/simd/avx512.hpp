@@ -6,8 +6,9 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct InstructionSet : SixteenRegisters {
+  static constexpr Set set = Set::avx512;
   static constexpr int registers = 32;
-  static constexpr int tile_rows = 14;  // 14 x 2 sums and 2 vectors of b; values of a are operands in memory
+  static constexpr int MR = 14;  // 14 x 2 sums and 2 vectors of b; values of a are operands in memory
   static constexpr int dot_block = 5, dot_rows = 5;  // 25 sums, 5 vectors of one side and 1 of the other
   static constexpr int stencil_rows = 8;             // 8 sums, the 9 weights and the input
   static constexpr int pointwise_panel_bytes = 16 << 10;

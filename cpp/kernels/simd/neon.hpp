@@ -10,9 +10,10 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct InstructionSet : SixteenRegisters {
+  static constexpr Set set = Set::neon;
   static constexpr int registers = 32;
   // 12 x 2 sums, 2 vectors of b (Winograd's products have 4) and those that hold values of a.
-  static constexpr int tile_rows = 12;
+  static constexpr int MR = 12;
   static constexpr int dot_block = 4, dot_rows = 4;  // 16 sums, 4 vectors of one side and some of the other
   static constexpr int stencil_rows = 8;             // 8 sums, the 9 weights and the input
   static constexpr bool lane_products = true;

@@ -22,11 +22,13 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+enum class Set { base, neon, avx2, avx512 };
+
 // How large a block of sums a set's registers hold: its InstructionSet, which these are for most.
 struct SixteenRegisters {
   static constexpr int registers = 16;  // of a vector
   // Rows of the micro-kernel: 6 x 2 sums, 2 vectors of b and 1 for a value of a.
-  static constexpr int tile_rows = 6;
+  static constexpr int MR = 6;
   // Dot products of 3 vectors with 3: 9 sums, 3 vectors of one side and 1 of the other.
   static constexpr int dot_block = 3, dot_rows = 3;
   // Rows of a depthwise stencil: 4 sums, the 9 weights of a 3x3 kernel and its input.
@@ -278,6 +280,7 @@ struct HalvesSimd : GenericSimd<T> {
 #else
 namespace cnnlib::CNNLIB_ISA {
 struct InstructionSet : SixteenRegisters {
+  static constexpr Set set = Set::base;
   static constexpr bool rounds_once = false;
 };
 template <class T>

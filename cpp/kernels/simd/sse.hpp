@@ -6,6 +6,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct InstructionSet : SixteenRegisters {
+  static constexpr Set set = Set::base;
   static constexpr bool rounds_once = false;
 };
 

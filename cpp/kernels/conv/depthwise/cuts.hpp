@@ -13,25 +13,24 @@ constexpr Index depthwise_sum_vectors = 256;  // of dout, summed in T
 
 // Channels in the lanes: images in bands of rows, and these in parts.
 struct ChannelGradientCut {
-  Index bands;                // of an image
-  Index blocks, part_blocks;  // bands of all images, and of a part
-  Index parts;
+  Index bands;       // of an image
+  Index most_parts;  // of the sums
+
+  // Bands of a part. Without sums each band is one.
+  Index part_bands(Index N, bool sums) const { return sums ? ceil_div(N * bands, most_parts) : 1; }
 };
 template <class T>
-ChannelGradientCut channel_gradient_cut(const ConvShape& s, const ChannelStencil<T>& stencil,
-                                        const GradientTaps& dx_taps, bool with_sums) {
+ChannelGradientCut channel_gradient_cut(const ConvShape& s) {
   constexpr Index band_bytes = 192 << 10, vector_bytes = Simd<T>::bytes;
+  const ChannelStencil<T> stencil(s);
+  const GradientTaps dx_taps(s);
   // The same bands whatever is wanted: where sums are rounded follows from them.
   const Index bands = choose_bands(s, band_bytes, [&](const BandRows& rows) {
     return double(vector_bytes) * (double(stencil.x_rows(rows.out)) * double(stencil.x_width()) +
                                    double(rows.dout) * double(stencil.multiplier * dx_taps.width(s)) +
                                    double(rows.dx) * double(s.W));
   });
-  const Index blocks = s.N * bands;
-  // Without sums, which have parts, each band is one.
-  const Index part_blocks =
-      ceil_div(blocks, with_sums ? std::max<Index>(1, most_depthwise_parts / stencil.tasks) : blocks);
-  return {bands, blocks, part_blocks, ceil_div(blocks, part_blocks)};
+  return {bands, std::max<Index>(1, most_depthwise_parts / stencil.tasks)};
 }
 
 // Planes as they lie, lanes are neighbouring columns: some channels of a part of the images, and of each
@@ -39,7 +38,7 @@ ChannelGradientCut channel_gradient_cut(const ConvShape& s, const ChannelStencil
 struct PlaneGradientCut {
   static constexpr Index most_channels = 16;
   Index channels, groups;   // of a task; in all
-  Index parts;              // of the images
+  Index most_parts;         // of the images
   Index dx_band, out_band;  // rows
 };
 inline PlaneGradientCut plane_gradient_cut(const ConvShape& s) {
@@ -52,7 +51,7 @@ inline PlaneGradientCut plane_gradient_cut(const ConvShape& s) {
     return even_part(std::max<Index>(rows, 1),
                      std::max(least_band, band_values * rows / (s.H * s.W + s.OH * s.OW)));
   };
-  return {channels, groups, std::clamp<Index>(most_depthwise_parts / groups, 1, s.N), band(s.H), band(s.OH)};
+  return {channels, groups, std::max<Index>(1, most_depthwise_parts / groups), band(s.H), band(s.OH)};
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

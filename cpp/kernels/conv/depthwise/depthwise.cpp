@@ -4,59 +4,113 @@
 #include "kernels/conv/units.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
+namespace {
 
-// body(the pass of the gradients) by a plan's method.
-template <class T, class Body>
-void with_gradients(const ConvPlan& plan, bool dx, bool sums, const Body& body) {
-  if (plan.method == Method::depthwise_rows) return body(DepthwisePlaneGradients<T>(plan.shape, dx, sums));
-  body(DepthwiseGradientPass<T>(plan.shape, dx, sums));
-}
+// The gradients of a convolution by a class of passes, with their cut.
+template <class T, template <class> class Gradients>
+struct DepthwiseGradients {
+  ConvShape s;
+  typename Gradients<T>::Cut cut = Gradients<T>::cut_of(s);
+
+  void run(Index N, const AllGradients<T>& o) const {
+    Gradients<T>(with_images(s, N), cut, o.dx != nullptr, o.dw != nullptr || o.db != nullptr).run(o);
+  }
+  ConvExplanation explain(Index N, bool dx, bool sums) const {
+    ConvExplanation to{};
+    Gradients<T>(with_images(s, N), cut, dx, sums).describe(to);
+    return to;
+  }
+};
+
+template <class T, template <class> class Gradients>
+class DepthwiseInputGradient final : public ConvPlan<T> {
+ public:
+  explicit DepthwiseInputGradient(const ConvChoice& choice)
+      : ConvPlan<T>(choice), gradients{choice.request.shape} {}
+  void pack(const T*, T*) const override {}
+  void run(const ConvCall<T>& c) const override {
+    gradients.run(c.N, {nullptr, c.w, c.in, c.epilogue.b, c.out, nullptr, nullptr});
+  }
+  ConvExplanation explain(Index N) const override { return gradients.explain(N, true, false); }
+
+ private:
+  DepthwiseGradients<T, Gradients> gradients;
+};
+
+template <class T, template <class> class Gradients>
+class DepthwiseWeightGradient final : public WeightGradientPlan<T> {
+ public:
+  explicit DepthwiseWeightGradient(const ConvChoice& choice)
+      : WeightGradientPlan<T>(choice), gradients{choice.request.shape} {}
+  void run(const WeightGradientOperands<T>& o) const override {
+    gradients.run(gradients.s.N, {o.x, nullptr, o.dout, nullptr, nullptr, o.dw, o.db});
+  }
+  ConvExplanation explain() const override { return gradients.explain(gradients.s.N, false, true); }
+
+ private:
+  DepthwiseGradients<T, Gradients> gradients;
+};
+
+template <class T, template <class> class Gradients>
+class DepthwiseAllGradients final : public AllGradientsPlan<T> {
+ public:
+  explicit DepthwiseAllGradients(const ConvChoice& choice)
+      : AllGradientsPlan<T>(choice), gradients{choice.request.shape} {}
+  void run(const AllGradients<T>& o) const override { gradients.run(gradients.s.N, o); }
+  ConvExplanation explain() const override { return gradients.explain(gradients.s.N, true, true); }
+
+ private:
+  DepthwiseGradients<T, Gradients> gradients;
+};
+
+// Nothing is summed over channels, and nothing packed: the forward pass has no cut.
+template <class T>
+class DepthwiseForward final : public ConvPlan<T> {
+ public:
+  explicit DepthwiseForward(const ConvChoice& choice) : ConvPlan<T>(choice) {}
+  void pack(const T*, T*) const override {}
+  void run(const ConvCall<T>& call) const override {
+    const ConvOperands<T> o(call);
+    by_rows() ? run_depthwise_planes(batch(call.N), o) : DepthwiseForwardPass<T>(batch(call.N)).run(o);
+  }
+  ConvExplanation explain(Index N) const override {
+    ConvExplanation to{};
+    by_rows() ? describe_depthwise_planes<T>(batch(N), to) : DepthwiseForwardPass<T>(batch(N)).describe(to);
+    return to;
+  }
+
+ private:
+  bool by_rows() const { return this->choice.method == Method::depthwise_rows; }
+  ConvShape batch(Index N) const { return with_images(this->choice.request.shape, N); }
+};
+
+bool by_rows(const ConvChoice& choice) { return choice.method == Method::depthwise_rows; }
+
+}  // namespace
 
 template <class T>
-void describe_depthwise_gradients(ConvPlan& plan, bool dx, bool sums) {
-  with_gradients<T>(plan, dx, sums, [&](const auto& pass) { pass.describe(plan); });
-}
-
-template <class T>
-void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o) {
-  with_gradients<T>(plan, o.dx != nullptr, o.dw != nullptr || o.db != nullptr,
-                    [&](auto&& pass) { pass.run(o); });
-}
-
-template <class T>
-CorrelationSteps<T> depthwise() {
-  return {[](ConvPlan& plan) {
-            if (plan.pass == Pass::input_gradient)
-              describe_depthwise_gradients<T>(plan, true, false);
-            else if (plan.method == Method::depthwise_rows)
-              describe_depthwise_planes<T>(plan);
-            else
-              DepthwiseForwardPass<T>(plan.shape).describe(plan);
-          },
-          nullptr,
-          [](const ConvPlan& plan, const ConvOperands<T>& o) {
-            if (plan.pass == Pass::input_gradient)
-              run_depthwise_backward<T>(plan, {nullptr, o.w, o.in, o.epilogue.bias, o.out, nullptr, nullptr});
-            else if (plan.method == Method::depthwise_rows)
-              run_depthwise_planes<T>(plan.shape, o);
-            else
-              DepthwiseForwardPass<T>(plan.shape).run(o);
-          }};
+OwnedPlan<T> depthwise(const ConvChoice& choice) {
+  if (choice.pass == Pass::forward) return OwnedPlan<T>(new DepthwiseForward<T>(choice));
+  if (by_rows(choice)) return OwnedPlan<T>(new DepthwiseInputGradient<T, DepthwisePlaneGradients>(choice));
+  return OwnedPlan<T>(new DepthwiseInputGradient<T, DepthwiseGradientPass>(choice));
 }
 template <class T>
-WeightGradientSteps<T> depthwise_weight_gradient() {
-  return {[](ConvPlan& plan) { describe_depthwise_gradients<T>(plan, false, true); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-            run_depthwise_backward<T>(plan, {o.x, nullptr, o.dout, nullptr, nullptr, o.dw, o.db});
-          },
-          true};
+OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice& choice) {
+  if (by_rows(choice))
+    return OwnedGradientPlan<T>(new DepthwiseWeightGradient<T, DepthwisePlaneGradients>(choice));
+  return OwnedGradientPlan<T>(new DepthwiseWeightGradient<T, DepthwiseGradientPass>(choice));
+}
+template <class T>
+OwnedAllGradientsPlan<T> depthwise_gradients(const ConvChoice& choice) {
+  if (by_rows(choice))
+    return OwnedAllGradientsPlan<T>(new DepthwiseAllGradients<T, DepthwisePlaneGradients>(choice));
+  return OwnedAllGradientsPlan<T>(new DepthwiseAllGradients<T, DepthwiseGradientPass>(choice));
 }
 
-#define INSTANTIATE(T)                                                                 \
-  template void describe_depthwise_gradients<T>(ConvPlan&, bool, bool);                \
-  template void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&); \
-  template CorrelationSteps<T> depthwise();                                            \
-  template WeightGradientSteps<T> depthwise_weight_gradient();
+#define INSTANTIATE(T)                                                        \
+  template OwnedPlan<T> depthwise(const ConvChoice&);                         \
+  template OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice&); \
+  template OwnedAllGradientsPlan<T> depthwise_gradients(const ConvChoice&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

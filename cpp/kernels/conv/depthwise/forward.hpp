@@ -40,9 +40,9 @@ class DepthwiseForwardPass {
     parallel_grid({ceil_div(s.N, images), stencil.tasks, bands}, threads, run_task);
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {stencil_rows, vector}, threads, {{"output rows", band_rows}, {"channels", vector}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {stencil_rows, vector}, threads, {{"output rows", band_rows}, {"channels", vector}});
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:

@@ -18,7 +18,7 @@ namespace cnnlib::CNNLIB_ISA {
 // is the weight of tap t.
 template <class T>
 void finish_depthwise_sums(const double* totals, Index parts, Index filters, Index taps, const Index* order,
-                           const DepthwiseGradients<T>& o) {
+                           const AllGradients<T>& o) {
   const Index values = taps + 1;
   for (Index i = 0; i < filters * values; ++i) {
     double total = 0;
@@ -35,12 +35,16 @@ class DepthwiseGradientPass {
 
  public:
   // `with_sums`: dw or db.
-  DepthwiseGradientPass(const ConvShape& shape, bool dx, bool sums) : s(shape), with_dx(dx), with_sums(sums) {
+  using Cut = ChannelGradientCut;
+  static Cut cut_of(const ConvShape& s) { return channel_gradient_cut<T>(s); }
+
+  DepthwiseGradientPass(const ConvShape& shape, const Cut& own_cut, bool dx, bool sums)
+      : s(shape), cut(own_cut), with_dx(dx), with_sums(sums) {
     stencil.list_x_taps(x_staged.pitch);
     if (with_dx) dx_taps.list<T>(s, dout_staged.pitch, dout_size, lists, index_memory.data());
   }
 
-  void run(const DepthwiseGradients<T>& o) {
+  void run(const AllGradients<T>& o) {
     const ScratchOf<Memory> scratch(*this);
     x_staged.set_pixel_offsets(scratch->x_pixels.data());
     dout_staged.set_pixel_offsets(scratch->dout_pixels.data());
@@ -64,9 +68,9 @@ class DepthwiseGradientPass {
     if (with_sums) finish_depthwise_sums(totals, parts, s.F, stencil.taps, stencil.x_taps.weight, o);
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {stencil_rows, vector}, threads, {{"output rows", most.out}, {"channels", vector}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {stencil_rows, vector}, threads, {{"output rows", most.out}, {"channels", vector}});
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -88,7 +92,7 @@ class DepthwiseGradientPass {
   // One thread's work on a task: some bands of the images, in some groups of channels.
   struct Worker {
     const DepthwiseGradientPass& m;
-    const DepthwiseGradients<T>& o;
+    const AllGradients<T>& o;
     T *staged_x, *staged_dout, *staged_dx, *weights, *sums;
     const ConvShape& s = m.s;
     const ChannelStencil<T>& stencil = m.stencil;
@@ -186,6 +190,7 @@ class DepthwiseGradientPass {
   };
 
   ConvShape s;
+  const Cut& cut;
   bool with_dx, with_sums;
   ChannelStencil<T> stencil{s};
   GradientTaps dx_taps{s};
@@ -193,14 +198,14 @@ class DepthwiseGradientPass {
   ScratchArray<TapList> list_memory{dx_taps.lists()};
   TapList* lists = list_memory.data();  // [row phase][column phase] of dx
   Index dx_row = s.W * vector;
-  const ChannelGradientCut cut = channel_gradient_cut(s, stencil, dx_taps, with_sums);
   Index bands = cut.bands;
   BandRows most = BandRows::largest(s, bands);
   StagedChannels<T> x_staged = stencil.x_staging(most.out),
                     dout_staged = dx_taps.dout_staging<T>(s, most.dout);
   Index dout_size = round_up(dout_staged.size(), vector);  // of one filter
   Index values = stencil.taps + 1, total_size = s.F * values;
-  Index blocks = cut.blocks, part_blocks = cut.part_blocks, parts = cut.parts;
+  Index blocks = s.N * bands, part_blocks = cut.part_bands(s.N, with_sums);
+  Index parts = ceil_div(blocks, part_blocks);
   int threads = threads_for(depthwise_work(s) * (with_dx + with_sums));
   // Weights of dx of one group, and sums of one filter of each of its channels.
   Index weight_size = (stencil.multiplier * stencil.taps + 1) * vector, sum_size = values * vector;

@@ -13,10 +13,10 @@ inline PoolBands depthwise_plane_bands(const ConvShape& s) {
 }
 
 template <class T>
-void describe_depthwise_planes(ConvPlan& plan) {
-  plan.tile_rows = 1;
-  plan.tile_columns = Simd<T>::size;
-  plan.threads = depthwise_plane_bands(plan.shape).grid.threads;
+void describe_depthwise_planes(const ConvShape& s, ConvExplanation& to) {
+  to.tile_rows = 1;
+  to.tile_columns = Simd<T>::size;
+  to.threads = depthwise_plane_bands(s).grid.threads;
 }
 
 // out, a task being planes or a band of rows of one.
@@ -53,13 +53,16 @@ class DepthwisePlaneGradients {
   static constexpr Index lanes = Simd<T>::size, sums_of_channel = 10;
 
  public:
-  DepthwisePlaneGradients(const ConvShape& shape, bool dx, bool sums)
-      : s(shape), with_dx(dx), with_sums(sums), windows(windows_of(s)) {
+  using Cut = PlaneGradientCut;
+  static Cut cut_of(const ConvShape& s) { return plane_gradient_cut(s); }
+
+  DepthwisePlaneGradients(const ConvShape& shape, const Cut& own_cut, bool dx, bool sums)
+      : s(shape), cut(own_cut), with_dx(dx), with_sums(sums), windows(windows_of(s)) {
     windows.planes = 1;
     threads = threads_for(depthwise_work(s) * (with_dx + with_sums));
   }
 
-  void run(const DepthwiseGradients<T>& o) {
+  void run(const AllGradients<T>& o) {
     const ScratchOf<Memory> scratch(*this);
     double* totals = scratch->totals.data();
     parallel_grid({parts, groups}, threads, [&](Index part, Index group, int slot) {
@@ -70,9 +73,9 @@ class DepthwisePlaneGradients {
     if (with_sums) finish_depthwise_sums(totals, parts, s.C, 9, nullptr, o);
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {1, lanes}, threads, {{"channels", channels}, {"partial sums", parts}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {1, lanes}, threads, {{"channels", channels}, {"partial sums", parts}});
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -85,7 +88,7 @@ class DepthwisePlaneGradients {
 
   // Some images of channels [c0, c0 + count).
   void run_task(Range images, Index c0, Index count, T* sums, double* totals,
-                const DepthwiseGradients<T>& o) const {
+                const AllGradients<T>& o) const {
     if (with_sums) {
       std::fill_n(sums, count * sums_of_channel * lanes, T(0));
       std::fill_n(totals + c0 * sums_of_channel, count * sums_of_channel, 0.0);
@@ -105,7 +108,7 @@ class DepthwisePlaneGradients {
     }
   }
 
-  void input_gradient(Index plane, Index c, const DepthwiseGradients<T>& o) const {
+  void input_gradient(Index plane, Index c, const AllGradients<T>& o) const {
     const auto gather = s.stride_h == 1 ? &gather_plane<T> : &gather_strided_plane<T>;
     const PlaneFilter<T> filter(o.w + 9 * c, false);
     for (Index first = 0; first < s.H; first += dx_band) {
@@ -117,7 +120,7 @@ class DepthwisePlaneGradients {
     }
   }
 
-  void add_products(Index plane, T* sums, const DepthwiseGradients<T>& o) const {
+  void add_products(Index plane, T* sums, const AllGradients<T>& o) const {
     const auto add = s.stride_h == 1 ? &add_plane_products<T, 1> : &add_plane_products<T, 2>;
     for (Index first = 0; first < s.OH; first += out_band) {
       const Index last = std::min(s.OH, first + out_band);
@@ -136,11 +139,11 @@ class DepthwisePlaneGradients {
   }
 
   ConvShape s;
+  const Cut& cut;
   bool with_dx, with_sums;
   PoolShape windows;  // of a plane
-  const PlaneGradientCut cut = plane_gradient_cut(s);
-  Index channels = cut.channels, groups = cut.groups, parts = cut.parts, dx_band = cut.dx_band,
-        out_band = cut.out_band;
+  Index channels = cut.channels, groups = cut.groups, parts = std::min(cut.most_parts, s.N),
+        dx_band = cut.dx_band, out_band = cut.out_band;
   int threads;
 };
 

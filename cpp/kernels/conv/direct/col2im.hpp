@@ -45,9 +45,9 @@ class Col2im {
     });
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {panels.rows(0), tile_lanes<T>}, threads, {{"output rows", band}, {"held rows", held}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {panels.rows(0), NR<T>}, threads, {{"output rows", band}, {"held rows", held}});
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:

@@ -2,6 +2,8 @@
 // the staging planes each tap is a constant offset.
 #pragma once
 
+#include <memory>
+
 #include "kernels/conv/epilogue.hpp"
 #include "kernels/conv/staging.hpp"
 
@@ -24,7 +26,7 @@ struct Correlation {
   Index x_image, x_plane, x_row;
   const T *w = nullptr, *w_end = nullptr;
   Index w_group, w_filter, w_channel, weights;  // of all groups
-  bool prepacked = false;                       // as in ConvPlan
+  bool prepacked = false;                       // weights are kept
   Epilogue<T> epilogue;
   T* out = nullptr;
   Index out_first;  // position in a plane
@@ -35,6 +37,17 @@ struct Correlation {
   // Whether the weights of a filter lie in the order of their use.
   bool weights_in_order() const { return w_filter > 1 && w_channel == taps() && kinds() == 1; }
   Index kinds() const { return even_taps > 0 ? 2 : 1; }  // of columns
+  // Moves the taps' positions and weights to memory of their own.
+  std::unique_ptr<Index[]> keep_taps() {
+    std::unique_ptr<Index[]> memory(new Index[2 * (rows.count + cols.count)]);
+    Index* to = memory.get();
+    for (TapAxis* axis : {&rows, &cols})
+      for (const Index** list : {&axis->at, &axis->weight}) {
+        to = std::copy_n(*list, axis->count, to);
+        *list = to - axis->count;
+      }
+    return memory;
+  }
   // The taps of `cols` that make a kind of columns.
   Index first_tap(Index kind) const { return kind == 0 ? 0 : even_taps; }
   Index taps_of(Index kind) const {

@@ -31,9 +31,9 @@ PixelCut<T> pixel_cut(const Correlation<T>& p, Staging& staging) {
   // The sums of wide vectors take longer to load and store than few channels to multiply.
   constexpr Index streams = Simd<T>::bytes > 32 ? 32 : 16;
   if (streamed) return {in_place, streamed, SumCut::even(p.C, streams)};
-  constexpr Index panel_size = 512 * max_rows,
+  constexpr Index panel_size = 512 * MR,
                   most_of_row = 512 << 10;  // values of a packed panel; staged bytes
-  Index channels = SumCut::even(p.C, panel_size / std::min<Index>(p.F, max_rows) / taps).size;
+  Index channels = SumCut::even(p.C, panel_size / std::min<Index>(p.F, MR) / taps).size;
   staging.set_block(1, even_part(p.OW, PixelCut<T>::columns, lanes), 1, lanes, true);
   while (channels > 1 && double(channels) * staging.channel_size * sizeof(T) > most_of_row)
     channels = ceil_div(channels, 2);
@@ -71,11 +71,11 @@ FilterCut<T> filter_cut(const Correlation<T>& p) {
   return {vectors, panel, SumCut::even(p.C, products / p.taps())};
 }
 
-// Filters are the rows of a tile (MR), packed positions its lanes (NR = tile_lanes; position_panels.hpp). A
+// Filters are the rows of a tile (MR), packed positions its lanes (NR = NR; position_panels.hpp). A
 // panel of positions takes half of a first level of 32 KB.
 template <class T>
 SumCut position_cut(const Correlation<T>& p) {
-  constexpr Index panel_bytes = 16 << 10, most_channels = panel_bytes / (tile_lanes<T> * Index(sizeof(T)));
+  constexpr Index panel_bytes = 16 << 10, most_channels = panel_bytes / (NR<T> * Index(sizeof(T)));
   return SumCut::even(p.C, most_channels);
 }
 

@@ -1,5 +1,5 @@
 #include "kernels/conv/direct/col2im.hpp"
-#include "kernels/conv/direct/correlation_steps.hpp"
+#include "kernels/conv/direct/direct_cut.hpp"
 #include "kernels/conv/direct/filter_lanes.hpp"
 #include "kernels/conv/direct/pixel_lanes.hpp"
 #include "kernels/conv/direct/position_panels.hpp"
@@ -8,30 +8,30 @@
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
-CorrelationSteps<T> pixel_lanes() {
-  return EachCorrelation<T, PixelLanes>::steps(true);
+OwnedPlan<T> pixel_lanes(const ConvChoice& choice) {
+  return OwnedPlan<T>(new CorrelationPlan<T, DirectCut<T, PixelLanes>>(choice));
 }
 template <class T>
-CorrelationSteps<T> filter_lanes() {
-  return EachCorrelation<T, FilterLanes>::steps(true);
+OwnedPlan<T> filter_lanes(const ConvChoice& choice) {
+  return OwnedPlan<T>(new CorrelationPlan<T, DirectCut<T, FilterLanes>>(choice));
 }
 template <class T>
-CorrelationSteps<T> position_panels() {
+OwnedPlan<T> position_panels([[maybe_unused]] const ConvChoice& choice) {
   if constexpr (InstructionSet::position_panels)
-    return EachCorrelation<T, PositionPanels>::steps(true);
+    return OwnedPlan<T>(new CorrelationPlan<T, DirectCut<T, PositionPanels>>(choice));
   else
-    return {};
+    return nullptr;
 }
 template <class T>
-CorrelationSteps<T> col2im() {
-  return SingleCorrelation<T, Col2im>::steps();
+OwnedPlan<T> col2im(const ConvChoice& choice) {
+  return OwnedPlan<T>(new CorrelationPlan<T, SingleCorrelation<T, Col2im>>(choice));
 }
 
-#define INSTANTIATE(T)                            \
-  template CorrelationSteps<T> pixel_lanes();     \
-  template CorrelationSteps<T> filter_lanes();    \
-  template CorrelationSteps<T> position_panels(); \
-  template CorrelationSteps<T> col2im();
+#define INSTANTIATE(T)                                      \
+  template OwnedPlan<T> pixel_lanes(const ConvChoice&);     \
+  template OwnedPlan<T> filter_lanes(const ConvChoice&);    \
+  template OwnedPlan<T> position_panels(const ConvChoice&); \
+  template OwnedPlan<T> col2im(const ConvChoice&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

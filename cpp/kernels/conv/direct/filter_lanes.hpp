@@ -63,7 +63,10 @@ class FilterLanes {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  explicit FilterLanes(const Correlation<T>& correlation) : p(correlation) {
+  using Cut = FilterCut<T>;
+  static Cut cut_of(const Correlation<T>& p) { return filter_cut(p); }
+
+  FilterLanes(const Correlation<T>& correlation, const Cut& own_cut) : p(correlation), cut(own_cut) {
     choose_blocks();
     panels = Panels(vectors, panel_vectors);
     width = panel_vectors * lanes;
@@ -102,8 +105,8 @@ class FilterLanes {
     packs_by_panel ? run_by_panel(offset) : run_by_block(offset, packed);
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {widest_tile(p.OW, staging.cols), width}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {widest_tile(p.OW, staging.cols), width}, threads,
             {{"output rows", staging.rows},
              {"output columns", staging.cols},
              {"channels", channels},
@@ -112,8 +115,8 @@ class FilterLanes {
              {"packed by panel", packs_by_panel}});
     Layout packing;
     if (!packs_by_panel) packing.add(static_cast<std::size_t>(turned_size), sizeof(T), threads);
-    plan.scratch_bytes = packs_by_panel ? bytes_of<PanelMemory>(*this)
-                                        : std::max(bytes_of<BlockMemory>(*this), packing.bytes());
+    to.scratch_bytes = packs_by_panel ? bytes_of<PanelMemory>(*this)
+                                      : std::max(bytes_of<BlockMemory>(*this), packing.bytes());
   }
 
  private:
@@ -126,7 +129,7 @@ class FilterLanes {
       staging.set_block(r, c, 1, lanes);
       return r * c <= most_positions && double(p.C) * staging.channel_size * sizeof(T) <= staged_bytes;
     };
-    while (cols > max_rows && !fits(1, cols)) cols = even_part(p.OW, ceil_div(cols, 2));
+    while (cols > MR && !fits(1, cols)) cols = even_part(p.OW, ceil_div(cols, 2));
     while (rows < p.OH && fits(std::min(2 * rows, p.OH), cols)) rows = std::min(2 * rows, p.OH);
     const auto panel_now = [&] {
       return p.prepacked ? cut.kept_panel : cut.panel_for(vectors, p.OW, even_part(p.OW, cols));
@@ -137,9 +140,8 @@ class FilterLanes {
     const auto count = [&] { return p.N * p.groups * ceil_div(p.OW, cols) * ceil_div(p.OH, rows); };
     const Index wanted = threads > 1 ? 2 * threads : 1;
     const auto too_few = [&] {
-      return (count() < wanted && rows * cols >= 8 * max_rows && p.F * taps < p.N * p.OH * p.OW) ||
-             (threads > 1 && count() * Panels(vectors, panel_now()).count < threads &&
-              rows * cols >= 2 * max_rows);
+      return (count() < wanted && rows * cols >= 8 * MR && p.F * taps < p.N * p.OH * p.OW) ||
+             (threads > 1 && count() * Panels(vectors, panel_now()).count < threads && rows * cols >= 2 * MR);
     };
     while (too_few()) {
       Index& longer = rows > 1 ? rows : cols;
@@ -291,7 +293,7 @@ class FilterLanes {
     const FilterLanes& m;
     Layout& layout;
     ThreadReserved<T> staged{layout, m.threads, m.input.size()};
-    ThreadReserved<T> sum{layout, m.threads, (m.chunks > 1 ? m.positions : max_rows) * m.p.kinds() * m.width};
+    ThreadReserved<T> sum{layout, m.threads, (m.chunks > 1 ? m.positions : MR) * m.p.kinds() * m.width};
   };
 
   // Every thread takes blocks, or parts of the filters for them; all weights are packed.
@@ -363,14 +365,14 @@ class FilterLanes {
   }
 
   Correlation<T> p;
+  const Cut& cut;
   ScratchArray<Index> axis_memory{Staging::memory_size(p.rows.count, p.cols.count)};
   Staging staging{p.rows, p.cols, axis_memory.data()};
   BlockInput<T> input{p, staging};
   Panels panels{0};
   Index taps = p.taps();
   Index row_blocks, col_blocks, filter_parts, blocks;  // the last of an image
-  const FilterCut<T> cut = filter_cut(p);
-  Index vectors = cut.vectors, panel_vectors, width;  // of all filters; of a panel, and its filters
+  Index vectors = cut.vectors, panel_vectors, width;   // of all filters; of a panel, and its filters
   Index channels = cut.sum.size, chunks = cut.sum.chunks;
   Index positions, turned_size;
   bool packs_by_panel;

@@ -23,7 +23,14 @@ class PixelLanes {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  explicit PixelLanes(const Correlation<T>& correlation) : p(correlation) {
+  using Cut = PixelCut<T>;
+  static Cut cut_of(const Correlation<T>& p) {
+    const ScratchArray<Index> memory(Staging::memory_size(p.rows.count, p.cols.count));
+    Staging staging{p.rows, p.cols, memory.data()};
+    return pixel_cut(p, staging);
+  }
+
+  PixelLanes(const Correlation<T>& correlation, const Cut& own_cut) : p(correlation), cut(own_cut) {
     choose_blocks();
     // Rows of channels that lie apart in x are too far from each other for the hardware prefetcher, and on
     // more pages than the TLB holds. Tiles of the first panel of filters prefetch what the next ones read.
@@ -40,7 +47,7 @@ class PixelLanes {
 
   // Those of several classes of dx lie in no such order that they could be copied in one run.
   void pack(T* packed) const {
-    constexpr Index padded = round_up(max_rows, lanes);
+    constexpr Index padded = round_up(MR, lanes);
     const bool turn = p.w_filter > 1 && !p.weights_in_order();
     const ScratchArray<T, ThreadReserved> turned(threads, turn ? (p.w_filter + lanes) * padded : 0);
     // A part's panels in a run.
@@ -62,7 +69,7 @@ class PixelLanes {
     fill_offsets(scratch->offset.data());
     for (int slot = 0; slot < threads; ++slot)
       *scratch->cover[slot] = {scratch->source[slot], scratch->first[slot], scratch->ranges[slot]};
-    for (Index c = 0; copies && c < channels; ++c) scratch->run_offset.data()[c] = c * tile_lanes<T>;
+    for (Index c = 0; copies && c < channels; ++c) scratch->run_offset.data()[c] = c * NR<T>;
     parallel_grid({blocks(), filter_parts}, threads, [&](Index block, Index part, int slot) {
       Worker worker{*this,
                     p,
@@ -77,14 +84,14 @@ class PixelLanes {
     });
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {panels.rows(0), vectors_for(panels.rows(0)) * lanes}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {panels.rows(0), vectors_for(panels.rows(0)) * lanes}, threads,
             {{"output rows", staging.rows},
              {"output columns", staging.cols},
              {"channels", channels},
              {"filters", panels.rows(0)},
              {"parts of the filters", filter_parts}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -103,14 +110,13 @@ class PixelLanes {
       staging.set_block(r, cols, 1, lanes);
       return double(channels) * staging.channel_size * sizeof(T);
     };
-    while (in_place && cols > 2 * tile_lanes<T> && bytes(1) > staged_bytes)
+    while (in_place && cols > 2 * NR<T> && bytes(1) > staged_bytes)
       cols = even_part(p.OW, ceil_div(cols, 2), lanes);
     while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
     // Enough blocks for all threads, as long as a block fills a tile's lanes.
     const Index images = p.N * p.groups * ceil_div(p.OW, cols);
     if (threads > 1)
-      while (rows > 1 && images * ceil_div(p.OH, rows) < wanted && rows / 2 * cols >= tile_lanes<T>)
-        rows /= 2;
+      while (rows > 1 && images * ceil_div(p.OH, rows) < wanted && rows / 2 * cols >= NR<T>) rows /= 2;
     rows = even_part(p.OH, rows);
     staging.set_block(rows, cols, 1, lanes);
     row_blocks = ceil_div(p.OH, rows);
@@ -127,7 +133,7 @@ class PixelLanes {
 
   // [kind of columns][c, a, b][row] of `count` channels from w on.
   void pack_by_tap(const T* w, Index rows, Index count, T* turned, T* to) const {
-    constexpr Index padded = round_up(max_rows, lanes);
+    constexpr Index padded = round_up(MR, lanes);
     for (Index c = 0; c < count; ++c, w += p.w_channel) {
       if (turned != nullptr) transpose_freely(w, p.w_filter, rows, p.w_filter, p.w_end, turned, padded);
       const auto from = [=](Index tap) { return turned != nullptr ? turned + tap * padded : w + tap; };
@@ -154,7 +160,7 @@ class PixelLanes {
     Index vectors = VectorCover::most_vectors(m.staging.rows, m.staging.cols, m.staging.pitch, lanes);
     Reserved<Index> offset{layout, m.channels * m.taps}, run_offset{layout, m.copies ? m.channels : 0};
     ThreadReserved<T> staged{layout, m.threads,
-                             m.in_place ? 0 : m.channels * m.staging.channel_size + 2 * tile_lanes<T>};
+                             m.in_place ? 0 : m.channels * m.staging.channel_size + 2 * NR<T>};
     ThreadReserved<T> run{layout, m.threads, m.copies ? vectors * lanes * m.channels : 0};
     ThreadReserved<T> tile{layout, m.threads, m.p.kinds() * tile_size<T>};
     ThreadReserved<Index> source{layout, m.threads, vectors}, first{layout, m.threads, vectors + 1};
@@ -218,7 +224,7 @@ class PixelLanes {
       const T* x = p.x + image * p.x_image + (group * p.C + c0) * p.x_plane;
       stage_block(p, m.staging, x, channels, oh, ow, staged);
       // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
-      std::fill_n(staged + channels * m.staging.channel_size, 2 * tile_lanes<T>, T(0));
+      std::fill_n(staged + channels * m.staging.channel_size, 2 * NR<T>, T(0));
       input = staged;
     }
 
@@ -312,11 +318,11 @@ class PixelLanes {
   };
 
   Correlation<T> p;
+  const Cut& cut;
   ScratchArray<Index> axis_memory{Staging::memory_size(p.rows.count, p.cols.count)};
   Staging staging{p.rows, p.cols, axis_memory.data()};
   Panels panels{p.F};
   Index taps = p.taps();
-  const PixelCut<T> cut = pixel_cut(p, staging);
   bool in_place = cut.in_place, copies;
   Index channels = cut.sum.size, chunks = cut.sum.chunks;
   Index row_blocks, col_blocks, filter_parts;

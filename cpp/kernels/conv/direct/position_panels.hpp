@@ -46,10 +46,15 @@ struct PanelFilling {
 // comes, while they are in its cache.
 template <class T>
 class PositionPanels {
-  static constexpr Index lanes = Simd<T>::size, width = tile_lanes<T>;
+  static constexpr Index lanes = Simd<T>::size, width = NR<T>;
 
  public:
-  explicit PositionPanels(const Correlation<T>& correlation) : p(correlation) { choose_blocks(); }
+  using Cut = SumCut;
+  static Cut cut_of(const Correlation<T>& p) { return position_cut(p); }
+
+  PositionPanels(const Correlation<T>& correlation, const Cut& cut) : p(correlation), sum(cut) {
+    choose_blocks();
+  }
 
   // None where blocks of filters are packed when their turn comes.
   Index packed_size() const { return by_filters && !p.prepacked ? 0 : checked_product(p.groups * p.F, p.C); }
@@ -72,13 +77,13 @@ class PositionPanels {
                   });
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {panels.rows(0), width}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {panels.rows(0), width}, threads,
             {{"positions", (by_filters ? filling.count() : position_blocks.rows(0)) * width},
              {"channels", channels},
              {"filters", std::min(p.F, filter_blocks.rows(0) * panels.rows(0))},
              {"packed by block of filters", by_filters}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -87,7 +92,7 @@ class PositionPanels {
     by_filters = filling.count() * width <= p.F;
     // A block of either operand takes a quarter of the second level.
     const Index block_bytes = l2_for_blocks() / 4, row_bytes = channels * Index(sizeof(T));
-    filter_blocks = Panels(panels.count, std::max<Index>(1, block_bytes / (row_bytes * max_rows)));
+    filter_blocks = Panels(panels.count, std::max<Index>(1, block_bytes / (row_bytes * MR)));
     position_blocks = Panels(filling.count(), std::max<Index>(1, block_bytes / (row_bytes * width)));
     Panels& tasks = by_filters ? filter_blocks : position_blocks;
     tasks = even_tasks(by_filters ? panels.count : filling.count(), tasks.count);
@@ -174,7 +179,7 @@ class PositionPanels {
         layout, m.by_filters ? checked_product(m.p.groups * m.p.C, m.filling.count() * width) : 0};
     ThreadReserved<T> block{
         layout, m.threads,
-        (m.by_filters ? m.filter_blocks.rows(0) * max_rows : m.position_blocks.rows(0) * width) * m.channels};
+        (m.by_filters ? m.filter_blocks.rows(0) * MR : m.position_blocks.rows(0) * width) * m.channels};
     ThreadReserved<T> tile{layout, m.threads, tile_size<T>};
   };
 
@@ -261,10 +266,10 @@ class PositionPanels {
   }
 
   Correlation<T> p;
+  const SumCut& sum;
   PanelFilling filling{p.OH, p.OW, width};
   Panels panels{p.F};
   bool by_filters;
-  const SumCut sum = position_cut(p);
   Index channels = sum.size, chunks = sum.chunks;
   Panels filter_blocks{0}, position_blocks{0};  // of panels
   int threads;

@@ -6,7 +6,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr int tile_registers = max_rows * tile_vectors;
+constexpr int tile_registers = MR * tile_vectors;
 
 // What a product of positions prefetches while it runs: nothing, what the next positions read, or a run of
 // lines from `later` on for the second-level cache, one for `every` rows.
@@ -36,7 +36,7 @@ void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T*
 // The kernel for `rows` positions of V vectors.
 template <class T, int V, Prefetch ahead = Prefetch::nothing>
 auto position_kernel(Index rows) {
-  static constexpr auto table = kernels_by_rows<std::min(max_rows, tile_registers / V)>(
+  static constexpr auto table = kernels_by_rows<std::min(MR, tile_registers / V)>(
       [](auto R) { return &multiply_positions<T, R(), V, ahead>; });
   return table[rows - 1];
 }

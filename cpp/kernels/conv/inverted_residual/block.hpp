@@ -42,7 +42,7 @@ void project_tile(Index vectors, const T* x, Index block, const T* w, T* tile, I
 
 template <class T, int V>
 auto project_kernel(Index rows) {
-  static constexpr auto table = kernels_by_rows<max_rows>([](auto R) { return &project_tile<T, R(), V>; });
+  static constexpr auto table = kernels_by_rows<MR>([](auto R) { return &project_tile<T, R(), V>; });
   return table[rows - 1];
 }
 
@@ -189,7 +189,7 @@ class InvertedResidualPass {
   void project_images(const Operands& o, Index first_image, Index count,
                       const ScratchOf<Memory>& scratch) const {
     const Index tiles = ceil_div(weights.filters, tile_vectors), all = d.OH * d.OW;
-    const Panels blocks(all, rows_of_block(count * tiles, ceil_div(all, max_rows)) * max_rows);
+    const Panels blocks(all, rows_of_block(count * tiles, ceil_div(all, MR)) * MR);
     parallel_grid({count, tiles, blocks.count}, threads, [&](Index n, Index tile, Index block, int slot) {
       Work work{scratch->tile[slot]};
       const Index first = blocks.first(block), f = tile * tile_vectors;
@@ -259,8 +259,8 @@ class InvertedResidualPass {
   // one.
   PrefetchAhead weights_after(const T* packed, Index chunk, Index rows) const {
     const Index tiles =
-        ceil_div(stencil.x_rows(rows) * d.W, max_rows) * ceil_div(weights.vectors_of(chunk), tile_vectors) +
-        ceil_div(rows * d.OW, max_rows) * ceil_div(weights.filters, tile_vectors);
+        ceil_div(stencil.x_rows(rows) * d.W, MR) * ceil_div(weights.vectors_of(chunk), tile_vectors) +
+        ceil_div(rows * d.OW, MR) * ceil_div(weights.filters, tile_vectors);
     return {packed + weights.at(chunk + 1), 1, 0, weights.at(chunk + 2) - weights.at(chunk + 1), tiles};
   }
 

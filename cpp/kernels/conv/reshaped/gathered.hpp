@@ -24,8 +24,13 @@ inline ConvShape shape_of_points(ConvShape s) {
   return s;
 }
 
+inline ConvRequest request_of_points(const ConvRequest& r) {
+  return {shape_of_points(r.shape), r.wish, r.weights};
+}
+
 template <class T>
-double cost_gathered(const ConvShape& s, Pass pass) {
+double cost_gathered(const ConvRequest& r, Pass pass) {
+  const ConvShape& s = r.shape;
   const bool dx = pass == Pass::input_gradient;
   const ConvShape points = shape_of_points(s);
   const double rows = double(points.C * s.OH), image = double(s.C * s.H * ceil_div(s.W, Simd<T>::size));
@@ -36,94 +41,156 @@ double cost_gathered(const ConvShape& s, Pass pass) {
   const double rate = split ? (far ? Rates::far_split_points : Rates::split_points)
                       : dx  ? Rates::spread_points(s.stride_w)
                             : Rates::points(windows_transposed<T>(s) ? 1 : s.stride_w);
-  return choose_method<T>(points, pass).cycles * Rates::fmas_per_cycle +
+  return choose_method<T>(request_of_points(r), pass).cycles * Rates::set.fmas_per_cycle +
          rows * (rate * double(s.OW) / Simd<T>::size +
                  (dx && !split && s.KW > 1 ? Rates::spread_row : Rates::point_row)) +
          (dx ? Rates::spread_image * image : 0);
 }
 
+// Images [first, first + count) of a batch at a time, and their points.
 template <class T>
-class Gathered {
+class GatheredBatch {
   using Column = typename Windows<T>::Column;
 
  public:
-  explicit Gathered(const ConvPlan& whole) : plan(whole), s(whole.shape) {}
+  GatheredBatch(const ConvShape& shape, Pass which) : s(shape), pass(which) {}
 
-  void describe(ConvPlan& to) const {
-    const ConvPlan inner = describe_conv<T>(plan_of_points(images));
-    to.packed_bytes = inner.packed_bytes;
-    to.scratch_bytes = bytes_of<Memory>(*this) + inner.scratch_bytes;
-    fill_in(to, {inner.tile_rows, inner.tile_columns}, inner.threads, {{"images", images}});
-  }
+  Index in_size() const { return s.C * s.H * s.W; }  // of an image
+  Index out_size() const { return s.F * s.OH * s.OW; }
+  Index filters_size() const { return s.F * (s.C / s.groups) * s.KH * s.KW; }
 
-  void pack(const T* w, T* packed) const { pack_conv(plan_of_points(s.N), w, packed); }
-
-  void run(const ConvOperands<T>& o) const {
-    each_part([&](const ScratchOf<Memory>& scratch, Index n, Index count) {
-      T* points = scratch->points.data();
-      ConvOperands<T> inner = o;
-      if (!is_dx) {
-        gather(scratch, o.in, n, count);
-        inner.in = points;
-        inner.out = o.out + n * out_size;
-        return run_conv(plan_of_points(count), inner);
-      }
-      inner.in = o.in + n * out_size;
-      inner.out = points;
-      inner.epilogue = {};
-      run_conv(plan_of_points(count), inner);
-      windows.spread(points, o.epilogue.bias, count * s.C, scratch->columns.data(), scratch->lines,
-                     o.out + n * in_size);
-    });
-  }
-
-  // dw, a sum over the parts.
-  void run(const WeightGradientOperands<T>& o) const {
-    if (o.dw == nullptr) return;
-    each_part([&](const ScratchOf<Memory>& scratch, Index n, Index count) {
-      gather(scratch, o.x, n, count);
-      T* dw = n == 0 ? o.dw : scratch->dw.data();
-      run_weight_gradient(
-          plan_of_points(count),
-          WeightGradientOperands<T>{scratch->points.data(), o.dout + n * out_size, dw, nullptr});
-      if (n > 0) add_to(o.dw, dw, filters_size);
-    });
-  }
-
- private:
   struct Memory {
-    const Gathered& m;
+    const GatheredBatch& m;
     Layout& layout;
+    bool dx = m.pass == Pass::input_gradient, dw = m.pass == Pass::weight_gradient;
     Reserved<T> points{layout, checked_product(m.images, m.size)};
     Reserved<Column> columns{layout, m.s.KW};
     ThreadReserved<T> lines{layout, m.windows.spread_threads(m.images * m.s.C),
-                            m.is_dx ? m.windows.line_size() : 0};
-    Reserved<T> dw{layout, m.plan.pass == Pass::weight_gradient && m.images < m.s.N ? m.filters_size : 0};
+                            dx ? m.windows.line_size() : 0};
+    Reserved<T> dw_of_block{layout, dw && m.images < m.s.N ? m.filters_size() : 0};
   };
+  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
 
+  // body(scratch, first, count) for each block of images.
   template <class Body>
-  void each_part(const Body& body) const {
+  void each_block(const Body& body) const {
     const ScratchOf<Memory> scratch(*this);
     windows.list(scratch->columns.data());
     for (Index n = 0; n < s.N; n += images) body(scratch, n, std::min(images, s.N - n));
   }
   void gather(const ScratchOf<Memory>& scratch, const T* x, Index n, Index count) const {
-    windows.gather(x + n * in_size, count * s.C, scratch->columns.data(), scratch->points.data());
+    windows.gather(x + n * in_size(), count * s.C, scratch->columns.data(), scratch->points.data());
   }
-  ConvPlan plan_of_points(Index N) const {
-    ConvShape points = shape_of_points(s);
-    points.N = N;
-    return plan_inner<T>(plan, points);
+  void spread(const ScratchOf<Memory>& scratch, const T* bias, Index n, Index count, T* dx) const {
+    windows.spread(scratch->points.data(), bias, count * s.C, scratch->columns.data(), scratch->lines,
+                   dx + n * in_size());
   }
 
-  const ConvPlan& plan;
-  const ConvShape& s;
+ private:
+  ConvShape s;
+  Pass pass;
   Windows<T> windows{s};
-  bool is_dx = plan.pass == Pass::input_gradient;
-  Index in_size = s.C * s.H * s.W, out_size = s.F * s.OH * s.OW;
-  Index filters_size = s.F * (s.C / s.groups) * s.KH * s.KW;
   Index size = checked_product(shape_of_points(s).C, s.OH* s.OW);  // of an image's points
-  Index images = gathered_images<T>(s.N, size);                    // at a time
+
+ public:
+  const Index images = gathered_images<T>(s.N, size);  // of a block
 };
+
+// The forward pass, or dx.
+template <class T>
+class GatheredPlan final : public ConvPlan<T> {
+ public:
+  explicit GatheredPlan(const ConvChoice& choice)
+      : ConvPlan<T>(choice), points(make_plan<T>(request_of_points(choice.request), choice.pass)) {}
+
+  void pack(const T* w, T* packed) const override { points->pack(w, packed); }
+
+  void run(const ConvCall<T>& call) const override {
+    const GatheredBatch<T> batch = batch_of(call.N);
+    batch.each_block([&](const auto& scratch, Index n, Index count) {
+      ConvCall<T> inner = call;
+      inner.N = count;
+      if (this->choice.pass == Pass::forward) {
+        batch.gather(scratch, call.in, n, count);
+        inner.in = scratch->points.data();
+        inner.out = call.out + n * batch.out_size();
+        return points->run(inner);
+      }
+      inner.in = call.in + n * batch.out_size();
+      inner.out = scratch->points.data();
+      inner.epilogue = {};
+      points->run(inner);
+      batch.spread(scratch, call.epilogue.b, n, count, call.out);
+    });
+  }
+
+  ConvExplanation explain(Index N) const override {
+    const GatheredBatch<T> batch = batch_of(N);
+    const ConvExplanation inner = points->explain(batch.images);
+    ConvExplanation to{};
+    to.packed_bytes = inner.packed_bytes;
+    to.scratch_bytes = batch.scratch_bytes() + inner.scratch_bytes;
+    fill_in(to, {inner.tile_rows, inner.tile_columns}, inner.threads, {{"images", batch.images}});
+    return to;
+  }
+
+ private:
+  GatheredBatch<T> batch_of(Index N) const {
+    return {with_images(this->choice.request.shape, N), this->choice.pass};
+  }
+
+  OwnedPlan<T> points;
+};
+
+// dw, a sum over the blocks of images.
+template <class T>
+class GatheredGradientPlan final : public WeightGradientPlan<T> {
+ public:
+  explicit GatheredGradientPlan(const ConvChoice& choice)
+      : WeightGradientPlan<T>(choice),
+        batch(choice.request.shape, choice.pass),
+        points(plan_of(batch.images)) {
+    const Index rest = choice.request.shape.N % batch.images;
+    if (rest > 0) rest_points = plan_of(rest);
+  }
+
+  void run(const WeightGradientOperands<T>& o) const override {
+    if (o.dw == nullptr) return;
+    batch.each_block([&](const auto& scratch, Index n, Index count) {
+      batch.gather(scratch, o.x, n, count);
+      T* dw = n == 0 ? o.dw : scratch->dw_of_block.data();
+      (count < batch.images ? rest_points : points)
+          ->run({scratch->points.data(), o.dout + n * batch.out_size(), dw, nullptr});
+      if (n > 0) add_to(o.dw, dw, batch.filters_size());
+    });
+  }
+
+  ConvExplanation explain() const override {
+    ConvExplanation to = points->explain();
+    fill_in(to, {to.tile_rows, to.tile_columns}, to.threads, {{"images", batch.images}});
+    for (Block* block = to.blocks + 1; block < to.blocks + ConvExplanation::most_blocks; ++block) *block = {};
+    to.scratch_bytes += batch.scratch_bytes();
+    return to;
+  }
+
+ private:
+  OwnedGradientPlan<T> plan_of(Index images) const {
+    ConvRequest request = request_of_points(this->choice.request);
+    request.shape.N = images;
+    return make_gradient_plan<T>(request);
+  }
+
+  GatheredBatch<T> batch;
+  OwnedGradientPlan<T> points, rest_points;
+};
+
+template <class T>
+OwnedPlan<T> gathered(const ConvChoice& choice) {
+  return OwnedPlan<T>(new GatheredPlan<T>(choice));
+}
+template <class T>
+OwnedGradientPlan<T> gathered_weight_gradient(const ConvChoice& choice) {
+  return OwnedGradientPlan<T>(new GatheredGradientPlan<T>(choice));
+}
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -16,7 +16,8 @@ namespace cnnlib::CNNLIB_ISA {
 inline bool is_turned(const ConvShape& s) { return !covers_rows(s); }
 
 // The convolution of a single row.
-inline ConvShape shape_of_row(const ConvShape& s) {
+inline ConvRequest request_of_row(const ConvRequest& r) {
+  const ConvShape& s = r.shape;
   ConvShape row = s;
   row.H = row.KH = row.OH = row.stride_h = row.dilation_h = 1;
   row.pad_top = 0;
@@ -32,13 +33,13 @@ inline ConvShape shape_of_row(const ConvShape& s) {
   } else if (covers_columns(s)) {
     row.W = row.KW = row.stride_w = row.dilation_w = 1;
   }
-  if (s.algorithm != Method::direct) row.algorithm = Method::automatic;
-  return row;
+  return {row, r.wish == Method::direct ? Method::direct : Method::automatic, r.weights};
 }
 
 template <class T>
-double cost_single_row(const ConvShape& s, Pass pass) {
-  const double row = choose_method<T>(shape_of_row(s), pass).cycles * Rates::fmas_per_cycle;
+double cost_single_row(const ConvRequest& r, Pass pass) {
+  const ConvShape& s = r.shape;
+  const double row = choose_method<T>(request_of_row(r), pass).cycles * Rates::set.fmas_per_cycle;
   if (!is_turned(s)) return row;
   const GroupSizes<T> g(s);
   return row + Rates::stage_channels * double(s.C * g.vectors(s.H * s.W)) +
@@ -54,61 +55,104 @@ const T* transpose_planes(const T* from, Index count, Index rows, Index cols, T*
   return to;
 }
 
+// Images and filters of a batch, transposed where that has to be.
 template <class T>
-class SingleRow {
- public:
-  explicit SingleRow(const ConvPlan& whole) : plan(whole), s(whole.shape) {}
-
-  void describe(ConvPlan& to) const {
-    const ConvPlan row = describe_conv<T>(row_plan);
-    const Index copies = turned ? image_size + filter_size : 0;
-    fill_in(to, {row.tile_rows, row.tile_columns}, row.threads, {{"channels of a row", row.shape.C}});
-    to.packed_bytes = row.packed_bytes;
-    to.scratch_bytes = row.scratch_bytes + static_cast<std::size_t>(copies) * sizeof(T);
-  }
-
-  void pack(const T* w, T* packed) const {
-    const ScratchArray<T> memory(turned ? filter_size : 0);
-    if (turned) w = transpose_planes(w, s.F * channels, s.KH, s.W, memory.data());
-    pack_conv(row_plan, w, packed);
-  }
-
-  void run(const ConvOperands<T>& o) const {
-    const bool dx = plan.pass == Pass::input_gradient, turns_filters = turned && o.packed == nullptr;
-    const ScratchArray<T> images(turned ? image_size : 0), filters(turns_filters ? filter_size : 0),
-        bias(dx ? row_plan.shape.C : 0);
-    ConvOperands<T> row = o;
-    if (turns_filters) row.w = transpose_planes(o.w, s.F * channels, s.KH, s.W, filters.data());
-    if (turned && dx) row.out = images.data();
-    if (turned && !dx) row.in = transpose_planes(o.in, s.N * s.C, s.H, s.W, images.data());
-    if (dx && o.epilogue.bias != nullptr) {  // of a channel, for each of its rows
-      const Index rows = row_plan.shape.C / s.C;
-      for (Index c = 0; c < s.C; ++c) std::fill_n(bias.data() + c * rows, rows, o.epilogue.bias[c]);
-      row.epilogue.bias = bias.data();
-    }
-    run_conv(row_plan, row);
-    if (turned && dx) transpose_planes(row.out, s.N * s.C, s.W, s.H, o.out);
-  }
-
-  void run(const WeightGradientOperands<T>& o) const {
-    if (!turned) return run_weight_gradient(row_plan, o);
-    const ScratchArray<T> images(image_size), filters(filter_size);
-    WeightGradientOperands<T> row = o;
-    if (o.dw != nullptr) {
-      row.x = transpose_planes(o.x, s.N * s.C, s.H, s.W, images.data());
-      row.dw = filters.data();
-    }
-    run_weight_gradient(row_plan, row);
-    if (o.dw != nullptr) transpose_planes(row.dw, s.F * channels, s.W, s.KH, o.dw);
-  }
-
- private:
-  const ConvPlan& plan;
-  const ConvShape& s;
-  ConvPlan row_plan = plan_inner<T>(plan, shape_of_row(s));
+struct TurnedArrays {
+  ConvShape s;
   bool turned = is_turned(s);
   Index channels = s.C / s.groups, image_size = checked_product(s.N * s.C, s.H* s.W),
         filter_size = checked_product(s.F * channels, s.KH* s.KW);
+
+  const T* turn_images(const T* x, T* to) const { return transpose_planes(x, s.N * s.C, s.H, s.W, to); }
+  const T* turn_filters(const T* w, T* to) const {
+    return transpose_planes(w, s.F * channels, s.KH, s.W, to);
+  }
+  ConvExplanation explain(const ConvExplanation& row, Index row_channels) const {
+    ConvExplanation to{};
+    const Index copies = turned ? image_size + filter_size : 0;
+    fill_in(to, {row.tile_rows, row.tile_columns}, row.threads, {{"channels of a row", row_channels}});
+    to.packed_bytes = row.packed_bytes;
+    to.scratch_bytes = row.scratch_bytes + static_cast<std::size_t>(copies) * sizeof(T);
+    return to;
+  }
 };
+
+// The forward pass, or dx.
+template <class T>
+class SingleRowPlan final : public ConvPlan<T> {
+ public:
+  explicit SingleRowPlan(const ConvChoice& choice)
+      : ConvPlan<T>(choice), row(make_plan<T>(request_of_row(choice.request), choice.pass)) {}
+
+  void pack(const T* w, T* packed) const override {
+    const TurnedArrays<T> a = arrays(1);
+    const ScratchArray<T> memory(a.turned ? a.filter_size : 0);
+    row->pack(a.turned ? a.turn_filters(w, memory.data()) : w, packed);
+  }
+
+  void run(const ConvCall<T>& call) const override {
+    const TurnedArrays<T> a = arrays(call.N);
+    const bool dx = this->choice.pass == Pass::input_gradient,
+               turns_filters = a.turned && call.packed == nullptr;
+    const Index row_channels = row->choice.request.shape.C, rows = row_channels / a.s.C;
+    const ScratchArray<T> images(a.turned ? a.image_size : 0), filters(turns_filters ? a.filter_size : 0),
+        bias(dx ? row_channels : 0);
+    ConvCall<T> of_row = call;
+    if (turns_filters) of_row.w = a.turn_filters(call.w, filters.data());
+    if (a.turned && dx) of_row.out = images.data();
+    if (a.turned && !dx) of_row.in = a.turn_images(call.in, images.data());
+    if (dx && call.epilogue.b != nullptr) {  // of a channel, for each of its rows
+      for (Index c = 0; c < a.s.C; ++c) std::fill_n(bias.data() + c * rows, rows, call.epilogue.b[c]);
+      of_row.epilogue.b = bias.data();
+    }
+    row->run(of_row);
+    if (a.turned && dx) transpose_planes<T>(of_row.out, a.s.N * a.s.C, a.s.W, a.s.H, call.out);
+  }
+
+  ConvExplanation explain(Index N) const override {
+    return arrays(N).explain(row->explain(N), row->choice.request.shape.C);
+  }
+
+ private:
+  TurnedArrays<T> arrays(Index N) const { return {with_images(this->choice.request.shape, N)}; }
+
+  OwnedPlan<T> row;
+};
+
+template <class T>
+class SingleRowGradientPlan final : public WeightGradientPlan<T> {
+ public:
+  explicit SingleRowGradientPlan(const ConvChoice& choice)
+      : WeightGradientPlan<T>(choice),
+        a{choice.request.shape},
+        row(make_gradient_plan<T>(request_of_row(choice.request))) {}
+
+  void run(const WeightGradientOperands<T>& o) const override {
+    if (!a.turned) return run_weight_gradient(*row, o);
+    const ScratchArray<T> images(a.image_size), filters(a.filter_size);
+    WeightGradientOperands<T> of_row = o;
+    if (o.dw != nullptr) {
+      of_row.x = a.turn_images(o.x, images.data());
+      of_row.dw = filters.data();
+    }
+    run_weight_gradient(*row, of_row);
+    if (o.dw != nullptr) transpose_planes<T>(of_row.dw, a.s.F * a.channels, a.s.W, a.s.KH, o.dw);
+  }
+
+  ConvExplanation explain() const override { return a.explain(row->explain(), row->choice.request.shape.C); }
+
+ private:
+  TurnedArrays<T> a;
+  OwnedGradientPlan<T> row;
+};
+
+template <class T>
+OwnedPlan<T> single_row(const ConvChoice& choice) {
+  return OwnedPlan<T>(new SingleRowPlan<T>(choice));
+}
+template <class T>
+OwnedGradientPlan<T> single_row_gradient(const ConvChoice& choice) {
+  return OwnedGradientPlan<T>(new SingleRowGradientPlan<T>(choice));
+}
 
 }  // namespace cnnlib::CNNLIB_ISA

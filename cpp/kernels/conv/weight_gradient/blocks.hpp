@@ -90,7 +90,7 @@ struct WeightGradient {
   }
 
   // Channels of a block of lanes: one vector where it holds all of them.
-  Index channel_lanes() const { return C <= Simd<T>::size ? Index{Simd<T>::size} : Index{tile_lanes<T>}; }
+  Index channel_lanes() const { return C <= Simd<T>::size ? Index{Simd<T>::size} : Index{NR<T>}; }
   Index tap_offset(Index tap) const { return staging.tap_offset(tap / s.KW, tap % s.KW); }
 
   PositionBlock block(Index index) const {

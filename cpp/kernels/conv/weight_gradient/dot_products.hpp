@@ -18,8 +18,11 @@ class DotProducts {
   using S = Simd<T>;
 
  public:
-  DotProducts(const ConvShape& s, bool with_dw, bool with_db) : g(s) {
-    g.set_blocks(dot_product_cut(g), S::size, S::size);
+  using Cut = PositionBlocks;
+  static Cut cut_of(const ConvShape& s) { return dot_product_cut<T>(s); }
+
+  DotProducts(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db) : g(s) {
+    g.set_blocks(cut, S::size, S::size);
     pairs = with_dw ? g.C * g.taps : 0;
     pair_blocks = ceil_div(pairs + with_db, dot_block);
     parts = g.positions.parts;
@@ -56,13 +59,13 @@ class DotProducts {
     finish(sums, scratch->pair.data(), o.dw, o.db);
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {dot_rows, dot_block}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {dot_rows, dot_block}, threads,
             {{"output rows", g.positions.rows},
              {"output columns", g.positions.cols},
              {"partial sums", parts},
              {"parts of the filters", filter_parts}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:

@@ -137,7 +137,7 @@ class SharedPanelsPart {
     Reserved<T> staged{layout, checked_product(m.g.s.groups * m.lane_blocks, m.staged_size)};
     Reserved<Index> offset{layout, m.g.positions.most_positions()};
     ThreadReserved<T> line{layout, m.threads, m.lanes * m.g.staging.pitch};
-    ThreadReserved<T> tile{layout, m.threads, (max_rows + 1) * m.row_size + m.lanes * size};
+    ThreadReserved<T> tile{layout, m.threads, (MR + 1) * m.row_size + m.lanes * size};
     Work work(int slot) const {
       return {packed.data(), staged.data(), offset.data(), line[slot], tile[slot]};
     }
@@ -216,7 +216,7 @@ class SharedPanelsPart {
       multiply(v, some, kernel_of(rows, some), work.tile, row_size, false);
     }
     for (Index m = 0; m < rows; ++m, to += g.C * g.taps)
-      add_row(work.tile + m * row_size, channels, add, work.tile + max_rows * row_size, to);
+      add_row(work.tile + m * row_size, channels, add, work.tile + MR * row_size, to);
   }
 
   static TileKernel<T> kernel_of(Index rows, Index vectors) {
@@ -253,8 +253,11 @@ class SharedPanelsPart {
 template <class T>
 class SharedPanels {
  public:
-  SharedPanels(const ConvShape& s, bool, bool) : g(s) {
-    g.set_blocks(shared_panel_cut(g));
+  using Cut = PositionBlocks;
+  static Cut cut_of(const ConvShape& s) { return shared_panel_cut<T>(s); }
+
+  SharedPanels(const ConvShape& s, const Cut& cut, bool, bool) : g(s) {
+    g.set_blocks(cut);
     const PositionBlocks& blocks = g.positions;
     in_turn = blocks.parts == 1 || (threads == 1 && blocks.parts == blocks.blocks);
     by_filters = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
@@ -271,22 +274,22 @@ class SharedPanels {
     SharedPanelsPart<T>(g, all, threads).run(o, {0, g.positions.blocks});
   }
 
-  void describe(ConvPlan& plan) const {
+  void describe(ConvExplanation& to) const {
     const PositionBlocks& blocks = g.positions;
-    fill_in(plan, {panels.rows(0), g.channel_lanes()}, threads,
+    fill_in(to, {panels.rows(0), g.channel_lanes()}, threads,
             {{"images", blocks.images},
              {"output rows", blocks.rows},
              {"output columns", blocks.cols},
              {"partial sums", blocks.parts}});
     if (in_turn) {
-      plan.scratch_bytes = SharedPanelsPart<T>(g, all, threads).scratch_bytes();
+      to.scratch_bytes = SharedPanelsPart<T>(g, all, threads).scratch_bytes();
       return;
     }
     const Index at_once = std::min<Index>(threads, g.positions.parts * tasks);
     std::size_t most = 0;
     for (Index i = 0; i < tasks; ++i)
       most = std::max(most, SharedPanelsPart<T>(g, weights_of(i), 1).scratch_bytes());
-    plan.scratch_bytes = at_once * most + ScratchArray<T>::bytes(checked_product(blocks.parts, result_size));
+    to.scratch_bytes = at_once * most + ScratchArray<T>::bytes(checked_product(blocks.parts, result_size));
   }
 
  private:

@@ -24,8 +24,11 @@ class TapRows {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  TapRows(const ConvShape& s, bool with_dw, bool with_db) : g(s), makes_db(with_db) {
-    g.positions = tap_row_cut(g, width);
+  using Cut = PositionBlocks;
+  static Cut cut_of(const ConvShape& s) { return tap_row_cut<T>(s); }
+
+  TapRows(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db) : g(s), makes_db(with_db) {
+    g.positions = cut;
     parts = g.positions.parts;
     pairs = with_dw ? g.C * g.taps : 0;
     threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
@@ -47,11 +50,11 @@ class TapRows {
     finish(scratch->sums.data(), o.dw, o.db);
   }
 
-  void describe(ConvPlan& plan) const {
+  void describe(ConvExplanation& to) const {
     fill_in(
-        plan, {g.s.KW, width}, threads,
+        to, {g.s.KW, width}, threads,
         {{"output rows", g.positions.rows}, {"output columns", g.positions.cols}, {"partial sums", parts}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -168,9 +171,9 @@ class TapRows {
 
   WeightGradient<T> g;
   bool makes_db;
-  Index vectors = ceil_div(g.F, lanes);                               // of the filters
-  Panels panels{vectors, std::min(vectors, vectors_beside(g.s.KW))};  // of vectors
-  Index width = panels.rows(0) * lanes;                               // of the widest panel
+  Index vectors = ceil_div(g.F, lanes);    // of the filters
+  Panels panels = tap_row_panels<T>(g.s);  // of vectors
+  Index width = panels.rows(0) * lanes;    // of the widest panel
   Index parts, pairs;
   int threads;
   Index height, pitch;  // of a staged channel

@@ -6,26 +6,27 @@
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
-WeightGradientSteps<T> shared_panels() {
-  return weight_gradient_steps<T, SharedPanels>(false);
+OwnedGradientPlan<T> shared_panels(const ConvChoice& choice) {
+  return OwnedGradientPlan<T>(new GradientPlan<T, SharedPanels>(choice));
 }
 template <class T>
-WeightGradientSteps<T> dot_products() {
-  return weight_gradient_steps<T, DotProducts>(true);
+OwnedGradientPlan<T> dot_products(const ConvChoice& choice) {
+  return OwnedGradientPlan<T>(new GradientPlan<T, DotProducts>(choice));
 }
 template <class T>
-WeightGradientSteps<T> tap_rows() {
+OwnedGradientPlan<T> tap_rows([[maybe_unused]] const ConvChoice& choice) {
   if constexpr (InstructionSet::tap_rows)
-    return weight_gradient_steps<T, TapRows>(true);
+    return OwnedGradientPlan<T>(new GradientPlan<T, TapRows>(choice));
   else
-    return {};
+    return nullptr;
 }
 
-template WeightGradientSteps<float> shared_panels();
-template WeightGradientSteps<double> shared_panels();
-template WeightGradientSteps<float> dot_products();
-template WeightGradientSteps<double> dot_products();
-template WeightGradientSteps<float> tap_rows();
-template WeightGradientSteps<double> tap_rows();
+#define INSTANTIATE(T)                                            \
+  template OwnedGradientPlan<T> shared_panels(const ConvChoice&); \
+  template OwnedGradientPlan<T> dot_products(const ConvChoice&);  \
+  template OwnedGradientPlan<T> tap_rows(const ConvChoice&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
 
 }  // namespace cnnlib::CNNLIB_ISA

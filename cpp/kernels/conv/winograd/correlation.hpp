@@ -18,18 +18,18 @@ namespace cnnlib::CNNLIB_ISA {
 // whole: where it is smaller than the filters, or its blocks are too few for the threads.
 template <class T>
 class WinogradCorrelation {
-  static constexpr Index lanes = Simd<T>::size, most_tiles = 4 * max_rows;  // of a block
-  static constexpr Index least_tiles = max_rows / 2;  // of a task that is worth reading a panel of filters
-  static constexpr Index least_points = 4;            // of a task
+  static constexpr Index lanes = Simd<T>::size, most_tiles = 4 * MR;  // of a block
+  static constexpr Index least_tiles = MR / 2;  // of a task that is worth reading a panel of filters
+  static constexpr Index least_points = 4;      // of a task
 
  public:
-  WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem)
-      : tile(method), p(problem) {
+  WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem,
+                      const PointCut& own_cut)
+      : tile(method), p(problem), cut(own_cut) {
     block = block_of_tiles();
     // Small blocks read filters that no cache near the core holds too often.
     const bool far_filters = panels * panel_size * Index(sizeof(T)) > l2_for_blocks();
-    whole =
-        few_tiles || (threads > 1 && ((far_filters && block < max_rows) || !keep_busy(blocks(), threads)));
+    whole = few_tiles || (threads > 1 && ((far_filters && block < MR) || !keep_busy(blocks(), threads)));
     if (whole) cut_whole_input();
     packs_by_panel = whole && !p.prepacked && groups == 1 && point_groups == 1;
     chunk = packs_by_panel && block == grid.count ? chunk_of_channels() : channel_blocks;
@@ -51,14 +51,14 @@ class WinogradCorrelation {
     whole ? run_whole(scratch, packed) : run_by_block(scratch, packed);
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {tile.h.outs, tile.w.outs}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {tile.h.outs, tile.w.outs}, threads,
             {{"tiles", block},
              {"channels", chunk * lanes},
              {"filters", width},
              {"input transformed whole", whole},
              {"tasks of the products", whole ? panels * groups * point_groups : blocks()}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -70,14 +70,13 @@ class WinogradCorrelation {
     constexpr double gain = 1.4;  // the products of single vectors take up to twice as long
     if (cut.kept_vectors == 1 || p.prepacked || !few_tiles) return cut.kept_vectors;
     const int most = tile_threads(grid.count * tile.points(), p.C, p.F);
-    return splits_for(ceil_div(p.F, tile_lanes<T>), tile_vectors, most, gain) > 1 ? 1 : tile_vectors;
+    return splits_for(ceil_div(p.F, NR<T>), tile_vectors, most, gain) > 1 ? 1 : tile_vectors;
   }
 
   // Tiles whose transforms stay in the second-level cache.
   Index block_of_tiles() const {
-    Index tiles =
-        l2_for_blocks() / (tile.points() * (channels + width) * Index(sizeof(T))) / max_rows * max_rows;
-    tiles = std::clamp<Index>(tiles, max_rows, most_tiles);
+    Index tiles = l2_for_blocks() / (tile.points() * (channels + width) * Index(sizeof(T))) / MR * MR;
+    tiles = std::clamp<Index>(tiles, MR, most_tiles);
     Index count = ceil_div(grid.count, tiles);
     // Two blocks a thread where these fill half of a tile's rows, and none left over for one thread alone.
     if (threads > 1) count = std::max(count, std::min<Index>(2 * threads, grid.count / least_tiles));
@@ -278,13 +277,14 @@ class WinogradCorrelation {
   TileGrid grid = p.grid(tile);
   // The input's transform is smaller than the filters'.
   bool few_tiles = tile.points() * grid.count <= tile.filters() * p.F;
-  const PointCut cut = point_cut<T>(p, tile);
+  const PointCut& cut;
   Index channel_blocks = cut.channel_blocks;
-  Index vectors = panel_vectors(), width = vectors * lanes;  // of a panel of filters
+  Index vectors = panel_vectors();  // of a panel of filters
+  FilterPanel<T> filter_panel{tile, vectors, channel_blocks};
+  Index width = filter_panel.width;
   Index panels = ceil_div(p.F, width);
-  Index channels = channel_blocks * lanes;         // filled up to whole vectors
-  Index filter_stride = channels * width + lanes;  // between a panel's filters of different points
-  Index panel_size = tile.filters() * filter_stride;
+  Index channels = channel_blocks * lanes;  // filled up to whole vectors
+  Index filter_stride = filter_panel.stride, panel_size = filter_panel.size;
   int threads = tile_threads(grid.count * tile.points(), channels, panels* width);
   Index staged_size = (tile.h.ins * grid.most_width(tile.w.step, tile.w.ins) + lanes) * lanes;
   Index block;  // tiles

@@ -23,6 +23,24 @@ PointCut point_cut(const TileShape& s, const TileSizes& tile) {
   return {s.F <= lanes ? 1 : tile_vectors, s.channel_blocks(tile, lanes), channels_of_sum / lanes};
 }
 
+// A panel of `vectors` of filters, transformed: [filter point][c][filter of the panel].
+template <class T>
+struct FilterPanel {
+  Index width, stride, size;  // filters; values between two filter points; and of a panel
+
+  FilterPanel(const TileSizes& tile, Index vectors, Index channel_blocks)
+      : width(vectors * Simd<T>::size),
+        stride(channel_blocks * Simd<T>::size * width + Simd<T>::size),
+        size(tile.filters() * stride) {}
+};
+// The values of all filters that are kept.
+template <class T>
+double kept_filters(const TileShape& s, const TileSizes& tile) {
+  const PointCut cut = point_cut<T>(s, tile);
+  const FilterPanel<T> panel(tile, cut.kept_vectors, cut.channel_blocks);
+  return double(s.groups) * double(ceil_div(s.F, panel.width)) * double(panel.size);
+}
+
 // dw sums over tiles, in one of three orders: a point after the other, of all tiles; a part of the tiles
 // after the other; or a panel of channels after the other.
 enum class TileOrder { points, parts, channels };
@@ -51,7 +69,7 @@ struct TileSums {
   Index filters_of_block(Index bytes) const {
     constexpr Index blocks = 16;
     const Index most = bytes / (filter_points * width * Index(sizeof(T))), wanted = F * panels / blocks;
-    return even_part(F, std::max<Index>(std::min(most, wanted) / max_rows, 1) * max_rows);
+    return even_part(F, std::max<Index>(std::min(most, wanted) / MR, 1) * MR);
   }
 };
 

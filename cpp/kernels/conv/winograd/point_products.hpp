@@ -24,7 +24,7 @@ void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, co
 
 template <class T, int V>
 auto point_kernel(Index rows) {
-  static constexpr auto table = kernels_by_rows<max_rows>([](auto R) { return &multiply_points<T, R(), V>; });
+  static constexpr auto table = kernels_by_rows<MR>([](auto R) { return &multiply_points<T, R(), V>; });
   return table[rows - 1];
 }
 

@@ -4,6 +4,8 @@
 #include <array>
 #include <type_traits>
 
+#include "conv_plan.hpp"
+#include "kernels/conv/winograd/cuts.hpp"
 #include "kernels/conv/winograd/tiles.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -29,10 +31,36 @@ inline Index tile_taps(Index KH, Index KW) {
   return best;
 }
 
+// Whether the filters of a tile are more than a cache keeps from batch to batch, in a network whose weights
+// come from memory anyway: most_bytes of them take no longer (bench/NOTES.md).
+template <class T>
+bool streams_filters(const ConvRequest& request, bool dx, const TileSizes& tile, Index most_bytes) {
+  return request.weights == WeightUse::streamed &&
+         kept_filters<T>(tile_shape(request.shape, dx), tile) * sizeof(T) > double(most_bytes);
+}
+
+// Of 3x3 kernels at stride 1, whether a tile of 5x5 outputs is worth it. It rounds more, and has to take
+// clearly fewer products than one of 4x4; and its filters are more.
+template <class T>
+bool takes_large_tile(const ConvRequest& request, bool dx) {
+  if constexpr (!InstructionSet::large_winograd_tile) return false;
+  constexpr double gain = 1.25;
+  constexpr Index most_bytes = 8 << 20;
+  using Small = Tile<3, 3, 4>;
+  using Large = Tile<3, 3, 5>;
+  const TileShape shape = tile_shape(request.shape, dx);
+  const auto products = [&](const TileSizes& tile) {
+    return 1.0 * shape.grid(tile).per_image * tile.points();
+  };
+  return products(Small::sizes) >= gain * products(Large::sizes) &&
+         !streams_filters<T>(request, dx, Large::sizes, most_bytes);
+}
+
 // body(tile) with the tile of a kernel that fits_winograd. dx is a correlation with tiles of its own at
 // stride 2.
-template <bool dx, class Body>
-auto with_tile(const ConvShape& s, const Body& body) {
+template <class T, bool dx, class Body>
+auto with_tile(const ConvRequest& request, const Body& body) {
+  const ConvShape& s = request.shape;
   if (s.stride_h == 2) {
     const auto strided = [&](auto taps) {
       return body(std::conditional_t<dx, StridedInputTile<taps(), 4>, StridedTile<taps(), 4>>());
@@ -43,18 +71,10 @@ auto with_tile(const ConvShape& s, const Body& body) {
   }
   const Index taps = tile_taps(s.KH, s.KW);
   switch (10 * (s.KH > 1 ? taps : 1) + (s.KW > 1 ? taps : 1)) {
-    case 33: {
-      if constexpr (InstructionSet::large_winograd_tile) {
-        // The larger tile rounds more, and has to take clearly fewer products.
-        const TileShape shape = tile_shape(s, dx);
-        const auto products = [&](auto tile) {
-          return 1.0 * shape.grid(tile.sizes).per_image * tile.sizes.points();
-        };
-        const bool fewer = products(Tile<3, 3, 4>()) >= 1.25 * products(Tile<3, 3, 5>());
-        if (fewer && !s.few_weights) return body(Tile<3, 3, 5>());
-      }
+    case 33:
+      if constexpr (InstructionSet::large_winograd_tile)
+        if (takes_large_tile<T>(request, dx)) return body(Tile<3, 3, 5>());
       return body(Tile<3, 3, 4>());
-    }
     case 22: return body(Tile<2, 2, 4>());
     case 44: return body(Tile<4, 4, 4>());
     case 55: return body(Tile<5, 5, 4>());
@@ -67,9 +87,9 @@ auto with_tile(const ConvShape& s, const Body& body) {
   }
 }
 // The same where all results have one type.
-template <class Body>
-auto with_tile(const ConvShape& s, bool dx, const Body& body) {
-  return dx ? with_tile<true>(s, body) : with_tile<false>(s, body);
+template <class T, class Body>
+auto with_tile(const ConvRequest& request, bool dx, const Body& body) {
+  return dx ? with_tile<T, true>(request, body) : with_tile<T, false>(request, body);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -52,7 +52,7 @@ struct TileProblem : TileInput<T> {
   const T* w_end;  // of all weights that may be read
   Index w_filter, w_channel;
   bool flipped;
-  bool prepacked;  // as in ConvPlan
+  bool prepacked;  // weights are kept
   Epilogue<T> epilogue;
   T* out;
   Index out_image;

@@ -4,30 +4,50 @@
 #include "kernels/conv/winograd/tile_choice.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// dw of a group; planning has no operands.
-template <class T>
-WinogradWeightGradient<T> gradient_of(const ConvShape& s, Index group, const WeightGradientOperands<T>& o) {
-  const TileShape shape(s);
-  const Index plane = s.H * s.W, out_plane = s.OH * s.OW;
-  const auto& tile = *with_tile<false>(s, [](auto chosen) { return &gradient_tile<T, decltype(chosen)>; });
-  return {tile,
-          {{shape, after(o.x, group * shape.C * plane), s.C * plane},
-           after(o.dout, group * shape.F * out_plane),
-           s.F * out_plane,
-           after(o.dw, group * shape.F * shape.C * s.KH * s.KW)}};
-}
+namespace {
 
 template <class T>
-WeightGradientSteps<T> winograd_weight_gradient() {
-  return {[](ConvPlan& plan) { gradient_of<T>(plan.shape, 0, {}).describe(plan); },
-          [](const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-            for (Index group = 0; o.dw != nullptr && group < plan.shape.groups; ++group)
-              gradient_of<T>(plan.shape, group, o).run();
-          }};
+class WinogradGradientPlan final : public WeightGradientPlan<T> {
+ public:
+  explicit WinogradGradientPlan(const ConvChoice& choice) : WeightGradientPlan<T>(choice) {}
+
+  void run(const WeightGradientOperands<T>& o) const override {
+    for (Index group = 0; o.dw != nullptr && group < shape.groups; ++group) of_group(group, o).run();
+  }
+  ConvExplanation explain() const override {
+    ConvExplanation to{};
+    of_group(0, {}).describe(to);
+    return to;
+  }
+
+ private:
+  // dw of a group; planning has no operands.
+  WinogradWeightGradient<T> of_group(Index group, const WeightGradientOperands<T>& o) const {
+    const Index plane = shape.H * shape.W, out_plane = shape.OH * shape.OW;
+    return {tile,
+            {{shape, after(o.x, group * shape.C * plane), shape.groups * shape.C * plane},
+             after(o.dout, group * shape.F * out_plane),
+             shape.groups * shape.F * out_plane,
+             after(o.dw, group * shape.F * shape.C * shape.taps())},
+            sums,
+            cut};
+  }
+
+  TileShape shape{this->choice.request.shape};  // of a group
+  const GradientTile<T>& tile = *with_tile<T, false>(
+      this->choice.request, [](auto chosen) { return &gradient_tile<T, decltype(chosen)>; });
+  TileSums<T> sums{shape, tile};
+  TileCut cut = tile_cut(shape, tile, sums);
+};
+
+}  // namespace
+
+template <class T>
+OwnedGradientPlan<T> winograd_weight_gradient(const ConvChoice& choice) {
+  return OwnedGradientPlan<T>(new WinogradGradientPlan<T>(choice));
 }
 
-template WeightGradientSteps<float> winograd_weight_gradient();
-template WeightGradientSteps<double> winograd_weight_gradient();
+template OwnedGradientPlan<float> winograd_weight_gradient(const ConvChoice&);
+template OwnedGradientPlan<double> winograd_weight_gradient(const ConvChoice&);
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -34,8 +34,9 @@ class WinogradWeightGradient {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  WinogradWeightGradient(const GradientTile<T>& method, const TileGradient<T>& gradient)
-      : tile(method), s(gradient) {
+  WinogradWeightGradient(const GradientTile<T>& method, const TileGradient<T>& gradient,
+                         const TileSums<T>& sums, const TileCut& own_cut)
+      : tile(method), s(gradient), sum(sums), cut(own_cut) {
     schedule();
   }
 
@@ -43,7 +44,7 @@ class WinogradWeightGradient {
     const ScratchOf<Memory> scratch(*this);
     for (Index t = 0; t < room; ++t) {
       scratch->offset.data()[t] = t * lanes;
-      scratch->offset.data()[room + t] = t * tile_lanes<T>;
+      scratch->offset.data()[room + t] = t * NR<T>;
     }
     if (cut.order == TileOrder::channels) return run_by_channels(scratch);
     cut.order == TileOrder::parts ? run_by_parts(scratch) : run_by_points(scratch);
@@ -54,10 +55,10 @@ class WinogradWeightGradient {
     });
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {tile.h.outs, tile.w.outs}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {tile.h.outs, tile.w.outs}, threads,
             {{"channels", width}, {"filters", filters_of_task}, {"partial sums", cut.parts}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -92,7 +93,7 @@ class WinogradWeightGradient {
     switch (cut.order) {
       case TileOrder::points:
         // At a stride a third of the points has one filter point, so that its task takes longest.
-        filter_parts = std::clamp<Index>(threads / 4, 1, std::max<Index>(1, s.F / (2 * max_rows)));
+        filter_parts = std::clamp<Index>(threads / 4, 1, std::max<Index>(1, s.F / (2 * MR)));
         break;
       case TileOrder::parts: {
         // A task that shares its tiles with others transforms some of their values again.
@@ -268,8 +269,8 @@ class WinogradWeightGradient {
   TileGradient<T> s;
   TileGrid grid = s.grid(tile);
   Index tile_rows = grid.count / grid.cols;
-  const TileSums<T> sum{s, tile};
-  const TileCut cut = tile_cut(s, tile, sum);
+  const TileSums<T>& sum;
+  const TileCut& cut;
   Index x_blocks = sum.channel_blocks, vectors = sum.vectors, width = sum.width, panels = sum.panels,
         channels = sum.channels, filter_blocks = sum.filter_blocks, filters = sum.filters, room = cut.room;
   int threads = tile_threads(grid.count * tile.points(), channels, s.F);

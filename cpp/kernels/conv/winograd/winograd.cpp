@@ -5,45 +5,54 @@
 namespace cnnlib::CNNLIB_ISA {
 namespace {
 
-// Group `group` of a forward pass, or of dx, which is a correlation of dout with the flipped filters.
+// The groups of a forward pass, or of dx, which is a correlation of dout with the flipped filters.
 template <class T>
-TileProblem<T> problem_of(const ConvPlan& plan, Index group, const ConvOperands<T>& o) {
-  const ConvShape& s = plan.shape;
-  const bool dx = plan.pass == Pass::input_gradient;
-  const TileShape shape = tile_shape(s, dx);
-  const Index F = s.F / s.groups, taps = s.KH * s.KW, filter = s.C / s.groups * taps;
-  const Index x_size = shape.C * shape.H * shape.W, out_size = shape.F * shape.OH * shape.OW;
-  return {{shape, after(o.in, group * x_size), s.groups * x_size},
-          after(o.w, group * F * filter),
-          after(o.w, (group + 1) * F * filter),
-          dx ? taps : filter,
-          dx ? filter : taps,
-          dx,
-          plan.prepacked,
-          o.epilogue.from(group * shape.F),
-          after(o.out, group * out_size),
-          s.groups * out_size};
-}
+class WinogradGroups {
+ public:
+  explicit WinogradGroups(const ConvChoice& choice)
+      : s(choice.request.shape),
+        dx(choice.pass == Pass::input_gradient),
+        kept(choice.request.weights != WeightUse::given),
+        tile(*with_tile<T>(choice.request, dx,
+                           [](auto chosen) { return &correlation_tile<T, decltype(chosen)>; })),
+        cut(point_cut<T>(tile_shape(s, dx), tile)) {}
 
-// The groups of a pass.
-template <class T>
-struct WinogradGroups : StepsOfEach<T, WinogradGroups<T>> {
   template <class Body>
-  static void each(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
-    const auto& tile = *with_tile(plan.shape, plan.pass == Pass::input_gradient,
-                                  [](auto chosen) { return &correlation_tile<T, decltype(chosen)>; });
-    for (Index group = 0; group < plan.shape.groups; ++group)
-      body(WinogradCorrelation<T>(tile, problem_of(plan, group, operands)));
+  void each(Index N, const ConvOperands<T>& operands, const Body& body) const {
+    for (Index group = 0; group < s.groups; ++group)
+      body(WinogradCorrelation<T>(tile, problem_of(with_images(s, N), group, operands), cut));
   }
+
+ private:
+  TileProblem<T> problem_of(const ConvShape& batch, Index group, const ConvOperands<T>& o) const {
+    const TileShape shape = tile_shape(batch, dx);
+    const Index F = s.F / s.groups, taps = s.KH * s.KW, filter = s.C / s.groups * taps;
+    const Index x_size = shape.C * shape.H * shape.W, out_size = shape.F * shape.OH * shape.OW;
+    return {{shape, after(o.in, group * x_size), s.groups * x_size},
+            after(o.w, group * F * filter),
+            after(o.w, (group + 1) * F * filter),
+            dx ? taps : filter,
+            dx ? filter : taps,
+            dx,
+            kept,
+            o.epilogue.from(group * shape.F),
+            after(o.out, group * out_size),
+            s.groups * out_size};
+  }
+
+  ConvShape s;
+  bool dx, kept;
+  const CorrelationTile<T>& tile;
+  PointCut cut;
 };
 
 }  // namespace
 
 template <class T>
-CorrelationSteps<T> winograd() {
-  return WinogradGroups<T>::steps(true);
+OwnedPlan<T> winograd(const ConvChoice& choice) {
+  return OwnedPlan<T>(new CorrelationPlan<T, WinogradGroups<T>>(choice));
 }
-template CorrelationSteps<float> winograd();
-template CorrelationSteps<double> winograd();
+template OwnedPlan<float> winograd(const ConvChoice&);
+template OwnedPlan<double> winograd(const ConvChoice&);
 
 }  // namespace cnnlib::CNNLIB_ISA

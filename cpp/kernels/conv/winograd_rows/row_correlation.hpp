@@ -20,7 +20,7 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 class RowCorrelation {
   using S = Simd<T>;
-  static constexpr Index lanes = S::size, block = tile_lanes<T>;  // tiles of a product
+  static constexpr Index lanes = S::size, block = NR<T>;  // tiles of a product
 
  public:
   RowCorrelation(const ConvShape& shape, const ConvOperands<T>& operands)
@@ -56,10 +56,10 @@ class RowCorrelation {
     });
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {1, row_outs}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {1, row_outs}, threads,
             {{"output rows", tiles.rows}, {"terms", tiles.terms}, {"filters", panels.rows(0)}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -69,7 +69,7 @@ class RowCorrelation {
     Reserved<Index> offset{layout, m.tiles.terms};
     ThreadReserved<T> values{layout, m.threads, m.tiles.values()};
     ThreadReserved<T> products{layout, m.threads, m.tiles.tile.points * tile_size<T>};
-    ThreadReserved<T> line{layout, m.threads, std::max(max_rows * row_outs * block, m.tiles.line())};
+    ThreadReserved<T> line{layout, m.threads, std::max(MR * row_outs * block, m.tiles.line())};
   };
   struct Work {
     const T* values;

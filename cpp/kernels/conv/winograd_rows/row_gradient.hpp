@@ -23,7 +23,11 @@ class RowGradient {
   static constexpr Index lanes = S::size;
 
  public:
-  RowGradient(const ConvShape& shape, bool dw_wanted, bool) : tiles(shape), with_dw(dw_wanted) {}
+  using Cut = Index;
+  static Cut cut_of(const ConvShape& s) { return row_gradient_parts(s, RowTiles<T>(s).bands); }
+
+  RowGradient(const ConvShape& shape, Cut cut, bool dw_wanted, bool)
+      : tiles(shape), with_dw(dw_wanted), parts(cut) {}
 
   void run(const WeightGradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
@@ -48,13 +52,13 @@ class RowGradient {
     });
   }
 
-  void describe(ConvPlan& plan) const {
-    fill_in(plan, {1, row_outs}, threads,
+  void describe(ConvExplanation& to) const {
+    fill_in(to, {1, row_outs}, threads,
             {{"output rows", tiles.rows},
              {"terms", tiles.terms},
              {"partial sums", parts},
              {"parts of the filters", filter_parts}});
-    plan.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -169,13 +173,13 @@ class RowGradient {
   RowTiles<T> tiles;
   const ConvShape& s = tiles.s;
   bool with_dw;
+  Index parts;  // of the bands of all images
   Panels filters{tiles.F, dot_rows};
   Index term_blocks = with_dw ? ceil_div(tiles.terms, dot_block) : 0;
   Index products = tiles.tile.points * term_blocks * dot_block;  // of a filter
   Index sum_count = tiles.F * (products + 1);                    // of all filters
   int threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                             double(with_dw ? tiles.terms * tiles.tile.points : row_outs));
-  const Index parts = row_gradient_parts(s, tiles.bands);
   Index filter_parts = splits_for(parts * s.groups, filters.count, threads);
 };
 

@@ -5,17 +5,19 @@
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
-CorrelationSteps<T> winograd_rows() {
-  return SingleCorrelation<T, RowCorrelation>::steps();
+OwnedPlan<T> winograd_rows(const ConvChoice& choice) {
+  return OwnedPlan<T>(new CorrelationPlan<T, SingleCorrelation<T, RowCorrelation>>(choice));
 }
 template <class T>
-WeightGradientSteps<T> winograd_rows_gradient() {
-  return weight_gradient_steps<T, RowGradient>(true);
+OwnedGradientPlan<T> winograd_rows_gradient(const ConvChoice& choice) {
+  return OwnedGradientPlan<T>(new GradientPlan<T, RowGradient>(choice));
 }
 
-template CorrelationSteps<float> winograd_rows();
-template CorrelationSteps<double> winograd_rows();
-template WeightGradientSteps<float> winograd_rows_gradient();
-template WeightGradientSteps<double> winograd_rows_gradient();
+#define INSTANTIATE(T)                                    \
+  template OwnedPlan<T> winograd_rows(const ConvChoice&); \
+  template OwnedGradientPlan<T> winograd_rows_gradient(const ConvChoice&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
 
 }  // namespace cnnlib::CNNLIB_ISA

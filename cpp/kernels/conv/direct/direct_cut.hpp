@@ -1,0 +1,87 @@
+// The cut of the direct methods, which compute a pass as one correlation or several.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels/conv/direct/implicit_gemm.hpp"
+#include "kernels/conv/method.hpp"
+#include "threads/parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Outputs that no tap reaches are their bias.
+template <class T>
+void write_bias(const Correlation<T>& p) {
+  const Index planes = p.groups * p.F;
+  parallel_for(p.N * planes, threads_for(1.0 * p.N * planes * p.OH * p.OW), [&](Index plane, int) {
+    const T bias = p.epilogue.bias != nullptr ? p.epilogue.bias[plane % planes] : T(0);
+    T* out = p.out + plane * p.out_plane;
+    for (Index i = 0; i < p.OH; ++i)
+      for (Index j = 0; j < p.OW; ++j) {
+        T& value = out[i * p.out_row + j * p.out_col];
+        value = p.epilogue.activation(p.epilogue.add ? bias + value : bias);
+      }
+  });
+}
+
+// The correlations of a pass, each with the cut of the method that Blocked<T> runs.
+template <class T, template <class> class Blocked>
+class DirectCut {
+ public:
+  explicit DirectCut(const ConvChoice& choice)
+      : s(with_images(choice.request.shape, 1)),
+        pass(choice.pass),
+        kept(choice.request.weights != WeightUse::given) {
+    each_correlation<T>(s, pass, [&](Correlation<T>& p) {
+      p.prepacked = kept;
+      if (p.taps() > 0)
+        parts.emplace_back(p);
+      else
+        some_without_taps = true;
+    });
+  }
+
+  template <class Body>
+  void each(Index N, const ConvOperands<T>& operands, const Body& body) const {
+    for (const Part& part : parts) {
+      Correlation<T> p = part.p;
+      set_operands(p, N, operands);
+      body(Blocked<T>(p, part.cut));
+    }
+    if (some_without_taps && operands.out != nullptr)
+      each_correlation<T>(s, pass, [&](Correlation<T>& p) {
+        set_operands(p, N, operands);
+        if (p.taps() == 0) write_bias(p);
+      });
+  }
+
+ private:
+  struct Part {
+    Correlation<T> p;
+    std::unique_ptr<Index[]> taps;
+    typename Blocked<T>::Cut cut;
+
+    explicit Part(const Correlation<T>& correlation)
+        : p(correlation), taps(p.keep_taps()), cut(Blocked<T>::cut_of(p)) {}
+  };
+
+  void set_operands(Correlation<T>& p, Index N, const ConvOperands<T>& o) const {
+    if (pointwise(s))
+      p.H = p.OH = N;
+    else
+      p.N = N;
+    p.x = o.in;
+    p.w = o.w;
+    p.w_end = after(o.w, p.weights);
+    p.epilogue = o.epilogue;
+    p.out = after(o.out, p.out_first);
+  }
+
+  ConvShape s;
+  Pass pass;
+  bool kept, some_without_taps = false;
+  std::vector<Part> parts;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA
