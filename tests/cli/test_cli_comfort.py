@@ -213,7 +213,7 @@ class TestLog:
         assert list(lines[1]) == ["epoch", "iteration", "loss"]
         with open(tmp_path / "history.csv", newline="") as file:
             for epoch, line in zip(csv.DictReader(file), (lines[5], lines[10]), strict=True):
-                for name in ("train_accuracy", "accuracy", "val_loss", "learning_rate"):
+                for name in ("train_accuracy", "val_accuracy", "val_loss", "learning_rate"):
                     assert line[name] == pytest.approx(float(epoch[name]), rel=1e-5)
                 losses = [x["loss"] for x in lines if x["epoch"] == line["epoch"] and "loss" in x]
                 assert np.mean(losses) == pytest.approx(float(epoch["loss"]), rel=1e-5)
@@ -292,7 +292,7 @@ class TestLog:
         monkeypatch.setattr("tensorboardX.event_file_writer.time", one_second)
         log = ["--log", "tensorboard,jsonl"]
         train(capsys, *TINY, "--num-epochs", 2, *log, "--keep-checkpoints", "--out", tmp_path)
-        names = ("loss", "train_accuracy", "accuracy", "val_loss", "learning_rate")
+        names = ("loss", "train_accuracy", "val_accuracy", "val_loss", "learning_rate")
 
         def want(epochs):
             lines = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())

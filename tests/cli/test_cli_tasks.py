@@ -89,15 +89,17 @@ class TestMasks:
     def test_the_run(self, masks_run, capsys, with_pictures):
         assert main(["report", str(masks_run)]) == 0
         found = metrics(capsys.readouterr().out)
-        assert found["test iou"] > 0.7
-        assert found["test accuracy"] > 0.9
+        assert found["test_iou"] > 0.7
+        assert found["test_accuracy"] > 0.9
         config = json.loads((masks_run / "config.json").read_text())
         assert (config["data"]["task"], config["data"]["labels"]) == ("pixels", True)
         assert config["classes"] == ["ground", "square"]
         heading = (masks_run / "history.csv").read_text().splitlines()[0]
-        assert heading.startswith("epoch,iteration,loss,train_iou,train_accuracy,iou,accuracy,val_loss,")
+        assert heading.startswith(
+            "epoch,iteration,loss,train_iou,train_accuracy,val_iou,val_accuracy,val_loss,"
+        )
         page = (masks_run / "report.html").read_text()
-        assert "test iou" in page
+        assert "test_iou" in page
         assert page.count("<img") == 3
         assert "left out (" not in page
         assert {"curves.png", "samples.png"} <= {path.name for path in masks_run.iterdir()}

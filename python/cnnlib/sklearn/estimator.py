@@ -21,6 +21,7 @@ from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models import ConvNet
 from cnnlib.models.spec.reading import BRANCHING, resolve
 from cnnlib.solver import Solver
+from cnnlib.solver.histories import val_name
 from cnnlib.solver.monitor import build_early_stopping
 
 _DEFAULT_WINDOWS = {"conv": 3, "conv_transpose": 3}  # where such a stage names no size
@@ -229,7 +230,7 @@ class Estimator(BaseEstimator):
         self.n_iter_ += solver.epoch
         self.loss_curve_ += _losses(solver)
         if early_stopping is not None:
-            self.validation_scores_ = solver.histories[self._metric][1:]
+            self.validation_scores_ = solver.histories[val_name(self._metric)][1:]
             self.best_validation_score_ = max(self.validation_scores_)
 
     def _with_validation(self, images, targets, least, stratify=None):
@@ -248,7 +249,8 @@ class Estimator(BaseEstimator):
     def _report(self, solver):
         line = f"epoch {self.n_iter_ + solver.epoch}: loss {_losses(solver)[-1]:.4f}"
         if solver.options.early_stopping is not None:
-            line += f", validation {self._metric} {solver.histories[self._metric][-1]:.4f}"
+            name = val_name(self._metric)
+            line += f", {name} {solver.histories[name][-1]:.4f}"
         print(f"{line}, {solver.epoch_seconds[-1]:.1f} s", flush=True)
 
     def _seed(self):

@@ -26,7 +26,7 @@ _SAMPLE_VALUES = 2**24
 class ValidationLoss(Metric):
     """The mean loss, whatever the model adds in training; NaN where it is not known."""
 
-    name, more_is_better = "val_loss", False
+    name, more_is_better = "loss", False
 
     def __init__(self, loss: Loss | WeightedLosses | None) -> None:
         self.loss = loss

@@ -12,6 +12,7 @@ import numpy as np
 from cnnlib._params import above_0, integer
 from cnnlib._params.registry import OWN, Registry
 from cnnlib.data.normalization import ROUNDING
+from cnnlib.solver.histories import can_name_metric
 
 
 class Metric:
@@ -355,7 +356,6 @@ class OfOutput(_Wrapped):
 
 
 METRICS = Registry("metric", {kind.name: kind for kind in (Accuracy, TopFive, RMSE, MAE, R2, PSNR, IoU, F1)})
-_TAKEN = ("loss", "val_loss", "learning_rate", "epoch_seconds")
 
 
 def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:
@@ -375,7 +375,7 @@ def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:
         built.append(metric if isinstance(metric, Metric) else OwnMetric(metric))
     names = [metric.name for metric in built]
     for one in names:
-        if names.count(one) > 1 or one in _TAKEN or one.startswith("train_"):
+        if names.count(one) > 1 or not can_name_metric(one):
             raise ValueError(f"Solver: {name}: {one!r} is taken; give the function another __name__")
     return tuple(built)
 

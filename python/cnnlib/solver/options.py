@@ -262,7 +262,7 @@ class Options:
         metadata=_row(
             lambda name, value: build_early_stopping(value, name),
             "patience",
-            "end after N epochs without a better validation accuracy, or with monitor=val_loss a lower loss, "
+            "end after N epochs without a better val_accuracy, or with monitor=val_loss a lower val_loss, "
             "say 5:monitor=val_loss:min_delta=0.001; or none",
             saved=describe_early_stopping,
         )

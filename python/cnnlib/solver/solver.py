@@ -51,12 +51,13 @@ from cnnlib.solver.evaluation import (
     sample_images,
     subsample,
 )
+from cnnlib.solver.histories import Histories, metrics_of, new_histories, train_name, val_name
 from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.metrics import Accuracy, Metric
 from cnnlib.solver.monitor import build_early_stopping, build_monitor
 from cnnlib.solver.options import Options, is_own, refuse_unknown
 from cnnlib.solver.progress import Progress
-from cnnlib.solver.state import Histories, TrainingState, check_content, metrics_of, new_histories
+from cnnlib.solver.state import TrainingState, check_content
 from cnnlib.solver.update import (
     Updater,
     averaging,
@@ -120,9 +121,10 @@ class Solver:
         targets are probabilities, labels are the likeliest classes; a label that the loss ignores counts in
         none. Several outputs: a dict of these by the outputs' names; they are called ``output/metric``.
     monitor : str, dict or None
-        The metric, or 'val_loss', by which epochs are compared, for `keep` and `early_stopping`. Its name
-        says whether more or less of it is better; for a function of your own say ``{'name': 'mine',
-        'direction': 'min'}``. None: the first of the metrics; of several outputs 'val_loss'.
+        The history of the validation by which epochs are compared, for `keep` and `early_stopping`:
+        'val_loss', or 'val_accuracy' and the like of the metrics, which 'accuracy' stands for too. The name
+        says whether more or less of it is better; for a function of your own say ``{'name': 'val_mine',
+        'direction': 'min'}``. None: that of the first of the metrics; of several outputs 'val_loss'.
     label_smoothing : float or None
         Sets the model's ``label_smoothing``, in [0, 1), which counts where no `loss` is named; None leaves it
         alone.
@@ -202,10 +204,10 @@ class Solver:
     histories : dict of str -> list of float
         ``loss`` has an entry for each iteration, ``learning_rate`` (of the last one; NaN if a rule of the
         user's own has none) and ``epoch_seconds`` (of the iterations, without the checks) one for each epoch.
-        Each metric's name is its history on the validation samples, ``train_<name>`` on training samples,
-        ``val_loss`` the validation loss without regularisation and label smoothing: an entry before the
-        first epoch and one after each. (NaN where the loss is not known.) Progress lines, logs and the
-        columns of a run's tables have these names.
+        A metric NAME, say ``accuracy``, has ``train_NAME`` on training samples and ``val_NAME`` on validation
+        samples; ``val_loss`` is the validation loss without regularisation and label smoothing: an entry
+        before the first epoch and one after each. (NaN where the loss is not known.) ``histories[NAME]`` is
+        ``val_NAME``. Progress lines, logs and the columns of a run's tables have these names.
     loss_history, train_acc_history, val_acc_history, val_loss_history, learning_rate_history, epoch_seconds
         The same by the course's names; empty if the accuracy is not among the metrics.
     epoch : int
@@ -239,7 +241,7 @@ class Solver:
     ...     model, load_digits(), update_rule="adam", optim_config=rate, num_epochs=3, verbose=False, seed=0
     ... )
     >>> histories = solver.train()
-    >>> solver.best_val_acc > 0.9, len(histories["accuracy"])
+    >>> solver.best_val_acc > 0.9, len(histories["val_accuracy"])
     (True, 4)
     """
 
@@ -441,8 +443,8 @@ class Solver:
 
     @property
     def val_acc_history(self) -> list[float]:
-        """``histories["accuracy"]``, empty where the accuracy is not measured"""
-        return self._state.histories.get("accuracy", [])
+        """``histories["val_accuracy"]``, empty where the accuracy is not measured"""
+        return self._state.histories.get("val_accuracy", [])
 
     @property
     def val_loss_history(self) -> list[float]:
@@ -470,9 +472,9 @@ class Solver:
         return self._state.best_epoch
 
     @property
-    def best_val_acc(self) -> float:
-        """The validation accuracy of the best epoch."""
-        return self._state.at_best("accuracy") or 0.0
+    def best_val_acc(self) -> float | None:
+        """The validation accuracy of the best epoch; None where the accuracy is not measured, or not yet"""
+        return self._state.at_best("val_accuracy")
 
     @property
     def best_params(self) -> Params:
@@ -813,10 +815,11 @@ class Solver:
             train = self._measured(
                 self._metrics, self.X_train, self.y_train, self.options.num_train_samples, make_scorer
             )
-            values = {f"train_{name}": value for name, value in train.items()}
-            values |= self._measured(
+            val = self._measured(
                 self._val_metrics, self.X_val, self.y_val, self.options.num_val_samples, make_scorer
             )
+            values = {train_name(metric): value for metric, value in train.items()}
+            values |= {val_name(metric): value for metric, value in val.items()}
             self._refuse_faulty_samples(values["val_loss"])
             best = snapshot(self.model) if self._is_best(values) else None
         if state.pending is not None:
