@@ -323,7 +323,7 @@ class TestEarlyStopping:
         # A rate of next to nothing improves nothing.
         options = [*TINY, "--update-rule", "sgd", "--learning-rate", "1e-12", "--num-epochs", "50"]
         out = train(capsys, *options, "--early-stopping", "3:min_delta=0.1", "--out", tmp_path)
-        assert "(Epoch 4) stopped early: accuracy has not improved by more than 0.1 since epoch 1" in out
+        assert "(Epoch 4) stopped early: val_accuracy has not improved by more than 0.1 since epoch 1" in out
         assert epochs_in_history(tmp_path) == 4
         assert "(Epoch 4) stopped early" in train(capsys, "--resume", tmp_path, "--threads", 1)
         out = train(

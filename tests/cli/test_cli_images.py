@@ -202,7 +202,7 @@ class TestEval:
             assert "no longer holds the run's images" in message
         out = lines(capsys, "eval", trained[0], "--data", f"folder:{more}", "--split", "all")
         assert [int(line.split()[3]) for line in out[:-1]] == [60, 61, 60]
-        assert out[-1].startswith("all accuracy: ")
+        assert out[-1].startswith("all_accuracy: ")
         right = sum(int(line.split()[1]) for line in out[:-1])
         assert float(out[-1].split()[-1]) == pytest.approx(right / 181, abs=1e-4)
 
@@ -360,7 +360,7 @@ class TestInk:
         right = sum(row["predictions"][0]["class"] == Path(row["file"]).parent.name for row in rows)
         assert right > 10
         out = lines(capsys, "eval", digits / "model.npz", "--data", f"folder:{tmp_path}", "--split", "all")
-        assert out[-1] == f"all accuracy: {right / len(rows):.4f}"
+        assert out[-1] == f"all_accuracy: {right / len(rows):.4f}"
         data, parts = f"folder:{tmp_path}", ("val", "test")
         found = [
             lines(capsys, "eval", digits / "model.npz", "--data", data, "--split", part) for part in parts

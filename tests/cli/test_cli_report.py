@@ -195,7 +195,7 @@ class TestContent:
     def test_epochs(self, trained, report):
         lines = (trained[0] / "history.csv").read_text().splitlines()
         header, *rows = [line.split(",") for line in lines]
-        assert report.table(*(name.replace("_", " ") for name in header)) == rows
+        assert report.table(*header) == rows
 
     def test_settings_and_environment(self, trained, report):
         config = json.loads((trained[0] / "config.json").read_text())

@@ -16,7 +16,8 @@ from cnnlib._typing import Array
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_model import described, keeps_arguments
 from cnnlib.models.graph_net import _HEAD_SCALE, GraphNet
-from cnnlib.models.spec.builder import Builder, whitening_filters
+from cnnlib.models.spec.builder import Builder
+from cnnlib.models.spec.filters import whitening_filters
 from cnnlib.models.spec.reading import resolve, split_head
 from cnnlib.models.summary import table
 

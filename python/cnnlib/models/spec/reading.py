@@ -94,13 +94,14 @@ NAMED_SPECS: dict[str, list[Any]] = {
 }
 
 
-# Stages by their kinds: those that ops have, and those where branches meet.
+RESIDUAL = "residual"
+# Stages by their kinds: those that ops have, and the sum of a body and its input.
 KINDS: dict[str, Stage] = {
     **{stage.kind: stage for op in OPS.values() for stage in op.stages},
-    "residual": Stage("residual", ("shortcut",)),
-    **{kind: Stage(kind) for kind in ("concat", "add", "multiply")},
+    RESIDUAL: Stage(RESIDUAL, ("shortcut",)),
 }
-BRANCHING = tuple(kind for kind in KINDS if kind not in {s.kind for op in OPS.values() for s in op.stages})
+# Kinds where branches meet: of ops with several inputs.
+BRANCHING = (RESIDUAL, *(stage.kind for op in OPS.values() if op.inputs != 1 for stage in op.stages))
 HEADS = ("classes", "values", "pixels")  # what a network ends in
 # The classes in the file of a network that gives images of three colours, and no labels.
 COLOURS = ("red channel", "green channel", "blue channel")
