@@ -374,7 +374,7 @@ class TestInk:
                 for row in rows
                 if row["file"] in files
             ]
-            assert out[-1] == f"{part} accuracy: {np.mean(right):.4f}"
+            assert out[-1] == f"{part}_accuracy: {np.mean(right):.4f}"
 
     def test_calibration_reads_what_predict_reads(self, digits, tmp_path):
         """Photographs of the scans, which are black on white, would show other ranges."""
