@@ -72,7 +72,7 @@ class ConvNet(GraphNet):
         The last entry may be the head, which otherwise is ``'classes'``: an affine layer to scores (N,
         num_classes); ``'values'``, the same for numbers to be regressed; ``'pixels'``, a 1x1 convolution to
         (N, num_classes, H, W): scores for each pixel, or the channels of an image. ``{'values': 3}`` says the
-        number there, in place of `num_classes`.
+        number there, in place of `num_classes`. A last ``{'affine': num_classes}`` is the head's own layer.
 
     input_dim : (int, int, int)
         C, H, W of the images; or (D,) for a net without images. Where a global or adaptive pool stands
@@ -176,11 +176,11 @@ class ConvNet(GraphNet):
             weight_scale = number(where, "weight_scale", weight_scale, 0)
 
         self._size = num_classes
+        body, last = _with_last(body, self.head, num_classes)
         builder = Builder(input_dim, random_stream(seed, where), weight_scale, dtype)
         self._stages = builder.walk(body)
         if weight_scale is None:
             builder.weight_scale = _HEAD_SCALE
-        last = {"conv": num_classes, "size": 1} if self.head == "pixels" else {"affine": num_classes}
         self._stages += builder.walk([last], "head")
         self._whitening = builder.whitening
         super().__init__(
@@ -219,3 +219,21 @@ class ConvNet(GraphNet):
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""
         return table(self._stages, self.input_dim, self.num_params, self.multiply_adds)
+
+
+def _with_last(body: Any, head: str, outputs: int) -> tuple[Any, Any]:
+    """Split the head's layer from the stages, among which it may stand as the last one.
+
+    ValueError for a softmax at the end, of which the head would make other scores.
+    """
+    if head == "pixels" or not isinstance(body, list) or not body:
+        return body, {"conv": outputs, "size": 1} if head == "pixels" else {"affine": outputs}
+    last = body[-1]
+    if last == "softmax" or (isinstance(last, Mapping) and "softmax" in last):
+        raise ValueError(
+            f"ConvNet: stage {len(body)} (softmax): a network ends in scores, of which its loss and "
+            "predict_proba make probabilities: leave it out"
+        )
+    if isinstance(last, Mapping) and last.get("affine") == outputs and not {"name", "from"} & last.keys():
+        return body[:-1], last
+    return body, {"affine": outputs}

@@ -13,12 +13,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cnnlib._params import is_flag, path_text, positive_int
+from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import put_back, random_stream, set_random_state
 from cnnlib._system.ahead import in_order
 from cnnlib._typing import Params, Trainable
@@ -46,8 +47,10 @@ from cnnlib.solver.evaluation import (
     check_batch_size,
     chosen_loss,
     chosen_metrics,
+    learns_labels,
     learns_numbers,
     outputs_of,
+    refuse_odd_targets,
     sample_images,
     subsample,
 )
@@ -74,6 +77,14 @@ _Metric: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 Metrics: TypeAlias = _Metric | Sequence[_Metric]
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")  # options that may differ
 
+_ELSEWHERE = {  # what other libraries' trainers have
+    **dict.fromkeys(("fit", "run", "learn"), "solver.train() trains"),
+    **dict.fromkeys(("history", "history_"), "solver.histories has all of them by name"),
+    **dict.fromkeys(("score", "evaluate", "test"), "solver.check_accuracy(X, y) measures"),
+    **dict.fromkeys(("predict", "predict_proba"), "cnnlib.prepare(solver.model) has it"),
+    **dict.fromkeys(("save", "load"), "cnnlib.save_model(solver.model, path) keeps the network"),
+}
+
 
 class Solver:
     """Trains a model (any object as in :mod:`cnnlib.models`) and records losses and metrics.
@@ -83,7 +94,8 @@ class Solver:
     model : object with ``params`` and ``loss(X, y=None)``
     data : dict
         ``X_train`` (N, ...), ``y_train``, ``X_val``, ``y_val``. Targets are integer labels (N,), or with
-        `loss` or `metrics` what these take: labels of pixels, numbers (N, ...) of any shape; for several
+        `loss` or `metrics` what these take: labels of pixels, numbers (N, ...) of any shape, (N,) too for a
+        network of one output; for several
         outputs a dict of targets by the outputs' names, or a tuple in their order. Never copied as a whole:
         each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work,
         and several of them as a :class:`cnnlib.data.ShardedArray`.
@@ -245,6 +257,9 @@ class Solver:
     (True, 4)
     """
 
+    if not TYPE_CHECKING:  # which would let any attribute pass
+        __getattr__ = missing(_ELSEWHERE)
+
     def __init__(
         self,
         model: Trainable,
@@ -318,10 +333,7 @@ class Solver:
             batchnorm_statistics=batchnorm_statistics,
         )
         check_model("Solver", model)
-        own_loss = getattr(model, "criterion", None) is not None
-        labels = options.loss is None and options.metrics is None and not own_loss
-        labels = labels and getattr(model, "head", "classes") == "classes"
-        splits = checked_data(data, labels, outputs_of(model))
+        splits = checked_data(data, learns_labels(model, options.loss, options.metrics), outputs_of(model))
         self.options = options
         self.model: Any = model
         self.X_train, self.y_train, self.X_val, self.y_val = splits
@@ -334,6 +346,8 @@ class Solver:
             model.initialize(sample_images(self.X_train, options.preprocess))
         loss = chosen_loss(model, options.loss, self.y_train)
         set_label_smoothing(model, options.label_smoothing, loss)
+        was_chosen = options.loss is None and getattr(model, "criterion", None) is None
+        refuse_odd_targets(model, loss, was_chosen, y_train=self.y_train, y_val=self.y_val)
         self._loss_is_known = loss is not None
         self._frozen = checked_frozen("Solver: model", getattr(model, "frozen", ()), model.params)
         self._updater = Updater(
