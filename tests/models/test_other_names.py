@@ -31,6 +31,8 @@ class TestTheLastLayer:
         message = r"stage 3 \(softmax\): a network ends in scores, of which its loss and predict_proba make"
         with pytest.raises(ValueError, match=message):
             ConvNet([{"conv": 4}, {"affine": 5}, softmax], (2, 6, 6), 5)
+        named = ConvNet([{"conv": 4}, {"affine": 5}, softmax, "classes"], (2, 6, 6), 5)
+        assert named.params["W3"].shape == (5, 5)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ class TestLoss:
             (lambda y: (y["label"], y["size"]), TypeError, "got tuple"),
             (lambda y: {"label": y["label"]}, ValueError, "must be of label, size, mask, got label"),
             (lambda y: y | {"more": y["size"]}, ValueError, "got label, size, mask, more"),
-            (lambda y: y | {"size": y["size"][:, 0]}, ValueError, "output 'size': huber_loss: y must have"),
+            (lambda y: y | {"size": y["size"][:1]}, ValueError, "output 'size': huber_loss: y must have"),
             (lambda y: y | {"label": y["label"] + 0.5}, TypeError, "output 'label': softmax_loss"),
         ],
     )

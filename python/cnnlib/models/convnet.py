@@ -176,6 +176,7 @@ class ConvNet(GraphNet):
             weight_scale = number(where, "weight_scale", weight_scale, 0)
 
         self._size = num_classes
+        _refuse_softmax(self.spec)
         body, last = _with_last(body, self.head, num_classes)
         builder = Builder(input_dim, random_stream(seed, where), weight_scale, dtype)
         self._stages = builder.walk(body)
@@ -221,19 +222,22 @@ class ConvNet(GraphNet):
         return table(self._stages, self.input_dim, self.num_params, self.multiply_adds)
 
 
-def _with_last(body: Any, head: str, outputs: int) -> tuple[Any, Any]:
-    """Split the head's layer from the stages, among which it may stand as the last one.
-
-    ValueError for a softmax at the end, of which the head would make other scores.
-    """
-    if head == "pixels" or not isinstance(body, list) or not body:
-        return body, {"conv": outputs, "size": 1} if head == "pixels" else {"affine": outputs}
-    last = body[-1]
-    if last == "softmax" or (isinstance(last, Mapping) and "softmax" in last):
+def _refuse_softmax(spec: Any) -> None:
+    """ValueError for a softmax at the end of a spec that names no head: the loss has one of its own."""
+    last = spec[-1] if isinstance(spec, (list, tuple)) and spec else None
+    if last in ("softmax", {"softmax": None}):
         raise ValueError(
-            f"ConvNet: stage {len(body)} (softmax): a network ends in scores, of which its loss and "
-            "predict_proba make probabilities: leave it out"
+            f"ConvNet: stage {len(spec)} (softmax): a network ends in scores, of which its loss and "
+            "predict_proba make probabilities: leave it out, or name the head that is to come behind it, "
+            "'classes'"
         )
+
+
+def _with_last(body: Any, head: str, outputs: int) -> tuple[Any, Any]:
+    """Split the head's layer from the stages, among which it may stand as the last one."""
+    if head == "pixels":
+        return body, {"conv": outputs, "size": 1}
+    last = body[-1] if isinstance(body, list) and body else None
     if isinstance(last, Mapping) and last.get("affine") == outputs and not {"name", "from"} & last.keys():
         return body[:-1], last
     return body, {"affine": outputs}

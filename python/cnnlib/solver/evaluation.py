@@ -108,7 +108,7 @@ def learns_labels(model: Any, loss: Loss | WeightedLosses | None, metrics: Seque
         return False
     if loss is None:
         return metrics is None
-    rows = isinstance(model, Model) and len(getattr(model, "output_shape", ())) == 1
+    rows = isinstance(model, Model) and not model.outputs and len(getattr(model, "output_shape", ())) == 1
     return rows and isinstance(loss, Loss) and loss.name in _OF_LABELS
 
 
