@@ -11,7 +11,7 @@ import numpy as np
 from cnnlib._params import hint, type_name
 from cnnlib._params.functions import is_of_torch
 from cnnlib._params.random import random_state, set_random_states
-from cnnlib.checkpoint.npz import check_name
+from cnnlib.checkpoint import check_name
 from cnnlib.models.graph_model import Model
 
 _STATISTICS = ("running_mean", "running_var")
