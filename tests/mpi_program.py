@@ -120,7 +120,7 @@ def train_case(name, comm, **settings):
 
 def result_of(solver):
     """What a run has come to, as arrays."""
-    names = {"loss": "loss_history", "train_accuracy": "train_acc_history", "accuracy": "val_acc_history"}
+    names = {"loss": "loss_history", "train_accuracy": "train_acc_history", "val_accuracy": "val_acc_history"}
     result = {
         names.get(name, name): np.array(values)
         for name, values in solver.histories.items()

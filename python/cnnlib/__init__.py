@@ -81,6 +81,19 @@ _LATER = {
     **dict.fromkeys(("prepare", "prepare_conv"), "inference"),
 }
 
+# Modules whose names are looked for here, too.
+_PLACES = (
+    "models",
+    "solver",
+    "data",
+    "optim",
+    "augment",
+    "schedules",
+    "inference",
+    "plots",
+    "gradient_check",
+)
+
 __all__ = ["augment", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
 __all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
 __all__ += ["load_model", "models", "naive", "optim", "plots", "prepare", "prepare_conv"]
@@ -96,7 +109,17 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"cnnlib.{_LATER[name]}"), name)
     if name.isidentifier() and name[0] != "_" and importlib.util.find_spec(f"cnnlib.{name}") is not None:
         return importlib.import_module(f"cnnlib.{name}")
-    raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
+    raise AttributeError(f"module 'cnnlib' has no attribute {name!r}{_where(name)}")
+
+
+def _where(name: str) -> str:
+    """Say which module has a name that this one does not have; empty if none has it."""
+    if name in ("fit", "train"):
+        return "; cnnlib.solver.Solver(net, data).train() trains a network"
+    for place in () if name.startswith("_") else _PLACES:
+        if name in importlib.import_module(f"cnnlib.{place}").__all__:
+            return f"; from cnnlib.{place} import {name}"
+    return ""
 
 
 def __dir__() -> list[str]:

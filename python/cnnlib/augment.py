@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._params import choice, number, positive_int
+from cnnlib._params.functions import check_call
 from cnnlib._params.registry import Registry
 from cnnlib.data.shards import Targets
 
@@ -227,8 +228,18 @@ class Chain:
 def build_augmentation(value: Any) -> Callable[..., Any]:
     """The callable that a Solver's `augment` means."""
     if isinstance(value, (list, tuple)):
-        return Chain([AUGMENTATIONS.build(item) for item in value])
-    return AUGMENTATIONS.build(value)
+        return Chain([_build_one(item) for item in value])
+    return _build_one(value)
+
+
+def _build_one(value):
+    """Build one augmentation; TypeError for a function that does not take what it is called with."""
+    augmentation = AUGMENTATIONS.build(value)
+    if not hasattr(augmentation, "pair"):
+        known = getattr(augmentation, "knows_samples", False)
+        call = "augment(X, rng, samples) -> X" if known else "augment(X, rng) -> X"
+        check_call("Solver: augment", augmentation, call, 3 if known else 2)
+    return augmentation
 
 
 def describe_augmentation(augmentation: Callable[..., Any] | None) -> Any:

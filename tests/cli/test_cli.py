@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
 class TestTrain:
     def test_last_line_is_the_held_out_accuracy(self, trained):
         name, accuracy = last_line(trained[1]).split(": ")
-        assert name == "test accuracy"
+        assert name == "test_accuracy"
         assert float(accuracy) >= 0.97
         assert len(accuracy) == len("0.9861")
 
@@ -73,7 +73,7 @@ class TestTrain:
 
     def test_history(self, trained):
         rows = history(trained[0])
-        columns = "epoch iteration loss train_accuracy accuracy val_loss learning_rate epoch_seconds"
+        columns = "epoch iteration loss train_accuracy val_accuracy val_loss learning_rate epoch_seconds"
         assert list(rows[0]) == [*columns.split(), "samples_per_second"]
         assert [row["epoch"] for row in rows] == [str(k) for k in range(1, 9)]
         steps = int(rows[0]["iteration"])
@@ -105,7 +105,7 @@ class TestTrain:
             " --batch-size 400 --num-epochs 2 --seed 3 --weight-scale 0.5"
         ).split()
         printed = lines(capsys, "train", "--out", tmp_path, *options, "--threads", 1)
-        assert printed[-1].startswith("test accuracy: ")
+        assert printed[-1].startswith("test_accuracy: ")
         config = json.loads((tmp_path / "config.json").read_text())
         arguments = config["model"]["arguments"]
         assert arguments["hidden_dims"] == [20, 10]
@@ -132,7 +132,7 @@ class TestTrain:
 
     def test_without_matplotlib_one_line_says_what_is_left_out(self, tmp_path):
         done = cnnlib_command("train", "--out", tmp_path, *TINY, start=WITHOUT_PICTURES)
-        assert last_line(done).startswith("test accuracy: ")
+        assert last_line(done).startswith("test_accuracy: ")
         (line,) = [line for line in done.stdout.splitlines() if "they need matplotlib" in line]
         assert all(name in line for name in PICTURES)
         assert "pip install cnnlib[plots]" in line
@@ -171,7 +171,7 @@ class TestResume:
         how = ("--num-epochs", 4, "--threads", 1)
         done = cnnlib_command("train", "--resume", parts, *how, start=WITHOUT_PICTURES)
         assert "going on after epoch 2 of 4" in done.stdout
-        assert last_line(done).startswith("test accuracy: ")
+        assert last_line(done).startswith("test_accuracy: ")
         with (
             np.load(whole / "checkpoint_epoch_4.npz") as want,
             np.load(parts / "checkpoint_epoch_4.npz") as got,
@@ -247,7 +247,7 @@ class TestResume:
         if "interrupted" in files:  # which may hold no iteration of the new epoch yet
             where = rf"(?:{where}|after iteration \d+, in epoch {epochs + 1})"
         assert re.search(rf"^going on {where} of {epochs + 1}$", resumed.stdout, re.MULTILINE)
-        assert last_line(resumed).startswith("test accuracy: ")
+        assert last_line(resumed).startswith("test_accuracy: ")
         assert len(history(run)) == epochs + 1
         assert [path.name for path in run.glob("*.npz")] == [f"checkpoint_epoch_{epochs + 1}.npz"]
 
@@ -263,7 +263,7 @@ class TestEval:
         checkpoint = str(trained[0] / "checkpoint_epoch_8.npz")
         assert main(["eval", checkpoint, "--split", "val", "--which", "last"]) == 0
         line = capsys.readouterr().out.splitlines()[-1]
-        assert line == f"val accuracy: {float(history(trained[0])[-1]['accuracy']):.4f}"
+        assert line == f"val_accuracy: {float(history(trained[0])[-1]['val_accuracy']):.4f}"
 
 
 @needs_pillow
@@ -375,7 +375,7 @@ class TestCifar10:
             main(["train", "--data", "cifar10", "--out", str(tmp_path / "run"), *TINY, "--num-epochs", "1"])
             == 0
         )
-        assert capsys.readouterr().out.splitlines()[-1].startswith("test accuracy: ")
+        assert capsys.readouterr().out.splitlines()[-1].startswith("test_accuracy: ")
 
 
 class TestErrors:

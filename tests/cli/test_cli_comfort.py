@@ -213,7 +213,7 @@ class TestLog:
         assert list(lines[1]) == ["epoch", "iteration", "loss"]
         with open(tmp_path / "history.csv", newline="") as file:
             for epoch, line in zip(csv.DictReader(file), (lines[5], lines[10]), strict=True):
-                for name in ("train_accuracy", "accuracy", "val_loss", "learning_rate"):
+                for name in ("train_accuracy", "val_accuracy", "val_loss", "learning_rate"):
                     assert line[name] == pytest.approx(float(epoch[name]), rel=1e-5)
                 losses = [x["loss"] for x in lines if x["epoch"] == line["epoch"] and "loss" in x]
                 assert np.mean(losses) == pytest.approx(float(epoch["loss"]), rel=1e-5)
@@ -292,7 +292,7 @@ class TestLog:
         monkeypatch.setattr("tensorboardX.event_file_writer.time", one_second)
         log = ["--log", "tensorboard,jsonl"]
         train(capsys, *TINY, "--num-epochs", 2, *log, "--keep-checkpoints", "--out", tmp_path)
-        names = ("loss", "train_accuracy", "accuracy", "val_loss", "learning_rate")
+        names = ("loss", "train_accuracy", "val_accuracy", "val_loss", "learning_rate")
 
         def want(epochs):
             lines = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
@@ -323,7 +323,7 @@ class TestEarlyStopping:
         # A rate of next to nothing improves nothing.
         options = [*TINY, "--update-rule", "sgd", "--learning-rate", "1e-12", "--num-epochs", "50"]
         out = train(capsys, *options, "--early-stopping", "3:min_delta=0.1", "--out", tmp_path)
-        assert "(Epoch 4) stopped early: accuracy has not improved by more than 0.1 since epoch 1" in out
+        assert "(Epoch 4) stopped early: val_accuracy has not improved by more than 0.1 since epoch 1" in out
         assert epochs_in_history(tmp_path) == 4
         assert "(Epoch 4) stopped early" in train(capsys, "--resume", tmp_path, "--threads", 1)
         out = train(

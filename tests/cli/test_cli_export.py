@@ -35,7 +35,7 @@ def test_onnx_runtime_classifies_as_the_run_does(run, tmp_path, capsys):
     data = load_digits()
     images = cnnlib.onnx.load(path).preprocess(data["X_test"])
     right = (run_elsewhere(proto, images).argmax(axis=1) == data["y_test"]).mean()
-    assert lines(capsys, "eval", run)[-1] == f"test accuracy: {right:.4f}"
+    assert lines(capsys, "eval", run)[-1] == f"test_accuracy: {right:.4f}"
 
 
 def test_a_saved_model(tmp_path, capsys):

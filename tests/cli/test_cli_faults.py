@@ -106,7 +106,7 @@ class TestNames:
         assert_harmless("\n".join(out))
         assert not [line for line in out if line.startswith("left out")]
         assert f"pictures: {', '.join(PICTURES)}" in out
-        assert out[-1].startswith("test accuracy: ")
+        assert out[-1].startswith("test_accuracy: ")
         assert_harmless((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
 
         assert main(["eval", str(tmp_path / "run")]) == 0
@@ -184,7 +184,7 @@ def test_a_log_that_cannot_be_ended_costs_nothing_else(small, tmp_path, capsys, 
     monkeypatch.setattr(RunLog, "close", lambda self: open(tmp_path / "none" / "log", "rb"))
     out = train(small, tmp_path / "run", capsys)
     assert len([line for line in out if line.startswith("left out: the end of the log")]) == 1
-    assert out[-1].startswith("test accuracy: ")
+    assert out[-1].startswith("test_accuracy: ")
 
 
 class TestPictures:
@@ -201,7 +201,7 @@ class TestPictures:
         html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
         assert html.count("data:image/svg+xml") == 2  # not the matrix
         assert "left out (ValueError: no such\\x1b[1m thing)" in html
-        assert out[-1].startswith("test accuracy: ")
+        assert out[-1].startswith("test_accuracy: ")
 
     def test_one_that_fails_when_it_is_rendered(self, small, tmp_path, capsys, monkeypatch):
         draw = plots.plot_filters
@@ -209,7 +209,7 @@ class TestPictures:
         out = train(small, tmp_path / "run", capsys)
         (left_out,) = [line for line in out if line.startswith("left out")]
         assert left_out.startswith("left out: filters.png (ValueError: ")
-        assert out[-1].startswith("test accuracy: ")
+        assert out[-1].startswith("test_accuracy: ")
 
     def test_without_any_font(self, small, tmp_path, capsys, monkeypatch):
         def fails(*args, **options):
@@ -220,7 +220,7 @@ class TestPictures:
         out = train(small, tmp_path / "run", capsys)
         assert len([line for line in out if line.startswith("left out")]) >= len(PICTURES) - 1
         assert f"report: {tmp_path / 'run' / 'report.html'}" in out
-        assert out[-1].startswith("test accuracy: ")
+        assert out[-1].startswith("test_accuracy: ")
 
     def test_a_part_of_the_report(self, small, tmp_path, capsys, monkeypatch):
         def fails(*args, **options):
@@ -249,7 +249,7 @@ class TestPictures:
         out = done.stdout.splitlines()
         left_out = [line.partition(" (")[0] for line in out if line.startswith("left out")]
         assert left_out[-1] == "left out: report.html"
-        assert out[-1].startswith("test accuracy: ")
+        assert out[-1].startswith("test_accuracy: ")
         assert {path.name for path in (tmp_path / "run").iterdir()} & {
             "checkpoint_epoch_1.npz",
             "history.csv",

@@ -88,7 +88,7 @@ class TestTrain:
         )
         assert out[1] == "run folder: runs/my photos-1"
         name, accuracy = out[-1].split(": ")
-        assert name == "test accuracy"
+        assert name == "test_accuracy"
         assert float(accuracy) > 0.9
         assert run.is_dir()
 
@@ -125,7 +125,7 @@ class TestTrain:
             tmp_path / "r",
         )
         assert "144 training, 36 validation, 0 test images of 1x12x16" in out[0]
-        assert out[-1].startswith("val accuracy: ")
+        assert out[-1].startswith("val_accuracy: ")
         assert "holds no images out" in refused(capsys, "eval", tmp_path / "r")
         assert lines(capsys, "eval", tmp_path / "r", "--split", "val")[-1] == out[-1]
 
@@ -148,7 +148,7 @@ class TestTrain:
         data = f"folder:{tmp_path / 'photos'}"
         train = ["train", "--data", data, *TINY, "--num-epochs", 1, "--image-size", 32]
         out = lines(capsys, *train, "--model", model, "--out", tmp_path / "run")
-        assert out[-1].startswith("test accuracy: ")
+        assert out[-1].startswith("test_accuracy: ")
         assert lines(capsys, "eval", tmp_path / "run")[-1] == out[-1]
 
     def test_errors(self, photos, tmp_path, capsys, monkeypatch):
@@ -202,7 +202,7 @@ class TestEval:
             assert "no longer holds the run's images" in message
         out = lines(capsys, "eval", trained[0], "--data", f"folder:{more}", "--split", "all")
         assert [int(line.split()[3]) for line in out[:-1]] == [60, 61, 60]
-        assert out[-1].startswith("all accuracy: ")
+        assert out[-1].startswith("all_accuracy: ")
         right = sum(int(line.split()[1]) for line in out[:-1])
         assert float(out[-1].split()[-1]) == pytest.approx(right / 181, abs=1e-4)
 
@@ -210,7 +210,7 @@ class TestEval:
         path, accuracy = saved
         out = lines(capsys, "eval", path, "--data", f"folder:{photos}")
         assert out[0].startswith("test split as load_image_folder makes it by default")
-        assert out[-1] == f"test accuracy: {accuracy:.4f}"
+        assert out[-1] == f"test_accuracy: {accuracy:.4f}"
 
     def test_of_a_predictor_and_of_an_onnx_file(self, saved, photos, tmp_path, capsys):
         path, accuracy = saved
@@ -222,7 +222,7 @@ class TestEval:
             files.append(tmp_path / "model.onnx")
         for file in files:
             out = lines(capsys, "eval", file, "--data", f"folder:{photos}")
-            assert out[-1] == f"test accuracy: {accuracy:.4f}"
+            assert out[-1] == f"test_accuracy: {accuracy:.4f}"
         assert "is a predictor, which belongs to no data set" in refused(capsys, "eval", files[0])
 
     def test_a_saved_model_without_what_it_needs(self, saved, photos, tmp_path, capsys):
@@ -260,7 +260,7 @@ class TestEval:
         cnnlib.save_model(broken, tmp_path / "m.npz", preprocess=Normalization(0, 1, white=1))
         *of_classes, accuracy = lines(capsys, "eval", tmp_path / "m.npz", "--data", "digits")
         assert [line.split()[1] for line in of_classes] == ["0"] * 10
-        assert accuracy == "test accuracy: 0.0000"
+        assert accuracy == "test_accuracy: 0.0000"
 
     def test_a_saved_model_of_the_digits(self, tmp_path, capsys):
         """Their white is 1, that of image files 255."""
@@ -273,7 +273,7 @@ class TestEval:
         cnnlib.save_model(model, tmp_path / "m.npz", preprocess=normalize)
         accuracy = solver.check_accuracy(data["X_test"], data["y_test"])
         out = lines(capsys, "eval", tmp_path / "m.npz", "--data", "digits")
-        assert out[-1] == f"test accuracy: {accuracy:.4f}"
+        assert out[-1] == f"test_accuracy: {accuracy:.4f}"
         paths = [tmp_path / f"{n}.png" for n in range(50)]
         for path, image in zip(paths, data["X_test"], strict=False):
             Image.fromarray(np.uint8(np.round(255 * image[0]))).save(path)
@@ -312,7 +312,7 @@ class TestSkipUnreadable:
         assert "3.png cannot be read" in refused(capsys, *command)
         assert main([*command, "--skip-unreadable"]) == 0
         out, err = capsys.readouterr()
-        assert out.splitlines()[-1].startswith("test accuracy: ")
+        assert out.splitlines()[-1].startswith("test_accuracy: ")
         assert "\npassed over by their suffixes: .heic (1); images are " in out
         assert err.splitlines()[0] == "cnnlib: left out 1 file that cannot be read:"
         assert err.splitlines()[1].startswith(f"  {broken} cannot be read")
@@ -360,7 +360,7 @@ class TestInk:
         right = sum(row["predictions"][0]["class"] == Path(row["file"]).parent.name for row in rows)
         assert right > 10
         out = lines(capsys, "eval", digits / "model.npz", "--data", f"folder:{tmp_path}", "--split", "all")
-        assert out[-1] == f"all accuracy: {right / len(rows):.4f}"
+        assert out[-1] == f"all_accuracy: {right / len(rows):.4f}"
         data, parts = f"folder:{tmp_path}", ("val", "test")
         found = [
             lines(capsys, "eval", digits / "model.npz", "--data", data, "--split", part) for part in parts
@@ -374,7 +374,7 @@ class TestInk:
                 for row in rows
                 if row["file"] in files
             ]
-            assert out[-1] == f"{part} accuracy: {np.mean(right):.4f}"
+            assert out[-1] == f"{part}_accuracy: {np.mean(right):.4f}"
 
     def test_calibration_reads_what_predict_reads(self, digits, tmp_path):
         """Photographs of the scans, which are black on white, would show other ranges."""

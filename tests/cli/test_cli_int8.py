@@ -18,9 +18,9 @@ def test_eval_puts_both_accuracies_side_by_side(tmp_path, capsys):
     capsys.readouterr()
     assert main(["eval", run, "--int8"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    float32 = float(lines[-2].removeprefix("test accuracy: "))
+    float32 = float(lines[-2].removeprefix("test_accuracy: "))
     int8, difference = re.fullmatch(
-        r"test accuracy in eight bits: ([\d.]+) \(([+-][\d.]+)\)", lines[-1]
+        r"test_accuracy in eight bits: ([\d.]+) \(([+-][\d.]+)\)", lines[-1]
     ).groups()
     assert float(int8) - float32 == pytest.approx(float(difference), abs=2e-4)
     assert abs(float(difference)) < 0.05
@@ -54,5 +54,5 @@ def test_images_from_all_over_the_training_split_calibrate(tmp_path, capsys):
     command = ["eval", str(tmp_path / "net.npz"), "--data", f"npy:{tmp_path}", "--split", "val", "--int8"]
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert "val accuracy: 1.0000" in out
+    assert "val_accuracy: 1.0000" in out
     assert float(re.search(r"in eight bits: ([\d.]+)", out)[1]) > 0.9

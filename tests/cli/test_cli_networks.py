@@ -23,7 +23,7 @@ def test_named_networks_train_with_schedule_and_augmentation(tmp_path, capsys):
     how = ["--schedule", "cosine:warmup=0.5", "--augment", "crop:pad=1", "--weight-decay", "1e-4"]
     printed = lines(capsys, "train", "--model", "resnet8", "--num-epochs", 1, *how, "--summary", "--out", run)
     assert "conv 16 3x3" in "\n".join(printed)
-    assert printed[-1].startswith("test accuracy: ")
+    assert printed[-1].startswith("test_accuracy: ")
     config = json.loads((run / "config.json").read_text())
     assert config["model"]["name"] == "resnet8"
     assert config["training"]["schedule"] == {"name": "cosine", "warmup": 0.5}

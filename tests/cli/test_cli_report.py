@@ -167,19 +167,19 @@ class TestPage:
 
 class TestContent:
     def test_result(self, trained, report):
-        accuracy = float(re.search(r"^test accuracy: (.*)$", trained[1], re.MULTILINE)[1])
+        accuracy = float(re.search(r"^test_accuracy: (.*)$", trained[1], re.MULTILINE)[1])
         shown = dict(zip(report.texts, report.texts[1:]))
-        assert float(shown["test accuracy"].removesuffix(" %")) == pytest.approx(100 * accuracy, abs=0.006)
+        assert float(shown["test_accuracy"].removesuffix(" %")) == pytest.approx(100 * accuracy, abs=0.006)
         right, images = map(int, shown["right"].split(" of "))
         assert (round(right / images, 4), images) == (accuracy, 355)
         assert shown["epochs"] == "2 of 2"
         assert shown["parameters"] == "77,754"
-        best = re.search(r"^best validation accuracy: (\S+) (\(epoch \d\))", trained[1], re.MULTILINE)
-        assert shown["best validation accuracy"] == f"{100 * float(best[1]):.2f} % {best[2]}"
+        best = re.search(r"^best val_accuracy: (\S+) (\(epoch \d\))", trained[1], re.MULTILINE)
+        assert shown["best val_accuracy"] == f"{100 * float(best[1]):.2f} % {best[2]}"
 
     def test_the_network_in_eight_bits(self, report):
         shown = dict(zip(report.texts, report.texts[1:]))
-        names = ("test accuracy", "accuracy in eight bits", "beside float32")
+        names = ("test_accuracy", "test_accuracy in eight bits", "beside float32")
         right, right_too, points = (float(shown[name].split()[0]) for name in names)
         assert right_too - right == pytest.approx(points, abs=0.011)
         assert any(text.startswith("layer") and "SNR (dB)" in text for text in report.texts)
@@ -195,7 +195,7 @@ class TestContent:
     def test_epochs(self, trained, report):
         lines = (trained[0] / "history.csv").read_text().splitlines()
         header, *rows = [line.split(",") for line in lines]
-        assert report.table(*(name.replace("_", " ") for name in header)) == rows
+        assert report.table(*header) == rows
 
     def test_settings_and_environment(self, trained, report):
         config = json.loads((trained[0] / "config.json").read_text())

@@ -107,7 +107,7 @@ def test_numpy_alone_is_enough(tmp_path):
         done = cnnlib_command(*command, start=start)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
-        assert done.stdout.splitlines()[-1].startswith("test accuracy: ")
+        assert done.stdout.splitlines()[-1].startswith("test_accuracy: ")
     assert list(checkpoints(run)) == ["checkpoint_epoch_2.npz"]
 
 

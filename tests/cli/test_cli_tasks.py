@@ -89,22 +89,24 @@ class TestMasks:
     def test_the_run(self, masks_run, capsys, with_pictures):
         assert main(["report", str(masks_run)]) == 0
         found = metrics(capsys.readouterr().out)
-        assert found["test iou"] > 0.7
-        assert found["test accuracy"] > 0.9
+        assert found["test_iou"] > 0.7
+        assert found["test_accuracy"] > 0.9
         config = json.loads((masks_run / "config.json").read_text())
         assert (config["data"]["task"], config["data"]["labels"]) == ("pixels", True)
         assert config["classes"] == ["ground", "square"]
         heading = (masks_run / "history.csv").read_text().splitlines()[0]
-        assert heading.startswith("epoch,iteration,loss,train_iou,train_accuracy,iou,accuracy,val_loss,")
+        assert heading.startswith(
+            "epoch,iteration,loss,train_iou,train_accuracy,val_iou,val_accuracy,val_loss,"
+        )
         page = (masks_run / "report.html").read_text()
-        assert "test iou" in page
+        assert "test_iou" in page
         assert page.count("<img") == 3
         assert "left out (" not in page
         assert {"curves.png", "samples.png"} <= {path.name for path in masks_run.iterdir()}
 
     def test_eval(self, masks_run, capsys):
         assert main(["eval", str(masks_run), "--threads", "1"]) == 0
-        assert metrics(capsys.readouterr().out.replace("\n", "; ").rstrip("; "))["test iou"] > 0.7
+        assert metrics(capsys.readouterr().out.replace("\n", "; ").rstrip("; "))["test_iou"] > 0.7
 
     def test_masks_without_names_have_the_model_s(self, masks_run, folders, tmp_path, capsys):
         want = lines(capsys, "eval", masks_run, "--split", "all")
@@ -233,7 +235,7 @@ def test_what_crops_add_to_masks_has_no_label(folders, tmp_path, capsys):
 class TestNumbers:
     def test_the_run(self, numbers_run, capsys, with_pictures):
         assert main(["report", str(numbers_run)]) == 0
-        assert metrics(capsys.readouterr().out)["test r2"] > 0.8
+        assert metrics(capsys.readouterr().out)["test_r2"] > 0.8
         page = (numbers_run / "report.html").read_text()
         assert page.count("<img") == 3
         assert "left out (" not in page
@@ -290,9 +292,9 @@ def test_images_in_deeper_folders(folders, tmp_path, capsys):
     run, data = tmp_path / "run", f"folder:{root}"
     train = ("train", "--task", "values", "--data", data, "--out", run, "--num-epochs", "1", *QUICK)
     out = lines(capsys, *train)
-    assert out[-1].startswith("test r2: ")
+    assert out[-1].startswith("test_r2: ")
     assert [line for line in out if line.startswith("passed over by their suffixes: .heic (1); images are")]
-    assert lines(capsys, "eval", run)[0].startswith("test r2: ")
+    assert lines(capsys, "eval", run)[0].startswith("test_r2: ")
     (root / "images" / "day 1" / "00.png").rename(root / "images" / "00.png")
     assert "no longer holds the run's images" in refused(capsys, "eval", run)
 
@@ -405,7 +407,7 @@ def train_images(folder):
 
 def test_images_of_arrays(tmp_path, capsys):
     write_images(tmp_path, 1)
-    assert metrics("\n".join(lines(capsys, *train_images(tmp_path)))).keys() == {"test psnr", "test rmse"}
+    assert metrics("\n".join(lines(capsys, *train_images(tmp_path)))).keys() == {"test_psnr", "test_rmse"}
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     lines(capsys, "predict", tmp_path / "run", tmp_path / "black.png", "--out", tmp_path / "o")
     with Image.open(tmp_path / "o/black.png") as image:

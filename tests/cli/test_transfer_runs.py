@@ -44,12 +44,12 @@ def test_from_photos_to_a_service(here, capsys):
         return "\n".join(lines(capsys, *arguments)) + "\n"
 
     out = cnnlib_command(*TRAIN, "--test", "0.3", "--fine-tune", "1")
-    right = re.search(r"test accuracy: (\S+);", out)[1]
+    right = re.search(r"test_accuracy: (\S+);", out)[1]
     assert float(right) > 0.4
     assert {path.name for path in Path("run").glob("[!.]*")} == {"config.json", "model.npz", "report.html"}
     # The run knows its images and which of them it has not learned from.
     evaluated = cnnlib_command("eval", "run")
-    assert f"test accuracy: {right}\n" in evaluated
+    assert f"test_accuracy: {right}\n" in evaluated
     assert sum(map(int, re.findall(r"of +(\d+)", evaluated))) == 24
     files = sorted(map(str, Path("photos").rglob("*.jpg")))[:4]
     rows = json.loads(cnnlib_command("predict", "run", *files, "--top", "3", "--json"))

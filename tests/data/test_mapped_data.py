@@ -382,7 +382,7 @@ class TestCommand:
         lines(
             capsys, "train", "--task", "pixels", "--data", f"npy:{tmp_path}", "--out", run, "--num-epochs", 1
         )
-        assert lines(capsys, "eval", run)[-1].startswith("test accuracy: ")
+        assert lines(capsys, "eval", run)[-1].startswith("test_accuracy: ")
 
     def test_arrays_that_are_no_images(self, tmp_path, capsys):
         write_arrays(tmp_path / "data")

@@ -128,7 +128,7 @@ class TestCommand:
         common = ("--num-epochs", "1", "--micro-batches", "4", *TINY)
         out = succeeded(mpiexec(2, *train, "--out", run, *common))
         assert "2 ranks with 1 threads each" in out
-        assert out.count("test accuracy") == 1
+        assert out.count("test_accuracy") == 1
         out = succeeded(mpiexec(3, *train, "--resume", run, "--num-epochs", "2"))
         assert "going on after epoch 1 of 2" in out
         out = "\n".join(lines(capsys, "train", "--resume", run, "--num-epochs", 3))

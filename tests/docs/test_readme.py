@@ -41,7 +41,7 @@ def test_commands_print_what_it_shows(tmp_path, monkeypatch, capsys, num_threads
     printed = capsys.readouterr().out.splitlines()
     _, lines = shown("make train")
     for line in lines:
-        if not line.startswith("best validation accuracy"):  # which says how long it took
+        if not line.startswith("best val_accuracy"):  # which says how long it took
             compare(line, next(p for p in printed if p.split(":")[0] == line.split(":")[0]))
     command, lines = shown(".venv/bin/cnnlib predict")
     assert main(shlex.split(command)[1:]) == 0

@@ -38,7 +38,7 @@ def test_a_solver_says_how_far_it_has_come():
     before = f"Solver({model!r}, update_rule='adam', batch_size=16, 60 training samples, epoch 0 of 2)"
     assert repr(solver) == before
     solver.train()
-    after = before.replace("epoch 0 of 2", f"epoch 2 of 2, best_accuracy={solver.best_val_acc:.4g}")
+    after = before.replace("epoch 0 of 2", f"epoch 2 of 2, best_val_accuracy={solver.best_val_acc:.4g}")
     assert repr(solver) == after
 
 

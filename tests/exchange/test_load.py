@@ -93,7 +93,7 @@ def test_runs(tmp_path, capsys):
         assert loaded.classes == tuple("0123456789")
         data = cnnlib.data.load_digits()
         right = loaded.loss(loaded.preprocess(data["X_test"])).argmax(axis=1) == data["y_test"]
-        assert f"test accuracy: {right.mean():.4f}" in capsys.readouterr().out or path != out
+        assert f"test_accuracy: {right.mean():.4f}" in capsys.readouterr().out or path != out
 
 
 @pytest.mark.parametrize("content", [b"", b"plain text", b"PK\x03\x04 cut short", bytes(100)])

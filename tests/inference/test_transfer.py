@@ -101,10 +101,10 @@ def test_from_photos_to_a_model_that_predicts(here, capsys, monkeypatch):
         assert title in page
     model = cnnlib.load("first/model.npz")
     assert model.classes == ("cats", "dogs", "newts")
-    right = float(out.split("test accuracy: ")[1].split(";")[0])
+    right = float(out.split("test_accuracy: ")[1].split(";")[0])
     assert right >= 0.6
     assert main(["eval", "first/model.npz", "--data", "folder:photos"]) == 0
-    assert f"test accuracy: {right:.4f}" in capsys.readouterr().out
+    assert f"test_accuracy: {right:.4f}" in capsys.readouterr().out
     assert main(["predict", "first/model.npz", "photos/newts"]) == 0
     assert capsys.readouterr().out.count("newts 0.") >= 10
 

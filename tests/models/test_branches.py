@@ -60,6 +60,7 @@ SPECS = {
         "gelu",
         {"gelu": "tanh"},
         "softmax",
+        "classes",
     ],
     "norms": [
         {"conv": 3},

@@ -124,8 +124,8 @@ def test_training_a_segmentation(rng):
     options = {"update_rule": "adam", "optim_config": {"learning_rate": 0.05}, "metrics": ["accuracy", "iou"]}
     solver = Solver(net, segmentation(rng), **options, num_epochs=20, batch_size=8, seed=0, verbose=False)
     solver.train()
-    assert solver.histories["accuracy"][-1] > 0.97
-    assert solver.histories["iou"][-1] > 0.9
+    assert solver.histories["val_accuracy"][-1] > 0.97
+    assert solver.histories["val_iou"][-1] > 0.9
     assert solver.histories["val_loss"][-1] < 0.1
 
 
@@ -137,7 +137,7 @@ def test_training_numbers(rng):
     options = {"update_rule": "adam", "optim_config": {"learning_rate": 0.02}, "metrics": "r2"}
     solver = Solver(net, data, **options, num_epochs=60, batch_size=10, seed=0, verbose=False)
     solver.train()
-    assert solver.histories["r2"][-1] > 0.9
+    assert solver.histories["val_r2"][-1] > 0.9
 
 
 def test_a_resumed_segmentation_has_the_same_bits(rng, tmp_path):
@@ -154,7 +154,7 @@ def test_a_resumed_segmentation_has_the_same_bits(rng, tmp_path):
     again = Solver.resume(tmp_path / "run_epoch_2.npz", net(), data, num_epochs=4)
     again.train()
     assert again.loss_history == whole.loss_history
-    assert again.histories["accuracy"] == whole.histories["accuracy"]
+    assert again.histories["val_accuracy"] == whole.histories["val_accuracy"]
     for name, value in whole.model.params.items():
         np.testing.assert_array_equal(again.model.params[name], value)
 

@@ -7,11 +7,12 @@ import pathlib
 import numpy as np
 import pytest
 from cnnlib import layers
-from cnnlib.graph.ops import FAMILIES, OPS, OnnxForm, layers_where, op_of
+from cnnlib.graph.ops import FAMILIES, OPS, layers_where, op_of
 from cnnlib.graph.targets import InferenceTarget, TrainingTarget
 from cnnlib.models import Graph, GraphNet, Node
 from cnnlib.models.spec.builder import Builder
-from cnnlib.models.spec.reading import KINDS
+from cnnlib.models.spec.reading import BRANCHING, KINDS, RESIDUAL
+from cnnlib.onnx.reading import pointwise, quantized, views, weighted, windows
 from cnnlib.onnx.reading.network import OPERATORS as READERS
 from helpers import LAYERS, in_threads
 
@@ -125,9 +126,8 @@ def test_traits_say_what_the_layer_does(layer):
 def test_an_op_comes_back_from_onnx(layer, tmp_path):
     onnx = pytest.importorskip("cnnlib.onnx", reason="onnx is not installed")
     op, (net, x) = op_of(layer), net_of(layer)
-    kinds = (op.onnx.kind,) if isinstance(op.onnx, OnnxForm) else op.onnx_kinds
-    assert kinds
-    assert set(kinds) <= READERS.keys()
+    assert op.kinds_in_onnx
+    assert set(op.kinds_in_onnx) <= READERS.keys()
     if layer[-2:] in ("1d", "3d"):
         return  # files of sequences and volumes are written, and not read
     onnx.save(net, tmp_path / "net.onnx")
@@ -137,16 +137,49 @@ def test_an_op_comes_back_from_onnx(layer, tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_aten_names_are_read():
-    from cnnlib.torch.aten import OPERATORS
+    from cnnlib.torch.aten import OPERATORS, elementwise, layers
 
+    one, *others = map(set, (layers.OPERATORS, elementwise.OPERATORS, elementwise.JOINS))
+    assert one.isdisjoint(others[0] | others[1])
+    assert others[0].isdisjoint(others[1])
     for op in OPS.values():
         assert set(op.aten) <= OPERATORS.keys(), op.name
 
 
-def test_stages_of_specs_are_built():
-    for kind, stage in KINDS.items():
-        plain = stage.value == "none" and not stage.options
-        assert hasattr(Builder, kind) or (plain and kind in OPS), kind
+STAGES = {
+    "affine": 5,
+    "conv": 4,
+    "conv_transpose": 4,
+    "depthwise": 3,
+    "groupnorm": 2,
+    "dropout": 0.5,
+    "scale": 2,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stages_of_specs_are_built(kind):
+    """By the op that has the stage, or its twin for images; for rows of numbers as for images of one row."""
+    stage, owners = KINDS[kind], [op for op in OPS.values() if kind in [stage.kind for stage in op.stages]]
+    assert len(owners) == (kind != RESIDUAL)
+    value = None if stage.value == "none" else STAGES.get(kind, 2 if stage.by_axis else None)
+    branches = [["relu"]] if kind == RESIDUAL else [[[], ["relu"]]]
+    spec = [{kind: branches[0] if kind in BRANCHING else value}]
+    builder = Builder((4, 6, 6), np.random.RandomState(0), None, np.float64)
+    builder.walk(spec)
+    assert builder.graph.nodes[-1].layer.removeprefix("spatial_") in [
+        *(op.name.removeprefix("spatial_") for op in owners),
+        *(["add"] if kind == RESIDUAL else []),
+    ]
+    if stage.by_axis or stage.size:
+        sklearn = pytest.importorskip("cnnlib.sklearn.estimator", reason="scikit-learn is not installed")
+        (along,) = sklearn.signal_spec(spec)
+        assert (along[kind] if stage.by_axis else along["size"])[0] == 1
+
+
+def test_an_operator_of_onnx_is_read_in_one_place():
+    families = [family.OPERATORS for family in (pointwise, quantized, views, weighted, windows)]
+    assert sum(map(len, families)) == len(READERS)
 
 
 def test_tests_of_all_layers_try_each_op_of_a_layer():

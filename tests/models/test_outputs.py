@@ -158,7 +158,7 @@ class TestLoss:
             (lambda y: (y["label"], y["size"]), TypeError, "got tuple"),
             (lambda y: {"label": y["label"]}, ValueError, "must be of label, size, mask, got label"),
             (lambda y: y | {"more": y["size"]}, ValueError, "got label, size, mask, more"),
-            (lambda y: y | {"size": y["size"][:, 0]}, ValueError, "output 'size': huber_loss: y must have"),
+            (lambda y: y | {"size": y["size"][:1]}, ValueError, "output 'size': huber_loss: y must have"),
             (lambda y: y | {"label": y["label"] + 0.5}, TypeError, "output 'label': softmax_loss"),
         ],
     )
@@ -377,11 +377,14 @@ class TestSolver:
         assert list(solver.histories) == [
             "loss",
             *("train_label/accuracy", "train_size/rmse", "train_mask/accuracy"),
-            *("label/accuracy", "size/rmse", "mask/accuracy"),
+            *("val_label/accuracy", "val_size/rmse", "val_mask/accuracy"),
             *("val_loss", "learning_rate", "epoch_seconds"),
         ]
         first, best = (
-            [solver.histories[name][k] for name in ("label/accuracy", "size/rmse", "mask/accuracy")]
+            [
+                solver.histories[name][k]
+                for name in ("val_label/accuracy", "val_size/rmse", "val_mask/accuracy")
+            ]
             for k in (0, solver.best_epoch)
         )
         assert best[0] > first[0]
@@ -412,9 +415,9 @@ class TestSolver:
             again = Solver.resume(tmp_path / f"run_epoch_{epoch}.npz", net(), data)
             again.train()
             assert_same_run(again, whole)
-            assert again.histories["size/mae"] == whole.histories["size/mae"]
-        assert whole.monitored == "size/mae"
-        assert whole.best_epoch == np.argmin(whole.histories["size/mae"])
+            assert again.histories["val_size/mae"] == whole.histories["val_size/mae"]
+        assert whole.monitored == "val_size/mae"
+        assert whole.best_epoch == np.argmin(whole.histories["val_size/mae"])
 
     def test_functions_of_ones_own_are_given_again(self, tmp_path):
         def worst(scores, y):
@@ -423,12 +426,12 @@ class TestSolver:
         data = with_targets(digits_like())
         metrics = {"label": "accuracy", "size": worst}
         solver = trained(several_outputs(), data, metrics=metrics, checkpoint_name=tmp_path / "run")
-        assert len(solver.histories["size/worst"]) == 3
+        assert len(solver.histories["val_size/worst"]) == 3
         with pytest.raises(ValueError, match="the run's metrics was a function of its own"):
             Solver.resume(tmp_path / "run_epoch_1.npz", several_outputs(), data)
         again = Solver.resume(tmp_path / "run_epoch_1.npz", several_outputs(), data, metrics=metrics)
         again.train()
-        assert again.histories["size/worst"] == solver.histories["size/worst"]
+        assert again.histories["val_size/worst"] == solver.histories["val_size/worst"]
 
     def test_masks_move_with_their_images(self):
         seen = []
@@ -495,7 +498,11 @@ class TestSolver:
                 ValueError,
                 "Solver: output 'label': rmse: targets must be of the",
             ),
-            ({"monitor": "accuracy"}, ValueError, "monitor must be one of 'label/accuracy', 'size/rmse'"),
+            (
+                {"monitor": "accuracy"},
+                ValueError,
+                "monitor must be one of 'val_label/accuracy', 'val_size/rmse'",
+            ),
             ({"label_smoothing": 0.1}, ValueError, "label_smoothing is up to the model"),
         ],
     )

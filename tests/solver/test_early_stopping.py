@@ -29,7 +29,7 @@ def solver_with(accuracies, losses, early_stopping, **settings):
     def measured(metrics, X, *rest):
         if X is not solver.X_val:
             return measure(metrics, X, *rest)
-        return dict(zip(("accuracy", "val_loss"), next(told), strict=True))
+        return dict(zip(("accuracy", "loss"), next(told), strict=True))
 
     solver._worker.measure = measured
     return solver
@@ -37,7 +37,7 @@ def solver_with(accuracies, losses, early_stopping, **settings):
 
 def unimproved(metrics, *rest):
     """What a worker measures of a model that does not learn."""
-    return {metric.name: float(metric.name == "val_loss") for metric in metrics}
+    return {metric.name: float(metric.name == "loss") for metric in metrics}
 
 
 class TestValidationLoss:
@@ -101,7 +101,7 @@ class TestEarlyStopping:
         solver.verbose = True
         solver.train()
         assert capsys.readouterr().out.splitlines()[-1] == (
-            "(Epoch 3) stopped early: accuracy has not improved since epoch 1"
+            "(Epoch 3) stopped early: val_accuracy has not improved since epoch 1"
         )
 
     def test_says_by_how_much(self, capsys):
@@ -158,7 +158,7 @@ class TestEarlyStopping:
         quiet_solver(model(), digits_like(), num_epochs=1, **settings).train()
         path = tmp_path / "run_epoch_1.npz"
         resumed = Solver.resume(path, model(), digits_like(), num_epochs=2, early_stopping=rule)
-        assert resumed.monitored == (monitored or "accuracy")
+        assert resumed.monitored == (monitored or "val_accuracy")
         resumed.train()
         again = Solver.resume(tmp_path / "run_epoch_2.npz", model(), digits_like(), early_stopping=3)
         assert again.monitored == resumed.monitored
@@ -231,7 +231,7 @@ class TestEarlyStopping:
             ({"patience": 0}, "early_stopping patience must be at least 1"),
             ({"monitor": "val_loss"}, "early_stopping lacks 'patience'"),
             ({"patience": 2, "monitr": "val_loss"}, "did you mean 'monitor'"),
-            ({"patience": 2, "monitor": "loss"}, "monitor must be one of 'accuracy', 'val_loss'"),
+            ({"patience": 2, "monitor": "loss"}, "monitor must be one of 'val_accuracy', 'val_loss'"),
             ({"patience": 2, "min_delta": -1}, "min_delta must be finite and at least 0"),
         ],
         ids=str,

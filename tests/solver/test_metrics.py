@@ -148,9 +148,14 @@ class TestNumbers:
     @pytest.mark.parametrize("name", ["rmse", "mae", "r2", "psnr"])
     def test_nothing_broadcasts(self, name):
         with pytest.raises(
-            ValueError, match=rf"{name}: targets must be of the scores' shape \(5, 1\), got \(5,\)"
+            ValueError, match=rf"{name}: targets must be of the scores' shape \(5, 2\), got \(5, 1\)"
         ):
-            measured(name, np.zeros((5, 1)), np.zeros(5))
+            measured(name, np.zeros((5, 2)), np.zeros((5, 1)))
+
+    @pytest.mark.parametrize("name", ["rmse", "mae", "r2", "psnr"])
+    def test_numbers_of_one_output_may_lack_its_axis(self, name):
+        scores, y = np.random.default_rng(0).standard_normal((2, 5, 1))
+        assert measured(name, scores, y[:, 0]) == measured(name, scores, y)
 
     @pytest.mark.parametrize("name", METRICS.classes)
     def test_shapes_that_do_not_fit(self, name):

@@ -73,7 +73,8 @@ def test_the_solver_reports_epochs(capsys):
     train_acc, val_acc = solver.train_acc_history[-1], solver.val_acc_history[-1]
     val_loss = solver.val_loss_history[-1]
     assert epochs[-1] == (
-        f"(Epoch 2 / 2) train_accuracy: {train_acc:.4f}; accuracy: {val_acc:.4f}; val_loss: {val_loss:.4f}"
+        f"(Epoch 2 / 2) train_accuracy: {train_acc:.4f}; val_accuracy: {val_acc:.4f}; "
+        f"val_loss: {val_loss:.4f}"
     )
 
 
@@ -127,14 +128,14 @@ from cnnlib.solver.progress import Progress
 with Progress(total=123456, done=123000) as progress:
     for number in range(123001, 123201):
         progress.iteration(number, 2.302585)
-    progress.message("(Epoch 100 / 300) train_accuracy: 0.1234; accuracy: 0.1234; val_loss: 2.3026")
+    progress.message("(Epoch 100 / 300) train_accuracy: 0.1234; val_accuracy: 0.1234; val_loss: 2.3026")
 """
     shown = on_a_narrow_terminal("-c", code)
     lines = shown.replace("\r", "\n").split("\n")
     assert max(map(len, lines)) <= 50, lines
     assert any("loss 2.3026" in line if tqdm else "loss: 2.302585" in line for line in lines)
     assert "(Epoch 100 / 300) train_accuracy: 0.1234" in shown
-    assert "    val_loss: 2.3026" in lines or "    accuracy: 0.1234; val_loss: 2.3026" in lines
+    assert "    val_loss: 2.3026" in lines or "    val_accuracy: 0.1234; val_loss: 2.3026" in lines
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
@@ -150,7 +151,7 @@ def test_a_whole_run_on_fifty_columns(tmp_path):
     assert max(map(len, lines)) <= 50, lines
     said = " ".join(" ".join(lines).split())
     assert "1263 training, 179 validation, 355 test images of 1x8x8 in 10 classes" in said
-    assert "test accuracy: " in said
+    assert "test_accuracy: " in said
 
 
 def test_lines_are_left_alone_where_there_is_no_terminal(capsys):

@@ -389,7 +389,7 @@ class TestFit:
         number = r"\d+\.\d+"
         assert len(lines) == 2
         for k, line in enumerate(lines, start=1):
-            assert re.fullmatch(rf"epoch {k}: loss {number}, validation accuracy {number}, {number} s", line)
+            assert re.fullmatch(rf"epoch {k}: loss {number}, val_accuracy {number}, {number} s", line)
         small(max_epochs=1, random_state=0).fit(X, y)
         assert capsys.readouterr().out == ""
 

@@ -625,19 +625,19 @@ def test_train_returns_the_histories_by_name(capsys):
     """The lines have the same names; the attributes of the course are the same lists."""
     solver = Solver(dense_net(), digits_like(), num_epochs=2, seed=1, print_every=100)
     histories = solver.train()
-    measured = ["train_accuracy", "accuracy", "val_loss"]
+    measured = ["train_accuracy", "val_accuracy", "val_loss"]
     assert list(histories) == ["loss", *measured, "learning_rate", "epoch_seconds"]
     assert [len(values) for values in histories.values()] == [len(solver.loss_history), 3, 3, 3, 2, 2]
     assert histories["loss"] is solver.loss_history
     assert histories["train_accuracy"] is solver.train_acc_history
-    assert histories["accuracy"] is solver.val_acc_history
+    assert histories["val_accuracy"] is solver.val_acc_history
     assert isinstance(histories, dict)
     assert repr(histories).startswith(f"Histories(loss: {len(solver.loss_history)}, train_accuracy: 3, ")
     shown = "; ".join(f"{name}: {histories[name][-1]:.4f}" for name in measured)
     assert capsys.readouterr().out.splitlines()[-1] == f"(Epoch 2 / 2) {shown}"
     solver.num_epochs = 3
     assert solver.train() is histories
-    assert len(histories["accuracy"]) == 4
+    assert len(histories["val_accuracy"]) == 4
 
 
 def test_options_are_checked_and_frozen():

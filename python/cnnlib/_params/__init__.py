@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import operator
@@ -12,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._params.synonyms import nearest
+
 LIMIT = 2**31  # of a step or a padding
 _POOL = "pool_depth", "pool_height", "pool_width"
 _ELSEWHERE: dict[str, tuple[tuple[str, ...], ...]] = {  # what other libraries call a key: the first that fits
     **dict.fromkeys(("size", "kernel_size", "pool_size"), (_POOL, _POOL[1:], _POOL[2:], ("size",))),
-    "padding": (("pad",),),
-    "strides": (("stride",),),
-    "lr": (("learning_rate",),),
     "betas": (("beta1", "beta2"),),
 }
 
@@ -43,8 +41,8 @@ def check_keys(
 
 def hint(name: object, known: Collection[str], otherwise: str = "") -> str:
     """What to say of an unknown name: the nearest known one, else `otherwise` or all of them."""
-    near = difflib.get_close_matches(str(name), known, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else otherwise or f"known: {', '.join(known)}"
+    near = nearest(str(name), known)
+    return f"did you mean {near!r}?" if near is not None else otherwise or f"known: {', '.join(known)}"
 
 
 def type_name(value: object) -> str:

@@ -180,7 +180,13 @@ def labels(function, y, shape, classes=None):
         raise ValueError(f"{function}: y must have shape {shape}, got {y.shape}")
     copy = np.array(y, np.int64, order="C")
     if classes is not None and y.size and copy.view(np.uint64).max() >= classes:  # so are negative ones
-        raise ValueError(f"{function}: y must lie in [0, {classes}), got values from {y.min()} to {y.max()}")
+        advice = ""
+        if y.min() > 0 and y.max() == classes:
+            advice = "; labels begin at 0: y - 1"
+        elif classes == 2 and np.isin(y, (0, 255)).all():
+            advice = "; of masks of 0 and 255 the labels are y // 255"
+        found = f"got values from {y.min()} to {y.max()}"
+        raise ValueError(f"{function}: y must lie in [0, {classes}), {found}{advice}")
     return copy
 
 

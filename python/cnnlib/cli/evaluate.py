@@ -40,7 +40,7 @@ def run(options):
         _print_classes(trained.classes, y, likeliest(scores) == y)
     values = values_of(trained.task, scores, y)
     for name, value in values.items():
-        print(f"{options.split} {name}: {value:.4f}")
+        print(f"{options.split}_{name}: {value:.4f}")
     if options.int8:
         _report_eight_bits(trained, options, pairs, white, tta, values["accuracy"])
     return 0
@@ -61,6 +61,6 @@ def _report_eight_bits(trained, options, pairs, white, tta, float_accuracy):
     right = np.concatenate([likeliest(twin.scores(X, white, tta)) == y for X, y in pairs])
     difference = right.mean() - float_accuracy
     kept = [row.layer for row in twin.model.quantization() if row.precision == "float32"]
-    print(f"{options.split} accuracy in eight bits: {right.mean():.4f} ({difference:+.4f})")
+    print(f"{options.split}_accuracy in eight bits: {right.mean():.4f} ({difference:+.4f})")
     if kept:
         print(f"in float32: {', '.join(kept)}")

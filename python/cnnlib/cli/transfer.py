@@ -97,7 +97,7 @@ def _learn(options, run, trunk, starts, data, folder, started):
         run.write_file(REPORT, transfer_report(about))
         say(f"report: {run.folder / REPORT}", fold=False)
     say(f"model: {run.folder / MODEL} (for cnnlib predict, eval, export and serve)", fold=False)
-    print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == data[f'y_{part}']):.4f}; {seconds:.1f} s")
+    print(f"{part}_accuracy: {np.mean(scores.argmax(axis=1) == data[f'y_{part}']):.4f}; {seconds:.1f} s")
 
 
 def _config(options, trunk, data, folder):
@@ -168,4 +168,5 @@ def _features(trunk, data, folder, views):
 
 def _text(fit):
     chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in fit.settings.items())
-    return f"val_acc {fit.val_accuracy:.4f}, val_loss {fit.val_loss:.4f} after {fit.epochs} epochs ({chosen})"
+    values = f"val_accuracy {fit.val_accuracy:.4f}, val_loss {fit.val_loss:.4f}"
+    return f"{values} after {fit.epochs} epochs ({chosen})"

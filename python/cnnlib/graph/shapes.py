@@ -119,6 +119,8 @@ def _advice(came, input_dim, fixed, name):
     shape = came[1:]
     if len(input_dim) != 3:
         return ""
+    if len(shape) == 1 and shape[0] == math.prod(input_dim):
+        return f"; {name}.reshape(-1, {', '.join(map(str, input_dim))}) makes images of these rows"
     if came == input_dim:
         return f"; a batch of this one image is {name}[None]"
     if len(shape) == 3 and shape[2] == input_dim[0] and (not fixed or shape[:2] == input_dim[1:]):

@@ -16,7 +16,8 @@ from cnnlib._typing import Array
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_model import described, keeps_arguments
 from cnnlib.models.graph_net import _HEAD_SCALE, GraphNet
-from cnnlib.models.spec.builder import Builder, whitening_filters
+from cnnlib.models.spec.builder import Builder
+from cnnlib.models.spec.filters import whitening_filters
 from cnnlib.models.spec.reading import resolve, split_head
 from cnnlib.models.summary import table
 
@@ -71,7 +72,7 @@ class ConvNet(GraphNet):
         The last entry may be the head, which otherwise is ``'classes'``: an affine layer to scores (N,
         num_classes); ``'values'``, the same for numbers to be regressed; ``'pixels'``, a 1x1 convolution to
         (N, num_classes, H, W): scores for each pixel, or the channels of an image. ``{'values': 3}`` says the
-        number there, in place of `num_classes`.
+        number there, in place of `num_classes`. A last ``{'affine': num_classes}`` is the head's own layer.
 
     input_dim : (int, int, int)
         C, H, W of the images; or (D,) for a net without images. Where a global or adaptive pool stands
@@ -175,11 +176,12 @@ class ConvNet(GraphNet):
             weight_scale = number(where, "weight_scale", weight_scale, 0)
 
         self._size = num_classes
+        _refuse_softmax(self.spec)
+        body, last = _with_last(body, self.head, num_classes)
         builder = Builder(input_dim, random_stream(seed, where), weight_scale, dtype)
         self._stages = builder.walk(body)
         if weight_scale is None:
             builder.weight_scale = _HEAD_SCALE
-        last = {"conv": num_classes, "size": 1} if self.head == "pixels" else {"affine": num_classes}
         self._stages += builder.walk([last], "head")
         self._whitening = builder.whitening
         super().__init__(
@@ -218,3 +220,24 @@ class ConvNet(GraphNet):
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""
         return table(self._stages, self.input_dim, self.num_params, self.multiply_adds)
+
+
+def _refuse_softmax(spec: Any) -> None:
+    """ValueError for a softmax at the end of a spec that names no head: the loss has one of its own."""
+    last = spec[-1] if isinstance(spec, (list, tuple)) and spec else None
+    if last in ("softmax", {"softmax": None}):
+        raise ValueError(
+            f"ConvNet: stage {len(spec)} (softmax): a network ends in scores, of which its loss and "
+            "predict_proba make probabilities: leave it out, or name the head that is to come behind it, "
+            "'classes'"
+        )
+
+
+def _with_last(body: Any, head: str, outputs: int) -> tuple[Any, Any]:
+    """Split the head's layer from the stages, among which it may stand as the last one."""
+    if head == "pixels":
+        return body, {"conv": outputs, "size": 1}
+    last = body[-1] if isinstance(body, list) and body else None
+    if isinstance(last, Mapping) and last.get("affine") == outputs and not {"name", "from"} & last.keys():
+        return body[:-1], last
+    return body, {"affine": outputs}

@@ -8,12 +8,13 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, cast, overload
 
 import numpy as np
 
 from cnnlib import _core
 from cnnlib._params.arrays import as_array, reals
+from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import new_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.shards import Targets
@@ -24,7 +25,7 @@ from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.run import Run
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers import mse_loss, softmax_loss
-from cnnlib.models.losses import PartOfLoss, build_loss, checked_pair
+from cnnlib.models.losses import PartOfLoss, build_loss, checked_pair, like_scores
 from cnnlib.models.program import Program
 from cnnlib.models.spec.builder import Builder
 from cnnlib.typing import BatchNormParam
@@ -33,6 +34,23 @@ _P = ParamSpec("_P")
 _BYTE = np.dtype(np.uint8)
 Criterion: TypeAlias = Callable[[Any, Any], tuple[float, Any]]
 LossLike: TypeAlias = Criterion | str | Mapping[str, Any]
+
+
+# What models of other libraries have.
+_TRAINS = "cnnlib.solver.Solver(net, data).train() trains it"
+_MEASURES = "cnnlib.solver.Solver(net, data).check_accuracy(X, y) measures it"
+_ON_THE_CPU = "all is computed on the CPU: leave it out"
+_ARRAYS = "its arrays are in net.params, by their names"
+_ELSEWHERE = {
+    **dict.fromkeys(("fit", "train", "compile"), _TRAINS),
+    **dict.fromkeys(("score", "evaluate"), _MEASURES),
+    **dict.fromkeys(("parameters", "weights", "get_weights", "state_dict"), _ARRAYS),
+    **dict.fromkeys(("to", "cpu", "cuda"), _ON_THE_CPU),
+    "forward": "net.loss(X) gives its scores",
+    "backward": "net.loss(X, y) gives the loss and the gradients",
+    "eval": "without labels it is in test mode: leave it out",
+    "layers": "net.graph() has its layers",
+}
 
 
 class Model:
@@ -68,6 +86,9 @@ class Model:
     params: Params
     _told_of_bytes = False  # see `warn_of_bytes`
     _whitening: str | None = None  # of a ConvNet, the name of the filters that wait for images
+
+    if not TYPE_CHECKING:  # which would let any attribute pass
+        __getattr__ = missing(_ELSEWHERE)
 
     def _values(self, X: Any) -> Array:
         """X as an array of the model's dtype."""
@@ -211,7 +232,8 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -
             targets = as_array(type(model).__name__, "y", y)
             if model.head == "values" or targets.dtype.kind not in "iu" or targets.shape == scores.shape:
                 real = targets.dtype.kind in "fiub"  # else it is refused as it is
-                return mse_loss(scores, targets.astype(scores.dtype, copy=False) if real else targets)
+                targets = targets.astype(scores.dtype, copy=False) if real else targets
+                return mse_loss(scores, like_scores(scores, targets))
         return smoothed_softmax_loss(scores, y, model.label_smoothing)
     if model.outputs and isinstance(y, tuple):  # in the order of the outputs, whatever that of the losses
         y = Targets.of(type(model).__name__, y, list(model.outputs))

@@ -15,6 +15,7 @@ import numpy as np
 from cnnlib import layers
 from cnnlib._params import check_keys, hint, number
 from cnnlib._params.arrays import gradient_like
+from cnnlib._params.functions import check_call, is_of_torch
 from cnnlib._params.registry import OWN
 from cnnlib.data.shards import Targets
 
@@ -27,6 +28,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
 
 
 _OF_SHARES = ("bce", "dice")  # whose functions do not look
+_LIKE_SCORES = ("mse", "l1", "huber", *_OF_SHARES)  # whose targets are of the scores' shape
 
 
 class Loss:
@@ -58,9 +60,12 @@ class Loss:
                 found = f"{targets.min()} to {targets.max()}"
                 raise ValueError(f"{self.title}: targets of {self.name} lie in [0, 1], got {found}")
         if self.name is not None:
+            y = like_scores(scores, y) if self.name in _LIKE_SCORES else y
             return self.function(scores, y, **self.settings)
         shape, dtype = scores.shape, scores.dtype
         value, dscores = checked_pair(self.title, self.function(scores, y))
+        if np.ndim(value) != 0:
+            raise TypeError(f"{self.title}: the value must be a number, got an array of {np.shape(value)}")
         return float(value), gradient_like(self.title, "the gradient of the scores", dscores, shape, dtype)
 
     def sums(self, scores: Any, y: Any) -> np.ndarray:
@@ -90,6 +95,20 @@ class Loss:
         y = y if ignore is None else y[y != ignore]
         # The loss refuses labels of no class.
         return float(y.size if weights is None else np.take(np.float64(weights), y, mode="clip").sum())
+
+
+def like_scores(scores: Any, y: Any) -> Any:
+    """Give targets without the axis of one output, which scores (N, 1, ...) have, that axis; leave others.
+
+    Examples
+    --------
+    >>> like_scores(np.zeros((5, 1)), np.arange(5.0)).shape
+    (5, 1)
+    """
+    shape = np.shape(scores)
+    if len(shape) > 1 and shape[1] == 1 and np.shape(y) == (shape[0], *shape[2:]):
+        return np.asarray(y)[:, None]
+    return y
 
 
 def checked_pair(title: str, result: Any) -> tuple[Any, Any]:
@@ -196,6 +215,10 @@ def _build_one(name: str, value: Any, where: str) -> Loss:
     title = f"{where}: {name}"
     if callable(value):
         known = next((name for name, function in LOSSES.items() if function is value), None)
+        if is_of_torch(value):
+            raise TypeError(f"{title} is PyTorch's, expected a name of {', '.join(LOSSES)}; got {value!r}")
+        if known is None:
+            check_call(title, value, "loss(scores, y) -> (value, gradient of the scores)", 2)
         return Loss(value, known, title=title)
     arguments = {"name": value} if isinstance(value, str) else value
     if not isinstance(arguments, Mapping) or "name" not in arguments:

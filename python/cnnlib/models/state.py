@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import hint, type_name
+from cnnlib._params.functions import is_of_torch
 from cnnlib._params.random import random_state, set_random_states
-from cnnlib.checkpoint.npz import check_name
+from cnnlib.checkpoint import check_name
 from cnnlib.models.graph_model import Model
 
 _STATISTICS = ("running_mean", "running_var")
@@ -20,11 +21,25 @@ def check_model(where: str, model: Any) -> None:
     """Refuse an object that is no model."""
     params: Any = getattr(model, "params", None)
     if not callable(getattr(model, "loss", None)) or not hasattr(params, "items"):
-        raise TypeError(f"{where}: a model needs a dict `params` and a method `loss`, got {type_name(model)}")
+        advice = _advice(model)
+        raise TypeError(
+            f"{where}: a model needs a dict `params` and a method `loss`, got {type_name(model)}{advice}"
+        )
     for name, value in params.items():
         check_name(name)
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{where}: model.params[{name!r}] must be an ndarray, got {type_name(value)}")
+
+
+def _advice(other: Any) -> str:
+    """How an object could be meant that is no model."""
+    if hasattr(other, "keys"):
+        return "; the model comes first, then the data"
+    if is_of_torch(other):
+        return "; cnnlib.torch.from_module(module, input_dim) makes a model of a module"
+    if isinstance(other, type):
+        return f"; {other.__name__} is a class, {other.__name__}(...) makes a model"
+    return ""
 
 
 def checked_frozen(where: str, frozen: Collection[str], params: Collection[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from cnnlib._system.packages import required
-from cnnlib.solver.state import OF_EPOCHS, measured
+from cnnlib.solver.histories import OF_EPOCHS, measured
 
 LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
 _EVENTS = "tensorboard"  # the folder

@@ -19,17 +19,13 @@ from cnnlib.data import Normalization
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models import ConvNet
-from cnnlib.models.spec.reading import BRANCHING, resolve
+from cnnlib.models.spec.reading import BRANCHING, KINDS, resolve
 from cnnlib.solver import Solver
+from cnnlib.solver.histories import val_name
 from cnnlib.solver.monitor import build_early_stopping
 
-_DEFAULT_WINDOWS = {"conv": 3, "conv_transpose": 3}  # where such a stage names no size
-# What an integer in a stage, or in an option of one, becomes across the row.
-_ACROSS = {
-    **dict.fromkeys(("size", "depthwise", "max_pool", "avg_pool", "stride", "dilation", "upsample"), 1),
-    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), 1),
-    **dict.fromkeys(("pad", "output_pad"), 0),
-}
+# What an integer of an option of stages becomes across the row.
+_ACROSS = {**dict.fromkeys(("size", "stride", "dilation"), 1), **dict.fromkeys(("pad", "output_pad"), 0)}
 
 
 def resolved_image_shape(
@@ -74,13 +70,15 @@ def signal_spec(spec: Any) -> Any:
 def _along_the_row(entry):
     if not isinstance(entry, Mapping):
         return entry
-    changed = dict(entry)
-    for kind, size in _DEFAULT_WINDOWS.items():
-        if kind in changed:
-            changed.setdefault("size", size)
+    changed, across = dict(entry), _ACROSS
+    for kind in KINDS.keys() & changed.keys():
+        if KINDS[kind].size is not None:
+            changed.setdefault("size", KINDS[kind].size)
+        if KINDS[kind].by_axis:
+            across = {**across, kind: 1}
     for name, value in changed.items():
-        if name in _ACROSS and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-            changed[name] = _ACROSS[name], value
+        if name in across and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            changed[name] = across[name], value
         elif name in ("residual", "shortcut") and value:
             changed[name] = signal_spec(value)
         elif name in BRANCHING and isinstance(value, (list, tuple)):
@@ -229,7 +227,7 @@ class Estimator(BaseEstimator):
         self.n_iter_ += solver.epoch
         self.loss_curve_ += _losses(solver)
         if early_stopping is not None:
-            self.validation_scores_ = solver.histories[self._metric][1:]
+            self.validation_scores_ = solver.histories[val_name(self._metric)][1:]
             self.best_validation_score_ = max(self.validation_scores_)
 
     def _with_validation(self, images, targets, least, stratify=None):
@@ -248,7 +246,8 @@ class Estimator(BaseEstimator):
     def _report(self, solver):
         line = f"epoch {self.n_iter_ + solver.epoch}: loss {_losses(solver)[-1]:.4f}"
         if solver.options.early_stopping is not None:
-            line += f", validation {self._metric} {solver.histories[self._metric][-1]:.4f}"
+            name = val_name(self._metric)
+            line += f", {name} {solver.histories[name][-1]:.4f}"
         print(f"{line}, {solver.epoch_seconds[-1]:.1f} s", flush=True)
 
     def _seed(self):

@@ -12,8 +12,9 @@ from cnnlib._params import path_text
 from cnnlib._typing import Trainable
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models.state import check_model, restore
+from cnnlib.solver.histories import known_name, measured
 from cnnlib.solver.options import OPTIONS, is_own
-from cnnlib.solver.state import check_content, measured
+from cnnlib.solver.state import check_content
 
 
 def save_run(
@@ -71,7 +72,7 @@ def _check_monitors(path: str, settings: Mapping[str, Any], state: Mapping[str, 
     names = [monitor["name"] if isinstance(monitor, dict) else monitor]
     names += [rule.get("monitor")] if isinstance(rule, dict) else []
     for name in names:
-        if name is not None and name not in measured(state["histories"]):
+        if name is not None and known_name(name, measured(state["histories"])) is None:
             raise ValueError(f"{path} is damaged: it monitors {name!r}, which it has not measured")
 
 

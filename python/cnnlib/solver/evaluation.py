@@ -16,9 +16,11 @@ from cnnlib.data.normalization import preprocessed
 from cnnlib.data.shards import ShardedArray
 from cnnlib.models.graph_model import Model
 from cnnlib.models.losses import Loss, WeightedLosses, build_loss
+from cnnlib.solver.data import refuse_labels, refuse_odd_masks
 from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfLabels, OfLikeliest, OfOutput
 
-_OF_CLASSES, OF_NUMBERS = ("softmax", "svm", "cross_entropy"), ("mse", "l1", "huber")  # losses
+_OF_LABELS, OF_NUMBERS = ("softmax", "svm"), ("mse", "l1", "huber")  # losses
+_OF_CLASSES = (*_OF_LABELS, "cross_entropy")
 _BATCH_VALUES = 2**20  # of images that are looked at together
 _SAMPLE_VALUES = 2**24
 
@@ -26,7 +28,7 @@ _SAMPLE_VALUES = 2**24
 class ValidationLoss(Metric):
     """The mean loss, whatever the model adds in training; NaN where it is not known."""
 
-    name, more_is_better = "val_loss", False
+    name, more_is_better = "loss", False
 
     def __init__(self, loss: Loss | WeightedLosses | None) -> None:
         self.loss = loss
@@ -98,6 +100,34 @@ def takes_loss(model: Any) -> bool:
         return "loss" in inspect.signature(model.loss).parameters
     except (TypeError, ValueError):  # a callable that does not tell
         return False
+
+
+def learns_labels(model: Any, loss: Loss | WeightedLosses | None, metrics: Sequence[Metric] | None) -> bool:
+    """Return whether targets can be nothing but a label (N,) for each sample."""
+    if getattr(model, "criterion", None) is not None or getattr(model, "head", "classes") != "classes":
+        return False
+    if loss is None:
+        return metrics is None
+    rows = isinstance(model, Model) and not model.outputs and len(getattr(model, "output_shape", ())) == 1
+    return rows and isinstance(loss, Loss) and loss.name in _OF_LABELS
+
+
+def refuse_odd_targets(
+    model: Any, loss: Loss | WeightedLosses | None, was_chosen: bool, **targets: Any
+) -> None:
+    """Refuse targets, by their names, of another kind than the loss's, with what makes them of that kind.
+
+    `was_chosen`: nobody has named the loss, it follows from the targets.
+    """
+    if not isinstance(loss, Loss) or not isinstance(model, Model):
+        return
+    shape: tuple[int, ...] = getattr(model, "output_shape", ())
+    masks = len(shape) == 3 and (loss.name in _OF_LABELS or (was_chosen and shape[0] != 1))
+    for name, y in targets.items():
+        if loss.name == "cross_entropy":
+            refuse_labels(name, y)
+        elif masks:
+            refuse_odd_masks(name, y, shape)
 
 
 def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss | WeightedLosses | None:

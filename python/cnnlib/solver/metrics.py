@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import above_0, integer
+from cnnlib._params.functions import check_call
 from cnnlib._params.registry import OWN, Registry
 from cnnlib.data.normalization import ROUNDING
+from cnnlib.models.losses import like_scores
+from cnnlib.solver.histories import can_name_metric
 
 
 class Metric:
@@ -81,7 +84,7 @@ def likeliest(rows: Any) -> Any:
 
 def _is_binary(scores: Any, y: Any) -> bool:
     """Return whether the targets are 0 or 1 for each score, and scores above 0 mean 1."""
-    return scores.shape == np.shape(y)
+    return scores.shape == np.shape(like_scores(scores, y))
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class Accuracy(OfLabels, _Mean):
 
     def look(self, scores: Any, y: Any) -> Any:
         if _is_binary(scores, y):
+            y = like_scores(scores, y)
             right = ((scores > 0) == (np.asarray(y) > 0.5)) & ~np.isnan(scores)
             return np.array([y.size, np.count_nonzero(right)])
         if scores.ndim == 2 and self.ignore is None and np.shape(y) == scores.shape[:1]:  # at no cost
@@ -136,6 +140,7 @@ class _Overlap(OfLabels):
 
     def look(self, scores: Any, y: Any) -> Any:
         if _is_binary(scores, y):
+            y = like_scores(scores, y)
             axes = tuple(axis for axis in range(scores.ndim) if axis != 1)
             guess, there = scores > 0, np.asarray(y) > 0.5
             parts = (guess & there, guess & ~there, ~guess & there)
@@ -192,6 +197,7 @@ class F1(_Overlap):
 
 def _errors(where: str, scores: Any, y: Any) -> Any:
     """Scores minus targets, (N, values of a sample), in float64."""
+    y = like_scores(scores, y)
     if scores.shape != np.shape(y):
         raise ValueError(f"{where}: targets must be of the scores' shape {scores.shape}, got {np.shape(y)}")
     return np.subtract(scores, y, dtype=np.float64).reshape(len(scores), -1)
@@ -303,6 +309,7 @@ class OwnMetric(Metric):
     more_is_better = None
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        check_call("Solver: metrics", function, "metric(scores, y) -> number", 2)
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
 
@@ -311,7 +318,11 @@ class OwnMetric(Metric):
 
     def value(self, kept: Any) -> float:
         scores, targets = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        return float(self.function(scores, targets))
+        value = self.function(scores, targets)
+        if np.ndim(value) != 0:
+            shape = np.shape(value)
+            raise TypeError(f"Solver: metric {self.name} must return a number, got an array of shape {shape}")
+        return float(value)
 
 
 class _Wrapped(Metric):
@@ -355,7 +366,6 @@ class OfOutput(_Wrapped):
 
 
 METRICS = Registry("metric", {kind.name: kind for kind in (Accuracy, TopFive, RMSE, MAE, R2, PSNR, IoU, F1)})
-_TAKEN = ("loss", "val_loss", "learning_rate", "epoch_seconds")
 
 
 def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:
@@ -375,7 +385,7 @@ def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:
         built.append(metric if isinstance(metric, Metric) else OwnMetric(metric))
     names = [metric.name for metric in built]
     for one in names:
-        if names.count(one) > 1 or one in _TAKEN or one.startswith("train_"):
+        if names.count(one) > 1 or not can_name_metric(one):
             raise ValueError(f"Solver: {name}: {one!r} is taken; give the function another __name__")
     return tuple(built)
 

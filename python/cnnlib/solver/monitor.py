@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cnnlib._params import check_keys, choice, is_flag, number, positive_int
+from cnnlib.solver.histories import known_name, val_name
 from cnnlib.solver.metrics import Metric, OfOutput
 
 _DIRECTIONS = ("max", "min")
@@ -15,7 +16,7 @@ _DIRECTIONS = ("max", "min")
 
 @dataclass(frozen=True)
 class Monitor:
-    """A history by which epochs are compared, a metric's or ``val_loss``, and if more of it is better."""
+    """A history of the validation by which epochs are compared, and if more of it is better."""
 
     name: str
     more_is_better: bool
@@ -65,18 +66,21 @@ def build_monitor(
     if value is None and of_rule is not None:
         where, given = "early_stopping monitor", of_rule
     if given is None:
-        given = metrics[0].name if metrics and not isinstance(metrics[0], OfOutput) else "val_loss"
-    name = given if isinstance(given, str) else given["name"]
-    known = {metric.name: metric.more_is_better for metric in metrics} | {"val_loss": False}
-    if name not in known:
-        raise ValueError(f"Solver: {where} must be one of {', '.join(map(repr, known))}, got {name!r}")
-    if of_rule is not None and of_rule != name:
-        raise ValueError(f"Solver: monitor is {name!r}, but early_stopping monitors {of_rule!r}; say it once")
+        given = val_name(metrics[0].name) if metrics and not isinstance(metrics[0], OfOutput) else "val_loss"
+    known = {val_name(metric.name): metric.more_is_better for metric in metrics} | {"val_loss": False}
+    asked = given if isinstance(given, str) else given["name"]
+    name = known_name(asked, known)
+    if name is None:
+        raise ValueError(f"Solver: {where} must be one of {', '.join(map(repr, known))}, got {asked!r}")
+    if of_rule is not None and known_name(of_rule, known) != name:
+        raise ValueError(
+            f"Solver: monitor is {asked!r}, but early_stopping monitors {of_rule!r}; say it once"
+        )
     more = known[name] if isinstance(given, str) else given["direction"] == "max"
     if more is None:
         raise ValueError(
-            f"Solver: whether more of {name!r} is better is not known: say "
-            f"monitor={{'name': {name!r}, 'direction': 'max'}}, or 'min'"
+            f"Solver: whether more of {asked!r} is better is not known: say "
+            f"monitor={{'name': {asked!r}, 'direction': 'max'}}, or 'min'"
         )
     return Monitor(name, more)
 

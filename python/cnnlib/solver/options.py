@@ -25,8 +25,10 @@ from cnnlib._params import (
     positive_int,
     probability,
 )
+from cnnlib._params.functions import check_call
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
+from cnnlib._params.synonyms import advised
 from cnnlib.augment import build_augmentation, describe_augmentation
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.distributed.communicator import MPIComm, SerialComm, as_communicator
@@ -83,12 +85,21 @@ _OF_RULES = {  # keys of optim_config
     **{name: name for name in ("learning_rate", "momentum", "decay_rate", "beta1", "beta2", "epsilon")},
     "lr": "learning_rate",
 }
-_ELSEWHERE = {  # what other libraries call an option
-    "optimizer": "update_rule",
-    "criterion": "loss",
-    "patience": "early_stopping",
-    "random_state": "seed",
-    "callbacks": "on_epoch",
+# What other libraries say to what trains, and how it is said here.
+_CLASS_WEIGHTS = "the loss weighs classes: loss={{'name': 'softmax', 'weights': [...]}}"
+_SAMPLE_WEIGHTS = "a loss of your own, loss(scores, y), can weigh samples"
+_VALIDATION = "data holds the validation samples, as X_val and y_val"
+_OF_THE_MODEL = "it is an argument of the model: ConvNet(..., {name}=...)"
+_ELSEWHERE = {
+    **dict.fromkeys(("class_weight", "class_weights"), _CLASS_WEIGHTS),
+    **dict.fromkeys(("sample_weight", "sample_weights"), _SAMPLE_WEIGHTS),
+    **dict.fromkeys(("validation_split", "validation_fraction", "val_fraction"), _VALIDATION),
+    **dict.fromkeys(("reg", "dtype", "num_classes", "input_dim", "weight_scale"), _OF_THE_MODEL),
+    "validation_data": _VALIDATION,
+    "dropout": "it is the model's: {{'dropout': 0.5}} is a stage of a ConvNet",
+    "l2": "weight_decay= is decoupled; the loss's own term is the model's reg=",
+    "device": "all is computed on the CPU: leave it out",
+    "shuffle": "sampling='epoch', the default, shuffles",
 }
 _RULES: dict[str, Callable[..., Any]] = {name: getattr(optim, name) for name in optim.__all__}
 
@@ -99,7 +110,8 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
         if name in _OF_RULES:
             advice = f"it is a setting of the update rule: optim_config={{{_OF_RULES[name]!r}: {value!r}}}"
         else:
-            advice = hint(_ELSEWHERE.get(name, name), OPTIONS)
+            text = advised(name, _ELSEWHERE)
+            advice = hint(name, OPTIONS) if text is None else text.format(name=name)
         raise TypeError(f"Solver: unknown argument {name}; {advice}")
 
 
@@ -148,9 +160,23 @@ def _update_rule(name: str, value: Any) -> Callable[..., Any]:
         if value not in _RULES:
             raise ValueError(f"Solver: unknown update_rule {value!r}; {hint(value, _RULES)}")
         return _RULES[value]
-    if not callable(value):
+    if not callable(value) or isinstance(value, type):
         raise TypeError(f"Solver: update_rule must be a name in cnnlib.optim or callable, got {value!r}")
+    if rule_name(value) is None:
+        check_call(f"Solver: {name}", value, "rule(w, dw, config) -> (next_w, config)", 3)
     return value
+
+
+def _schedule(name: str, value: Any) -> Callable[..., float]:
+    schedule = SCHEDULES.build(value)
+    check_call(f"Solver: {name}", schedule, "schedule(epoch, num_epochs) -> factor", 2)
+    return schedule
+
+
+def _preprocess(name: str, value: Any) -> Callable[..., Any]:
+    preprocess = PREPROCESSING.build(value)
+    check_call(f"Solver: {name}", preprocess, "preprocess(images) -> images", 1)
+    return preprocess
 
 
 def _rate_factors(name: str, value: Any) -> dict[str, float] | None:
@@ -174,9 +200,10 @@ def _seed(name: str, value: Any) -> int | None:
     return value if value is None else int(value)
 
 
-def _callable(name: str, value: Any) -> Callable[..., Any]:
+def _on_epoch(name: str, value: Any) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"Solver: {name} must be callable, got {value!r}")
+    check_call(f"Solver: {name}", value, f"{name}(solver)", 1)
     return value
 
 
@@ -202,7 +229,7 @@ class Options:
     )
     schedule: Callable[..., float] | None = field(
         metadata=_row(
-            _or_none(_by_value(SCHEDULES.build)),
+            _or_none(_schedule),
             "named",
             f"{', '.join(SCHEDULES.classes)}, say cosine:warmup=2",
             saved=SCHEDULES.describe,
@@ -238,7 +265,7 @@ class Options:
         )
     )
     preprocess: Callable[..., Any] | None = field(
-        metadata=_row(_or_none(_by_value(PREPROCESSING.build)), saved=PREPROCESSING.describe)
+        metadata=_row(_or_none(_preprocess), saved=PREPROCESSING.describe)
     )
     augment: Any = field(
         metadata=_row(
@@ -262,7 +289,7 @@ class Options:
         metadata=_row(
             lambda name, value: build_early_stopping(value, name),
             "patience",
-            "end after N epochs without a better validation accuracy, or with monitor=val_loss a lower loss, "
+            "end after N epochs without a better val_accuracy, or with monitor=val_loss a lower val_loss, "
             "say 5:monitor=val_loss:min_delta=0.001; or none",
             saved=describe_early_stopping,
         )
@@ -287,7 +314,7 @@ class Options:
             "with --distributed: of each rank's share, or of the whole minibatch; default: local",
         )
     )
-    on_epoch: Callable[..., Any] | None = field(metadata=_row(_or_none(_callable), saved=None))
+    on_epoch: Callable[..., Any] | None = field(metadata=_row(_or_none(_on_epoch), saved=None))
 
     def __post_init__(self) -> None:
         for one, other in (("ema_decay", "lookahead"), ("label_smoothing", "loss")):

@@ -13,12 +13,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cnnlib._params import is_flag, path_text, positive_int
+from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import put_back, random_stream, set_random_state
 from cnnlib._system.ahead import in_order
 from cnnlib._typing import Params, Trainable
@@ -46,17 +47,20 @@ from cnnlib.solver.evaluation import (
     check_batch_size,
     chosen_loss,
     chosen_metrics,
+    learns_labels,
     learns_numbers,
     outputs_of,
+    refuse_odd_targets,
     sample_images,
     subsample,
 )
+from cnnlib.solver.histories import Histories, metrics_of, new_histories, train_name, val_name
 from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.metrics import Accuracy, Metric
 from cnnlib.solver.monitor import build_early_stopping, build_monitor
 from cnnlib.solver.options import Options, is_own, refuse_unknown
 from cnnlib.solver.progress import Progress
-from cnnlib.solver.state import Histories, TrainingState, check_content, metrics_of, new_histories
+from cnnlib.solver.state import TrainingState, check_content
 from cnnlib.solver.update import (
     Updater,
     averaging,
@@ -73,6 +77,14 @@ _Metric: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 Metrics: TypeAlias = _Metric | Sequence[_Metric]
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")  # options that may differ
 
+_ELSEWHERE = {  # what other libraries' trainers have
+    **dict.fromkeys(("fit", "run", "learn"), "solver.train() trains"),
+    **dict.fromkeys(("history", "history_"), "solver.histories has all of them by name"),
+    **dict.fromkeys(("score", "evaluate", "test"), "solver.check_accuracy(X, y) measures"),
+    **dict.fromkeys(("predict", "predict_proba"), "cnnlib.prepare(solver.model) has it"),
+    **dict.fromkeys(("save", "load"), "cnnlib.save_model(solver.model, path) keeps the network"),
+}
+
 
 class Solver:
     """Trains a model (any object as in :mod:`cnnlib.models`) and records losses and metrics.
@@ -82,7 +94,8 @@ class Solver:
     model : object with ``params`` and ``loss(X, y=None)``
     data : dict
         ``X_train`` (N, ...), ``y_train``, ``X_val``, ``y_val``. Targets are integer labels (N,), or with
-        `loss` or `metrics` what these take: labels of pixels, numbers (N, ...) of any shape; for several
+        `loss` or `metrics` what these take: labels of pixels, numbers (N, ...) of any shape, (N,) too for a
+        network of one output; for several
         outputs a dict of targets by the outputs' names, or a tuple in their order. Never copied as a whole:
         each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work,
         and several of them as a :class:`cnnlib.data.ShardedArray`.
@@ -120,9 +133,10 @@ class Solver:
         targets are probabilities, labels are the likeliest classes; a label that the loss ignores counts in
         none. Several outputs: a dict of these by the outputs' names; they are called ``output/metric``.
     monitor : str, dict or None
-        The metric, or 'val_loss', by which epochs are compared, for `keep` and `early_stopping`. Its name
-        says whether more or less of it is better; for a function of your own say ``{'name': 'mine',
-        'direction': 'min'}``. None: the first of the metrics; of several outputs 'val_loss'.
+        The history of the validation by which epochs are compared, for `keep` and `early_stopping`:
+        'val_loss', or 'val_accuracy' and the like of the metrics, which 'accuracy' stands for too. The name
+        says whether more or less of it is better; for a function of your own say ``{'name': 'val_mine',
+        'direction': 'min'}``. None: that of the first of the metrics; of several outputs 'val_loss'.
     label_smoothing : float or None
         Sets the model's ``label_smoothing``, in [0, 1), which counts where no `loss` is named; None leaves it
         alone.
@@ -202,10 +216,10 @@ class Solver:
     histories : dict of str -> list of float
         ``loss`` has an entry for each iteration, ``learning_rate`` (of the last one; NaN if a rule of the
         user's own has none) and ``epoch_seconds`` (of the iterations, without the checks) one for each epoch.
-        Each metric's name is its history on the validation samples, ``train_<name>`` on training samples,
-        ``val_loss`` the validation loss without regularisation and label smoothing: an entry before the
-        first epoch and one after each. (NaN where the loss is not known.) Progress lines, logs and the
-        columns of a run's tables have these names.
+        A metric NAME, say ``accuracy``, has ``train_NAME`` on training samples and ``val_NAME`` on validation
+        samples; ``val_loss`` is the validation loss without regularisation and label smoothing: an entry
+        before the first epoch and one after each. (NaN where the loss is not known.) ``histories[NAME]`` is
+        ``val_NAME``. Progress lines, logs and the columns of a run's tables have these names.
     loss_history, train_acc_history, val_acc_history, val_loss_history, learning_rate_history, epoch_seconds
         The same by the course's names; empty if the accuracy is not among the metrics.
     epoch : int
@@ -239,9 +253,12 @@ class Solver:
     ...     model, load_digits(), update_rule="adam", optim_config=rate, num_epochs=3, verbose=False, seed=0
     ... )
     >>> histories = solver.train()
-    >>> solver.best_val_acc > 0.9, len(histories["accuracy"])
+    >>> solver.best_val_acc > 0.9, len(histories["val_accuracy"])
     (True, 4)
     """
+
+    if not TYPE_CHECKING:  # which would let any attribute pass
+        __getattr__ = missing(_ELSEWHERE)
 
     def __init__(
         self,
@@ -316,10 +333,7 @@ class Solver:
             batchnorm_statistics=batchnorm_statistics,
         )
         check_model("Solver", model)
-        own_loss = getattr(model, "criterion", None) is not None
-        labels = options.loss is None and options.metrics is None and not own_loss
-        labels = labels and getattr(model, "head", "classes") == "classes"
-        splits = checked_data(data, labels, outputs_of(model))
+        splits = checked_data(data, learns_labels(model, options.loss, options.metrics), outputs_of(model))
         self.options = options
         self.model: Any = model
         self.X_train, self.y_train, self.X_val, self.y_val = splits
@@ -332,6 +346,8 @@ class Solver:
             model.initialize(sample_images(self.X_train, options.preprocess))
         loss = chosen_loss(model, options.loss, self.y_train)
         set_label_smoothing(model, options.label_smoothing, loss)
+        was_chosen = options.loss is None and getattr(model, "criterion", None) is None
+        refuse_odd_targets(model, loss, was_chosen, y_train=self.y_train, y_val=self.y_val)
         self._loss_is_known = loss is not None
         self._frozen = checked_frozen("Solver: model", getattr(model, "frozen", ()), model.params)
         self._updater = Updater(
@@ -361,68 +377,299 @@ class Solver:
         self._worker = build_worker(model, options, self._state.random, sizes, self._interrupts)
         self._worker.refuse_different(self._facts)
 
-    def __repr__(self) -> str:
-        rule = self._updater.rule_name or getattr(self.options.update_rule, "__name__", "own")
-        parts = [
-            repr(self.model),
-            f"update_rule={rule!r}",
-            f"batch_size={self.options.batch_size}",
-            f"{len(self.X_train):,} training samples",
-            f"epoch {self.epoch} of {self.num_epochs}",
-        ]
-        best = self._state.at_best(self.monitored)
+    # The training ---------------------------------------------------------------------------------------
+
+    def train(self) -> Histories:
+        """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
+
+        An exception leaves the model with the parameters of the newest iteration, and the checkpoints as
+        they are; calling ``train()`` again goes on with the next minibatch. Ctrl-C undoes the iteration that
+        it falls into, except within the update, which is completed first (a second Ctrl-C stops that too).
+        With `checkpoint_name`, and one process, it leaves ``folder/name_interrupted.npz``, from which
+        :meth:`resume` goes on to the same bits as the uninterrupted run; the next epoch's checkpoint
+        replaces it. The same holds for SIGTERM in a program whose handler raises a KeyboardInterrupt.
+        After the end, a raised ``num_epochs`` and another call go on from the last parameters, not from the
+        best. Where `early_stopping` made that end, it counts its epochs anew from there.
+
+        Returns
+        -------
+        dict of str -> list of float
+            The `histories`: themselves, which grow when the training goes on.
+
+        Raises
+        ------
+        FloatingPointError
+            If a loss is NaN or infinite; the message names the iteration. The model stays as it was before
+            it. If the validation loss is NaN because of NaN or infinity among its samples, which are named.
+            With several ranks all raise it.
+        OSError
+            If a checkpoint cannot be written; on all ranks. (What one rank alone raises ends the whole job.)
+        OutOfStepError
+            On every rank, if the ranks do not train the same.
+        """
+        with self._worker.ending_all(), self._worker.batch_norms():
+            self._worker.refuse_different(self._facts)
+            if self._worker.size > 1:  # the ranks must not stop at different iterations
+                self._take_state_of_main()
+                self._run()
+                return self.histories
+            with self._interrupts:
+                try:
+                    self._run()
+                except KeyboardInterrupt:
+                    self._save_interrupted()
+                    raise
+        return self.histories
+
+    def _run(self) -> None:
+        """Train from where the state stands to the end; then the model holds the best parameters."""
+        state, options = self._state, self.options
+        if state.np_random_state is not None:
+            set_random_state(state.random, state.np_random_state)
+            state.np_random_state = None
+        if state.last is not None:
+            restore(self.model, state.last)
+            state.last = None
+        total = options.num_epochs * self.iterations_per_epoch
+        verbose = options.verbose and self._worker.main
+        with Progress(total, state.iteration, options.print_every, verbose) as progress:
+            if options.augment is not None and state.augment_seed is None:
+                state.augment_seed = int(state.random.randint(2**31))
+            if not state.begun:
+                self._measure(progress)
+            if options.num_epochs > self._known_end and self._unimproved()[0]:
+                state.patience_from = state.epoch
+            self._known_end = options.num_epochs
+            stopped = self._worker.of_main(self._stops_early(progress))
+            while state.epoch < self.num_epochs and not stopped:
+                stopped = self._train_epoch(progress) or self._worker.of_main(self._stops_early(progress))
+        state.last = snapshot(self.model)
+        restore(self.model, state.best)
+
+    def _train_epoch(self, progress: Progress) -> bool:
+        """Train an epoch, or what is left of it; return True if the training should end behind it."""
+        state = self._state
+        if state.pending is None:
+            state.pending = self._minibatches()[::-1]  # popped from the end
+        started = time.perf_counter()
+        try:
+            with contextlib.closing(self._prepared(state.pending[::-1])) as minibatches:
+                while state.pending:
+                    with self._interrupts.allowed():
+                        X, y = next(minibatches)
+                    self._step(X, y)
+                    state.pending.pop()
+                    progress.iteration(state.iteration, state.histories["loss"][-1])
+        finally:
+            state.seconds += time.perf_counter() - started
+        self._measure(progress)
+        self._worker.refuse_other_parameters(state.epoch)
+        self._worker.on_main(self._save)
+        ends = None if self.on_epoch is None else self._call_on_epoch()
+        return self._worker.of_main(is_flag(ends) and bool(ends))
+
+    def _step(self, X: Any, y: Any) -> None:
+        """Make an iteration: the gradients of the next pending minibatch, and an update of each parameter."""
+        state, model = self._state, self.model
+        assert state.pending is not None
+        batch, t = state.pending[-1], state.iteration + 1
+        draws = self.options.loss is not None or not isinstance(model, GraphModel) or model._draws()
+        # Only the streams that are drawn from: their states take longer than a small step.
+        with undone_on_error(model, self._streams() if draws else ()):
+            loss, grads = self._worker.gradients(X, y, len(batch), t - 1)
+            loss = float(loss)
+            try:
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"the loss is {loss}")
+                grads = checked_gradients(model.params, grads, self._frozen)
+                epoch = (t - 1) / self.iterations_per_epoch
+                self._updater.step(model.params, grads, state.optim_configs, epoch, self.num_epochs)
+            except FloatingPointError as error:
+                # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
+                fault = self._worker.first(fault_of_data(X, self._train_arrays, self._worker.share(batch)))
+                advice = fault or fault_of_params(model.params) or "a lower learning rate may help"
+                message = f"iteration {t} (epoch {state.epoch + 1}): {error}; {advice}"
+                raise self._worker.on_all(FloatingPointError(message)) from None
+        state.histories["loss"].append(loss)
+        if self._averaging is not None:
+            total = self.num_epochs * self.iterations_per_epoch
+            self._averaging.after_iteration(state.average, model, t, total)
+
+    # Minibatches ----------------------------------------------------------------------------------------
+
+    def _minibatches(self) -> list[Any]:
+        """Draw the indices of an epoch's minibatches.
+
+        'epoch': a shuffled pass over all samples in minibatches whose sizes differ by one at most, so that
+        none is much smaller than `batch_size` (a last batch of one sample would upset batch norm).
+        'replacement': each minibatch draws `batch_size` samples independently, as the course does.
+        """
+        samples, count, random = len(self.X_train), self.iterations_per_epoch, self._state.random
+        if self.options.sampling == "epoch":
+            return np.array_split(random.permutation(samples), count)
+        return list(random.choice(samples, size=(count, self.options.batch_size)))
+
+    def _minibatch_sizes(self) -> tuple[int, int]:
+        """Count the samples in the smallest and the largest minibatch."""
+        if self.options.sampling == "epoch":
+            samples, count = len(self.X_train), self.iterations_per_epoch
+            return samples // count, -(-samples // count)
+        return self.options.batch_size, self.options.batch_size
+
+    def _prepared(self, batches: Sequence[Any]) -> Any:
+        """Iterate over images and targets of these minibatches, a thread being ahead where that pays."""
+        first = self._state.iteration
+        jobs = [functools.partial(self._minibatch, batch, first + i) for i, batch in enumerate(batches)]
+        mapped = any(isinstance(array, (np.memmap, ShardedArray)) for _, array in self._train_arrays)
+        ahead = self.options.prefetch if self.options.augment is not None or mapped else 0
+        return in_order(lambda job: job(), jobs, 1, ahead) if ahead else (job() for job in jobs)
+
+    def _minibatch(self, batch: Any, iteration: int) -> tuple[Any, Any]:
+        """Return images and targets of this rank's share of a minibatch.
+
+        Runs in the prefetching thread, so it changes no state.
+        """
+        rows, options = self._worker.share(batch), self.options
+        X, y = self.X_train[rows], self.y_train[rows]
+        if options.preprocess is not None:
+            X = options.preprocess(X)
+        if options.augment is not None:
+            shapes, seed = (X.shape, y.shape), self._state.augment_seed
+            assert seed is not None
+            rng = self._worker.generator([seed, iteration], len(batch))
+            epoch = iteration // self.iterations_per_epoch
+            X, y = augmented(options.augment, X, y, rng, Samples(rows, epoch, seed))
+            for what, array, shape in zip(("images", "targets"), (X, y), shapes, strict=True):
+                if np.shape(array) != shape:
+                    raise ValueError(f"Solver: augment made {what} of shape {np.shape(array)} from {shape}")
+        return X, y
+
+    # The end of an epoch --------------------------------------------------------------------------------
+
+    def _measure(self, progress: Progress) -> None:
+        """Measure the model at the start of the training or the end of an epoch; keep the best."""
+        state = self._state
+        with undone_on_error(self.model, self._streams()), holding(state.average, self.model):
+            # One scorer for both: it prepares the model.
+            make_scorer = functools.partial(BatchScorer, scorer(self.model), self.options.preprocess)
+            train = self._measured(
+                self._metrics, self.X_train, self.y_train, self.options.num_train_samples, make_scorer
+            )
+            val = self._measured(
+                self._val_metrics, self.X_val, self.y_val, self.options.num_val_samples, make_scorer
+            )
+            values = {train_name(metric): value for metric, value in train.items()}
+            values |= {val_name(metric): value for metric, value in val.items()}
+            self._refuse_faulty_samples(values["val_loss"])
+            best = snapshot(self.model) if self._is_best(values) else None
+        if state.pending is not None:
+            state.pending = None
+            state.epoch += 1
+            state.histories["epoch_seconds"].append(state.seconds)
+            state.seconds = 0.0
+            state.histories["learning_rate"].append(self._updater.end_epoch(state.optim_configs))
+        for name, value in values.items():
+            state.histories[name].append(value)
         if best is not None:
-            parts.append(f"best_{self.monitored}={best:.4g}")
-        return f"Solver({', '.join(parts)})"
+            state.best_epoch, state.best = state.epoch, best
+        shown = "; ".join(f"{name}: {_short(value)}" for name, value in values.items())
+        progress.message(f"(Epoch {state.epoch} / {self.num_epochs}) {shown}")
 
-    # The options that may change --------------------------------------------------------------------------
+    def _measured(
+        self, metrics: Sequence[Metric], X: Any, y: Any, num_samples: int | None, make_scorer: Any
+    ) -> dict[str, float]:
+        """Return metrics of the samples, or of a random subset; the ranks share the work."""
+        size = check_batch_size(X, self.options.batch_size)
+        batches = batches_of(X, subsample(X, num_samples, self._state.random), size)
+        return self._worker.measure(metrics, X, y, batches, make_scorer, self._state.iteration)
 
-    @property
-    def num_epochs(self) -> int:
-        """The epoch with which the training ends."""
-        return self.options.num_epochs
+    def _is_best(self, values: Mapping[str, float]) -> bool:
+        """Return whether a model with these values is the best so far."""
+        state = self._state
+        if self.options.keep == "last" or state.best is None:
+            return True
+        return self._monitor.prefers(values, state.histories, state.best_epoch)
 
-    @num_epochs.setter
-    def num_epochs(self, value: int) -> None:
-        self.options = self.options.changed(num_epochs=value)
+    def _unimproved(self) -> tuple[bool, int]:
+        """Return whether `early_stopping` ends the training here, and the epoch of the last improvement."""
+        rule, state = self.options.early_stopping, self._state
+        if rule is None:
+            return False, state.epoch
+        improved = rule.improved_in(state.histories[self.monitored], self._monitor)
+        return state.epoch - max(improved, state.patience_from) >= rule.patience, improved
 
-    @property
-    def checkpoint_name(self) -> str | None:
-        """Folder and name of the checkpoints to come; None for none."""
-        return self.options.checkpoint_name
+    def _stops_early(self, progress: Progress) -> bool:
+        """Return whether `early_stopping` ends the training here, which `progress` then tells."""
+        stops, improved = self._unimproved()
+        if stops:
+            assert self.options.early_stopping is not None
+            text = self.options.early_stopping.message(improved, self._monitor)
+            progress.message(f"(Epoch {self.epoch}) {text}")
+        return stops
 
-    @checkpoint_name.setter
-    def checkpoint_name(self, value: str | os.PathLike[str] | None) -> None:
-        self.options = self.options.changed(checkpoint_name=value)
+    def _call_on_epoch(self) -> Any:
+        """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
+        assert self.on_epoch is not None
+        with put_back(self._streams()), self._interrupts.allowed():
+            return self.on_epoch(self)
 
-    @property
-    def on_epoch(self) -> Callable[..., Any] | None:
-        """The function that is called after each epoch."""
-        return self.options.on_epoch
+    def _streams(self) -> list[Any]:
+        """Return the streams that the training draws from."""
+        return [self._state.random, getattr(self.model, "rng", None)]
 
-    @on_epoch.setter
-    def on_epoch(self, value: Callable[..., Any] | None) -> None:
-        self.options = self.options.changed(on_epoch=value)
+    def _save(self) -> None:
+        """Write the checkpoint of an epoch."""
+        if self.checkpoint_name is not None:
+            save_run(self.checkpoint_name, self.options.saved(), self.state())
 
-    @property
-    def print_every(self) -> int:
-        """Iterations between two reports of the loss."""
-        return self.options.print_every
+    def _save_interrupted(self) -> None:
+        """Write a checkpoint from within an epoch, unless the newest one says as much."""
+        within = self._state.pending is not None and self._state.begun
+        if within and self._interrupts.clean and self.checkpoint_name is not None:
+            save_run(self.checkpoint_name, self.options.saved(), self.state(), interrupted=True)
 
-    @print_every.setter
-    def print_every(self, value: int) -> None:
-        self.options = self.options.changed(print_every=value)
+    # Other samples --------------------------------------------------------------------------------------
 
-    @property
-    def verbose(self) -> bool:
-        """False: show nothing."""
-        return self.options.verbose
+    def check_accuracy(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        num_samples: int | None = None,
+        batch_size: int = 100,
+        tta: str | None = None,
+    ) -> float:
+        """Return the share of samples X (N, ...) that are classified as their label y (N,), in 0..1.
 
-    @verbose.setter
-    def verbose(self, value: bool) -> None:
-        self.options = self.options.changed(verbose=value)
+        The model runs in test mode, on images that went through `preprocess`. With `num_samples` below N a
+        random subset of that size is looked at; `batch_size` bounds the memory in use. With `tta` the scores
+        are averaged over several views of each image, see :func:`cnnlib.augment.averaged_scores`. With
+        several ranks each may call this by itself: nothing is shared.
 
-    # The state --------------------------------------------------------------------------------------------
+        Raises
+        ------
+        ValueError
+            For samples and labels that do not fit, for a model that learns numbers, and for one with several
+            outputs.
+        """
+        if outputs_of(self.model):
+            raise ValueError(
+                "check_accuracy: the model has several outputs; their metrics are in `histories`"
+            )
+        if learns_numbers(self.model, self.options.loss, self.y_train):
+            raise ValueError(
+                "check_accuracy: the model learns numbers, which have no accuracy; its metrics are in "
+                "`histories`, and cnnlib.prepare(model)(X) gives the numbers"
+            )
+        images, labels = checked_split("check_accuracy", X, y)
+        if num_samples is not None:
+            num_samples = positive_int("check_accuracy", "num_samples", num_samples)
+        batch_size = positive_int("check_accuracy", "batch_size", batch_size)
+        batches = batches_of(images, subsample(images, num_samples, self._state.random), batch_size)
+        scorer = functools.partial(BatchScorer, self.model, self.options.preprocess)
+        measure = self._worker.measure_alone
+        return measure([Accuracy()], images, labels, batches, scorer, tta)["accuracy"]
+
+    # What the training has come to ----------------------------------------------------------------------
 
     @property
     def histories(self) -> Histories:
@@ -441,8 +688,8 @@ class Solver:
 
     @property
     def val_acc_history(self) -> list[float]:
-        """``histories["accuracy"]``, empty where the accuracy is not measured"""
-        return self._state.histories.get("accuracy", [])
+        """``histories["val_accuracy"]``, empty where the accuracy is not measured"""
+        return self._state.histories.get("val_accuracy", [])
 
     @property
     def val_loss_history(self) -> list[float]:
@@ -470,9 +717,9 @@ class Solver:
         return self._state.best_epoch
 
     @property
-    def best_val_acc(self) -> float:
-        """The validation accuracy of the best epoch."""
-        return self._state.at_best("accuracy") or 0.0
+    def best_val_acc(self) -> float | None:
+        """The validation accuracy of the best epoch; None where the accuracy is not measured, or not yet"""
+        return self._state.at_best("val_accuracy")
 
     @property
     def best_params(self) -> Params:
@@ -501,6 +748,8 @@ class Solver:
         if self.options.sampling == "epoch":  # no sample is missed
             return -(-samples // size)
         return max(samples // size, 1)
+
+    # The state, and going on from it --------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Return a copy of the run's state: all that :meth:`load_state` needs to continue from here.
@@ -635,257 +884,54 @@ class Solver:
         solver._known_end = saved["num_epochs"]
         return solver
 
-    # The training -----------------------------------------------------------------------------------------
+    # The options that may change ------------------------------------------------------------------------
 
-    def train(self) -> Histories:
-        """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
+    @property
+    def num_epochs(self) -> int:
+        """The epoch with which the training ends."""
+        return self.options.num_epochs
 
-        An exception leaves the model with the parameters of the newest iteration, and the checkpoints as
-        they are; calling ``train()`` again goes on with the next minibatch. Ctrl-C undoes the iteration that
-        it falls into, except within the update, which is completed first (a second Ctrl-C stops that too).
-        With `checkpoint_name`, and one process, it leaves ``folder/name_interrupted.npz``, from which
-        :meth:`resume` goes on to the same bits as the uninterrupted run; the next epoch's checkpoint
-        replaces it. The same holds for SIGTERM in a program whose handler raises a KeyboardInterrupt.
-        After the end, a raised ``num_epochs`` and another call go on from the last parameters, not from the
-        best. Where `early_stopping` made that end, it counts its epochs anew from there.
+    @num_epochs.setter
+    def num_epochs(self, value: int) -> None:
+        self.options = self.options.changed(num_epochs=value)
 
-        Returns
-        -------
-        dict of str -> list of float
-            The `histories`: themselves, which grow when the training goes on.
+    @property
+    def checkpoint_name(self) -> str | None:
+        """Folder and name of the checkpoints to come; None for none."""
+        return self.options.checkpoint_name
 
-        Raises
-        ------
-        FloatingPointError
-            If a loss is NaN or infinite; the message names the iteration. The model stays as it was before
-            it. If the validation loss is NaN because of NaN or infinity among its samples, which are named.
-            With several ranks all raise it.
-        OSError
-            If a checkpoint cannot be written; on all ranks. (What one rank alone raises ends the whole job.)
-        OutOfStepError
-            On every rank, if the ranks do not train the same.
-        """
-        with self._worker.ending_all(), self._worker.batch_norms():
-            self._worker.refuse_different(self._facts)
-            if self._worker.size > 1:  # the ranks must not stop at different iterations
-                self._take_state_of_main()
-                self._run()
-                return self.histories
-            with self._interrupts:
-                try:
-                    self._run()
-                except KeyboardInterrupt:
-                    self._save_interrupted()
-                    raise
-        return self.histories
+    @checkpoint_name.setter
+    def checkpoint_name(self, value: str | os.PathLike[str] | None) -> None:
+        self.options = self.options.changed(checkpoint_name=value)
 
-    def _run(self) -> None:
-        """Train from where the state stands to the end; then the model holds the best parameters."""
-        state, options = self._state, self.options
-        if state.np_random_state is not None:
-            set_random_state(state.random, state.np_random_state)
-            state.np_random_state = None
-        if state.last is not None:
-            restore(self.model, state.last)
-            state.last = None
-        total = options.num_epochs * self.iterations_per_epoch
-        verbose = options.verbose and self._worker.main
-        with Progress(total, state.iteration, options.print_every, verbose) as progress:
-            if options.augment is not None and state.augment_seed is None:
-                state.augment_seed = int(state.random.randint(2**31))
-            if not state.begun:
-                self._measure(progress)
-            if options.num_epochs > self._known_end and self._unimproved()[0]:
-                state.patience_from = state.epoch
-            self._known_end = options.num_epochs
-            stopped = self._worker.of_main(self._stops_early(progress))
-            while state.epoch < self.num_epochs and not stopped:
-                stopped = self._train_epoch(progress) or self._worker.of_main(self._stops_early(progress))
-        state.last = snapshot(self.model)
-        restore(self.model, state.best)
+    @property
+    def on_epoch(self) -> Callable[..., Any] | None:
+        """The function that is called after each epoch."""
+        return self.options.on_epoch
 
-    def _train_epoch(self, progress: Progress) -> bool:
-        """Train an epoch, or what is left of it; return True if the training should end behind it."""
-        state = self._state
-        if state.pending is None:
-            state.pending = self._minibatches()[::-1]  # popped from the end
-        started = time.perf_counter()
-        try:
-            with contextlib.closing(self._prepared(state.pending[::-1])) as minibatches:
-                while state.pending:
-                    with self._interrupts.allowed():
-                        X, y = next(minibatches)
-                    self._step(X, y)
-                    state.pending.pop()
-                    progress.iteration(state.iteration, state.histories["loss"][-1])
-        finally:
-            state.seconds += time.perf_counter() - started
-        self._measure(progress)
-        self._worker.refuse_other_parameters(state.epoch)
-        self._worker.on_main(self._save)
-        ends = None if self.on_epoch is None else self._call_on_epoch()
-        return self._worker.of_main(is_flag(ends) and bool(ends))
+    @on_epoch.setter
+    def on_epoch(self, value: Callable[..., Any] | None) -> None:
+        self.options = self.options.changed(on_epoch=value)
 
-    def _step(self, X: Any, y: Any) -> None:
-        """Make an iteration: the gradients of the next pending minibatch, and an update of each parameter."""
-        state, model = self._state, self.model
-        assert state.pending is not None
-        batch, t = state.pending[-1], state.iteration + 1
-        draws = self.options.loss is not None or not isinstance(model, GraphModel) or model._draws()
-        # Only the streams that are drawn from: their states take longer than a small step.
-        with undone_on_error(model, self._streams() if draws else ()):
-            loss, grads = self._worker.gradients(X, y, len(batch), t - 1)
-            loss = float(loss)
-            try:
-                if not math.isfinite(loss):
-                    raise FloatingPointError(f"the loss is {loss}")
-                grads = checked_gradients(model.params, grads, self._frozen)
-                epoch = (t - 1) / self.iterations_per_epoch
-                self._updater.step(model.params, grads, state.optim_configs, epoch, self.num_epochs)
-            except FloatingPointError as error:
-                # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
-                fault = self._worker.first(fault_of_data(X, self._train_arrays, self._worker.share(batch)))
-                advice = fault or fault_of_params(model.params) or "a lower learning rate may help"
-                message = f"iteration {t} (epoch {state.epoch + 1}): {error}; {advice}"
-                raise self._worker.on_all(FloatingPointError(message)) from None
-        state.histories["loss"].append(loss)
-        if self._averaging is not None:
-            total = self.num_epochs * self.iterations_per_epoch
-            self._averaging.after_iteration(state.average, model, t, total)
+    @property
+    def print_every(self) -> int:
+        """Iterations between two reports of the loss."""
+        return self.options.print_every
 
-    # Minibatches ------------------------------------------------------------------------------------------
+    @print_every.setter
+    def print_every(self, value: int) -> None:
+        self.options = self.options.changed(print_every=value)
 
-    def _minibatches(self) -> list[Any]:
-        """Draw the indices of an epoch's minibatches.
+    @property
+    def verbose(self) -> bool:
+        """False: show nothing."""
+        return self.options.verbose
 
-        'epoch': a shuffled pass over all samples in minibatches whose sizes differ by one at most, so that
-        none is much smaller than `batch_size` (a last batch of one sample would upset batch norm).
-        'replacement': each minibatch draws `batch_size` samples independently, as the course does.
-        """
-        samples, count, random = len(self.X_train), self.iterations_per_epoch, self._state.random
-        if self.options.sampling == "epoch":
-            return np.array_split(random.permutation(samples), count)
-        return list(random.choice(samples, size=(count, self.options.batch_size)))
+    @verbose.setter
+    def verbose(self, value: bool) -> None:
+        self.options = self.options.changed(verbose=value)
 
-    def _minibatch_sizes(self) -> tuple[int, int]:
-        """Count the samples in the smallest and the largest minibatch."""
-        if self.options.sampling == "epoch":
-            samples, count = len(self.X_train), self.iterations_per_epoch
-            return samples // count, -(-samples // count)
-        return self.options.batch_size, self.options.batch_size
-
-    def _prepared(self, batches: Sequence[Any]) -> Any:
-        """Iterate over images and targets of these minibatches, a thread being ahead where that pays."""
-        first = self._state.iteration
-        jobs = [functools.partial(self._minibatch, batch, first + i) for i, batch in enumerate(batches)]
-        mapped = any(isinstance(array, (np.memmap, ShardedArray)) for _, array in self._train_arrays)
-        ahead = self.options.prefetch if self.options.augment is not None or mapped else 0
-        return in_order(lambda job: job(), jobs, 1, ahead) if ahead else (job() for job in jobs)
-
-    def _minibatch(self, batch: Any, iteration: int) -> tuple[Any, Any]:
-        """Return images and targets of this rank's share of a minibatch.
-
-        Runs in the prefetching thread, so it changes no state.
-        """
-        rows, options = self._worker.share(batch), self.options
-        X, y = self.X_train[rows], self.y_train[rows]
-        if options.preprocess is not None:
-            X = options.preprocess(X)
-        if options.augment is not None:
-            shapes, seed = (X.shape, y.shape), self._state.augment_seed
-            assert seed is not None
-            rng = self._worker.generator([seed, iteration], len(batch))
-            epoch = iteration // self.iterations_per_epoch
-            X, y = augmented(options.augment, X, y, rng, Samples(rows, epoch, seed))
-            for what, array, shape in zip(("images", "targets"), (X, y), shapes, strict=True):
-                if np.shape(array) != shape:
-                    raise ValueError(f"Solver: augment made {what} of shape {np.shape(array)} from {shape}")
-        return X, y
-
-    # The end of an epoch ----------------------------------------------------------------------------------
-
-    def _measure(self, progress: Progress) -> None:
-        """Measure the model at the start of the training or the end of an epoch; keep the best."""
-        state = self._state
-        with undone_on_error(self.model, self._streams()), holding(state.average, self.model):
-            # One scorer for both: it prepares the model.
-            make_scorer = functools.partial(BatchScorer, scorer(self.model), self.options.preprocess)
-            train = self._measured(
-                self._metrics, self.X_train, self.y_train, self.options.num_train_samples, make_scorer
-            )
-            values = {f"train_{name}": value for name, value in train.items()}
-            values |= self._measured(
-                self._val_metrics, self.X_val, self.y_val, self.options.num_val_samples, make_scorer
-            )
-            self._refuse_faulty_samples(values["val_loss"])
-            best = snapshot(self.model) if self._is_best(values) else None
-        if state.pending is not None:
-            state.pending = None
-            state.epoch += 1
-            state.histories["epoch_seconds"].append(state.seconds)
-            state.seconds = 0.0
-            state.histories["learning_rate"].append(self._updater.end_epoch(state.optim_configs))
-        for name, value in values.items():
-            state.histories[name].append(value)
-        if best is not None:
-            state.best_epoch, state.best = state.epoch, best
-        shown = "; ".join(f"{name}: {_short(value)}" for name, value in values.items())
-        progress.message(f"(Epoch {state.epoch} / {self.num_epochs}) {shown}")
-
-    def _measured(
-        self, metrics: Sequence[Metric], X: Any, y: Any, num_samples: int | None, make_scorer: Any
-    ) -> dict[str, float]:
-        """Return metrics of the samples, or of a random subset; the ranks share the work."""
-        size = check_batch_size(X, self.options.batch_size)
-        batches = batches_of(X, subsample(X, num_samples, self._state.random), size)
-        return self._worker.measure(metrics, X, y, batches, make_scorer, self._state.iteration)
-
-    def _is_best(self, values: Mapping[str, float]) -> bool:
-        """Return whether a model with these values is the best so far."""
-        state = self._state
-        if self.options.keep == "last" or state.best is None:
-            return True
-        return self._monitor.prefers(values, state.histories, state.best_epoch)
-
-    def _unimproved(self) -> tuple[bool, int]:
-        """Return whether `early_stopping` ends the training here, and the epoch of the last improvement."""
-        rule, state = self.options.early_stopping, self._state
-        if rule is None:
-            return False, state.epoch
-        improved = rule.improved_in(state.histories[self.monitored], self._monitor)
-        return state.epoch - max(improved, state.patience_from) >= rule.patience, improved
-
-    def _stops_early(self, progress: Progress) -> bool:
-        """Return whether `early_stopping` ends the training here, which `progress` then tells."""
-        stops, improved = self._unimproved()
-        if stops:
-            assert self.options.early_stopping is not None
-            text = self.options.early_stopping.message(improved, self._monitor)
-            progress.message(f"(Epoch {self.epoch}) {text}")
-        return stops
-
-    def _call_on_epoch(self) -> Any:
-        """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
-        assert self.on_epoch is not None
-        with put_back(self._streams()), self._interrupts.allowed():
-            return self.on_epoch(self)
-
-    def _streams(self) -> list[Any]:
-        """Return the streams that the training draws from."""
-        return [self._state.random, getattr(self.model, "rng", None)]
-
-    def _save(self) -> None:
-        """Write the checkpoint of an epoch."""
-        if self.checkpoint_name is not None:
-            save_run(self.checkpoint_name, self.options.saved(), self.state())
-
-    def _save_interrupted(self) -> None:
-        """Write a checkpoint from within an epoch, unless the newest one says as much."""
-        within = self._state.pending is not None and self._state.begun
-        if within and self._interrupts.clean and self.checkpoint_name is not None:
-            save_run(self.checkpoint_name, self.options.saved(), self.state(), interrupted=True)
-
-    # Refusals, and what the ranks share -------------------------------------------------------------------
+    # Refusals, and what the ranks share -----------------------------------------------------------------
 
     def _refuse_useless_options(self) -> None:
         """Refuse options with which no epoch would count."""
@@ -920,44 +966,19 @@ class Solver:
         if not self._worker.main:
             self.load_state(state)
 
-    def check_accuracy(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        num_samples: int | None = None,
-        batch_size: int = 100,
-        tta: str | None = None,
-    ) -> float:
-        """Return the share of samples X (N, ...) that are classified as their label y (N,), in 0..1.
-
-        The model runs in test mode, on images that went through `preprocess`. With `num_samples` below N a
-        random subset of that size is looked at; `batch_size` bounds the memory in use. With `tta` the scores
-        are averaged over several views of each image, see :func:`cnnlib.augment.averaged_scores`. With
-        several ranks each may call this by itself: nothing is shared.
-
-        Raises
-        ------
-        ValueError
-            For samples and labels that do not fit, for a model that learns numbers, and for one with several
-            outputs.
-        """
-        if outputs_of(self.model):
-            raise ValueError(
-                "check_accuracy: the model has several outputs; their metrics are in `histories`"
-            )
-        if learns_numbers(self.model, self.options.loss, self.y_train):
-            raise ValueError(
-                "check_accuracy: the model learns numbers, which have no accuracy; its metrics are in "
-                "`histories`, and cnnlib.prepare(model)(X) gives the numbers"
-            )
-        images, labels = checked_split("check_accuracy", X, y)
-        if num_samples is not None:
-            num_samples = positive_int("check_accuracy", "num_samples", num_samples)
-        batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        batches = batches_of(images, subsample(images, num_samples, self._state.random), batch_size)
-        scorer = functools.partial(BatchScorer, self.model, self.options.preprocess)
-        measure = self._worker.measure_alone
-        return measure([Accuracy()], images, labels, batches, scorer, tta)["accuracy"]
+    def __repr__(self) -> str:
+        rule = self._updater.rule_name or getattr(self.options.update_rule, "__name__", "own")
+        parts = [
+            repr(self.model),
+            f"update_rule={rule!r}",
+            f"batch_size={self.options.batch_size}",
+            f"{len(self.X_train):,} training samples",
+            f"epoch {self.epoch} of {self.num_epochs}",
+        ]
+        best = self._state.at_best(self.monitored)
+        if best is not None:
+            parts.append(f"best_{self.monitored}={best:.4g}")
+        return f"Solver({', '.join(parts)})"
 
 
 def _short(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,28 +13,15 @@ import numpy as np
 from cnnlib._params import type_name
 from cnnlib._params.random import random_state, set_random_state
 from cnnlib.models.state import check_state_fits, restore, snapshot
+from cnnlib.solver.histories import Histories, measured, new_histories
 
 Snapshot: TypeAlias = dict[str, Any]  # parameters and batch-norm statistics, see cnnlib.models.state
 
-OF_EPOCHS = ("learning_rate", "epoch_seconds")  # histories with an entry an epoch
 _PARTS = (
     *("params", "bn_params", "epoch", "best_epoch", "num_train", "histories", "best", "average"),
     *("augment_seed", "optim_configs", "random_state", "model_random_state"),
     *("pending", "seconds", "patience_from"),
 )
-
-
-class Histories(dict[str, list[float]]):
-    """The histories of a training by name: ``loss`` has an entry an iteration, the others one an epoch.
-
-    Examples
-    --------
-    >>> Histories({"loss": [2.3, 2.1], "val_loss": [2.2]})
-    Histories(loss: 2, val_loss: 1)
-    """
-
-    def __repr__(self) -> str:
-        return f"Histories({', '.join(f'{name}: {len(values)}' for name, values in self.items())})"
 
 
 @dataclass
@@ -137,23 +124,6 @@ class TrainingState:
             set_random_state(self.random, content["random_state"])
         if content["model_random_state"] is not None:
             set_random_state(getattr(model, "rng", None), content["model_random_state"])
-
-
-def new_histories(metrics: Iterable[str]) -> Histories:
-    """Make the empty histories of a training that measures these metrics."""
-    metrics = list(metrics)
-    of_metrics = [*(f"train_{name}" for name in metrics), *metrics]
-    return Histories({name: [] for name in ("loss", *of_metrics, "val_loss", *OF_EPOCHS)})
-
-
-def metrics_of(histories: Collection[str]) -> list[str]:
-    """Return the names of the metrics, which have a history on training samples too."""
-    return [name for name in histories if f"train_{name}" in histories]
-
-
-def measured(histories: Collection[str]) -> list[str]:
-    """Return those histories that have an entry before the first epoch and one after each."""
-    return [name for name in histories if name not in ("loss", *OF_EPOCHS)]
 
 
 def check_content(where: str, content: Any, model: Any, goes_on: bool = True) -> None:

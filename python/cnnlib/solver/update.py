@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import hint
+from cnnlib._params import hint, number, type_name
 from cnnlib.data.shards import ShardedArray
 from cnnlib.models.state import average_into, restore, snapshot
 from cnnlib.solver.options import rule_name
@@ -65,7 +65,9 @@ class Updater:
         FloatingPointError if gradients that should be clipped are not finite; nothing has changed then.
         """
         scale = 1.0 if self.clip_norm is None else _clipping(grads, self.clip_norm)
-        rate = None if self.schedule is None else self.base_rate * self.schedule(epoch, num_epochs)
+        rate = None
+        if self.schedule is not None:
+            rate = self.base_rate * number("Solver", "schedule's factor", self.schedule(epoch, num_epochs))
         for name, dw in grads.items():
             w, config = params[name], configs[name]
             if rate is not None:
@@ -76,7 +78,12 @@ class Updater:
             if self.rule_name is not None:
                 new, configs[name] = self.rule(w, dw, config, scale=scale)
             else:
-                new, configs[name] = self.rule(w, dw if scale == 1 else dw * scale, config)
+                made = self.rule(w, dw if scale == 1 else dw * scale, config)
+                if not (isinstance(made, tuple) and len(made) == 2):
+                    raise TypeError(
+                        f"Solver: update_rule must return (next_w, config), got {type_name(made)}"
+                    )
+                new, configs[name] = made
             params[name] = np.asanyarray(new)  # arithmetic on arrays of no dimension gives scalars
 
     def end_epoch(self, configs):

@@ -29,7 +29,7 @@ def finish(run, solver, data):
     with at_its_cost(REPORT):
         run.write_file(REPORT, report(run, solver, data, part, scores, values, pictures))
         say(f"report: {run.folder / REPORT}", fold=False)
-    print("; ".join(f"{part} {name}: {value:.4f}" for name, value in values.items()))
+    print("; ".join(f"{part}_{name}: {value:.4f}" for name, value in values.items()))
 
 
 def add_to(commands):

@@ -20,8 +20,8 @@ from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.runs.data_sets import OF_FILES
 from cnnlib.runs.log import history
+from cnnlib.solver.histories import metrics_of, val_name
 from cnnlib.solver.metrics import likeliest
-from cnnlib.solver.state import metrics_of
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
@@ -55,7 +55,7 @@ def report(run, solver, data, part, scores, values, pictures):
             }
         if pictures is not None:
             makers["the filters"] = lambda: _filters(pictures)
-        makers["the eight bits"] = lambda: _eight_bits(run, solver, data, X, y, right)
+        makers["the eight bits"] = lambda: _eight_bits(run, solver, data, part, right)
         makers["the time by layer"] = lambda: _time_by_layer(solver)
     elif pictures is not None:
         makers["the samples"] = lambda: _samples(pictures)
@@ -70,20 +70,17 @@ def report(run, solver, data, part, scores, values, pictures):
 
 
 def best_value_name(solver):
-    """What :func:`best_value` is, in words."""
-    metric = metrics_of(solver.histories)[0]
+    """Name :func:`best_value`."""
+    name = val_name(metrics_of(solver.histories)[0])
     if solver.options.keep == "last":
-        return f"last validation {metric}"
-    if solver.monitored == metric:
-        return f"best validation {metric}"
-    least = "least loss" if solver.monitored == "val_loss" else f"best {solver.monitored}"
-    return f"validation {metric} at the {least}"
+        return f"last {name}"
+    return f"best {name}" if solver.monitored == name else f"{name} at the best {solver.monitored}"
 
 
 def best_value(solver, percent=False):
     """The first metric of the validation samples in the epoch that is kept, as text."""
     metric = metrics_of(solver.histories)[0]
-    value = solver.histories[metric][solver.best_epoch]
+    value = solver.histories[val_name(metric)][solver.best_epoch]
     return f"{100 * value:.2f} %" if percent and metric == "accuracy" else f"{value:.4f}"
 
 
@@ -91,9 +88,8 @@ def _result(run, solver, part, values, right):
     counts = f"{len(solver.X_train):,} training and {len(solver.X_val):,} validation images"
     size = shape_text(run.data_set.shape)
     seconds = sum(solver.epoch_seconds)
-    split = "test" if part == "test" else "validation"
     figures = [
-        (f"{split} {name}", f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4g}")
+        (f"{part}_{name}", f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4g}")
         for name, value in values.items()
     ]
     if right is not None:
@@ -123,7 +119,7 @@ def _curves(solver, pictures):
         parts.append(html.side_by_side(loss, pictures.html("metric", about, "svg")))
     heading, *rows = history(solver)
     if rows:
-        columns = [(name.replace("_", " "), "number") for name in heading]
+        columns = [(name, "number") for name in heading]
         parts.append(html.folded("Epoch by epoch", html.table(columns, rows)))
     return html.section("Training", *parts)
 
@@ -172,7 +168,7 @@ def _samples(pictures):
     return html.section("Samples", html.paragraph(about), pictures.html("samples.png", about, "png"))
 
 
-def _eight_bits(run, solver, data, X, y, right):
+def _eight_bits(run, solver, data, part, right):
     """What the network comes to in eight bits: its accuracy, and each layer's loss."""
     if not len(data["X_train"]):
         return ""
@@ -181,10 +177,11 @@ def _eight_bits(run, solver, data, X, y, right):
         twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
     except ValueError as error:  # a layer that prepared networks do not have
         return html.section("In eight bits", html.paragraph(f"Not prepared: {error}"))
-    right_too = likeliest(BatchScorer(twin, solver.options.preprocess, run.tta).all(X)) == y
+    scores = BatchScorer(twin, solver.options.preprocess, run.tta).all(data[f"X_{part}"])
+    right_too = likeliest(scores) == data[f"y_{part}"]
     rows_of_table = twin.quantization()
     figures = [
-        ("accuracy in eight bits", f"{100 * right_too.mean():.2f} %"),
+        (f"{part}_accuracy in eight bits", f"{100 * right_too.mean():.2f} %"),
         ("beside float32", f"{100 * (right_too.mean() - right.mean()):+.2f} points"),
         (
             "layers in eight bits",

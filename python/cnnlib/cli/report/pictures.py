@@ -16,7 +16,7 @@ from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
 from cnnlib.data.target_folder import IGNORED
 from cnnlib.runs.folder import PICTURES_OF
-from cnnlib.solver.state import metrics_of
+from cnnlib.solver.histories import metrics_of, train_name, val_name
 
 _DPI = 120
 _SHOWN = 4  # best samples, and as many worst ones
@@ -104,11 +104,12 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
         plots.plot_loss(solver.loss_history, steps, ax=ax, val_loss_history=solver.val_loss_history)
 
     def metric(ax):
-        (name, *_), histories = metrics_of(solver.histories), solver.histories
+        name, *_ = metrics_of(solver.histories)
+        train, val = (solver.histories[of_split(name)] for of_split in (train_name, val_name))
         if name == "accuracy":
-            plots.plot_accuracy(histories["train_accuracy"], histories[name], ax=ax)
+            plots.plot_accuracy(train, val, ax=ax)
         else:
-            plots.plot_metric(histories[f"train_{name}"], histories[name], name, solver.best_epoch, ax=ax)
+            plots.plot_metric(train, val, name, solver.best_epoch, ax=ax)
 
     def curves(figure):
         left, right = figure.subplots(1, 2)

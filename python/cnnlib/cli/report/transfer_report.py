@@ -65,15 +65,15 @@ def transfer_report(about: Transfer) -> str:
 def _result(about):
     right = about.right
     figures = [
-        (f"{about.word} accuracy", f"{100 * right.mean():.2f} %"),
+        (f"{about.part}_accuracy", f"{100 * right.mean():.2f} %"),
         ("right", f"{right.sum():,} of {len(right):,}"),
-        ("validation accuracy of the head", f"{100 * about.fit.val_accuracy:.2f} %"),
+        ("val_accuracy of the head", f"{100 * about.fit.val_accuracy:.2f} %"),
         ("training images", f"{len(about.data['y_train']):,}"),
         ("features", f"{about.learned['X_train'].shape[1]:,}"),
         ("seconds", f"{about.seconds:,.1f}"),
     ]
     if about.tuned is not None:
-        figures.insert(3, ("validation accuracy, fine-tuned", f"{100 * about.tuned.val_accuracy:.2f} %"))
+        figures.insert(3, ("val_accuracy, fine-tuned", f"{100 * about.tuned.val_accuracy:.2f} %"))
     settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in about.fit.settings.items())
     about_head = f"Settings of the head, found by validation: {settings}."
     return html.key_figures(figures) + html.paragraph(about_head)
@@ -105,7 +105,7 @@ def _by_count(about):
     rows = [(f"{count:.0f}", f"{100 * share:.1f} %", share) for count, share in found]
     gain = 100 * (found[-1][1] - found[-2][1])
     text = f"The last doubling brought {gain:+.1f} points; the next one rarely brings more."
-    columns = [("photos a class", "number"), (f"{about.word} accuracy", "number"), ("", "bar")]
+    columns = [("photos a class", "number"), (f"{about.part}_accuracy", "number"), ("", "bar")]
     return html.section("Are more photos worth while?", html.table(columns, rows), html.paragraph(text))
 
 

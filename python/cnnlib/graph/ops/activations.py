@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from cnnlib._params import check_keys, choice, number
+from cnnlib._params import check_keys, choice, number, probability
 from cnnlib.graph.ops.op import OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, same, same_by_number
 from cnnlib.layers.activations import _forward, _softmax
@@ -13,6 +13,7 @@ from cnnlib.layers.activations import _forward, _softmax
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.graph.targets import Target, TrainingTarget
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 
@@ -61,6 +62,28 @@ def _write_dropout(writer: Writer, node: Node, inputs: list[str], output: str) -
     writer.operator("Dropout", node, [*inputs, ratio], output)
 
 
+# In a spec
+
+
+def _build_sloped(
+    layer: str, usual: float, builder: Builder, where: str, alpha: Any, options: dict[str, Any]
+) -> Any:
+    alpha = usual if alpha is None else number(where, "slope", alpha)
+    return builder.layer(layer, f"{layer} {alpha:g}", (), alpha)
+
+
+def _build_gelu(builder: Builder, where: str, approximate: Any, options: dict[str, Any]) -> Any:
+    approximate = "none" if approximate is None else approximate
+    choice(where, "approximate", approximate, ("none", "tanh"))
+    label = "gelu" if approximate == "none" else f"gelu {approximate}"
+    return builder.layer("gelu", label, (), approximate)
+
+
+def _build_dropout(builder: Builder, where: str, p: Any, options: dict[str, Any]) -> Any:
+    p = probability(where, "dropout", p)
+    return builder.layer("dropout", f"dropout {p:g}", (), {"p": p})
+
+
 def _activation(name: str, **known: Any) -> Op:
     """An activation: without arguments unless `known` says otherwise."""
     usual: dict[str, Any] = {
@@ -92,14 +115,16 @@ OPS = (
         onnx=OnnxForm("LeakyRelu", ("alpha",), read=True),
         aten=("leaky_relu",),
         aten_arguments=("negative_slope",),
-        stages=(Stage("leaky_relu", value="default"),),
+        stages=(
+            Stage("leaky_relu", value="default", build=functools.partial(_build_sloped, "leaky_relu", 0.01)),
+        ),
     ),
     _activation(
         "elu",
         shape=same_by_number,
         onnx=OnnxForm("Elu", ("alpha",), read=True),
         aten_arguments=("alpha",),
-        stages=(Stage("elu", value="default"),),
+        stages=(Stage("elu", value="default", build=functools.partial(_build_sloped, "elu", 1.0)),),
     ),
     _activation(
         "gelu",
@@ -107,7 +132,7 @@ OPS = (
         emit=_emit_gelu,
         onnx=OnnxForm("Gelu", ("approximate",)),
         aten_arguments=("approximate",),
-        stages=(Stage("gelu", value="default"),),
+        stages=(Stage("gelu", value="default", build=_build_gelu),),
     ),
     Op(
         name="softmax",
@@ -128,6 +153,6 @@ OPS = (
         onnx=_write_dropout,
         onnx_kinds=("Dropout",),
         aten=("dropout",),
-        stages=(Stage("dropout"),),
+        stages=(Stage("dropout", build=_build_dropout),),
     ),
 )

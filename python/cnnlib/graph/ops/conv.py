@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnlib import layers
+from cnnlib._params import choice, flag, pair, positive_int
+from cnnlib._system.text import shape_text
 from cnnlib._typing import Array
 from cnnlib.graph.ops.op import Executor, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, check_rank, samples_like
@@ -20,9 +22,11 @@ from cnnlib.layers.scoring import conv_bn_relu, conv_bn_relu_pool, conv_relu, co
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.graph.targets import InferenceTarget, Target, TrainingTarget
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 _SAVING = "cnnlib.onnx.save"
+_USUAL_SIZE = 3  # of filters, in pixels, where a spec names none
 
 
 def _shape(count: int, function: str, x: Shape, w: Array, b: Array | None, conv_param: Any) -> Shape:
@@ -119,6 +123,57 @@ def _convolution(name: str, count: int, **known: Any) -> Op:
 _IN_PYTHON = "the core's networks are of rows and of images"
 
 
+# In a spec
+
+
+def _build(builder: Builder, where: str, F: Any, options: dict[str, Any], label: str = "conv") -> Any:
+    F, C, KH, KW, bias, options = _filters(builder, where, F, options)
+    init = choice(where, "init", options.pop("init", "normal"), ("normal", "dirac", "whiten"))
+    frozen = options.pop("frozen", False)
+    frozen = frozen if frozen == "filters" else flag(where, "frozen", frozen)
+    conv_param = {"stride": 1, "pad": "same", **options}
+    C_group = C // positive_int(where, "groups", conv_param.get("groups", 1))
+    gain = 1 / 3 if init == "dirac" else 2  # then the drawn filters are about as long as the others
+    names = builder.weights((F, C_group, KH, KW), C_group * KH * KW, F, bias, gain)
+    builder.initialize(where, names[0], init)
+    if frozen:
+        builder.frozen.update(name for name in names[: 1 if frozen == "filters" else 2] if name)
+    return builder.layer("conv", f"{label} {F} {KH}x{KW}{_strided(conv_param)}", names, conv_param)
+
+
+def _build_depthwise(builder: Builder, where: str, size: Any, options: dict[str, Any]) -> Any:
+    C, _, _ = builder.image(where)
+    options = dict(options)
+    multiplier = positive_int(where, "multiplier", options.pop("multiplier", 1))
+    return _build(builder, where, C * multiplier, {"size": size, "groups": C, **options}, "depthwise")
+
+
+def _build_transposed(builder: Builder, where: str, F: Any, options: dict[str, Any]) -> Any:
+    F, C, KH, KW, bias, options = _filters(builder, where, F, options)
+    conv_param = {"stride": 1, "pad": 0, **options}
+    SH, SW = pair(where, "stride", conv_param["stride"])
+    F_group = F // positive_int(where, "groups", conv_param.get("groups", 1))
+    taps = C * F_group / F * KH * KW / max(SH * SW, 1)  # that meet in an output pixel, on the average
+    names = builder.weights((C, F_group, KH, KW), taps, F, bias)
+    label = f"conv_transpose {F} {KH}x{KW}{_strided(conv_param)}"
+    return builder.layer("conv_transpose", label, names, conv_param)
+
+
+def _filters(
+    builder: Builder, where: str, F: Any, options: dict[str, Any]
+) -> tuple[int, int, int, int, bool, dict[str, Any]]:
+    """F, C, KH, KW and the bias of a convolution, and its other options."""
+    F, options = positive_int(where, "filters", F), dict(options)
+    KH, KW = (positive_int(where, "size", n) for n in pair(where, "size", options.pop("size", _USUAL_SIZE)))
+    C, _, _ = builder.image(where)
+    return F, C, KH, KW, flag(where, "bias", options.pop("bias")), options
+
+
+def _strided(conv_param: dict[str, Any]) -> str:
+    stride = conv_param["stride"]
+    return "" if stride == 1 else f" stride {shape_text(stride)}"
+
+
 def _fused(name: str, *parts: str, runs_in: tuple[Executor, ...], **known: Any) -> Op:
     return Op(
         name=name,
@@ -141,8 +196,16 @@ OPS = (
                 "conv",
                 ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
                 bias=True,
+                build=_build,
+                size=_USUAL_SIZE,
             ),
-            Stage("depthwise", ("multiplier", "stride", "pad", "dilation", "bias"), bias=True),
+            Stage(
+                "depthwise",
+                ("multiplier", "stride", "pad", "dilation", "bias"),
+                bias=True,
+                by_axis=True,
+                build=_build_depthwise,
+            ),
         ),
     ),
     *(
@@ -171,6 +234,8 @@ OPS = (
                 "conv_transpose",
                 ("size", "stride", "pad", "dilation", "groups", "output_pad", "bias"),
                 bias=True,
+                build=_build_transposed,
+                size=_USUAL_SIZE,
             ),
         ),
     ),

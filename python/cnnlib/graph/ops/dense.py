@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnlib._params import flag, positive_int
 from cnnlib._typing import Array
 from cnnlib.graph.ops.op import Op, Stage
 from cnnlib.graph.ops.sizes import Shape, batch_of
@@ -17,6 +18,7 @@ from cnnlib.layers.scoring import affine_bn_relu, affine_relu
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.graph.targets import Target
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 
@@ -46,6 +48,13 @@ def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     writer.operator("Gemm", node, [*inputs, *names], output)
 
 
+def _build(builder: Builder, where: str, M: Any, options: dict[str, Any]) -> Any:
+    M = positive_int(where, "units", M)
+    D = math.prod(builder.shape)
+    names = builder.weights((D, M), D, M, flag(where, "bias", options["bias"]))
+    return builder.layer("affine", f"affine {M}", names)
+
+
 OPS = (
     Op(
         name="affine",
@@ -59,7 +68,7 @@ OPS = (
         onnx=_write,
         onnx_kinds=("Gemm",),
         aten=("linear",),
-        stages=(Stage("affine", ("bias",), bias=True),),
+        stages=(Stage("affine", ("bias",), bias=True, build=_build),),
     ),
     Op(
         name="affine_relu",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnlib._params import number
 from cnnlib.graph.ops import join_functions
 from cnnlib.graph.ops.op import OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, batch_of, same_by_number
@@ -15,6 +16,7 @@ from cnnlib.graph.ops.sizes import Shape, batch_of, same_by_number
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.graph.targets import InferenceTarget, Target
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 _NO_NAIVE = "it is an expression of NumPy"
@@ -72,6 +74,11 @@ def _write_scale(writer: Writer, node: Node, inputs: list[str], output: str) -> 
     writer.operator("Mul", node, [*inputs, writer.constant(node, "factor", node.args[0])], output)
 
 
+def _build_scale(builder: Builder, where: str, factor: Any, options: dict[str, Any]) -> Any:
+    factor = number(where, "factor", factor)
+    return builder.layer("scale", f"scale {factor:g}", (), factor)
+
+
 def _join(name: str, **known: Any) -> Op:
     return Op(name=name, module=join_functions, no_naive=_NO_NAIVE, **known)
 
@@ -88,6 +95,7 @@ OPS = (
         onnx=partial(_write_joined, "Add"),
         onnx_kinds=("Add",),
         aten=("add", "sub"),
+        stages=(Stage("add"),),
     ),
     _join(
         "add_relu",
@@ -110,6 +118,7 @@ OPS = (
         onnx=partial(_write_joined, "Mul"),
         onnx_kinds=("Mul",),
         aten=("mul",),
+        stages=(Stage("multiply"),),
     ),
     _join(
         "concat",
@@ -120,6 +129,7 @@ OPS = (
         emit=_emit_concat,
         onnx=OnnxForm("Concat", fixed=(("axis", 1),)),
         aten=("cat",),
+        stages=(Stage("concat"),),
     ),
     _join(
         "scale",
@@ -130,7 +140,7 @@ OPS = (
         onnx=_write_scale,
         onnx_kinds=("Mul",),
         aten=("mul", "div", "neg"),
-        stages=(Stage("scale"),),
+        stages=(Stage("scale", build=_build_scale),),
     ),
     _join(
         "flatten",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnlib._params import check_keys, integer, number
+from cnnlib._params import check_keys, flag, integer, number, positive_int
 from cnnlib._typing import Array
 from cnnlib.graph.ops.op import Executor, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, check_rank
@@ -20,6 +20,7 @@ from cnnlib.layers.norm.rows import KEYS
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.graph.targets import Target
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 
@@ -133,6 +134,36 @@ def _by_channel(writer: Writer, node: Node, name: str | None) -> str:
     return writer.constant(node, str(name), writer.params[str(name)].reshape(-1))
 
 
+# In a spec
+
+
+def _build_batch(builder: Builder, where: str, value: Any, options: dict[str, Any]) -> Any:
+    options = dict(options)
+    scaled = flag(where, "scale", options.pop("scale", True))
+    for name, high in (("momentum", 1), ("eps", math.inf)):
+        if name in options:
+            number(where, name, options[name], 0, high)
+    names = builder.norm()
+    if not scaled:
+        builder.frozen.add(names[0])
+    layer = "spatial_batchnorm" if len(builder.shape) == 3 else "batchnorm"
+    return builder.layer(layer, "batchnorm", names, options)
+
+
+def _build_groups(builder: Builder, where: str, G: Any, options: dict[str, Any]) -> Any:
+    G = positive_int(where, "groups", G)
+    return builder.layer("spatial_groupnorm", f"groupnorm {G}", builder.norm(), G, dict(options))
+
+
+def _build_instance(builder: Builder, where: str, value: Any, options: dict[str, Any]) -> Any:
+    return builder.layer("spatial_instancenorm", "instancenorm", builder.norm(), dict(options))
+
+
+def _build_layer(builder: Builder, where: str, value: Any, options: dict[str, Any]) -> Any:
+    layer = "spatial_layernorm" if len(builder.shape) == 3 else "layernorm"
+    return builder.layer(layer, "layernorm", builder.norm(), dict(options))
+
+
 def _batch(name: str, rank: int, **known: Any) -> Op:
     return Op(
         name=name,
@@ -174,7 +205,9 @@ def _rows(name: str, rank: int, param: str, rows: Callable[..., _Rows], **known:
 
 
 OPS = (
-    _batch("batchnorm", 1, stages=(Stage("batchnorm", ("momentum", "eps", "scale"), "none"),)),
+    _batch(
+        "batchnorm", 1, stages=(Stage("batchnorm", ("momentum", "eps", "scale"), "none", build=_build_batch),)
+    ),
     _batch("spatial_batchnorm", 3),
     _rectified("batchnorm", 1, ("training", "inference")),
     _rectified("spatial_batchnorm", 3, ("inference",)),
@@ -186,7 +219,7 @@ OPS = (
         onnx=partial(_write, "LayerNormalization", axis=-1),
         onnx_kinds=("LayerNormalization",),
         aten=("layer_norm",),
-        stages=(Stage("layernorm", ("eps",), "none"),),
+        stages=(Stage("layernorm", ("eps",), "none", build=_build_layer),),
     ),
     _rows(
         "spatial_layernorm",
@@ -205,7 +238,7 @@ OPS = (
         onnx=_write_groups,
         onnx_kinds=("GroupNormalization",),
         aten=("group_norm",),
-        stages=(Stage("groupnorm", ("eps",), images=True),),
+        stages=(Stage("groupnorm", ("eps",), images=True, build=_build_groups),),
     ),
     _rows(
         "spatial_instancenorm",
@@ -215,6 +248,6 @@ OPS = (
         onnx=partial(_write, "InstanceNormalization"),
         onnx_kinds=("InstanceNormalization",),
         aten=("instance_norm",),
-        stages=(Stage("instancenorm", ("eps",), "none", images=True),),
+        stages=(Stage("instancenorm", ("eps",), "none", images=True, build=_build_instance),),
     ),
 )

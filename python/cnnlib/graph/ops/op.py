@@ -16,6 +16,7 @@ from cnnlib.graph.ops.sizes import Shape
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 _VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
@@ -24,6 +25,8 @@ ToOnnx: TypeAlias = Callable[
     ["Writer", "Node", list[str], str], Any
 ]  # inputs and output by names in the file
 
+BuildStage: TypeAlias = Callable[["Builder", str, Any, dict[str, Any]], Any]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -31,7 +34,10 @@ class Stage:
 
     `options` may stand beside the stage's value. `value`: 'none' for a stage that takes none, 'default' for
     one that may do without, 'needed'. `images`: it needs images (C, H, W). `bias`: it has a bias, which a
-    batch norm behind it makes superfluous.
+    batch norm behind it makes superfluous. `build`: ``build(builder, where, value, options)`` puts it into a
+    network, see :mod:`cnnlib.models.spec.builder`; None for a layer of that name without arguments.
+    `by_axis`: its value is a number for both axes of images, or a pair. `size`: that of its windows where its
+    option `size` is left out.
     """
 
     kind: str
@@ -39,6 +45,9 @@ class Stage:
     value: Literal["none", "default", "needed"] = "needed"
     images: bool = False
     bias: bool = False
+    build: BuildStage | None = None
+    by_axis: bool = False
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +218,11 @@ class Op:
         if self.no_naive:
             return None
         return getattr(naive, f"{self.name}_forward_naive"), getattr(naive, f"{self.name}_backward_naive")
+
+    @property
+    def kinds_in_onnx(self) -> tuple[str, ...]:
+        """The ONNX operators that it is written as."""
+        return (self.onnx.kind,) if isinstance(self.onnx, OnnxForm) else self.onnx_kinds
 
     @property
     def joins(self) -> bool:

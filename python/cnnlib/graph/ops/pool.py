@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._params import pair
+from cnnlib._system.text import shape_text
 from cnnlib.graph.ops.op import Op, Stage
 from cnnlib.graph.ops.sizes import Shape, check_rank, positive_pair, samples_like
 from cnnlib.graph.ops.windows import write_windows
@@ -19,6 +20,7 @@ from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.graph.targets import Target
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 _SAVING = "cnnlib.onnx.save"
@@ -164,6 +166,29 @@ def _pixels(n: int, m: int) -> NDArray[np.int64]:
     return np.array([[min(window.start + i, window.stop - 1) for i in range(longest)] for window in windows])
 
 
+# In a spec
+
+
+def _build(layer: str, builder: Builder, where: str, size: Any, options: dict[str, Any]) -> Any:
+    height, width = pair(where, "size", size)
+    pool_param = {"pool_height": height, "pool_width": width, **options}
+    stride = f" stride {shape_text(options['stride'])}" if "stride" in options else ""
+    return builder.layer(layer, f"{layer} {height}x{width}{stride}", (), pool_param)
+
+
+def _build_adaptive(layer: str, builder: Builder, where: str, size: Any, options: dict[str, Any]) -> Any:
+    size = pair(where, "size", size)
+    return builder.layer(layer, f"{layer} {shape_text(size)}", (), size)
+
+
+def _adaptive_stage(layer: str) -> Stage:
+    return Stage(layer, images=True, build=partial(_build_adaptive, layer), by_axis=True)
+
+
+def _build_global_max(builder: Builder, where: str, value: Any, options: dict[str, Any]) -> Any:
+    return builder.layer("adaptive_max_pool", "global_max_pool", (), 1)
+
+
 _OPTIONS = ("stride", "pad", "ceil_mode")
 _IN_PYTHON = "the core's networks are of rows and of images"
 
@@ -189,7 +214,9 @@ def _pools(kind: Any, options: tuple[str, ...]) -> list[Op]:
             shape=partial(_shape, 2, kind),
             emit=partial(_emit, kind),
             aten=aten,
-            stages=(Stage(name, (*_OPTIONS, *options), images=True),),
+            stages=(
+                Stage(name, (*_OPTIONS, *options), images=True, by_axis=True, build=partial(_build, name)),
+            ),
             **common,
         ),
         Op(name=f"{name}1d", shape=partial(_shape, 1, kind), **common, **elsewhere),
@@ -219,7 +246,7 @@ OPS = (
         onnx=_write_adaptive_avg,
         onnx_kinds=("GlobalAveragePool", "AveragePool"),
         aten=("adaptive_avg_pool2d",),
-        stages=(Stage("adaptive_avg_pool", images=True),),
+        stages=(_adaptive_stage("adaptive_avg_pool"),),
     ),
     Op(
         name="adaptive_max_pool",
@@ -229,6 +256,9 @@ OPS = (
         onnx=_write_adaptive_max,
         onnx_kinds=("GlobalMaxPool", "MaxPool"),
         aten=("adaptive_max_pool2d",),
-        stages=(Stage("adaptive_max_pool", images=True), Stage("global_max_pool", value="none", images=True)),
+        stages=(
+            _adaptive_stage("adaptive_max_pool"),
+            Stage("global_max_pool", value="none", images=True, build=_build_global_max),
+        ),
     ),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnlib._params import pair
+from cnnlib._system.text import shape_text
 from cnnlib.graph.ops.op import Op, Stage
 from cnnlib.graph.ops.sizes import Shape, check_rank, positive_pair
 from cnnlib.layers.resizing import _upsampling
@@ -14,6 +15,7 @@ from cnnlib.layers.resizing import _upsampling
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.graph.targets import Target
+    from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 
@@ -43,6 +45,12 @@ def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     writer.operator("Resize", node, [*inputs, "", scales], output, mode=kind, **attributes)
 
 
+def _build(builder: Builder, where: str, scale: Any, options: dict[str, Any]) -> Any:
+    scale = pair(where, "scale", scale)
+    args = (scale, options.get("mode", "nearest"), options.get("align_corners", False))
+    return builder.layer("upsample", f"upsample {shape_text(scale)} {args[1]}", (), *args)
+
+
 OPS = (
     Op(
         name="upsample",
@@ -51,6 +59,6 @@ OPS = (
         onnx=_write,
         onnx_kinds=("Resize",),
         aten=("upsample_nearest2d", "upsample_bilinear2d"),
-        stages=(Stage("upsample", ("mode", "align_corners"), images=True),),
+        stages=(Stage("upsample", ("mode", "align_corners"), images=True, by_axis=True, build=_build),),
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlib._params import check_keys, hint
+from cnnlib._params.synonyms import advised
 from cnnlib.graph.ops import OPS, Stage
 
 
@@ -94,16 +95,31 @@ NAMED_SPECS: dict[str, list[Any]] = {
 }
 
 
-# Stages by their kinds: those that ops have, and those where branches meet.
+RESIDUAL = "residual"
+# Stages by their kinds: those that ops have, and the sum of a body and its input.
 KINDS: dict[str, Stage] = {
     **{stage.kind: stage for op in OPS.values() for stage in op.stages},
-    "residual": Stage("residual", ("shortcut",)),
-    **{kind: Stage(kind) for kind in ("concat", "add", "multiply")},
+    RESIDUAL: Stage(RESIDUAL, ("shortcut",)),
 }
-BRANCHING = tuple(kind for kind in KINDS if kind not in {s.kind for op in OPS.values() for s in op.stages})
+# Kinds where branches meet: of ops with several inputs.
+BRANCHING = (RESIDUAL, *(stage.kind for op in OPS.values() if op.inputs != 1 for stage in op.stages))
 HEADS = ("classes", "values", "pixels")  # what a network ends in
 # The classes in the file of a network that gives images of three colours, and no labels.
 COLOURS = ("red channel", "green channel", "blue channel")
+# What other libraries have as stages, and as options of stages.
+_OTHER_KINDS = {
+    "flatten": "an affine layer takes images as they are: leave it out",
+    "input": "input_dim says what comes in: leave it out",
+    "activation": "an activation is a stage by its own name: 'relu'",
+    "output": "the last layer is the network's own, of num_classes outputs: leave it out",
+}
+_THE_VALUE = "it is the stage's value: {{{kind!r}: {number}}}"
+_OTHER_OPTIONS = {
+    "activation": "an activation is a stage of its own behind this one: 'relu'",
+    **dict.fromkeys(("filters", "units", "out_channels"), _THE_VALUE),
+    **dict.fromkeys(("in_channels", "input_shape"), "it follows from the stages before: leave it out"),
+}
+_OF_WINDOWS = dict.fromkeys(("size", "kernel_size", "pool_size"), _THE_VALUE)  # where the value is by axis
 _EVERYWHERE = ("name", "from")  # what a stage's value is called, and which one it reads
 
 
@@ -141,7 +157,14 @@ def parse(place, entry):
     if kind in HEADS:
         raise ValueError(f"ConvNet: {place}: {kind} is a head, which comes last and takes its size alone")
     if kind not in KINDS:
-        raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint(kind, KINDS)}")
+        advice = advised(str(kind), _OTHER_KINDS) or hint(kind, KINDS)
+        raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {advice}")
+    stage = KINDS[kind]
+    elsewhere = _OTHER_OPTIONS | (_OF_WINDOWS if stage.by_axis else {})
+    for key in options:
+        if key not in stage.options and (text := advised(str(key), elsewhere)) is not None:
+            advice = text.format(kind=kind, number=2 if stage.by_axis else 16)
+            raise ValueError(f"ConvNet: {place}: unknown key {key!r} in {kind}; {advice}")
     check_keys(f"ConvNet: {place}", kind, options, (*KINDS[kind].options, *_EVERYWHERE))
     if isinstance(value, Mapping):
         beside = "".join(f", {option!r}: ..." for option in KINDS[kind].options[:1])

@@ -15,6 +15,7 @@ from cnnlib.graph.graph import Graph
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.importing.builder import LARGEST_SAMPLE
 from cnnlib.graph.importing.sizes import changed, difference, other_sizes
+from cnnlib.graph.ops import OPS
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
@@ -41,11 +42,12 @@ _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, RuntimeError
 # Numbers of images that shapes are computed with: a large prime apart, of other remainders and quotients.
 _SAMPLES, _MORE_SAMPLES = 89, 89 + 10_007
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
-# What these become, but for SAME_LOWER, depends on the channels of what they read, not on its size.
+# What these become, but for SAME_LOWER, depends on the channels of what they read, not on its size: what goes
+# element by element, batch norms, and operators of ONNX whose readers look at no height and width.
 _OF_CHANNELS = {
-    *("Add", "BatchNormalization", "Clip", "Concat", "Constant", "Conv", "Dropout", "Elu", "Flatten", "Gemm"),
-    *("Gelu", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul"),
-    *("Relu", "Sigmoid", "Swish", "Tanh"),
+    *(kind for op in OPS.values() if op.elementwise or op.norm == "batch" for kind in op.kinds_in_onnx),
+    *("Add", "Concat", "Constant", "Conv", "Dropout", "Flatten", "Gemm", "GlobalAveragePool", "Identity"),
+    *("MaxPool", "Swish"),
 }
 _SEE_SAMPLES = ("Shape", "Reshape")  # alone: a large file without them is read once less
 

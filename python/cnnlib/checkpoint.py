@@ -25,6 +25,8 @@ from cnnlib._files.version import check_version
 from cnnlib._files.written import written_whole
 from cnnlib._params import type_name
 
+__all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
+
 RESERVED_PREFIX = "__cnnlib__/"
 _STATE = RESERVED_PREFIX + "state"
 _FORMAT, _VERSION = "cnnlib checkpoint", 1
