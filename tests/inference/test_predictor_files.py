@@ -58,7 +58,7 @@ def written(path, header, arrays):
 
 def test_the_format_s_own_name_is_no_array(tmp_path):
     graph = Graph()
-    graph.chain("affine", (METADATA, None))
+    graph.affine(METADATA)
     predictor = prepare(GraphNet(graph, {METADATA: np.ones((3, 2))}, 3))
     with pytest.raises(ValueError, match="is the format's own"):
         predictor.save(tmp_path / "net")

@@ -278,10 +278,10 @@ class Builder:
         return self._stage("scale", f"scale {factor:g}", (), factor)
 
     def max_pool(self, where, size, options, layer="max_pool"):
-        height, width = pair(where, "size", size)
-        pool_param = {"pool_height": height, "pool_width": width, **options}
+        size = pair(where, "size", size)
+        pool_param = {"size": size, **options}
         stride = f" stride {shape_text(options['stride'])}" if "stride" in options else ""
-        return self._stage(layer, f"{layer} {height}x{width}{stride}", (), pool_param)
+        return self._stage(layer, f"{layer} {shape_text(size)}{stride}", (), pool_param)
 
     avg_pool = functools.partialmethod(max_pool, layer="avg_pool")
 
