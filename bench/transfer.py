@@ -148,7 +148,7 @@ class _Task:
         own, cached = min(seconds["cnnlib"]), min(seconds["torch"])
         scores, everything = self._timed(self._torch_all)
         accuracies = {
-            "cnnlib": self._right(heads["cnnlib"].loss(self.predictor(self.X_test))),
+            "cnnlib": self._right(heads["cnnlib"](self.predictor(self.X_test))),
             "torch": self._right(heads["torch"](self.X_test)),
             "all": self._right(scores(self.X_test)),
         }
