@@ -367,7 +367,7 @@ def test_graphs_that_cannot_run(case):
 @pytest.mark.parametrize(
     ("param", "message"),
     [
-        (None, "conv_param must be a dict"),
+        (0, "conv_param must be a dict"),
         ("", "conv_param must be a dict"),
         ({"pad": ((0, 0), ((1,), 0))}, r"pad must be an integer, got \(1,\)"),
     ],

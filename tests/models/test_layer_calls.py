@@ -91,6 +91,14 @@ class TestNodes:
         assert np.isfinite(loss)
         assert grads.keys() == shapes.keys()
 
+    def test_a_node_without_its_dict_has_an_empty_one(self):
+        graph = Graph()
+        graph.conv("W1", name="a")
+        for args in ((), (None,), ({},)):
+            assert Node("conv", ("input",), "a", ("W1", None), args) == last(graph)
+        with pytest.raises(ValueError, match="pool_param"):
+            Node("max_pool", ("input",), "a").arguments()
+
     def test_copies_and_pickles(self):
         graph = begun()
         assert copy.deepcopy(graph) == pickle.loads(pickle.dumps(graph)) == graph
@@ -149,6 +157,7 @@ class TestEveryOp:
             signature = inspect.signature(getattr(graph, name))
             assert {"name", "label"} <= signature.parameters.keys(), name
             assert repr(getattr(graph, name)).startswith(f"<Graph.{name}(")
+            assert getattr(graph, name).__doc__.startswith(f"{name}(")
         assert (
             str(inspect.signature(graph.conv))
             .replace("'", "")

@@ -87,6 +87,12 @@ class TestByTheLoss:
             assert_same_bits(each.predict(X), (scores > 0).astype(np.intp))
             np.testing.assert_allclose(each.predict_proba(X), 1 / (1 + np.exp(-scores)), rtol=1e-4)
 
+    def test_the_last_loss_counts(self):
+        net = self.trained("mse", np.ones((len(X), 4)))
+        net.loss(X, Y)
+        assert net.loss_name == "softmax"
+        assert_same_bits(net.predict(X), net(X).argmax(axis=1))
+
     def test_scores_of_the_svm_are_no_logarithms(self):
         net = self.trained("svm", Y)
         assert_same_bits(net.predict(X), net(X).argmax(axis=1))

@@ -7,6 +7,7 @@ Each :class:`~cnnlib.graph.ops.Op` that a graph may have is a method, whose sign
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from cnnlib._params import hint
@@ -45,7 +46,13 @@ class LayerCall:
     def __init__(self, graph: Graph, op: Op) -> None:
         self._graph, self._op = graph, op
         self.__name__ = op.name
-        self.__doc__ = f"Append the layer whose function is {op.forward.__name__}; see :class:`LayerCalls`."
+        signature = re.sub(r"'([^']+)'", r"\1", str(signature_of(op))).replace("Ellipsis", "...")
+        summary = (op.forward.__doc__ or "").strip().partition("\n")[0]
+        self.__doc__ = (
+            f"{op.name}{signature}\n\n{summary}\n\n"
+            "Appends a node to the graph, and returns the name of its value. "
+            f"Options mean what they mean in {op.forward.__module__}.{op.forward.__name__}."
+        )
 
     @property
     def __signature__(self) -> inspect.Signature:

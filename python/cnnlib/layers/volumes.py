@@ -213,7 +213,7 @@ def conv3d_forward(
     The sum of each window of 2x2x2 values:
 
     >>> x, w = np.ones((1, 1, 3, 4, 4)), np.ones((5, 1, 2, 2, 2))
-    >>> out, cache = conv3d_forward(x, w)
+    >>> out, cache = conv3d_forward(x, w, np.zeros(5))
     >>> out.shape, out[0, 0, 0, 0]
     ((1, 5, 2, 3, 3), array([8., 8., 8.]))
     >>> [grad.shape for grad in conv3d_backward(out, cache)]
