@@ -201,6 +201,8 @@ class TestRefused:
             ("model/arguments/surplus", 1),
             ("bn_params", {}),
             ("bn_params", None),
+            ("loss_name", "mesh"),
+            ("loss_name", {"scores": "mse"}),
             ("label_smoothing", 1.0),
             ("label_smoothing", "x"),
             ("preprocess", {"name": "normalization", "mean": (0.0,)}),
