@@ -93,7 +93,7 @@ def through_onnx(name, exporter):
         except ValueError as error:
             return str(error).removeprefix(f"{path}: ")
         seconds = time.perf_counter() - start
-        by_runtime, scores = run_file(path, x), own.loss(x)
+        by_runtime, scores = run_file(path, x), own(x)
         cnnlib.onnx.save(own, saved)
         return {
             "parameters": sum(value.size for value in own.params.values()),
@@ -122,7 +122,7 @@ def through_torch(name):
         "parameters": sum(value.size for value in own.params.values()),
         "nodes": len(own.graph().nodes),
         "load": time.perf_counter() - start,
-        "torch": difference(own.loss(x.numpy()), by_torch),
+        "torch": difference(own(x.numpy()), by_torch),
     }
 
 

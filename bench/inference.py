@@ -89,7 +89,7 @@ def _row(name, net, path, N, options):
     prepared = time.perf_counter() - started
     calls, wrong = {"cnnlib": lambda: predictor(x)}, []
     want = cnnlib.prepare(net)(x) if options.precision == "int8" else predictor(x)
-    errors = {"model": timing.difference((net.loss(x),), (want,))}
+    errors = {"model": timing.difference((net(x),), (want,))}
     if options.precision == "int8":
         floats = cnnlib.prepare(net)
         calls["cnnlib float32"] = lambda: floats(x)

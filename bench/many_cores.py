@@ -166,9 +166,9 @@ def _both_ways(name, layer, *arguments):
 
 def _pool(options):
     windows = {
-        "max 2x2": ("max_pool", {"pool_height": 2, "pool_width": 2, "stride": 2}),
-        "max 3x3 s2": ("max_pool", {"pool_height": 3, "pool_width": 3, "stride": 2, "pad": 1}),
-        "avg 3x3 s1": ("avg_pool", {"pool_height": 3, "pool_width": 3, "stride": 1, "pad": 1}),
+        "max 2x2": ("max_pool", {"size": 2}),
+        "max 3x3 s2": ("max_pool", {"size": 3, "stride": 2, "pad": 1}),
+        "avg 3x3 s1": ("avg_pool", {"size": 3, "stride": 1, "pad": 1}),
     }
     for size, x in _images(options):
         for name, (layer, param) in windows.items():

@@ -109,7 +109,7 @@ def _make_trunk(path, training, test):
     solver.train()
     seconds = time.perf_counter() - start
     print(f"trunk: {solver.val_acc_history[-1]:.3f} on its own classes after {seconds:.0f} s")
-    cnnlib.save_model(net, path, preprocess=normalization)
+    net.save(path, preprocess=normalization)
 
 
 class _Task:
@@ -122,7 +122,7 @@ class _Task:
         self.options, self.torch = options, torch
         torch.set_num_threads(options.threads)
         self.X, self.y, self.X_test, self.y_test = X, y, X_test, y_test
-        self.trunk = cnnlib.load_model(options.trunk).cut()
+        self.trunk = cnnlib.load(options.trunk).cut()
         self.preprocess = self.trunk.preprocess
         self.predictor = cnnlib.prepare(self.trunk)
         self.module = TorchNet(self.trunk).eval()
@@ -148,7 +148,7 @@ class _Task:
         own, cached = min(seconds["cnnlib"]), min(seconds["torch"])
         scores, everything = self._timed(self._torch_all)
         accuracies = {
-            "cnnlib": self._right(heads["cnnlib"].loss(self.predictor(self.X_test))),
+            "cnnlib": self._right(heads["cnnlib"](self.predictor(self.X_test))),
             "torch": self._right(heads["torch"](self.X_test)),
             "all": self._right(scores(self.X_test)),
         }

@@ -11,6 +11,7 @@ from pathlib import Path
 import cnnlib
 from cnnlib import layers
 from cnnlib._params.registry import Registry
+from cnnlib.models.predictions import Predicts
 
 # The families of layers, in reading order: title, and what the page says first.
 FAMILIES = {
@@ -189,6 +190,8 @@ def _text(name, page, own, elsewhere):
     for entry, value in own:
         if inspect.isclass(value):
             lines += [f".. autoclass:: {entry}", "   :members:"]
+            if issubclass(value, Predicts):  # whose verbs are those of all networks
+                lines.append("   :inherited-members:")
             # scikit-learn adds methods of its own, whose docstrings refer to its site
             foreign = [method for method in vars(value) if re.fullmatch("set_.*_request", method)]
             lines += [f"   :exclude-members: {', '.join(foreign)}", ""] if foreign else [""]

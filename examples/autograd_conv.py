@@ -44,7 +44,7 @@ defvjp(
     argnums=(0,),
 )
 
-CONV, POOL = {"stride": 1, "pad": "same"}, {"pool_height": 2, "pool_width": 2}
+CONV, POOL = {"stride": 1, "pad": "same"}, {"size": 2}
 
 
 def scores(params, X):

@@ -1,7 +1,7 @@
 """A small network with three outputs from one trunk, and targets for it."""
 
 import numpy as np
-from cnnlib.models import Graph, GraphNet, Node
+from cnnlib.models import Graph, GraphNet
 
 LOSSES = {
     "label": "softmax",
@@ -14,15 +14,15 @@ WEIGHTS = {"size": 0.3, "mask": 2.0}
 def several_graph(norm=True):
     """Images (1, 6, 6) to labels of 4, a number, masks of 2; `size` reads `label`, too."""
     graph = Graph(outputs=("label", "size", "mask"))
-    graph.chain("conv", ("W1", "b1"), ({"stride": 1, "pad": 1},))
+    graph.conv("W1", "b1", pad=1)
     if norm:
-        graph.chain("spatial_batchnorm", ("gamma1", "beta1"), ({"mode": "train"},))
-    trunk = graph.chain("relu")
-    graph.append(Node("conv", (trunk,), "mask", ("W2", "b2"), ({"stride": 1, "pad": 1},)))
-    graph.append(Node("global_avg_pool", (trunk,), "pooled"))
-    graph.append(Node("affine", ("pooled",), "label", ("W3", "b3")))
-    graph.append(Node("concat", ("pooled", "label"), "both"))
-    graph.append(Node("affine", ("both",), "size", ("W4", "b4")))
+        graph.spatial_batchnorm("gamma1", "beta1")
+    trunk = graph.relu()
+    graph.conv("W2", "b2", pad=1, x=trunk, name="mask")
+    graph.global_avg_pool(x=trunk, name="pooled")
+    graph.affine("W3", "b3", name="label")
+    graph.concat("pooled", "label", name="both")
+    graph.affine("W4", "b4", name="size")
     return graph
 
 

@@ -403,7 +403,7 @@ def _nothing(result):
 
 def _pool_windows(size, stride, pad):
     """A pool_param, and PyTorch's kernel_size, stride, padding."""
-    param = {"pool_height": size, "pool_width": size, "stride": stride, "pad": pad}
+    param = {"size": size, "stride": stride, "pad": pad}
     return param, ([size] * 2, [stride] * 2, [pad] * 2)
 
 

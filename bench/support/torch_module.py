@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from cnnlib._params import pool_window
 from torch import nn
 from torch.nn import functional
 
@@ -33,7 +34,7 @@ class TorchNet(nn.Module):
             return nn.Dropout(node.args[0]["p"])
         if node.layer == "max_pool":
             param = node.args[0]
-            size = param["pool_height"], param["pool_width"]
+            size = pool_window("max_pool", param, 2)
             return nn.MaxPool2d(size, param.get("stride", size), param.get("pad", 0))
         if node.layer == "conv":
             (w, b), (conv_param,) = params, node.args
@@ -80,7 +81,7 @@ class TorchNet(nn.Module):
 
 def _pool(function):
     def call(x, pool_param):
-        size = pool_param["pool_height"], pool_param["pool_width"]
+        size = pool_window("pool", pool_param, 2)
         return function(x, size, pool_param.get("stride", size), pool_param.get("pad", 0))
 
     return call

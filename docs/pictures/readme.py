@@ -24,7 +24,7 @@ def main():
     )
     solver = Solver(model, data, update_rule="adam", num_epochs=20, seed=0, verbose=False)
     solver.train()
-    scores = model.loss(data["X_test"])
+    scores = model(data["X_test"])
 
     digits = np.stack([data["X_test"][data["y_test"] == digit][0] for digit in range(SHOWN)])
     found, _ = cnnlib.conv_forward(digits, model.params["W1"], None, {"pad": 1})

@@ -23,14 +23,17 @@ Train a network of several stages (`help(cnnlib.models)`, `help(cnnlib.solver.So
 >>> solver.best_val_acc > 0.9
 True
 
-Use it: `prepare` packs it for inference, `save_model` writes it to a file, `load` reads a file of any kind:
+Use it: a model gives scores, labels and probabilities, `save` and `export` write it to files, `load` reads a
+file of any kind, and `prepare` packs a network for inference:
 
+>>> net(data["X_test"][:3]).shape, net.predict(data["X_test"][:3]).shape
+((3, 10), (3,))
+>>> net.save("digits.npz")
+>>> cnnlib.load("digits.npz").predict_proba(data["X_test"][:3]).shape
+(3, 10)
 >>> predictor = cnnlib.prepare(net)
 >>> predictor.predict(data["X_test"][:3]).shape
 (3,)
->>> cnnlib.save_model(net, "digits.npz")
->>> cnnlib.load("digits.npz").loss(data["X_test"][:3]).shape
-(3, 10)
 
 The command line does the same: `cnnlib train`, `cnnlib predict`.
 """
@@ -70,14 +73,14 @@ if TYPE_CHECKING:
     from cnnlib.inference import prepare, prepare_conv
     from cnnlib.layers.explanation import explain
     from cnnlib.pretrained import features
-    from cnnlib.saved_model import load, load_model, save_model
+    from cnnlib.saved_model import load
 
 __version__: str = _core.__version__
 
 _LATER = {
     "explain": "layers.explanation",
     "features": "pretrained",
-    **dict.fromkeys(("load", "load_model", "save_model"), "saved_model"),
+    "load": "saved_model",
     **dict.fromkeys(("prepare", "prepare_conv"), "inference"),
 }
 
@@ -96,8 +99,8 @@ _PLACES = (
 
 __all__ = ["augment", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
 __all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
-__all__ += ["load_model", "models", "naive", "optim", "plots", "prepare", "prepare_conv"]
-__all__ += ["release_buffers", "save_model", "schedules", "set_conv_algorithm", "set_num_threads"]
+__all__ += ["models", "naive", "optim", "plots", "prepare", "prepare_conv", "release_buffers"]
+__all__ += ["schedules", "set_conv_algorithm", "set_num_threads"]
 __all__ += ["show_config", "solver"]
 if not TYPE_CHECKING:  # as in cnnlib.layers
     __all__ += layers.__all__

@@ -60,15 +60,16 @@ class _AvgPool(_Pool, total=False):
     count_include_pad: bool
 
 
-class _Row(TypedDict):
+class _Row(TypedDict, total=False):
+    size: _ByAxis
     pool_width: int
 
 
-class _Plane(_Row):
+class _Plane(_Row, total=False):
     pool_height: int
 
 
-class _Volume(_Plane):
+class _Volume(_Plane, total=False):
     pool_depth: int
 
 

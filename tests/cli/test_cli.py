@@ -482,7 +482,6 @@ class TestInfo:
         assert "forward" in "\n".join(lines(capsys, "info", *shapes, option, value))
 
     def test_what_runs_a_network(self, tmp_path, capsys):
-        import cnnlib
         from cnnlib.models import ConvNet
 
         for spec, executor in (
@@ -492,7 +491,7 @@ class TestInfo:
                 "layers: node 'multiply3' (multiply) is computed in Python",
             ),
         ):
-            cnnlib.save_model(ConvNet(spec, (1, 6, 6), 3, seed=0), tmp_path / "net.npz")
+            ConvNet(spec, (1, 6, 6), 3, seed=0).save(tmp_path / "net.npz")
             said = lines(capsys, "info", "--model", tmp_path / "net.npz")
             assert said[0].startswith("ConvNet(1x6x6 -> 3")
             assert said[1] == f"executor: {executor}"

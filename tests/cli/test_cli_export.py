@@ -41,7 +41,7 @@ def test_onnx_runtime_classifies_as_the_run_does(run, tmp_path, capsys):
 def test_a_saved_model(tmp_path, capsys):
     net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, seed=0)
     net.preprocess = Normalization(3, 255)
-    cnnlib.save_model(net, tmp_path / "net.npz")
+    net.save(tmp_path / "net.npz")
     path = tmp_path / "net.onnx"
     assert "ThreeLayerConvNet" in lines(capsys, "export", tmp_path / "net.npz", path, "--batch", "2")[0]
     proto = onnx.load(path)
@@ -65,6 +65,19 @@ def test_a_predictor_that_knows_no_normalisation(tmp_path, capsys):
     assert message.endswith("is not known: save it from a model with a cnnlib.data.Normalization\n")
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".cnnlib"])
+def test_other_formats(suffix, run, tmp_path, capsys):
+    path = tmp_path / f"digits{suffix}"
+    assert lines(capsys, "export", run, path)[0].startswith(f"{path}: ThreeLayerConvNet")
+    loaded, own = cnnlib.load(path), cnnlib.load(run)
+    if suffix == ".cnnlib":
+        images = own.preprocess(load_digits()["X_test"])
+        np.testing.assert_array_equal(loaded.predict(images), own.predict(images))
+        assert (loaded.preprocess, loaded.classes) == (own.preprocess, own.classes)
+    else:
+        np.testing.assert_array_equal(loaded["W1"], own.params["W1"])
+
+
 def test_in_eight_bits(run, tmp_path, capsys):
     path = tmp_path / "digits.onnx"
     assert ", int8, " in lines(capsys, "export", run, path, "--int8")[0]
@@ -77,7 +90,8 @@ def test_in_eight_bits(run, tmp_path, capsys):
 
 
 def test_what_is_wrong_is_said_in_a_line(run, tmp_path, capsys):
-    assert "ends in .onnx" in refused(capsys, "export", run, tmp_path / "net.npz")
+    assert "names no format; known are .onnx" in refused(capsys, "export", run, tmp_path / "net.pt")
+    assert "--batch is for .onnx" in refused(capsys, "export", run, tmp_path / "net.npz", "--batch", "2")
     for batch in ("x", "0"):
         message = refused(capsys, "export", run, tmp_path / "a.onnx", "--batch", batch)
         assert f"--batch: expected an integer above 0, got '{batch}'" in message

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import unicodedata
 
-import cnnlib
 import matplotlib.font_manager
 import numpy as np
 import pytest
@@ -128,7 +127,7 @@ class TestNames:
 
     def test_json_reads_back_the_same(self, photos, tmp_path, capsys):
         model = ConvNet(["relu"], (3, 12, 12), len(NAMES), seed=0)
-        cnnlib.save_model(model, tmp_path / "m.npz", preprocess=Normalization(0, 255), classes=NAMES)
+        model.save(tmp_path / "m.npz", preprocess=Normalization(0, 255), classes=NAMES)
         assert main(["predict", str(tmp_path / "m.npz"), str(photos), "--json", "--top", "9"]) == 0
         out = capsys.readouterr().out
         assert_harmless(out)
@@ -145,8 +144,7 @@ class TestNames:
     def test_columns_of_wide_names(self, tmp_path, capsys):
         """Where a name takes two columns a character, the column behind it begins at the same place."""
         names = ["dog", "猫", "鳥の写真"]
-        cnnlib.save_model(
-            ConvNet(["relu"], (3, 12, 12), 3, seed=0),
+        ConvNet(["relu"], (3, 12, 12), 3, seed=0).save(
             tmp_path / "m.npz",
             preprocess=Normalization(0, 255),
             classes=names,
@@ -159,8 +157,7 @@ class TestNames:
         assert len(set(ends)) == 1
 
     def test_output_that_lacks_characters(self, tmp_path):
-        cnnlib.save_model(
-            ConvNet(["relu"], (3, 12, 12), 2, seed=0),
+        ConvNet(["relu"], (3, 12, 12), 2, seed=0).save(
             tmp_path / "m.npz",
             preprocess=Normalization(0, 255),
             classes=["ü", "猫"],

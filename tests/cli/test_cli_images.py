@@ -55,7 +55,7 @@ def saved(photos, tmp_path_factory):
     solver = Solver(model, data, preprocess=normalize, **settings)
     solver.train()
     path = tmp_path_factory.mktemp("saved") / "model.npz"
-    cnnlib.save_model(model, path, preprocess=normalize, classes=data["classes"])
+    model.save(path, preprocess=normalize, classes=data["classes"])
     return path, solver.check_accuracy(data["X_test"], data["y_test"])
 
 
@@ -70,8 +70,8 @@ def digits(tmp_path_factory):
     X = load_digits()["X_train"]
     normalize = Normalization.fit(X)
     assert normalize == run.normalization
-    cnnlib.save_model(model, folder / "model.npz", preprocess=normalize)
-    cnnlib.save_model(model, folder / "plain.npz", preprocess=Normalization.fit(X, ink=False))
+    model.save(folder / "model.npz", preprocess=normalize)
+    model.save(folder / "plain.npz", preprocess=Normalization.fit(X, ink=False))
     for n, image in enumerate(load_digits()["X_test"][:20]):
         page = np.full((60, 90), 250, np.uint8)
         ink = np.kron(image[0], np.ones((4, 4)))
@@ -214,7 +214,7 @@ class TestEval:
 
     def test_of_a_predictor_and_of_an_onnx_file(self, saved, photos, tmp_path, capsys):
         path, accuracy = saved
-        model = cnnlib.load_model(path)
+        model = cnnlib.load(path)
         cnnlib.prepare(model).save(tmp_path / "model.cnnlib")
         files = [tmp_path / "model.cnnlib"]
         if importlib.util.find_spec("onnx"):
@@ -233,9 +233,9 @@ class TestEval:
         )
         assert "those of digits are (1, 8, 8)" in refused(capsys, "eval", path, "--data", "digits")
         bare = tmp_path / "bare.npz"
-        model = cnnlib.load_model(path)
+        model = cnnlib.load(path)
         known, classes, model.preprocess, model.classes = model.preprocess, model.classes, None, None
-        cnnlib.save_model(model, bare)
+        model.save(bare)
         for command in (["predict", bare, photos], ["eval", bare, "--data", f"folder:{photos}"]):
             assert "give --mean and --std (of pixels 0..255), or save it" in refused(capsys, *command)
         numbers = (f"--{name}={','.join(map(str, getattr(known, name)))}" for name in ("mean", "std"))
@@ -244,20 +244,20 @@ class TestEval:
         want = lines(capsys, "eval", path, "--data", f"folder:{photos}")
         assert lines(capsys, "eval", bare, "--data", f"folder:{photos}", *numbers, "--classes", names) == want
         flat = tmp_path / "flat.npz"
-        cnnlib.save_model(FullyConnectedNet([4], 48, 3), flat, preprocess=Normalization(0, 255))
+        FullyConnectedNet([4], 48, 3).save(flat, preprocess=Normalization(0, 255))
         assert "takes arrays of shape (48,)" in refused(capsys, "predict", flat, photos)
         one = tmp_path / "one.npz"  # a number, and no second class
-        cnnlib.save_model(ConvNet(["global_avg_pool"], (3, 4, 4), 1), one, preprocess=Normalization(0, 1))
+        ConvNet(["global_avg_pool"], (3, 4, 4), 1).save(one, preprocess=Normalization(0, 1))
         assert "does not give an image a score for each class" in refused(capsys, "predict", one, photos)
         broken = ConvNet([{"conv": 2}, "global_avg_pool"], (3, 4, 4), 2)
         broken.params["W1"][:] = np.nan
-        cnnlib.save_model(broken, one, preprocess=Normalization(0, 1))
+        broken.save(one, preprocess=Normalization(0, 1))
         assert "--json: the model gives NaN" in refused(capsys, "predict", one, photos, "--json")
 
     def test_scores_that_are_nan_are_of_no_class(self, tmp_path, capsys):
         broken = ConvNet(["relu"], (1, 8, 8), 10)
         broken.params["b1"][3:] = np.nan
-        cnnlib.save_model(broken, tmp_path / "m.npz", preprocess=Normalization(0, 1, white=1))
+        broken.save(tmp_path / "m.npz", preprocess=Normalization(0, 1, white=1))
         *of_classes, accuracy = lines(capsys, "eval", tmp_path / "m.npz", "--data", "digits")
         assert [line.split()[1] for line in of_classes] == ["0"] * 10
         assert accuracy == "test_accuracy: 0.0000"
@@ -270,7 +270,7 @@ class TestEval:
         settings = {"update_rule": "adam", "num_epochs": 12, "seed": 0, "verbose": False}
         solver = Solver(model, data, preprocess=normalize, **settings)
         solver.train()
-        cnnlib.save_model(model, tmp_path / "m.npz", preprocess=normalize)
+        model.save(tmp_path / "m.npz", preprocess=normalize)
         accuracy = solver.check_accuracy(data["X_test"], data["y_test"])
         out = lines(capsys, "eval", tmp_path / "m.npz", "--data", "digits")
         assert out[-1] == f"test_accuracy: {accuracy:.4f}"
@@ -381,7 +381,7 @@ class TestInk:
         for n in range(18):
             (tmp_path / f"{n % 2}").mkdir(exist_ok=True)
             shutil.copy(digits / f"{n}.png", tmp_path / f"{n % 2}")
-        model = cnnlib.load_model(digits / "model.npz")
+        model = cnnlib.load(digits / "model.npz")
         images = np.float32([[ink_of(open_image(file), 8, 8)] for file in tmp_path.glob("*/*.png")])
         by_array, by_folder = (
             cnnlib.prepare(model, precision="int8", calibration=calibration, ranges="minmax")
@@ -440,7 +440,7 @@ class TestPredict:
 
     def test_agrees_with_python(self, saved, photos, capsys):
         path, _ = saved
-        model = cnnlib.load_model(path)
+        model = cnnlib.load(path)
         data = load_image_folder(photos, (16, 20), verbose=False)
         scores = model.loss(model.preprocess(data["X_val"]))
         p = np.exp(scores - scores.max(axis=1, keepdims=True))

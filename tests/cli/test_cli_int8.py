@@ -44,7 +44,7 @@ def test_images_from_all_over_the_training_split_calibrate(tmp_path, capsys):
     """Which may be sorted: those that come first are dark here, and would show a hundredth of the ranges."""
     net = ConvNet([{"conv": 8}, "relu", {"max_pool": 2}], (1, 8, 8), 10, seed=0)
     net.preprocess = Normalization(0.0, 1.0)
-    cnnlib.save_model(net, tmp_path / "net.npz")
+    net.save(tmp_path / "net.npz")
     X = np.random.default_rng(0).standard_normal((1200, 1, 8, 8)).astype(np.float32)
     y = net.loss(X).argmax(axis=1)  # so float32 is always right
     X[:600] /= 100

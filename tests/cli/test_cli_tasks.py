@@ -9,7 +9,7 @@ from pathlib import Path
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import data, save_model
+from cnnlib import data
 from cnnlib._system.text import csv_text
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.cli.main import main
@@ -303,7 +303,7 @@ def test_images_of_a_saved_model(tmp_path, capsys):
     """One channel is no label."""
     net = ConvNet([{"conv": 4}, "relu", {"pixels": 1}], (1, 8, 8), seed=0)
     net.params["W2"][:], net.params["b2"][:] = 0, 0.5
-    save_model(net, tmp_path / "net.npz", preprocess=Normalization(0, 255))
+    net.save(tmp_path / "net.npz", preprocess=Normalization(0, 255))
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     lines(capsys, "predict", tmp_path / "net.npz", tmp_path / "black.png", "--out", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["black.png"]
@@ -315,7 +315,7 @@ def test_more_labels_than_a_mask_holds(tmp_path, capsys):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     for count in (256, 257):
         net = ConvNet([{"conv": 1}, {"pixels": count}], (1, 8, 8), seed=0)
-        save_model(net, tmp_path / f"{count}.npz", preprocess=Normalization(0, 255))
+        net.save(tmp_path / f"{count}.npz", preprocess=Normalization(0, 255))
     lines(capsys, "predict", tmp_path / "256.npz", tmp_path / "black.png", "--out", tmp_path / "out")
     text = refused(capsys, "predict", tmp_path / "257.npz", tmp_path / "black.png", "--out", tmp_path / "2")
     assert "a mask's file holds 256 labels, the model has 257" in text
@@ -323,10 +323,10 @@ def test_more_labels_than_a_mask_holds(tmp_path, capsys):
 
 def in_files(net, folder):
     """A network in a file of each kind that predict takes."""
-    save_model(net, folder / "net.npz")
+    net.save(folder / "net.npz")
     cnnlib.prepare(net).save(folder / "net.predictor")
     save_onnx(net, folder / "net.onnx")
-    save_model(load_onnx(folder / "net.onnx"), folder / "graph.npz")
+    load_onnx(folder / "net.onnx").save(folder / "graph.npz")
     return [folder / name for name in ("net.npz", "net.predictor", "net.onnx", "graph.npz")]
 
 
@@ -341,7 +341,7 @@ def test_numbers_of_a_network_in_a_file(tmp_path, capsys):
         assert printed == ["file,width,height", f"{tmp_path / 'black.png'},3,16777215"]
         assert "is a model of values" in refused(capsys, "serve", file)
     with pytest.raises(ValueError, match="classes has 3 names, the model has 2 classes"):
-        save_model(net, tmp_path / "net.npz", classes="abc")
+        net.save(tmp_path / "net.npz", classes="abc")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
@@ -350,7 +350,7 @@ def test_names_are_no_formulas_in_csv(start, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = ConvNet([{"conv": 2}, "relu", {"values": 2}], (1, 8, 8), seed=0)
     net.params["W2"][:], net.params["b2"][:] = 0, (-0.5, 2)
-    save_model(net, "net.npz", preprocess=Normalization(0, 255), classes=[f"{start}1+1", "plain"])
+    net.save("net.npz", preprocess=Normalization(0, 255), classes=[f"{start}1+1", "plain"])
     name = f"{start}cmd|x.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(name)
     asked = ("predict", "net.npz", "--", name) if start == "-" else ("predict", "net.npz", name)
@@ -364,7 +364,7 @@ def test_names_are_no_formulas_in_csv(start, tmp_path, capsys, monkeypatch):
 def test_numbers_of_one_name(tmp_path, capsys):
     """In JSON the second would replace the first."""
     net = ConvNet([{"conv": 2}, "relu", {"values": 2}], (1, 8, 8), seed=0)
-    save_model(net, tmp_path / "net.npz", preprocess=Normalization(0, 255), classes=["x", "x"])
+    net.save(tmp_path / "net.npz", preprocess=Normalization(0, 255), classes=["x", "x"])
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     asked = "predict", tmp_path / "net.npz", tmp_path / "black.png"
     assert lines(capsys, *asked)[0] == "file,x,x"

@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch):
     write_folder(tmp_path / "photos", COUNTS, size=(20, 18), suffix="jpg")
     net = ConvNet("resnet8", (3, 16, 16), 10, seed=0)
     net.loss(np.random.default_rng(0).standard_normal((20, 3, 16, 16)), np.arange(20) % 10)
-    cnnlib.save_model(net, tmp_path / "net.npz")
+    net.save(tmp_path / "net.npz")
     # The report's map takes longer than such a training.
     monkeypatch.setattr("cnnlib.cli.report.transfer_report._map", lambda about: "")
     monkeypatch.chdir(tmp_path)
@@ -110,7 +110,7 @@ def test_load_reads_the_run(here, capsys):
 def test_it_learns_from_photographs_whatever_the_network_has(here, capsys):
     """So `predict` does not crop a photo to its ink, as it would for the network that reads writing."""
     net = ConvNet("resnet8", (1, 16, 16), 10, seed=0)
-    cnnlib.save_model(net, "net.npz", preprocess=Normalization(0.5, 0.5, white=1.0, ink=True))
+    net.save("net.npz", preprocess=Normalization(0.5, 0.5, white=1.0, ink=True))
     command = [name for name in TRAIN if name not in ("--normalization", "half")]
     assert main(command) == 0
     assert cnnlib.load("run/model.npz").preprocess == Normalization(127.5, 127.5)
@@ -149,7 +149,7 @@ def test_a_network_of_pixels_up_to_1(here, capsys):
         ("of255", Normalization(127.5, 63.75)),
         ("of1", Normalization(0.5, 0.25, white=1.0)),
     ):
-        cnnlib.save_model(net, f"{name}.npz", preprocess=normalization)
+        net.save(f"{name}.npz", preprocess=normalization)
         assert main(["train", "--data", "folder:photos", "--from", f"{name}.npz", "--out", name]) == 0
         capsys.readouterr()
         assert main(["predict", name, "photos/cats/3.jpg", "--json"]) == 0

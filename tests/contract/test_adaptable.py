@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cnnlib import layers, load_model, save_model
+from cnnlib import layers, load
 from cnnlib.gradient_check import grad_check_sparse
 from cnnlib.models import ConvNet, Graph, GraphNet, Node
 from cnnlib.solver import Solver
@@ -61,7 +61,7 @@ def test_heads_behind_images_see_the_means_of_channels():
 
 def test_heads_behind_sequences_see_all_numbers():
     graph = Graph()
-    graph.chain("conv1d", ("W", None), ({"pad": 1},))
+    graph.conv1d("W", pad=1)
     trunk = GraphNet(graph, {"W": RNG.standard_normal((4, 2, 3))}, (2, 5), dtype=np.float64)
     model, x = trunk.with_head(3, seed=0), RNG.standard_normal((6, 2, 5))
     want = trunk.loss(x).reshape(6, 20) @ model.params["W_head1"]
@@ -161,8 +161,8 @@ def test_training_leaves_what_is_frozen_alone():
 def test_files_know_what_is_frozen(tmp_path, make):
     model = make()
     model.freeze("W1", "gamma1", "beta1")
-    save_model(model, tmp_path / "net.npz")
-    loaded = load_model(tmp_path / "net.npz")
+    model.save(tmp_path / "net.npz")
+    loaded = load(tmp_path / "net.npz")
     assert loaded.frozen == model.frozen == ("W1", "gamma1", "beta1")
     np.testing.assert_array_equal(loaded.loss(X), model.loss(X))
 

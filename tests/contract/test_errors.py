@@ -185,7 +185,7 @@ TYPE_ERRORS = [
     (lambda: conv(groups=(1, 1)), ["conv_forward", "groups", "(1, 1)"]),
     (lambda: conv(algorithm=1), ["conv_forward", "algorithm", "1"]),
     (lambda: cnnlib.set_conv_algorithm(None), ["set_conv_algorithm", "name", "None"]),
-    (lambda: cnnlib.conv_forward(X, W, B, None), ["conv_forward", "conv_param", "dict", "NoneType"]),
+    (lambda: cnnlib.conv_forward(X, W, B, 2), ["conv_forward", "conv_param", "dict", "int"]),
     (lambda: cnnlib.max_pool_forward(X, 2), ["max_pool_forward", "pool_param", "dict", "int"]),
     (lambda: max_pool(pool_height=2.0), ["max_pool_forward", "pool_height", "2.0"]),
     (lambda: max_pool(ceil_mode=1), ["max_pool_forward", "ceil_mode", "1"]),

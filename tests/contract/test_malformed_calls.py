@@ -303,6 +303,8 @@ def test_keys_and_kinds_of_dictionaries(layer, position, table, name, rng):
     rest = list(layer.rest())
     good = rest[position]
     for wrong in (None, [], 3, "text", list(good.items()), object()):
+        if wrong is None and name == "conv_param":
+            continue  # stride 1, no padding
         rest[position] = wrong
         assert_refused(forward(layer, layer.arrays(rng), rest), f"{layer.name}_forward", name)
     for key in ("strides", "bananas", 1, None, ("pad",)):

@@ -69,7 +69,7 @@ def test_another_output_is_noticed(shown, printed):
         compare(shown, printed)
 
 
-KEYS_OF_ONNX_METADATA = ("cnnlib.preprocess", "cnnlib.classes", "cnnlib.head")
+KEYS_OF_ONNX_METADATA = ("cnnlib.preprocess", "cnnlib.classes", "cnnlib.head", "cnnlib.loss")
 
 
 def test_names_on_the_pages_are_attributes():

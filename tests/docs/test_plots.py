@@ -239,9 +239,6 @@ class TestMistakes:
         assert figure.get_suptitle() == "None of 4 wrong"
         assert not figure.axes
 
-    def test_softmax_survives_large_scores(self):
-        np.testing.assert_allclose(plots.softmax([[1e4, 1e4], [0, -1e4]]), [[0.5, 0.5], [1, 0]])
-
 
 def run_python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

@@ -8,7 +8,8 @@ from cnnlib.checkpoint import save_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.inference import Predictor
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet
-from cnnlib.saved_model.loading import Arrays, kind_of
+from cnnlib.saved_model.kinds import kind_of
+from cnnlib.saved_model.loading import Arrays
 from training import assert_same_bits, digits_like, trained
 
 
@@ -20,7 +21,7 @@ X = np.random.default_rng(0).standard_normal((3, 1, 6, 6)).astype(np.float32)
 
 
 def test_models(tmp_path):
-    cnnlib.save_model(net(), tmp_path / "any.name", classes="abcd")
+    net().save(tmp_path / "any.name", classes="abcd")
     loaded = cnnlib.load(str(tmp_path / "any.name"))
     assert type(loaded) is ConvNet
     assert loaded.classes == tuple("abcd")
@@ -103,14 +104,69 @@ def test_what_is_none_of_these(tmp_path, content):
     with pytest.raises(ValueError, match=r"file\.dat"):
         cnnlib.load(path)
     if not content.startswith(b"PK"):
-        assert kind_of(path) == "unknown"
+        assert kind_of(path) == ("unknown" if content else "empty")
 
 
 def test_files_of_others_and_none(tmp_path):
     np.savez(tmp_path / "own.npz", W1=np.eye(2))
     with pytest.raises(ValueError, match=r"own\.npz is not a cnnlib checkpoint"):
         cnnlib.load(tmp_path / "own.npz")
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(
+        FileNotFoundError, match=r"load: .*missing does not exist; cnnlib\.load reads a run's"
+    ):
         cnnlib.load(tmp_path / "missing")
-    with pytest.raises(FileNotFoundError, match="not the folder of a run"):
+    found = r"is not the folder of a run: it has no config\.json, but own\.npz; cnnlib\.load reads"
+    with pytest.raises(FileNotFoundError, match=found):
         cnnlib.load(tmp_path)
+    for name in "abcd":
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"but a, b, c, \.\.\.; "):
+        cnnlib.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    with pytest.raises(ValueError, match=r"config\.json is not the config\.json of a cnnlib run"):
+        cnnlib.load(tmp_path)
+    with pytest.raises(TypeError):
+        cnnlib.load(3)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(b"", "is empty"), (b":\x00not ONNX", r"is of a kind .* begins with b':")]
+)
+def test_what_was_found_is_said(tmp_path, content, found):
+    path = tmp_path / "file.onnx"  # the name says nothing
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"load: .*file\.onnx {found}.*; cnnlib\.load reads .*safetensors"):
+        cnnlib.load(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_of_pytorch(tmp_path, zipped, monkeypatch):
+    """The message has the line that converts them, and the line works."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    torch.save(module.state_dict(), "net.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"net\.bin is a pickle, as PyTorch writes it") as caught:
+        cnnlib.load("net.bin")
+    line = str(caught.value).partition("this line converts it: ")[2].partition("; cnnlib.load reads")[0]
+    exec(line)
+    loaded = cnnlib.load("net.safetensors")
+    assert loaded.keys() == module.state_dict().keys()
+    np.testing.assert_array_equal(loaded["0.weight"], module[0].weight.detach())
+
+
+def test_onnx_is_told_by_its_fields(tmp_path):
+    """Whatever stands before the graph; a damaged file is one too, and its reader says so."""
+    onnx = pytest.importorskip("onnx")
+    net().export(tmp_path / "net.onnx")
+    proto = onnx.load(tmp_path / "net.onnx")
+    proto.doc_string, proto.domain, proto.model_version = "a" * 300, "of.ours", 300
+    (tmp_path / "any").write_bytes(proto.SerializeToString())
+    assert kind_of(tmp_path / "any") == "onnx"
+    assert type(cnnlib.load(tmp_path / "any")) is GraphNet
+    content = (tmp_path / "any").read_bytes()
+    (tmp_path / "cut").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="cut"):
+        cnnlib.load(tmp_path / "cut")
+    (tmp_path / "no graph").write_bytes(content[:40])
+    assert kind_of(tmp_path / "no graph") == "unknown"

@@ -585,8 +585,8 @@ def test_a_solver_trains_a_loaded_network_which_is_then_saved(tmp_path, rng):
     options = {"update_rule": "adam", "optim_config": {"learning_rate": 1e-2}, "verbose": False, "seed": 0}
     Solver(net, data, batch_size=10, num_epochs=5, checkpoint_name=str(tmp_path / "run"), **options).train()
     assert net.loss(x, y)[0] < 0.9 * before
-    cnnlib.save_model(net, tmp_path / "net.npz")
-    loaded = cnnlib.load_model(tmp_path / "net.npz")
+    net.save(tmp_path / "net.npz")
+    loaded = cnnlib.load(tmp_path / "net.npz")
     assert np.array_equal(loaded.loss(x), net.loss(x))
     cnnlib.onnx.save(net, tmp_path / "net.onnx")
     assert np.array_equal(cnnlib.onnx.load(tmp_path / "net.onnx").loss(x), net.loss(x))

@@ -267,6 +267,8 @@ def test_normalisation_and_classes_come_back(tmp_path):
         ("classes", "3"),
         ("preprocess", '{"name": "x"}'),
         ("head", "faces"),
+        ("loss", '"mesh"'),
+        ("loss", "{"),
     ]:
         altered = onnx.ModelProto.FromString(proto.SerializeToString())
         onnx.helper.set_model_props(altered, {f"cnnlib.{key}": value})

@@ -1,4 +1,4 @@
-"""save_model and load_model: what comes back, and what is refused."""
+"""Models in files: what comes back, and what is refused."""
 
 import copy
 import json
@@ -14,9 +14,9 @@ from cnnlib.course import keep_ratio
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
-from cnnlib.saved_model import is_saved_model
+from cnnlib.saved_model.model_file import is_saved_model, read_model
 from cnnlib.solver import Solver
-from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics
+from training import assert_same_bits, digits_like, quiet_solver, running_statistics
 from wrong_statistics import WRONG_STATISTICS, altered
 
 SPEC = [
@@ -87,15 +87,15 @@ def saved(tmp_path):
     model = MODELS["ConvNet"]()
     quiet_solver(model, digits_like(), seed=0).train()
     path = tmp_path / "model.npz"
-    cnnlib.save_model(model, path, preprocess=NORMALIZE, classes="abcd")
+    model.save(path, preprocess=NORMALIZE, classes="abcd")
     return path
 
 
 class TestRoundTrip:
     def test_everything_comes_back(self, trained, tmp_path):
         X = digits_like()["X_val"]
-        cnnlib.save_model(trained, tmp_path / "m", preprocess=NORMALIZE, classes=["a", "b b", "ç", "d"])
-        loaded = cnnlib.load_model(tmp_path / "m")
+        trained.save(tmp_path / "m", preprocess=NORMALIZE, classes=["a", "b b", "ç", "d"])
+        loaded = cnnlib.load(tmp_path / "m")
         assert type(loaded) is type(trained)
         assert_same_bits(loaded.params, trained.params)
         assert_same_bits(running_statistics(loaded), running_statistics(trained))
@@ -110,24 +110,24 @@ class TestRoundTrip:
     def test_no_label_smoothing_may_be_an_integer(self, tmp_path):
         model = MODELS["ConvNet"]()
         model.label_smoothing = 0
-        cnnlib.save_model(model, tmp_path / "m")
-        assert cnnlib.load_model(tmp_path / "m").label_smoothing == 0
+        model.save(tmp_path / "m")
+        assert cnnlib.load(tmp_path / "m").label_smoothing == 0
 
     def test_training_goes_on_alike(self, trained, tmp_path):
-        cnnlib.save_model(trained, tmp_path / "m")
-        loaded = cnnlib.load_model(tmp_path / "m")
+        trained.save(tmp_path / "m")
+        loaded = cnnlib.load(tmp_path / "m")
         for model in (trained, loaded):
             quiet_solver(model, digits_like(), seed=4).train()
         assert_same_bits(loaded.params, trained.params)
 
     def test_a_loaded_model_keeps_what_belongs_to_it(self, saved, tmp_path):
-        cnnlib.save_model(cnnlib.load_model(saved), tmp_path / "again.npz")
-        again = cnnlib.load_model(tmp_path / "again.npz")
+        cnnlib.load(saved).save(tmp_path / "again.npz")
+        again = cnnlib.load(tmp_path / "again.npz")
         assert (again.preprocess, again.classes) == (NORMALIZE, tuple("abcd"))
 
     def test_nothing_belongs_to_it(self, tmp_path):
-        cnnlib.save_model(MODELS["linear"](), tmp_path / "m.npz")
-        loaded = cnnlib.load_model(tmp_path / "m.npz")
+        MODELS["linear"]().save(tmp_path / "m.npz")
+        loaded = cnnlib.load(tmp_path / "m.npz")
         assert (loaded.preprocess, loaded.classes) == (None, None)
 
     @pytest.mark.parametrize("name", ["named spec", "ThreeLayerConvNet", "linear"])
@@ -135,8 +135,8 @@ class TestRoundTrip:
         """So that a run that np.random governs goes the same way whether it is saved or not."""
         model = MODELS[name]()
         np.random.seed(1)
-        cnnlib.save_model(model, tmp_path / "m.npz")
-        loaded = cnnlib.load_model(tmp_path / "m.npz")
+        model.save(tmp_path / "m.npz")
+        loaded = cnnlib.load(tmp_path / "m.npz")
         drawn = np.random.rand()
         np.random.seed(1)
         assert drawn == np.random.rand()
@@ -145,36 +145,36 @@ class TestRoundTrip:
     def test_a_changed_reg_counts(self, tmp_path):
         model = MODELS["ConvNet"]()
         model.reg = 0.5
-        cnnlib.save_model(model, tmp_path / "m.npz")
-        assert cnnlib.load_model(tmp_path / "m.npz").reg == 0.5
+        model.save(tmp_path / "m.npz")
+        assert cnnlib.load(tmp_path / "m.npz").reg == 0.5
 
     def test_the_callers_spec_may_change(self, tmp_path):
         spec = [{"conv": 4}, "relu"]
         model = ConvNet(spec, (1, 6, 6), 4)
         spec[0]["conv"] = 9
-        cnnlib.save_model(model, tmp_path / "m.npz")
-        assert cnnlib.load_model(tmp_path / "m.npz").params["W1"].shape[0] == 4
+        model.save(tmp_path / "m.npz")
+        assert cnnlib.load(tmp_path / "m.npz").params["W1"].shape[0] == 4
 
     def test_numpy_reads_the_parameters(self, saved):
         with np.load(saved, allow_pickle=False) as file:
-            assert_same_bits(file["W1"], cnnlib.load_model(saved).params["W1"])
+            assert_same_bits(file["W1"], cnnlib.load(saved).params["W1"])
 
 
 class TestRefused:
     def test_cut_short_or_with_a_wrong_byte(self, saved, tmp_path):
         content, damaged = saved.read_bytes(), tmp_path / "damaged.npz"
-        want = cnnlib.load_model(saved)
+        want = cnnlib.load(saved)
         rng = np.random.RandomState(0)
         refused = 0
         for cut in rng.randint(len(content), size=30):
             damaged.write_bytes(content[:cut])
             with pytest.raises(ValueError, match=r"damaged\.npz"):
-                cnnlib.load_model(damaged)
+                cnnlib.load(damaged)
             assert not is_saved_model(damaged)
         for place in rng.randint(len(content), size=150):
             damaged.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
             try:
-                loaded = cnnlib.load_model(damaged)
+                loaded = cnnlib.load(damaged)
             except ValueError as error:
                 assert "damaged.npz" in str(error)  # noqa: PT017
                 refused += 1
@@ -201,6 +201,8 @@ class TestRefused:
             ("model/arguments/surplus", 1),
             ("bn_params", {}),
             ("bn_params", None),
+            ("loss_name", "mesh"),
+            ("loss_name", {"scores": "mse"}),
             ("label_smoothing", 1.0),
             ("label_smoothing", "x"),
             ("preprocess", {"name": "normalization", "mean": (0.0,)}),
@@ -222,7 +224,7 @@ class TestRefused:
         place[last] = value
         save_checkpoint(params, tmp_path / "altered.npz", content)
         with pytest.raises(ValueError, match=r"altered\.npz"):
-            cnnlib.load_model(tmp_path / "altered.npz")
+            cnnlib.load(tmp_path / "altered.npz")
 
     @pytest.mark.parametrize(
         ("place", "value"),
@@ -253,7 +255,7 @@ class TestRefused:
         ids=str,
     )
     def test_altered_graphs(self, tmp_path, place, value):
-        cnnlib.save_model(graph_net(), tmp_path / "m.npz")
+        graph_net().save(tmp_path / "m.npz")
         params, content = load_checkpoint(tmp_path / "m.npz")
         part, last = content["model"], "graph"
         for step in place:
@@ -261,39 +263,39 @@ class TestRefused:
         part[last] = value
         save_checkpoint(params, tmp_path / "altered.npz", content)
         with pytest.raises(ValueError, match=r"altered\.npz"):
-            cnnlib.load_model(tmp_path / "altered.npz")
+            cnnlib.load(tmp_path / "altered.npz")
 
     def test_altered_parameters(self, saved, tmp_path):
         params, content = load_checkpoint(saved)
         for name, value in (("W1", params["W1"][:2]), ("b1", params["b1"].astype(np.float64))):
             save_checkpoint({**params, name: value}, tmp_path / "altered.npz", content)
             with pytest.raises(ValueError, match=rf"altered\.npz was written for another model: its {name}"):
-                cnnlib.load_model(tmp_path / "altered.npz")
+                cnnlib.load(tmp_path / "altered.npz")
 
     @pytest.mark.parametrize("case", WRONG_STATISTICS)
     def test_altered_statistics(self, tmp_path, case):
         change, message = WRONG_STATISTICS[case]
         path = tmp_path / "altered.npz"
-        cnnlib.save_model(FullyConnectedNet([6], 36, 4, use_batchnorm=True), path)
+        FullyConnectedNet([6], 36, 4, use_batchnorm=True).save(path)
         params, content = load_checkpoint(path)
         content["bn_params"]["0"] = altered(content["bn_params"]["0"], change)
         save_checkpoint(params, path, content)
         with pytest.raises(ValueError, match=rf"altered\.npz: bn_params 0:? {message}"):
-            cnnlib.load_model(path)
+            cnnlib.load(path)
 
     def test_statistics_of_any_float(self, tmp_path):
         path = tmp_path / "m.npz"
         model = FullyConnectedNet([6], 36, 4, use_batchnorm=True)
         model.bn_params[0] |= {"running_mean": np.full(6, np.nan), "running_var": np.ones(6, np.float16)}
-        cnnlib.save_model(model, path)
-        assert_same_bits(running_statistics(cnnlib.load_model(path)), running_statistics(model))
+        model.save(path)
+        assert_same_bits(running_statistics(cnnlib.load(path)), running_statistics(model))
 
     @pytest.mark.parametrize("value", [None, [0.0] * 6], ids=["None", "a list"])
     def test_statistics_that_no_file_would_hold(self, tmp_path, value):
         model = FullyConnectedNet([6], 36, 4, use_batchnorm=True)
         model.bn_params[0]["running_mean"] = value
-        with pytest.raises(ValueError, match="save_model: the model: bn_params 0 lacks running_mean"):
-            cnnlib.save_model(model, tmp_path / "m.npz")
+        with pytest.raises(ValueError, match=r"Net\.save: the model: bn_params 0 lacks running_mean"):
+            model.save(tmp_path / "m.npz")
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ class TestRefused:
         tracemalloc.start()
         try:
             with pytest.raises(ValueError, match=r"altered\.npz is damaged.* more than \d+ values"):
-                cnnlib.load_model(tmp_path / "altered.npz")
+                cnnlib.load(tmp_path / "altered.npz")
             assert tracemalloc.get_traced_memory()[1] < 2**24
         finally:
             tracemalloc.stop()
@@ -325,10 +327,10 @@ class TestRefused:
             ("other.npz", "is no saved model"),
         ):
             with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path / name))} {message}"):
-                cnnlib.load_model(tmp_path / name)
+                read_model(tmp_path / name)
             assert not is_saved_model(tmp_path / name)
         with pytest.raises(FileNotFoundError):
-            cnnlib.load_model(tmp_path / "nothing.npz")
+            cnnlib.load(tmp_path / "nothing.npz")
         with pytest.raises(ValueError, match=r"model\.npz is no checkpoint of a Solver"):
             Solver.resume(saved, MODELS["ConvNet"](), digits_like())
 
@@ -339,7 +341,7 @@ class TestRefused:
         arrays["W1"] = np.array([{}], dtype=object)
         np.savez(tmp_path / "pickled.npz", **arrays)
         with pytest.raises(ValueError, match=r"pickled\.npz is damaged"):
-            cnnlib.load_model(tmp_path / "pickled.npz")
+            cnnlib.load(tmp_path / "pickled.npz")
 
     def test_another_version(self, saved, tmp_path):
         with np.load(saved) as file:
@@ -347,12 +349,12 @@ class TestRefused:
         tree = json.loads(str(arrays["__cnnlib__/state"]))
         arrays["__cnnlib__/state"] = np.array(json.dumps({**tree, "version": 2}))
         np.savez(tmp_path / "new.npz", **arrays)
-        for read in (cnnlib.load_model, cnnlib.load):
+        for read in (read_model, cnnlib.load):
             with pytest.raises(ValueError, match=r"new\.npz is a cnnlib checkpoint of version 2, and"):
                 read(tmp_path / "new.npz")
 
     def test_a_part_that_is_missing(self, tmp_path):
-        cnnlib.save_model(graph_net(), tmp_path / "net.npz")
+        graph_net().save(tmp_path / "net.npz")
         params, content = load_checkpoint(tmp_path / "net.npz")
         for part in (("head",), ("graph", "outputs"), ("graph", "fixed_by")):
             altered = copy.deepcopy(content)
@@ -360,37 +362,38 @@ class TestRefused:
             del held[part[-1]]
             save_checkpoint(params, tmp_path / "altered.npz", altered)
             with pytest.raises(ValueError, match=rf"altered\.npz is damaged: '{part[-1]}'"):
-                cnnlib.load_model(tmp_path / "altered.npz")
+                cnnlib.load(tmp_path / "altered.npz")
 
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
             ({"preprocess": lambda X: X / 255}, TypeError, "preprocess must be a cnnlib.data.Normalization"),
             ({"preprocess": 3}, TypeError, "preprocessing must be a name"),
-            ({"classes": "abc"}, ValueError, "save_model of classes has 3 names, the model has 4 classes"),
+            (
+                {"classes": "abc"},
+                ValueError,
+                r"save: the list of classes has 3 names, the model has 4 classes",
+            ),
             ({"classes": [1, 2, 3, 4]}, TypeError, "must hold names"),
         ],
     )
     def test_what_cannot_be_saved(self, tmp_path, options, error, message):
         with pytest.raises(error, match=message):
-            cnnlib.save_model(MODELS["linear"](), tmp_path / "m.npz", **options)
+            MODELS["linear"]().save(tmp_path / "m.npz", **options)
         assert not list(tmp_path.iterdir())
 
     def test_models_of_the_users_own(self, tmp_path):
         class Mine(ConvNet):
             """Whose loss nobody knows."""
 
-        for model in (LinearModel(36, 4), Mine("resnet8")):
-            with pytest.raises(
-                TypeError, match=f"got a {type(model).__name__}; cnnlib.checkpoint.save_checkpoint"
-            ):
-                cnnlib.save_model(model, tmp_path / "m.npz")
+        with pytest.raises(TypeError, match=r"Mine\.save: .* got a Mine of your own; cnnlib\.checkpoint"):
+            Mine("resnet8").save(tmp_path / "m.npz")
 
     def test_parameters_that_do_not_fit(self, tmp_path):
         model = MODELS["linear"]()
         model.params["W1"] = model.params["W1"].astype(np.float32)
-        with pytest.raises(ValueError, match="save_model: the model was written for another model: its W1"):
-            cnnlib.save_model(model, tmp_path / "m.npz")
+        with pytest.raises(ValueError, match=r"Net\.save: the model was written for another model: its W1"):
+            model.save(tmp_path / "m.npz")
         assert not list(tmp_path.iterdir())
 
 
@@ -402,6 +405,6 @@ def test_a_failed_write_leaves_the_older_file(saved, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
-        cnnlib.save_model(cnnlib.load_model(saved), saved)
+        cnnlib.load(saved).save(saved)
     assert saved.read_bytes() == before
     assert [path.name for path in Path(saved).parent.iterdir()] == ["model.npz"]

@@ -76,8 +76,8 @@ def assert_alike(got, want, images):
 @given(models())
 def test_models_npz(folder, model):
     model = drawn(model)
-    cnnlib.save_model(model, folder / "net.npz")
-    loaded = cnnlib.load_model(folder / "net.npz")
+    model.save(folder / "net.npz")
+    loaded = cnnlib.load(folder / "net.npz")
     assert type(loaded) is type(model)
     assert_same_bits(loaded.params, model.params)
     assert_same_bits(running_statistics(loaded), running_statistics(model))
@@ -214,7 +214,7 @@ def several(draw):
 @given(several())
 def test_several_outputs(folder, drawn):
     net, names = drawn
-    cnnlib.save_model(net, folder / "several.npz")
+    net.save(folder / "several.npz")
     predictor = cnnlib.prepare(net)
     predictor.save(folder / "several")
     for x in images_for(net):
@@ -237,7 +237,7 @@ def test_several_outputs(folder, drawn):
 def test_what_no_file_gives_back_is_refused(attribute, value, tmp_path):
     net, path = ConvNet([{"conv": 2}], (1, 4, 4), 3, seed=0).cut().with_head(3, seed=0), tmp_path / "net"
     setattr(net, attribute, value)
-    savers = {"save_model": lambda: cnnlib.save_model(net, path)}
+    savers = {"save": lambda: net.save(path)}
     if attribute == "head":
         savers["Predictor.save"] = lambda: cnnlib.prepare(net).save(path)
         if importlib.util.find_spec("onnx") is not None:

@@ -210,7 +210,7 @@ def test_images_that_nothing_changes_keep_their_size(layers, rng):
     """Also those of as many pixels as an image has that the network was made for."""
     graph = Graph()
     for layer in layers:
-        graph.chain(layer, (), ({"p": 0.5, "mode": "train"},))
+        getattr(graph, layer)(p=0.5)
     x = rng.standard_normal((2, 3, 1, 6)).astype(np.float32)
     np.testing.assert_array_equal(prepare(GraphNet(graph, {}, (3, 2, 3)))(x), x)
 
@@ -275,8 +275,8 @@ def test_filters_that_wait_for_images_are_refused(rng, tmp_path):
     waits = "stage 1 waits for images to whiten: call initialize"
     with pytest.raises(ValueError, match=f"prepare: {waits}"):
         prepare(net)
-    with pytest.raises(ValueError, match=f"save_model: {waits}"):
-        cnnlib.save_model(net, tmp_path / "net.npz")
+    with pytest.raises(ValueError, match=f"ConvNet.save: {waits}"):
+        net.save(tmp_path / "net.npz")
     if importlib.util.find_spec("onnx"):
         with pytest.raises(ValueError, match=rf"cnnlib\.onnx\.save: {waits}"):
             cnnlib.onnx.save(net, tmp_path / "net.onnx")
@@ -444,22 +444,25 @@ def test_labels_and_probabilities(net, rng):
 
 @pytest.mark.parametrize(("outputs", "classes"), [(1, None), (3, COLOURS), (3, list(COLOURS))])
 def test_numbers_are_no_classes(outputs, classes):
-    """One number has no second class to be compared with; neither have the colours of an image."""
+    """One number has no second class to be compared with; neither have the colours of an image: they are
+    predicted as they are, and have no probabilities.
+    """
     spec = [{"conv": outputs}, "pixels"] if classes else ["global_avg_pool"]
     net = ConvNet(spec, (3, 4, 4), outputs, seed=0)
     predictor = prepare(net)
     predictor.classes = classes
-    for compute in (predictor.predict, predictor.predict_proba):
-        with pytest.raises(ValueError, match="gives numbers, no classes"):
-            compute(np.zeros((2, 3, 4, 4)))
-    assert predictor(np.zeros((2, 3, 4, 4))).shape[1] == outputs
+    X = np.zeros((2, 3, 4, 4))
+    with pytest.raises(ValueError, match=r"Predictor\.predict_proba: the network gives numbers"):
+        predictor.predict_proba(X)
+    np.testing.assert_array_equal(predictor.predict(X), predictor(X))
+    assert predictor(X).shape[1] == outputs
 
 
 def test_the_softmax_at_a_networks_end_is_not_taken_twice(rng):
     graph = Graph()
-    graph.chain("affine", ("W1", None))
+    graph.affine("W1")
     plain = GraphNet(Graph(list(graph.nodes), output=graph.output), {"W1": rng.standard_normal((5, 3))}, 5)
-    graph.chain("softmax")
+    graph.softmax()
     x = rng.standard_normal((6, 5)).astype(np.float32)
     want = prepare(plain).predict_proba(x)
     np.testing.assert_allclose(prepare(GraphNet(graph, plain.params, 5)).predict_proba(x), want, rtol=1e-5)
@@ -468,10 +471,10 @@ def test_the_softmax_at_a_networks_end_is_not_taken_twice(rng):
 def test_a_softmax_before_a_flat_layer_ends_a_network_too(rng):
     """So do networks of convolutions alone; a file may have its dropout behind it."""
     graph = Graph()
-    graph.chain("conv", ("W1", None), ({},))
-    graph.chain("softmax")
-    graph.chain("dropout", (), ({"p": 0.5, "mode": "test"},))
-    graph.chain("flatten")
+    graph.conv("W1")
+    graph.softmax()
+    graph.dropout(p=0.5)
+    graph.flatten()
     net = GraphNet(graph, {"W1": rng.standard_normal((3, 2, 4, 4))}, (2, 4, 4))
     assert net.graph().gives_probabilities()
     x = rng.standard_normal((6, 2, 4, 4))

@@ -226,12 +226,12 @@ def images(N, seed=1, shape=(3, 32, 32)):
 def test_flattened_images_and_sums_stay_bytes():
     rng = np.random.default_rng(0)
     graph = Graph()
-    graph.chain("conv", ("W1", "b1"), ({"pad": 1},))
-    first = graph.chain("relu")
-    graph.chain("conv", ("W2", None), ({"pad": 1},))
+    graph.conv("W1", "b1", pad=1)
+    first = graph.relu()
+    graph.conv("W2", pad=1)
     graph.append(Node("add", (graph.output, first), "sum"))
-    graph.chain("flatten")
-    graph.chain("affine", ("W3", "b3"))
+    graph.flatten()
+    graph.affine("W3", "b3")
     shapes = {"W1": (4, 3, 3, 3), "b1": 4, "W2": (4, 4, 3, 3), "W3": (64, 5), "b3": 5}
     params = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
     predictor = cnnlib.prepare(
@@ -253,8 +253,8 @@ def test_a_convolution_of_one_pixel_has_more_at_another_size():
 
 def test_each_channel_by_itself_gives_scores():
     graph = Graph()
-    graph.chain("adaptive_avg_pool", (), (1,))
-    graph.chain("conv", ("W", "b"), ({"groups": 3},))
+    graph.adaptive_avg_pool(size=1)
+    graph.conv("W", "b", groups=3)
     net = GraphNet(graph, {"W": np.full((3, 1, 1, 1), 2.0), "b": np.array([0.0, 1.0, -1.0])}, (3, 4, 4))
     x = images(50, shape=(3, 4, 4))
     predictor = cnnlib.prepare(net, precision="int8", calibration=x)

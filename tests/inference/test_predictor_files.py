@@ -58,7 +58,7 @@ def written(path, header, arrays):
 
 def test_the_format_s_own_name_is_no_array(tmp_path):
     graph = Graph()
-    graph.chain("affine", (METADATA, None))
+    graph.affine(METADATA)
     predictor = prepare(GraphNet(graph, {METADATA: np.ones((3, 2))}, 3))
     with pytest.raises(ValueError, match="is the format's own"):
         predictor.save(tmp_path / "net")
@@ -145,7 +145,8 @@ FORGERIES = {
     "an array that there is not": node(2, PARAMS, ["W9", None]),
     "too few arrays": node(2, PARAMS, []),
     "an option of another layer": node(2, ARGS, [{"pool_height": 2}]),
-    "no options": node(2, ARGS, []),
+    "options for another one": node(2, ARGS, [{}, {}]),
+    "options that are none": node(2, ARGS, [3]),
     "a key that there is not": node(2, ARGS, [{"out": 1}]),
     "a stride of 0": node(2, ARGS, [{"stride": 0}]),
     "statistics that there are not": replace("graph", "bn_params", 0, "running_mean", value="nothing"),
@@ -162,6 +163,9 @@ FORGERIES = {
     "no checksums": replace("sums", value={}),
     "no version": without("version"),
     "no end": without("about", "head"),
+    "no loss": without("about", "loss_name"),
+    "a loss that there is not": replace("about", "loss_name", value="mesh"),
+    "losses of several outputs": replace("about", "loss_name", value={"scores": "mse"}),
     "nothing about eight bits": without("about", "quantization"),
     "no list of outputs": without("graph", "outputs"),
     "no reason for its size": without("graph", "fixed_by"),

@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     net = ConvNet("resnet8", (3, 16, 20), 3, seed=0)
     net.preprocess, net.classes = Normalization([120, 110, 100], [60, 61, 62]), ("ant", "bee", "<b>&")
-    cnnlib.save_model(net, folder / "model.npz")
+    net.save(folder / "model.npz")
     cnnlib.prepare(net).save(folder / "model.cnnlib")
     rng = np.random.default_rng(0)
     for n in range(24):
@@ -160,7 +160,7 @@ class TestAnswers:
         path = folder / kind
         if kind == "model.onnx":
             pytest.importorskip("onnx", reason="it writes and reads the file")
-            cnnlib.onnx.save(cnnlib.load_model(folder / "model.npz"), path)
+            cnnlib.onnx.save(cnnlib.load(folder / "model.npz"), path)
         files = sorted(folder.glob("*.png"))[:3]
         want = command_line(capsys, path, *files, "--top", 3)
         with serving(open_trained(path)) as port:

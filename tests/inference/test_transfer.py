@@ -51,7 +51,7 @@ def place(tmp_path_factory):
     net.loss(RNG.standard_normal((20, 3, 16, 16)), np.arange(20) % 10)
     cnnlib.safetensors.save({**net.params, **statistics(net)}, folder / "net.safetensors")
     net.preprocess = Normalization(120, 60)
-    cnnlib.save_model(net, folder / "net.npz")
+    net.save(folder / "net.npz")
     cnnlib.prepare(net).save(folder / "net.cnnlib")
     return folder
 
@@ -72,7 +72,7 @@ def run(capsys, *arguments):
 
 @pytest.mark.parametrize("kind", ["npz", "cnnlib", "onnx", "safetensors"])
 def test_trunks_of_all_kinds_of_files(here, kind):
-    net = cnnlib.load_model("net.npz")
+    net = cnnlib.load("net.npz")
     options = {}
     if kind == "onnx":
         pytest.importorskip("onnx")
@@ -126,9 +126,9 @@ def test_from_photos_to_a_model_that_predicts(here, capsys, monkeypatch):
 
 
 def test_what_is_needed_is_asked_for(here, capsys):
-    net = cnnlib.load_model("net.npz")
+    net = cnnlib.load("net.npz")
     net.preprocess = None
-    cnnlib.save_model(net, "bare.npz")
+    net.save("bare.npz")
     status, _, err = run(capsys, "--from", "bare.npz")
     assert status == 2
     assert "bare.npz does not say how its images are normalised" in err
@@ -166,21 +166,21 @@ def test_bad_input(here, capsys, arguments, text):
 
 def test_images_that_are_too_small(here):
     net = ConvNet([{"conv": 4, "size": 5, "pad": 0}, "relu", "global_avg_pool"], (3, 16, 16), 3, seed=0)
-    cnnlib.save_model(net, "five.npz", preprocess=Normalization(0, 1))
+    net.save("five.npz", preprocess=Normalization(0, 1))
     with pytest.raises(ValueError, match=r"five\.npz, at images of 4x4: .*the window of w is larger"):
         open_trunk("five.npz", size=(4, 4))
 
 
 def test_a_fixed_size(here):
     net = ConvNet([{"conv": 4}, "relu", {"affine": 8}, "relu"], (3, 16, 16), 3, seed=0)
-    cnnlib.save_model(net, "fixed.npz", preprocess=Normalization(0, 1))
+    net.save("fixed.npz", preprocess=Normalization(0, 1))
     with pytest.raises(ValueError, match=r"fixed\.npz takes images of 16x16 alone.*got 24x24"):
         open_trunk("fixed.npz", size=(24, 24))
 
 
 def test_no_affine_layer(here):
     net = ConvNet([{"conv": 4}, "relu", "pixels"], (3, 16, 16), 3, seed=0)
-    cnnlib.save_model(net, "pixels.npz", preprocess=Normalization(0, 1))
+    net.save("pixels.npz", preprocess=Normalization(0, 1))
     with pytest.raises(ValueError, match=r"pixels\.npz: .*no affine layer.*--cut NODE"):
         open_trunk("pixels.npz")
     assert open_trunk("pixels.npz", "relu2").num_classes == 4

@@ -13,8 +13,8 @@ Y = np.array([0, 1, 2, 0])
 
 def graph_net():
     graph = Graph()
-    graph.chain("spatial_batchnorm", ("gamma", "beta"), ({"mode": "train"},))
-    graph.chain("affine", ("V", "b"))
+    graph.spatial_batchnorm("gamma", "beta")
+    graph.affine("V", "b")
     params = {"gamma": np.ones(1), "beta": np.zeros(1), "V": np.ones((36, 3)), "b": np.zeros(3)}
     return GraphNet(graph, params, (1, 6, 6))
 

@@ -8,7 +8,6 @@ import pytest
 from cnnlib import onnx
 from cnnlib.inference import load
 from cnnlib.models import Graph, GraphNet, Node
-from cnnlib.saved_model import load_model, save_model
 
 REASON = "node 'up' (Resize): sizes (8, 8)"
 
@@ -19,8 +18,8 @@ def _net(fixed_by):
 
 
 def _saved_model(net, path):
-    save_model(net, path)
-    return load_model(path)
+    net.save(path)
+    return cnnlib.load(path)
 
 
 def _saved_predictor(net, path):

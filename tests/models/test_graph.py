@@ -367,7 +367,7 @@ def test_graphs_that_cannot_run(case):
 @pytest.mark.parametrize(
     ("param", "message"),
     [
-        (None, "conv_param must be a dict"),
+        (0, "conv_param must be a dict"),
         ("", "conv_param must be a dict"),
         ({"pad": ((0, 0), ((1,), 0))}, r"pad must be an integer, got \(1,\)"),
     ],
@@ -427,9 +427,9 @@ def test_arguments_that_are_left_out_are_the_layers_defaults(name, rng, tmp_path
         net = GraphNet(graph, {}, (3, 5, 4), dtype=np.float64)
         predictor = cnnlib.prepare(net)
         predictor.save(tmp_path / "net")
-        cnnlib.save_model(net, tmp_path / "net.npz")
+        net.save(tmp_path / "net.npz")
         again = predictor.graph_and_params()[0].nodes
-        reread = cnnlib.load_model(tmp_path / "net.npz")
+        reread = cnnlib.load(tmp_path / "net.npz")
         parts = [net.loss(x), predictor(x), cnnlib.inference.load(tmp_path / "net")(x), reread.loss(x)]
         made.append([*map(np.ndarray.tobytes, parts), net.summary(), predictor.summary(), again])
         if importlib.util.find_spec("onnx"):

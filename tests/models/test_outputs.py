@@ -304,9 +304,6 @@ class TestPrepared:
 
     def test_what_needs_one_output_refuses(self, batch):
         predictor = cnnlib.prepare(several_outputs())
-        for call in (predictor.predict, predictor.predict_proba):
-            with pytest.raises(ValueError, match="needs a network of one output"):
-                call(batch[0])
         with pytest.raises(ValueError, match="precision='int8': needs a network of one output"):
             cnnlib.prepare(several_outputs(), precision="int8", calibration=batch[0])
         assert not predictor.gives_probabilities
@@ -320,7 +317,7 @@ class TestPrepared:
         net = several_outputs()
         net.preprocess = Normalization(100, 50)
         path = tmp_path / "net"
-        cnnlib.prepare(net).save(path) if kind == "predictor" else cnnlib.save_model(net, path)
+        cnnlib.prepare(net).save(path) if kind == "predictor" else net.save(path)
         with pytest.raises(ValueError, match=r"net: the model has several outputs \(label, size, mask\)"):
             open_trained(str(path))
 
@@ -336,14 +333,14 @@ class TestFiles:
 
     def test_a_model_with_its_losses(self, tmp_path, batch):
         net = several_outputs()
-        cnnlib.save_model(net, tmp_path / "net.npz")
+        net.save(tmp_path / "net.npz")
         loaded = cnnlib.load(tmp_path / "net.npz")
         assert loaded.outputs == net.outputs
         assert_same_bits(loaded.loss(*batch), net.loss(*batch))
 
     def test_a_model_with_functions_of_ones_own_keeps_no_losses(self, tmp_path, batch):
         net = several_outputs(losses=LOSSES | {"size": lambda scores, y: (0.0, 0 * scores)})
-        cnnlib.save_model(net, tmp_path / "net.npz")
+        net.save(tmp_path / "net.npz")
         loaded = cnnlib.load(tmp_path / "net.npz")
         assert_same_bits(loaded.loss(batch[0]), net.loss(batch[0]))
         with pytest.raises(ValueError, match="have no losses"):

@@ -118,8 +118,8 @@ def test_random_graphs(net, N):
 
 def chain(*nodes):
     graph = Graph()
-    for layer, names, args in nodes:
-        graph.chain(layer, names, args)
+    for place, (layer, names, args) in enumerate(nodes, start=1):
+        graph.append(Node(layer, (graph.output,), f"{layer}{place}", names, args))
     return graph
 
 
@@ -191,7 +191,7 @@ def test_shared_parameters_run_layer_by_layer(rng):
 def test_norms_that_share_running_statistics_move_them_one_after_the_other(rng):
     graph = chain(("affine", ("W", "b"), ()))
     graph.append(Node("batchnorm", (graph.output,), "one", ("g1", "h1"), ({},), "", "shared"))
-    graph.chain("relu")
+    graph.relu()
     graph.append(Node("batchnorm", (graph.output,), "two", ("g2", "h2"), ({},), "", "shared"))
     shapes = {"W": (3, 3), "b": 3, "g1": 3, "h1": 3, "g2": 3, "h2": 3}
     params = {name: rng.standard_normal(shape) for name, shape in shapes.items()}

@@ -101,8 +101,8 @@ class TestRegression:
         net = self.regressor(early_stopping=True).fit(X, y)
         assert len(net.validation_scores_) == net.n_iter_
         assert net.best_validation_score_ == max(net.validation_scores_)
-        cnnlib.save_model(net.model_, tmp_path / "net.npz")
-        model = cnnlib.load_model(tmp_path / "net.npz")
+        net.model_.save(tmp_path / "net.npz")
+        model = cnnlib.load(tmp_path / "net.npz")
         images = np.float32(X_test.reshape(-1, 1, 8, 8))
         np.testing.assert_allclose(model.loss(model.preprocess(images)), net.predict(X_test), rtol=1e-4)
 
@@ -553,8 +553,8 @@ class TestAmongOthers:
     def test_the_network_can_be_saved(self, digits, tmp_path, shape):
         X, y, X_test, _ = digits
         net = small(image_shape=shape, random_state=0).fit(X, y)
-        cnnlib.save_model(net.model_, tmp_path / "net.npz")
-        loaded = cnnlib.load_model(tmp_path / "net.npz")
+        net.model_.save(tmp_path / "net.npz")
+        loaded = cnnlib.load(tmp_path / "net.npz")
         assert loaded.classes == tuple("0123456789")
         scores = loaded.loss(loaded.preprocess(X_test.reshape(-1, *net.image_shape_)))
         assert np.array_equal(scores.argmax(axis=1), net.predict(X_test))

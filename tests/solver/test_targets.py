@@ -383,7 +383,7 @@ class TestPixels:
         from cnnlib.models import Graph, GraphNet
 
         graph = Graph()
-        graph.chain("conv", ("W1", "b1"), ({"pad": "same"},))
+        graph.conv("W1", "b1", pad="same")
         rng = np.random.default_rng(0)
         return GraphNet(graph, {"W1": 0.1 * rng.standard_normal((2, 1, 3, 3)), "b1": np.zeros(2)}, (1, 6, 6))
 

@@ -1,6 +1,6 @@
 """A key of conv_param.
 
-mypy: Extra key "strid" for TypedDict "ConvTransposeParam"
+mypy: Argument 4 to "conv_transpose_forward" has incompatible type "dict[str, int]"
 """
 
 import cnnlib

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from cnnlib._params import pool_window
 from cnnlib.graph.fusion import operations, rectified
 from cnnlib.inference.fold import fold
 
@@ -101,7 +102,7 @@ def _layer(writer, node, params, inputs, name):
         writer.weight(w.T, b)
     elif layer in ("max_pool", "avg_pool"):
         p = node.args[0]
-        size = p["pool_height"]
+        size, _ = pool_window("ncnn", p, 2)
         kind = int(layer == "avg_pool")
         writer.add(
             "Pooling", inputs, [name], _0=kind, _1=size, _2=p.get("stride", size), _3=p.get("pad", 0), _5=1

@@ -14,9 +14,8 @@ import numpy as np
 from cnnlib._params.synonyms import nearest
 
 LIMIT = 2**31  # of a step or a padding
-_POOL = "pool_depth", "pool_height", "pool_width"
 _ELSEWHERE: dict[str, tuple[tuple[str, ...], ...]] = {  # what other libraries call a key: the first that fits
-    **dict.fromkeys(("size", "kernel_size", "pool_size"), (_POOL, _POOL[1:], _POOL[2:], ("size",))),
+    **dict.fromkeys(("kernel_size", "pool_size"), (("size",),)),
     "betas": (("beta1", "beta2"),),
 }
 
@@ -97,6 +96,32 @@ def pair(function: str, key: str, value: Any) -> tuple[int, int]:
         return integer(function, key, value[0]), integer(function, key, value[1])
     value = integer(function, key, value)
     return value, value
+
+
+POOL_SIZES = "pool_depth", "pool_height", "pool_width"
+
+
+def pool_window(function: str, param: Mapping[str, Any], count: int) -> tuple[int, ...]:
+    """The sizes of a pool's window along `count` axes: `size`, or the last ones of `POOL_SIZES`.
+
+    KeyError where neither is there; ValueError where both are and differ.
+    """
+    names = POOL_SIZES[-count:]
+    if "size" not in param:
+        missing = [name for name in names if name not in param]
+        if missing:
+            raise KeyError(f"{function}: pool_param lacks {', '.join(map(repr, missing))} (or 'size')")
+        return tuple(integer(function, name, param[name]) for name in names)
+    size = param["size"]
+    if is_sequence(size) and len(size) != count:
+        wanted = f"an integer or {count} of them" if count > 1 else "an integer"
+        raise ValueError(f"{function}: size must be {wanted}, got {size!r}")
+    sizes = size if is_sequence(size) else [size] * count
+    window = tuple(positive_int(function, "size", each) for each in sizes)
+    for name, found in zip(names, window):
+        if name in param and integer(function, name, param[name]) != found:
+            raise ValueError(f"{function}: size {size!r} and {name} {param[name]!r} in pool_param differ")
+    return window
 
 
 def pads(

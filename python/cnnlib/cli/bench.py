@@ -101,7 +101,7 @@ def _cells(images, dtype):
     yield "conv", (x, w, b), {"stride": 2, "pad": 1}, dout
     random.seed(0)
     x, dout = arrays((images, 3, 32, 32), (images, 3, 16, 16))
-    yield "max_pool", (x,), {"pool_height": 2, "pool_width": 2, "stride": 2}, dout
+    yield "max_pool", (x,), {"size": 2}, dout
 
 
 def _own_rows(images, dtype, budget):

@@ -1,4 +1,4 @@
-"""``cnnlib export``: a trained model as an ONNX file."""
+"""``cnnlib export``: a trained model in the format of another program."""
 
 from pathlib import Path
 
@@ -8,37 +8,45 @@ from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import CALIBRATION, open_trained
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.saving import OPSET
-from cnnlib.saved_model import is_saved_model, load
-from cnnlib.saved_model.loading import kind_of
+from cnnlib.saved_model import load
+from cnnlib.saved_model.exporting import checked_suffix
+from cnnlib.saved_model.kinds import kind_of
+from cnnlib.saved_model.model_file import is_saved_model
 
 
 def add_to(commands):
     export = commands.add_parser(
         "export",
-        help="a trained model as an ONNX file",
-        description="Write a trained model to an ONNX file, for ONNX Runtime and other programs.",
+        help="a trained model as an ONNX file, or as arrays",
+        description="Write a trained model for other programs: the name's suffix chooses the format. "
+        ".onnx is the network, .safetensors and .npz are its arrays, .cnnlib is a Predictor.",
     )
-    add(export, "run RUN|MODEL", "a run's folder, a checkpoint in it, or a file: save_model, Predictor.save")
-    add(export, "file FILE.onnx", "the file to write")
+    add(export, "run RUN|MODEL", "a run's folder, a checkpoint in it, or a file: a saved model, a Predictor")
+    add(export, "file FILE", "the file to write, .onnx, .safetensors, .npz or .cnnlib")
     add_which(export)
-    add(export, "--batch N", "fix the number of images; by default it stays open", type=positive_int)
+    add(export, "--batch N", "fix the number of images of ONNX; by default it stays open", type=positive_int)
     calibrated = f"calibrated by {CALIBRATION} images of the training split"
     add(export, "--int8", f"with QuantizeLinear, {calibrated}")
     add_data(export, "the images of --int8, where the run's data set has moved or for a saved model")
 
 
 def run(options):
-    require_onnx("cnnlib export")
-    if not options.file.endswith(".onnx"):
-        raise ValueError(f"{options.file}: the name of an ONNX file ends in .onnx")
+    to_onnx = checked_suffix("cnnlib export", options.file) == ".onnx"
+    if to_onnx:
+        require_onnx("cnnlib export")
+    elif options.batch is not None:
+        raise ValueError("--batch is for .onnx")
     if options.data is not None and not options.int8:
         raise ValueError("--data is for --int8")
     if options.int8:
         model = open_trained(options.run, options.which).eight_bits(options.data).model
     else:
         model = _model(options.run, options.which)
-    onnx.save(model, options.file, batch=options.batch or "N")
-    say(f"{options.file}: {model!r}, operators of version {OPSET}")
+    if to_onnx:
+        onnx.save(model, options.file, batch=options.batch or "N")
+    else:
+        model.export(options.file)
+    say(f"{options.file}: {model!r}{f', operators of version {OPSET}' if to_onnx else ''}")
     if model.preprocess is not None:
         say(f"its images go in as {model.preprocess!r} makes them")
     return 0

@@ -88,7 +88,7 @@ def _learn(options, run, trunk, starts, data, folder, started):
         better = "" if tuned.val_loss < before else ", no better, so the head alone stays"
         say(f"last {options.fine_tune} blocks: {_text(tuned)}; loss before {before:.4f}{better}")
     model.classes = classes
-    cnnlib.save_model(model, run.folder / MODEL)
+    model.save(run.folder / MODEL)
     if tuned is not None:
         scores = BatchScorer(cnnlib.prepare(model), model.preprocess).all(data[f"X_{part}"])
     seconds = time.monotonic() - started

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cnnlib._params import hint, positive_int
-from cnnlib.graph.ops import OPS, Op, layers_where, op_of
+from cnnlib.graph.layer_calls import LayerCalls, callable_layers
+from cnnlib.graph.ops import OPS, Op, op_of
 from cnnlib.graph.ops.eight_bits import check_byte_node
 from cnnlib.graph.options import frozen
 
@@ -32,10 +33,10 @@ class Node:
         The names of its parameters in the model's `params`, in the order of the layer's arguments; None for
         a bias that it does not have.
     args : tuple
-        What follows them in the layer's signature: parameter dicts, numbers. The node copies them, and its
-        copies do not change: dicts refuse it, lists become tuples. A `mode` and a `seed` are left out, which
-        each call of a network decides. Running statistics in a batch norm's dict are those that a model
-        begins with.
+        What follows them in the layer's signature: parameter dicts, numbers; a dict that may be None is an
+        empty one. The node copies them, and its copies do not change: dicts refuse it, lists become tuples.
+        A `mode` and a `seed` are left out, which each call of a network decides. Running statistics in a
+        batch norm's dict are those that a model begins with.
     label : str
         For people: 'conv 16 3x3', or the node's name in the file that it came from.
     statistics : str
@@ -72,8 +73,10 @@ class Node:
                 holds = "" if admitted is object else " of names"
                 raise TypeError(f"Node: {name} of {self.title} must be a tuple{holds}, got {value!r}")
             object.__setattr__(self, name, tuple(value))
-        without = OPS[self.layer].per_call if self.layer in OPS else ()
-        object.__setattr__(self, "args", tuple(frozen(arg, without) for arg in self.args))
+        op = OPS.get(self.layer)
+        without = op.per_call if op is not None else ()
+        args = self.args if op is None else op.with_dicts(self.args)
+        object.__setattr__(self, "args", tuple(frozen(arg, without) for arg in args))
         if not self.output or "" in self.params:
             raise ValueError(f"Node: the name of a value or parameter of {self.title} is empty")
 
@@ -109,8 +112,14 @@ class Node:
 
 
 @dataclass
-class Graph:
+class Graph(LayerCalls):
     """Nodes in an order in which they can run, from the value `input` to the value `output`.
+
+    Each layer is a method that appends a node and returns the name of its value: ``graph.conv("W1", pad=1)``,
+    ``graph.add(a, b)``. A layer with one input reads the graph's output, or the value ``x="..."``; its
+    arguments are the names of its parameters (no bias where it is left out), its keywords the layer's
+    options. ``name="..."`` names the value, and ``label="..."`` is for people. ``help(graph.conv)`` says what
+    a layer takes.
 
     Attributes
     ----------
@@ -125,13 +134,17 @@ class Graph:
 
     Examples
     --------
-    Each `chain` reads what the one before it made:
+    Each layer reads what the one before it made, unless it is told another value:
 
     >>> graph = Graph()
-    >>> graph.chain("conv", ("W1", "b1"), ({"stride": 1, "pad": 1},)), graph.chain("relu")
+    >>> graph.conv("W1", "b1", pad=1), graph.relu()
     ('conv1', 'relu2')
-    >>> graph.nodes[1].inputs, graph.output
-    (('conv1',), 'relu2')
+    >>> graph.max_pool(size=2), graph.conv("W2", x="relu2", stride=2, name="strided")
+    ('max_pool3', 'strided')
+    >>> graph.concat("max_pool3", "strided")
+    'concat5'
+    >>> graph.nodes[3].inputs, graph.output
+    (('relu2',), 'concat5')
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -167,13 +180,6 @@ class Graph:
         self.output = node.output
         return node.output
 
-    def chain(
-        self, layer: str, params: tuple[str | None, ...] = (), args: tuple[Any, ...] = (), label: str = ""
-    ) -> str:
-        """Append a layer that reads the graph's output; return the name of its value."""
-        output = f"{layer}{len(self.nodes) + 1}"
-        return self.append(Node(layer, (self.output,), output, params, args, label))
-
     def cut(self, node: str | Sequence[str] | None = None) -> Graph:
         """The graph that ends with what a node makes; nodes that it does not need are left out.
 
@@ -191,8 +197,8 @@ class Graph:
         Examples
         --------
         >>> graph = Graph()
-        >>> for layer, params in (("conv", ("W1", "b1")), ("relu", ()), ("affine", ("W2", "b2"))):
-        ...     value = graph.chain(layer, params)
+        >>> graph.conv("W1", "b1"), graph.relu(), graph.affine("W2", "b2")
+        ('conv1', 'relu2', 'affine3')
         >>> graph.cut().output, graph.cut("conv1").output
         ('relu2', 'conv1')
         """
@@ -244,9 +250,8 @@ class Graph:
         heads = (head for head in names if not {head, f"W_{head}", f"b_{head}"} & taken)
         for place, (size, value) in enumerate(zip(sizes, heads)):
             if place > 0:
-                graph.append(Node("relu", (graph.output,), f"{graph.output} (relu)"))
-            params = f"W_{value}", f"b_{value}"
-            graph.append(Node("affine", (graph.output,), value, params, (), f"affine {size}"))
+                graph.relu(name=f"{graph.output} (relu)")
+            graph.affine(f"W_{value}", f"b_{value}", name=value, label=f"affine {size}")
         return graph
 
     def _last_features(self) -> str:
@@ -348,7 +353,7 @@ class Graph:
 
 
 def _check_layer(where: str, node: Node) -> None:
-    known = layers_where(lambda op: not op.runs_in and not op.eight_bits)
+    known = callable_layers()
     if node.layer not in known:
         advice = hint(node.layer, known, "see cnnlib.layers")
         raise ValueError(f"{where}: {node.title}: unknown layer {node.layer!r}; {advice}")

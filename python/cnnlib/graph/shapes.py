@@ -55,7 +55,7 @@ def shapes(
     --------
     >>> import numpy as np
     >>> graph = Graph()
-    >>> graph.chain("conv", ("W1", None), ({"stride": 2, "pad": "same"},)), graph.chain("global_avg_pool")
+    >>> graph.conv("W1", stride=2, pad="same"), graph.global_avg_pool()
     ('conv1', 'global_avg_pool2')
     >>> shapes(graph, {"W1": np.ones((8, 3, 3, 3))}, (3, 9, 12))
     {'input': (3, 9, 12), 'conv1': (8, 5, 6), 'global_avg_pool2': (8,)}

@@ -23,6 +23,7 @@ from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.quantization.parts import check_byte_graph
 from cnnlib.inference.quantization.table import row_of
+from cnnlib.models.losses import checked_loss_name
 from cnnlib.models.spec.reading import HEADS
 from cnnlib.safetensors import format as safetensors
 
@@ -131,6 +132,7 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
     if about["preprocess"] is not None:
         PREPROCESSING.build(about["preprocess"])
     choice("about", "head", about["head"], HEADS)
+    about["loss_name"] = checked_loss_name("about", about["loss_name"], graph.outputs)
     if about["dtype"] not in ("float32", "float64"):
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
     if about["quantization"] is not None:

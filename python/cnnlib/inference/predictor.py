@@ -22,16 +22,17 @@ from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.shapes import check_samples, refuse_other_images
 from cnnlib.inference.file import write_file
 from cnnlib.inference.quantization.table import Quantization
-from cnnlib.layers.activations import _softmax
 from cnnlib.models.graph_model import checked_classes, warn_of_bytes
-from cnnlib.models.spec.reading import COLOURS, HEADS
+from cnnlib.models.losses import LossName, checked_loss_name
+from cnnlib.models.predictions import Predicts
+from cnnlib.models.spec.reading import HEADS
 from cnnlib.models.summary import aligned
 
 _BYTE = np.dtype(np.uint8)
 _MOST_SIZES = 8  # sizes of images whose weights stay packed
 
 
-class Predictor:
+class Predictor(Predicts):
     """
     A network ready for use; :func:`cnnlib.prepare` and :func:`cnnlib.inference.load` make it.
 
@@ -54,6 +55,8 @@ class Predictor:
         What the network ends in: 'classes', 'values' (numbers), or 'pixels'.
     outputs : tuple of str
         The names of several outputs; empty for a network of one.
+    loss_name : str, dict or None
+        The loss by which the model was trained, by its name; of several outputs a dict.
 
     Examples
     --------
@@ -78,10 +81,12 @@ class Predictor:
         check: Callable[[], None] | None = None,
         quantization: Quantization | None = None,
         head: str = "classes",
+        loss_name: LossName = None,
     ) -> None:
         self.input_dim, self.dtype = input_dim, dtype
         self._quantization = quantization
         self.preprocess, self.classes, self.head = preprocess, classes, head
+        self.loss_name = loss_name
         self._graph, self._params, self.outputs = graph, params, tuple(graph.outputs)
         self._check_weights = check or (lambda: None)  # to call before weights are read that lie in a file
         self._why_fixed = graph.why_fixed()
@@ -95,7 +100,7 @@ class Predictor:
         self._flattens = bool(first) and all(node.op.makes_rows for node in first)
         self._compiled: dict[tuple[Any, ...], CompiledGraph] = {}
 
-    def __call__(self, X: ArrayLike) -> Outputs:
+    def __call__(self, X: ArrayLike, /) -> Outputs:
         """
         Compute the scores of samples.
 
@@ -132,39 +137,6 @@ class Predictor:
         if samples.dtype == _BYTE:
             warn_of_bytes(self, "Predictor", samples)
         return network(x)
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return the class with the highest score of each sample: (N,) integers.
-
-        Raises
-        ------
-        ValueError
-            For samples that the network does not take; for a network of several outputs, of numbers, of
-            colours, or of one number a sample or pixel, which has no classes.
-        """
-        return np.argmax(self._scores_of_classes("Predictor.predict", X), axis=1)
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the softmax of the scores, or what a softmax at the network's end gives: (N, classes).
-
-        Raises
-        ------
-        ValueError
-            As :meth:`predict`.
-        """
-        scores = self._scores_of_classes("Predictor.predict_proba", X)
-        return scores if self.gives_probabilities else _softmax(scores)
-
-    def _scores_of_classes(self, where: str, X: ArrayLike) -> Array:
-        """The scores of samples; ValueError for what has no score for each of several classes."""
-        self._graph.refuse_several(where)
-        numbers = ValueError(f"{where}: the network gives numbers, no classes: call the predictor itself")
-        if self.head == "values" or (self.head == "pixels" and tuple(self.classes or ()) == COLOURS):
-            raise numbers
-        scores: Array = self(X)
-        if scores.shape[1] == 1:
-            raise numbers
-        return scores
 
     def summary(self) -> str:
         """Return a table of the operations, and their memory for samples of `input_dim`."""
@@ -248,10 +220,30 @@ class Predictor:
             "preprocess": PREPROCESSING.stored("Predictor.save", self.preprocess),
             "classes": self.classes,
             "head": choice("Predictor.save", "head", self.head, HEADS),
+            "loss_name": checked_loss_name("Predictor.save", self.loss_name, self.outputs),
             "quantization": None if self._quantization is None else [vars(row) for row in self._quantization],
         }
         self._check_weights()
         write_file(path, about, self._graph, self._params)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write the network as it is prepared, or its arrays, for other programs, as the suffix of `path` says.
+
+        Those are the suffixes of :meth:`cnnlib.models.ConvNet.export`. Batch norms are part of the weights.
+
+        Raises
+        ------
+        ValueError
+            For another suffix, or what the format cannot hold.
+        OSError
+            If the file cannot be written; nothing is left behind then.
+        ImportError
+            For ONNX without the onnx package, the extra `onnx`.
+        """
+        from cnnlib.saved_model.exporting import export  # which knows the formats
+
+        export(self, path)
 
     def graph_and_params(self, eight_bits: bool = False) -> tuple[Graph, Params]:
         """The network as a graph of layers with its parameters.
@@ -279,7 +271,7 @@ class Predictor:
         self._check_weights()
         params = {name: np.array(array) for name, array in self._params.items()}
         described = self.input_dim, self.dtype, self.preprocess, self.classes, None, self._quantization
-        return Predictor, (self._graph, params, *described, self.head)
+        return Predictor, (self._graph, params, *described, self.head, self.loss_name)
 
     def __repr__(self) -> str:
         shape = shape_text(self.input_dim)

@@ -117,6 +117,7 @@ def prepare(
         getattr(model, "preprocess", None),
         None if classes is None else tuple(classes),
         head=model.head if isinstance(model, Model) else "classes",
+        loss_name=model.loss_name if isinstance(model, Model) else None,
     )
     if precision == "int8":
         predictor = _of_eight_bits(predictor, calibration, float32, ranges)
@@ -135,7 +136,8 @@ def _of_eight_bits(predictor: Predictor, calibration: Any, kept: Sequence[str], 
     names = (kept,) if isinstance(kept, str) else tuple(kept)
     graph, params, table = quantized(graph, params, predictor.input_dim, images, names, ranges)
     described = predictor.input_dim, predictor.dtype, predictor.preprocess, predictor.classes
-    return Predictor(graph, params, *described, quantization=table, head=predictor.head)
+    ends = predictor.head, predictor.loss_name
+    return Predictor(graph, params, *described, None, table, *ends)
 
 
 def load(path: str | os.PathLike[str]) -> Predictor:
@@ -174,4 +176,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         check,
         None if rows is None else Quantization(rows),
         about["head"],
+        about["loss_name"],
     )

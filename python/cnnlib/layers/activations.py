@@ -8,15 +8,19 @@ the limit's value and gradient.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from cnnlib import _core
-from cnnlib._params import choice, number
+from cnnlib._params import choice, integer, number
 from cnnlib._params.arrays import prepare, prepare_backward, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
 
 __all__ = ["elu_backward", "elu_forward", "gelu_backward", "gelu_forward", "hard_sigmoid_backward"]
 __all__ += ["hard_sigmoid_forward", "hard_swish_backward", "hard_swish_forward", "relu6_backward"]
 __all__ += ["relu6_forward", "sigmoid_backward", "sigmoid_forward", "silu_backward", "silu_forward"]
-__all__ += ["softmax_backward", "softmax_forward", "tanh_backward", "tanh_forward"]
+__all__ += ["softmax", "softmax_backward", "softmax_forward", "tanh_backward", "tanh_forward"]
 
 _GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
 
@@ -478,10 +482,49 @@ def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
     return _backward(function, "elu", dout, x, number(function, "alpha in cache", alpha))
 
 
-def _softmax(x):
-    """The result alone, of which no copy is kept."""
-    (x,), dtype = prepare("softmax_forward", ("x",), x)
-    return result(_core.softmax_forward("softmax_forward", x)[0], dtype)
+def softmax(x: ArrayLike, axis: int = 1) -> Array:
+    """
+    Make probabilities of scores: exp(x) divided by the sum of exp(x) along an axis.
+
+    `softmax_forward` is the same as a layer, over axis 1.
+
+    Parameters
+    ----------
+    x : array
+        Scores of any shape.
+    axis : int
+        Where the classes lie; below 0 it counts from the last one.
+
+    Returns
+    -------
+    probabilities : array of the shape of x
+        Positive numbers whose sum along `axis` is 1. A NaN or plus infinity makes its classes' values NaN.
+
+    Raises
+    ------
+    ValueError
+        An axis that x does not have, or along which x is empty.
+    TypeError
+        x that is no array of numbers, or an axis that is no integer.
+
+    Examples
+    --------
+    >>> softmax(np.log([[1.0, 2.0, 5.0]]))
+    array([[0.125, 0.25 , 0.625]])
+    >>> softmax([[0, 1], [0, 1]], axis=0)
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    (array,), dtype = prepare("softmax", ("x",), x)
+    shape, axis = array.shape, integer("softmax", "axis", axis)
+    if not -array.ndim <= axis < array.ndim or shape[axis] == 0:
+        raise ValueError(f"softmax: axis must be one of x that is not empty, got axis {axis}, shape {shape}")
+    if array.size == 0:
+        return np.empty(shape, dtype)
+    axis %= array.ndim
+    # The kernel takes axis 1.
+    by_class = array.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+    return result(_core.softmax_forward("softmax", by_class)[0].reshape(shape), dtype)
 
 
 def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:

@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import at_least, check_keys, flag, integer, is_sequence, positive_int, same_sides
+from cnnlib._params import (
+    POOL_SIZES,
+    at_least,
+    check_keys,
+    flag,
+    integer,
+    is_sequence,
+    pool_window,
+    positive_int,
+    same_sides,
+)
 from cnnlib.typing import ConvParam
 
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -17,7 +27,6 @@ _NUMBERS = {
     3: "an integer or (depth, vertical, horizontal)",
 }
 _CONV_KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
-_POOL_SIZES = ("pool_depth", "pool_height", "pool_width")
 _MAX_KEYS = ("stride", "pad", "dilation", "ceil_mode")
 _AVG_KEYS = ("stride", "pad", "ceil_mode", "count_include_pad")
 
@@ -164,10 +173,12 @@ def conv_transpose_axes(function, conv_param, x, w):
 
 def pool_axes(function, pool_param, x, count, kind):
     """The axes of a pool of x (N, C, ...), count_include_pad (of a mean) and ceil_mode."""
-    names, options = _POOL_SIZES[-count:], _MAX_KEYS if kind == "max" else _AVG_KEYS
-    check_keys(function, "pool_param", pool_param, (*names, *options), names)
+    options = _MAX_KEYS if kind == "max" else _AVG_KEYS
+    check_keys(function, "pool_param", pool_param, ("size", *POOL_SIZES[-count:], *options))
     check_rank(function, "x", x, ("N", "C"), count)
-    taps = [positive_int(function, name, pool_param[name]) for name in names]
+    taps = pool_window(function, pool_param, count)
+    for name, size in zip(POOL_SIZES[-count:], taps):
+        at_least(1, function, name, size)
     ceil_mode = flag(function, "ceil_mode", pool_param.get("ceil_mode", False))
     stride = pool_param.get("stride")
     param = {**pool_param, "stride": taps if stride is None else stride}

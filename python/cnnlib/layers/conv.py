@@ -125,7 +125,7 @@ def prepare_conv(
     >>> import numpy as np
     >>> import cnnlib
     >>> filters = cnnlib.prepare_conv(np.ones((8, 3, 3, 3), np.float32), conv_param={"pad": 1})
-    >>> out, _ = cnnlib.conv_forward(np.ones((2, 3, 16, 16), np.float32), filters, None, None)
+    >>> out, _ = cnnlib.conv_forward(np.ones((2, 3, 16, 16), np.float32), filters)
     >>> out.shape
     (2, 8, 16, 16)
     """
@@ -147,8 +147,8 @@ _CACHE = ("x", "w", "b", "conv_param")
 def conv_forward(
     x: ArrayLike,
     w: ArrayLike | PreparedConv,
-    b: ArrayLike | None,
-    conv_param: ConvParam | None,
+    b: ArrayLike | None = None,
+    conv_param: ConvParam | None = None,
     *,
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
@@ -163,7 +163,7 @@ def conv_forward(
         Filters; where `prepare_conv` made them, `b` and `conv_param` must be None.
     b : array, (F,), or None
         Biases.
-    conv_param : dict
+    conv_param : dict or None
         `stride` (1), `pad` (0), `dilation` (1): an int or (vertical, horizontal); `pad` may also be
         ((top, bottom), (left, right)), 'same' or 'valid'. `groups` (1) divides C and F.
         `algorithm` ('auto'): 'auto', 'direct' (anything but Winograd's), 'winograd' (at stride 1
@@ -190,7 +190,7 @@ def conv_forward(
 
     >>> import numpy as np
     >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
-    >>> out, cache = conv_forward(x, np.ones((1, 1, 2, 2)), None, {"stride": 1, "pad": 0})
+    >>> out, cache = conv_forward(x, np.ones((1, 1, 2, 2)))
     >>> out[0, 0]
     array([[ 8., 12.],
            [20., 24.]])
@@ -202,6 +202,7 @@ def conv_forward(
     """
     if isinstance(w, PreparedConv):
         return w.forward("conv_forward", x, b, conv_param, out=out)
+    conv_param = {} if conv_param is None else conv_param
     return _conv("conv_forward", x, w, b, conv_param, out=out), (x, w, b, conv_param)
 
 
@@ -260,8 +261,8 @@ def _unpacked(function, dout, cache, needs):
 def conv_transpose_forward(
     x: ArrayLike,
     w: ArrayLike,
-    b: ArrayLike | None,
-    conv_param: ConvTransposeParam,
+    b: ArrayLike | None = None,
+    conv_param: ConvTransposeParam | None = None,
     *,
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
@@ -276,7 +277,7 @@ def conv_transpose_forward(
         Filters.
     b : array, (F,), or None
         Biases.
-    conv_param : dict
+    conv_param : dict or None
         As in `conv_forward`, except that `pad` (cut off the result) cannot be 'same'; and `output_pad`
         (0), rows and columns added below and right, smaller than stride or dilation.
     out : array, (N, F, OH, OW), optional
@@ -299,13 +300,14 @@ def conv_transpose_forward(
     Each pixel adds the filter times its value; at stride 2 the copies lie side by side:
 
     >>> x, w = np.array([[[[1.0, 2.0]]]]), np.array([[[[1.0, 10.0]]]])
-    >>> out, cache = conv_transpose_forward(x, w, None, {"stride": 2})
+    >>> out, cache = conv_transpose_forward(x, w, conv_param={"stride": 2})
     >>> out
     array([[[[ 1., 10.,  2., 20.]]]])
     >>> conv_transpose_backward(np.ones_like(out), cache)[0]
     array([[[[11., 11.]]]])
     """
     function = "conv_transpose_forward"
+    conv_param = {} if conv_param is None else conv_param
     arrays, dtype = prepare(function, ("x", "w", "b"), x, w, b)
     images, filters, bias = arrays
     buffer = prepare_out(function, out, dtype, *arrays)

@@ -27,7 +27,7 @@ def _rows(x):
     return x.reshape(x.shape[0], math.prod(x.shape[1:])) if x.ndim not in (0, 2) else x
 
 
-def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Cache]:
+def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> tuple[Array, Cache]:
     """
     Multiply each sample's values, taken as one row, by a matrix and add a bias.
 

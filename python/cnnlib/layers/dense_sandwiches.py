@@ -36,7 +36,7 @@ def _affine_bn_relu(function, given, x, w, b, gamma, beta, bn_param):
     return out, (given[:3], ((a, *given[3:]), *statistics))
 
 
-def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Cache]:
+def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> tuple[Array, Cache]:
     """
     Apply `affine_forward`, then `relu_forward`.
 

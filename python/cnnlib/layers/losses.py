@@ -69,7 +69,7 @@ def softmax_loss(
     shape = (len(scores), *scores.shape[2:])
     right = labels("softmax_loss", y, shape, scores.shape[1] if ignore is None else None)
     none = -1 if ignore is None else integer("softmax_loss", "ignore", ignore, 2**63)
-    return _softmax("softmax_loss", scores, right, weights, none, dtype)
+    return _softmax_loss("softmax_loss", scores, right, weights, none, dtype)
 
 
 def cross_entropy(x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> tuple[float, Array]:
@@ -115,7 +115,7 @@ def cross_entropy(x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = Non
     (scores, targets), dtype = prepare("cross_entropy", ("x", "y"), x, y)
     _check_scores("cross_entropy", scores)
     _same_shape("cross_entropy", scores, targets)
-    return _softmax("cross_entropy", scores, targets, weights, -1, dtype)
+    return _softmax_loss("cross_entropy", scores, targets, weights, -1, dtype)
 
 
 def mse_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
@@ -402,7 +402,7 @@ def _weights(function, name, weights, x):
     return weights
 
 
-def _softmax(function, scores, targets, weights, ignore, dtype):
+def _softmax_loss(function, scores, targets, weights, ignore, dtype):
     weights = None if weights is None else _weights(function, "weights", weights, scores)
     if scores.size == 0:
         return 0.0, np.zeros(scores.shape, dtype)

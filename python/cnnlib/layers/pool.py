@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import check_keys, flag, integer, pads, pair
+from cnnlib._params import check_keys, flag, integer, pads, pair, pool_window
 from cnnlib._params.arrays import prepare, prepare_backward, prepare_gradient, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.typing import AvgPoolParam, MaxPoolParam
@@ -15,8 +15,9 @@ from cnnlib.typing import AvgPoolParam, MaxPoolParam
 __all__ = ["avg_pool_backward", "avg_pool_forward", "global_avg_pool_backward", "global_avg_pool_forward"]
 __all__ += ["max_pool_backward", "max_pool_forward"]
 
-_MAX_KEYS = ("pool_height", "pool_width", "stride", "pad", "dilation", "ceil_mode")
-_AVG_KEYS = ("pool_height", "pool_width", "stride", "pad", "ceil_mode", "count_include_pad")
+_SIZES = ("size", "pool_height", "pool_width")
+_MAX_KEYS = (*_SIZES, "stride", "pad", "dilation", "ceil_mode")
+_AVG_KEYS = (*_SIZES, "stride", "pad", "ceil_mode", "count_include_pad")
 _CACHE = ("x", "pool_param")
 
 
@@ -28,12 +29,11 @@ class MaxPoolCache(tuple):
 
 def _geometry(function, param, x, keys):
     """The compiled layers' geometry tuple, and ceil_mode."""
-    check_keys(function, "pool_param", param, keys, required=("pool_height", "pool_width"))
+    check_keys(function, "pool_param", param, keys)
     if x.ndim == 4 and 0 in x.shape[1:]:
         raise ValueError(f"{function}: x has an empty image: its shape is {x.shape}")
     get = param.get
-    PH = integer(function, "pool_height", param["pool_height"])
-    PW = integer(function, "pool_width", param["pool_width"])
+    PH, PW = pool_window(function, param, 2)
     stride = get("stride")
     sh, sw = (PH, PW) if stride is None else pair(function, "stride", stride)
     dh, dw = pair(function, "dilation", get("dilation", 1))
@@ -54,11 +54,11 @@ def max_pool_forward(
     x : array, (N, C, H, W)
         Images.
     pool_param : dict
-        `pool_height`, `pool_width`: the window, required. `stride` (the window's size), `dilation` (1):
-        an int or (vertical, horizontal). `pad` (0; less than the window): an int, (vertical,
-        horizontal), ((top, bottom), (left, right)), 'same' or 'valid'; padding counts as minus infinity.
-        `ceil_mode` (False): let a last window hang over the end if it starts inside the image or its
-        leading padding.
+        `size`: the window, an int or (vertical, horizontal), or else `pool_height` and `pool_width`.
+        `stride` (the window's size), `dilation` (1): an int or (vertical, horizontal). `pad` (0; less than
+        the window): an int, (vertical, horizontal), ((top, bottom), (left, right)), 'same' or 'valid';
+        padding counts as minus infinity. `ceil_mode` (False): let a last window hang over the end if it
+        starts inside the image or its leading padding.
     out : array, (N, C, OH, OW), optional
         C-contiguous buffer of the result's dtype to write the result to.
 
@@ -78,7 +78,7 @@ def max_pool_forward(
     Examples
     --------
     >>> x = np.array([[[[1.0, 2.0, 5.0, 3.0], [4.0, 0.0, 1.0, 2.0]]]])
-    >>> out, cache = max_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2})
+    >>> out, cache = max_pool_forward(x, {"size": 2})
     >>> out
     array([[[[4., 5.]]]])
     >>> max_pool_backward(np.array([[[[10.0, 20.0]]]]), cache)[0, 0]
@@ -180,7 +180,7 @@ def avg_pool_forward(
     Examples
     --------
     >>> x = np.array([[[[1.0, 2.0, 5.0, 3.0], [5.0, 0.0, 1.0, 3.0]]]])
-    >>> out, cache = avg_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2})
+    >>> out, cache = avg_pool_forward(x, {"size": 2})
     >>> out
     array([[[[2., 3.]]]])
     >>> avg_pool_backward(np.array([[[[4.0, 8.0]]]]), cache)[0, 0]

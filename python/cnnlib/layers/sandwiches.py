@@ -68,7 +68,10 @@ def _conv_bn_relu_pool(function, given, x, w, b, gamma, beta, conv_param, bn_par
 
 
 def conv_relu_forward(
-    x: ArrayLike, w: ArrayLike | PreparedConv, b: ArrayLike | None, conv_param: ConvParam | None
+    x: ArrayLike,
+    w: ArrayLike | PreparedConv,
+    b: ArrayLike | None = None,
+    conv_param: ConvParam | None = None,
 ) -> tuple[Array, Cache]:
     """
     Apply `conv_forward`, then `relu_forward`.
@@ -81,7 +84,7 @@ def conv_relu_forward(
         Filters.
     b : array, (F,), or None
         Biases.
-    conv_param : dict
+    conv_param : dict or None
         `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
 
     Returns
@@ -110,7 +113,7 @@ def conv_relu_forward(
     if isinstance(w, PreparedConv):
         out, conv_cache = w.forward(function, x, b, conv_param, relu=True)
         return out, (conv_cache, _relu_mask(function, out))
-    return _forward(function, _LAYER, _conv_relu, x, w, b, conv_param)
+    return _forward(function, _LAYER, _conv_relu, x, w, b, {} if conv_param is None else conv_param)
 
 
 def conv_relu_backward(
@@ -147,7 +150,7 @@ def conv_bn_relu_forward(
     b: ArrayLike | None,
     gamma: ArrayLike,
     beta: ArrayLike,
-    conv_param: ConvParam,
+    conv_param: ConvParam | None,
     bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """
@@ -163,7 +166,7 @@ def conv_bn_relu_forward(
         Biases.
     gamma, beta : array, (F,)
         Scale and shift of the norm.
-    conv_param : dict
+    conv_param : dict or None
         `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
     bn_param : dict
         `mode`, required; `eps`, `momentum`, `running_mean`, `running_var`, as in `spatial_batchnorm_forward`.
@@ -197,6 +200,7 @@ def conv_bn_relu_forward(
     (array([1.]), array([1.]))
     """
     function, arrays = "conv_bn_relu_forward", (x, w, b, gamma, beta)
+    conv_param = {} if conv_param is None else conv_param
     return _forward(function, _NORMED, _conv_bn_relu, *arrays, conv_param, bn_param)
 
 
@@ -244,10 +248,10 @@ def conv_relu_pool_forward(
         Filters.
     b : array, (F,), or None
         Biases.
-    conv_param : dict
+    conv_param : dict or None
         `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
     pool_param : dict
-        `pool_height`, `pool_width`, required; `stride`, `pad`, `dilation`, `ceil_mode`, as in
+        `size`, or `pool_height` and `pool_width`; `stride`, `pad`, `dilation`, `ceil_mode`, as in
         `max_pool_forward`.
 
     Returns
@@ -269,8 +273,7 @@ def conv_relu_pool_forward(
     Examples
     --------
     >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
-    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
-    >>> out, cache = conv_relu_pool_forward(x, w, b, {"stride": 1, "pad": 1}, pool_param)
+    >>> out, cache = conv_relu_pool_forward(x, w, b, {"stride": 1, "pad": 1}, {"size": 2})
     >>> out.shape
     (2, 4, 4, 4)
     >>> [grad.shape for grad in conv_relu_pool_backward(out, cache)]
@@ -281,6 +284,7 @@ def conv_relu_pool_forward(
         a, conv_cache = w.forward(function, x, b, conv_param, relu=True)
         out, pool_cache = _max_pool(function, a, pool_param)
         return out, (conv_cache, pool_cache)
+    conv_param = {} if conv_param is None else conv_param
     return _forward(function, _LAYER, _conv_relu_pool, x, w, b, conv_param, pool_param)
 
 
@@ -320,7 +324,7 @@ def conv_bn_relu_pool_forward(
     b: ArrayLike | None,
     gamma: ArrayLike,
     beta: ArrayLike,
-    conv_param: ConvParam,
+    conv_param: ConvParam | None,
     bn_param: BatchNormParam,
     pool_param: MaxPoolParam,
 ) -> tuple[Array, Cache]:
@@ -337,12 +341,12 @@ def conv_bn_relu_pool_forward(
         Biases.
     gamma, beta : array, (F,)
         Scale and shift of the norm.
-    conv_param : dict
+    conv_param : dict or None
         `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
     bn_param : dict
         `mode`, required; `eps`, `momentum`, `running_mean`, `running_var`, as in `spatial_batchnorm_forward`.
     pool_param : dict
-        `pool_height`, `pool_width`, required; `stride`, `pad`, `dilation`, `ceil_mode`, as in
+        `size`, or `pool_height` and `pool_width`; `stride`, `pad`, `dilation`, `ceil_mode`, as in
         `max_pool_forward`.
 
     Returns
@@ -375,6 +379,7 @@ def conv_bn_relu_pool_forward(
     (array([1.]), array([1.]))
     """
     function, arrays = "conv_bn_relu_pool_forward", (x, w, b, gamma, beta)
+    conv_param = {} if conv_param is None else conv_param
     return _forward(function, _NORMED, _conv_bn_relu_pool, *arrays, conv_param, bn_param, pool_param)
 
 

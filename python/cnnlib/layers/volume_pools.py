@@ -92,7 +92,7 @@ def max_pool1d_forward(x: ArrayLike, pool_param: MaxPool1dParam) -> tuple[Array,
     x : array, (N, C, L)
         Sequences.
     pool_param : dict
-        `pool_width`: the window, required. `stride` (the window's size), `dilation` (1): an int or
+        `size`, or else `pool_width`: the window. `stride` (the window's size), `dilation` (1): an int or
         (horizontal,). `pad` (0; less than the window): an int, (horizontal,), ((before, after),), 'same' or
         'valid'; padding counts as minus infinity. `ceil_mode` (False): let a last window hang over the
         end if it starts inside the sequence or its leading padding.
@@ -111,7 +111,7 @@ def max_pool1d_forward(x: ArrayLike, pool_param: MaxPool1dParam) -> tuple[Array,
 
     Examples
     --------
-    >>> out, cache = max_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"pool_width": 2, "stride": 2})
+    >>> out, cache = max_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"size": 2})
     >>> out, max_pool1d_backward(np.array([[[10.0, 20.0]]]), cache)
     (array([[[3., 5.]]]), array([[[ 0., 10.,  0., 20.]]]))
     """
@@ -169,7 +169,7 @@ def avg_pool1d_forward(x: ArrayLike, pool_param: AvgPool1dParam) -> tuple[Array,
 
     Examples
     --------
-    >>> out, cache = avg_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"pool_width": 2, "stride": 2})
+    >>> out, cache = avg_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"size": 2})
     >>> out, avg_pool1d_backward(np.array([[[10.0, 20.0]]]), cache)
     (array([[[2. , 3.5]]]), array([[[ 5.,  5., 10., 10.]]]))
     """
@@ -207,11 +207,11 @@ def max_pool3d_forward(x: ArrayLike, pool_param: MaxPool3dParam) -> tuple[Array,
     x : array, (N, C, D, H, W)
         Volumes.
     pool_param : dict
-        `pool_depth`, `pool_height`, `pool_width`: the window, required. `stride` (the window's size),
-        `dilation` (1): an int or (depth, vertical, horizontal). `pad` (0; less than the window): the same,
-        with (before, after) for a number, or 'same' or 'valid'; padding counts as minus infinity.
-        `ceil_mode` (False): let a last window hang over the end if it starts inside the volume or its
-        leading padding.
+        `size`: the window, an int or (depth, vertical, horizontal), or else `pool_depth`, `pool_height` and
+        `pool_width`. `stride` (the window's size), `dilation` (1): an int or (depth, vertical, horizontal).
+        `pad` (0; less than the window): the same, with (before, after) for a number, or 'same' or 'valid';
+        padding counts as minus infinity. `ceil_mode` (False): let a last window hang over the end if it
+        starts inside the volume or its leading padding.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def max_pool3d_forward(x: ArrayLike, pool_param: MaxPool3dParam) -> tuple[Array,
     Examples
     --------
     >>> x = np.arange(64.0).reshape(1, 1, 4, 4, 4)
-    >>> out, cache = max_pool3d_forward(x, {"pool_depth": 4, "pool_height": 2, "pool_width": 2})
+    >>> out, cache = max_pool3d_forward(x, {"size": (4, 2, 2)})
     >>> out
     array([[[[[53., 55.],
               [61., 63.]]]]])
@@ -294,7 +294,7 @@ def avg_pool3d_forward(x: ArrayLike, pool_param: AvgPool3dParam) -> tuple[Array,
     Examples
     --------
     >>> x = np.arange(64.0).reshape(1, 1, 4, 4, 4)
-    >>> out, cache = avg_pool3d_forward(x, {"pool_depth": 4, "pool_height": 2, "pool_width": 2})
+    >>> out, cache = avg_pool3d_forward(x, {"size": (4, 2, 2)})
     >>> out
     array([[[[[26.5, 28.5],
               [34.5, 36.5]]]]])

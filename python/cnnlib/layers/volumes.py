@@ -24,7 +24,7 @@ _STACK_BYTES = 8 << 20  # of stacked planes at a time: they stay in most process
 
 
 def conv1d_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: ConvParam
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, conv_param: ConvParam | None = None
 ) -> tuple[Array, Cache]:
     """
     Convolve (cross-correlate) sequences with filters.
@@ -37,7 +37,7 @@ def conv1d_forward(
         Filters.
     b : array, (F,), or None
         Biases.
-    conv_param : dict
+    conv_param : dict or None
         `stride` (1), `pad` (0), `dilation` (1): an int or (horizontal,); `pad` may also be
         ((before, after),), 'same' or 'valid'. `groups` (1) divides C and F. `algorithm` ('auto') as in
         `conv_forward`.
@@ -59,7 +59,7 @@ def conv1d_forward(
     The difference of neighbours:
 
     >>> x, w = np.array([[[1.0, 4.0, 9.0, 16.0]]]), np.array([[[-1.0, 1.0]]])
-    >>> out, cache = conv1d_forward(x, w, None, {"stride": 1})
+    >>> out, cache = conv1d_forward(x, w)
     >>> out
     array([[[3., 5., 7.]]])
     >>> dx, dw, _ = conv1d_backward(np.ones_like(out), cache)
@@ -67,6 +67,7 @@ def conv1d_forward(
     (array([[[-1.,  0.,  0.,  1.]]]), array([[[14., 29.]]]))
     """
     function = "conv1d_forward"
+    conv_param = {} if conv_param is None else conv_param
     (x_, w_, b_), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     (axis,), groups = conv_axes(function, conv_param, x_, w_, b_, 1)
     param = plane_param(row_axis(), axis, groups, conv_param)
@@ -177,7 +178,7 @@ def _stacked_filters(w):
 
 
 def conv3d_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: ConvParam
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, conv_param: ConvParam | None = None
 ) -> tuple[Array, Cache]:
     """
     Convolve (cross-correlate) volumes with filters.
@@ -190,7 +191,7 @@ def conv3d_forward(
         Filters.
     b : array, (F,), or None
         Biases.
-    conv_param : dict
+    conv_param : dict or None
         `stride` (1), `pad` (0), `dilation` (1): an int or (depth, vertical, horizontal); for a number in
         `pad` there may be (before, after), or all of it is 'same' or 'valid'. `groups` (1) divides C and
         F. `algorithm` ('auto') as in `conv_forward`, of the planes.
@@ -212,13 +213,14 @@ def conv3d_forward(
     The sum of each window of 2x2x2 values:
 
     >>> x, w = np.ones((1, 1, 3, 4, 4)), np.ones((5, 1, 2, 2, 2))
-    >>> out, cache = conv3d_forward(x, w, np.zeros(5), {"stride": 1})
+    >>> out, cache = conv3d_forward(x, w, np.zeros(5))
     >>> out.shape, out[0, 0, 0, 0]
     ((1, 5, 2, 3, 3), array([8., 8., 8.]))
     >>> [grad.shape for grad in conv3d_backward(out, cache)]
     [(1, 1, 3, 4, 4), (5, 1, 2, 2, 2), (5,)]
     """
     function = "conv3d_forward"
+    conv_param = {} if conv_param is None else conv_param
     (x_, w_, b_), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     (depth, vertical, horizontal), groups = conv_axes(function, conv_param, x_, w_, b_, 3)
     param = plane_param(vertical, horizontal, groups, conv_param)

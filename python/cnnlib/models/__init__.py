@@ -14,8 +14,11 @@ keeps in its snapshots and checkpoints:
 - ``rng``: a ``np.random.Generator`` or ``np.random.RandomState`` that the model draws from while it trains.
   None: ``np.random``, and during a seeded run the stream that the Solver then puts there.
 
-The library's own models can be saved with :func:`cnnlib.save_model`. They have three attributes for that:
-``arguments``, what they were built with, and, where they are known, ``preprocess`` and ``classes``.
+The library's own models, and networks from files of other programs, have the same verbs: ``net(X)`` gives
+scores in test mode, ``net.predict(X)`` labels, masks or numbers, ``net.predict_proba(X)`` probabilities,
+``net.loss(X, y)`` the loss and the gradients; ``net.save(path)`` writes all of it, for :func:`cnnlib.load`,
+and ``net.export(path)`` what other programs read. A file keeps ``arguments``, what the model was built with,
+and, where they are known, ``preprocess``, ``classes`` and ``loss_name``.
 
 One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a model begin otherwise:
 

@@ -12,11 +12,10 @@ from numpy.typing import DTypeLike
 from cnnlib._params import choice, flag, number, positive_int, probability, real_dtype, type_name
 from cnnlib._params.random import random_stream
 from cnnlib._system.text import shape_text
-from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.shapes import checked_dim, refuse_other_images
 from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
 from cnnlib.models.spec.builder import Builder
-from cnnlib.models.state import check_state_fits, restore, snapshot
+from cnnlib.models.state import check_state_fits, restore
 
 
 class FullyConnectedNet(GraphModel):
@@ -135,19 +134,10 @@ class FullyConnectedNet(GraphModel):
             wanted = f" of {shape_text(self._input_dim)}" if len(self._input_dim) > 1 else ""
             raise ValueError(f"{where}: {name} must have {D} values{wanted} a sample, got shape {shape}")
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and batch-norm statistics to a file that ``np.load`` reads without pickle.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; nothing is left behind then.
-        """
-        state = snapshot(self)
-        save_checkpoint(state.pop("params"), path, state)
-
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Read the parameters and statistics that :meth:`save` wrote.
+        """Take over the parameters and statistics that :meth:`save` wrote of a network of the same sizes.
+
+        The course's notebooks call it; :func:`cnnlib.load` gives the network itself.
 
         Raises
         ------
@@ -156,8 +146,9 @@ class FullyConnectedNet(GraphModel):
         OSError
             If it cannot be read.
         """
-        params, state = load_checkpoint(path)
-        state = {**state, "params": params}
+        from cnnlib.saved_model.model_file import read_state  # which knows the classes of models
+
+        state = read_state(path)
         check_state_fits(os.fspath(path), self, state)
         restore(self, state)
 

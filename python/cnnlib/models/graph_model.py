@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, cast, overload
 
 import numpy as np
@@ -25,7 +26,8 @@ from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.run import Run
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers import mse_loss, softmax_loss
-from cnnlib.models.losses import PartOfLoss, build_loss, checked_pair, like_scores
+from cnnlib.models.losses import PartOfLoss, build_loss, checked_pair, like_scores, name_of_loss
+from cnnlib.models.predictions import Predicts
 from cnnlib.models.program import Program
 from cnnlib.models.spec.builder import Builder
 from cnnlib.typing import BatchNormParam
@@ -46,14 +48,14 @@ _ELSEWHERE = {
     **dict.fromkeys(("score", "evaluate"), _MEASURES),
     **dict.fromkeys(("parameters", "weights", "get_weights", "state_dict"), _ARRAYS),
     **dict.fromkeys(("to", "cpu", "cuda"), _ON_THE_CPU),
-    "forward": "net.loss(X) gives its scores",
+    "forward": "net(X) gives its scores",
     "backward": "net.loss(X, y) gives the loss and the gradients",
     "eval": "without labels it is in test mode: leave it out",
     "layers": "net.graph() has its layers",
 }
 
 
-class Model:
+class Model(Predicts):
     """Attributes of the library's models that :mod:`cnnlib.saved_model` keeps in files.
 
     Attributes
@@ -72,6 +74,9 @@ class Model:
         What the network ends in: 'classes', 'values' (numbers), or 'pixels'.
     outputs : tuple of str
         The names of several outputs; empty for a network of one.
+    loss_name : str, dict or None
+        The loss by which the network was last trained, by its name ('softmax'); of several outputs a dict.
+        None before that, and for a function of the user's own.
     """
 
     arguments: dict[str, Any]
@@ -79,10 +84,8 @@ class Model:
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
     criterion: Criterion | None = None
-    head: str = "classes"
     label_smoothing: float = 0.0
     rng: Any = None
-    outputs: tuple[str, ...] = ()
     params: Params
     _told_of_bytes = False  # see `warn_of_bytes`
     _whitening: str | None = None  # of a ConvNet, the name of the filters that wait for images
@@ -218,6 +221,8 @@ def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tupl
 def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -> tuple[float, Outputs]:
     """The value of a model's loss and the gradient of its scores: by its criterion, else by `loss`, else the
     cross-entropy of labels; where the head is not of classes, the mean squared error of other targets.
+
+    The model's `loss_name` says then which it was.
     """
     criterion = loss if isinstance(loss, PartOfLoss) else model.criterion or loss
     if criterion is not None and not callable(criterion):
@@ -231,10 +236,13 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -
         if getattr(model, "head", "classes") != "classes":
             targets = as_array(type(model).__name__, "y", y)
             if model.head == "values" or targets.dtype.kind not in "iu" or targets.shape == scores.shape:
+                model.loss_name = "mse"
                 real = targets.dtype.kind in "fiub"  # else it is refused as it is
                 targets = targets.astype(scores.dtype, copy=False) if real else targets
                 return mse_loss(scores, like_scores(scores, targets))
+        model.loss_name = "softmax"
         return smoothed_softmax_loss(scores, y, model.label_smoothing)
+    model.loss_name = name_of_loss(criterion)
     if model.outputs and isinstance(y, tuple):  # in the order of the outputs, whatever that of the losses
         y = Targets.of(type(model).__name__, y, list(model.outputs))
     return checked_pair(f"{type(model).__name__}: loss", criterion(scores, y))
@@ -345,6 +353,120 @@ class GraphModel(Model):
         where = f"{type(self).__name__}.output_shape"
         self._graph.refuse_several(where)
         return shapes(self._graph, self.params, input_dim_of(self), where)[self._graph.output]
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether a softmax ends the network, as networks from other programs may have one."""
+        return self._graph.gives_probabilities()
+
+    def __call__(self, X: ArrayLike, /) -> Outputs:
+        """
+        Compute the scores of samples, in test mode: what ``loss(X)`` gives.
+
+        Parameters
+        ----------
+        X : array (N, *input_dim)
+
+        Returns
+        -------
+        array (N, num_classes), or (N, num_classes, H, W) of pixels
+            Of several outputs a dict of arrays by name.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`loss`.
+
+        Examples
+        --------
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> FullyConnectedNet([3], 4, 2, seed=0)(np.zeros((5, 4))).shape
+        (5, 2)
+        """
+        return self.loss(X)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        preprocess: Callable[[np.ndarray], np.ndarray] | Mapping[str, Any] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Write the model to a file that :func:`cnnlib.load` reads: all that using it, or training it on, takes.
+
+        Those are its architecture, parameters, running statistics, `preprocess` and `classes`. NumPy's
+        ``np.load`` reads the parameters too, without pickle.
+
+        Parameters
+        ----------
+        path : str or path
+            Any name. The file is written whole or not at all.
+        preprocess : cnnlib.data.Normalization or None
+            What images go through before the model; None for the model's own `preprocess`, if it has one.
+        classes : sequence of str or None
+            A name for each class; None for the model's own `classes`, if it has them.
+
+        Raises
+        ------
+        TypeError
+            If the model is of a class of the user's own, or `preprocess` a function of the user's own.
+        ValueError
+            If the parameters no longer fit the architecture, the classes are not as many as the model's, or
+            filters of a ConvNet wait for `initialize`.
+        OSError
+            If the file cannot be written; nothing is left behind then.
+
+        Examples
+        --------
+        >>> import cnnlib
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> net = FullyConnectedNet([20], input_dim=(1, 8, 8), seed=0)
+        >>> net.save("net.npz", preprocess=cnnlib.data.Normalization(0, 255), classes="0123456789")
+        >>> loaded = cnnlib.load("net.npz")
+        >>> loaded(loaded.preprocess(np.zeros((5, 1, 8, 8), np.uint8))).shape
+        (5, 10)
+        """
+        from cnnlib.saved_model.model_file import write_model  # which knows the classes of models
+
+        write_model(self, path, preprocess, classes)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write the network, or its arrays, for other programs; the suffix of `path` chooses the format.
+
+        ================  =================================================================================
+        suffix            content
+        ================  =================================================================================
+        ``.onnx``         the network: see :func:`cnnlib.onnx.save`
+        ``.safetensors``  parameters by name, and of the k-th batch norm ``running_mean<k>
+                          running_var<k>``
+        ``.npz``          the same for ``np.load``
+        ``.cnnlib``       a :class:`cnnlib.inference.Predictor`, as :func:`cnnlib.prepare` makes it
+        ================  =================================================================================
+
+        :func:`cnnlib.load` reads them all. Only :meth:`save` keeps a model that can be trained on.
+
+        Raises
+        ------
+        ValueError
+            For another suffix, or what the format cannot hold.
+        OSError
+            If the file cannot be written; nothing is left behind then.
+        ImportError
+            For ONNX without the onnx package, the extra `onnx`.
+
+        Examples
+        --------
+        >>> import cnnlib
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> FullyConnectedNet([3], 4, 2, seed=0).export("net.cnnlib")
+        >>> cnnlib.load("net.cnnlib")
+        <Predictor 4, 2 operations, float32, 23 parameters>
+        """
+        from cnnlib.saved_model.exporting import export  # which knows the formats
+
+        export(self, path)
 
     @overload
     def loss(self, X: ArrayLike, y: None = None, loss: LossLike | None = None) -> Array: ...

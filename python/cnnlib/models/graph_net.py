@@ -16,11 +16,11 @@ from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib._system.text import shape_text
 from cnnlib._typing import ArrayLike, Params
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph
 from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.graph.shapes import check_samples, checked_dim, shapes
 from cnnlib.models.graph_model import GraphModel, described
-from cnnlib.models.losses import WeightedLosses, describe_loss
+from cnnlib.models.losses import WeightedLosses, describe_loss, name_of_loss
 from cnnlib.models.state import checked_frozen
 from cnnlib.models.summary import Stage, node_stages, table
 
@@ -48,8 +48,7 @@ class GraphNet(GraphModel):
         The names of parameters that are not trained; see :meth:`freeze`.
     losses : dict, sequence, or None
         For a graph with `outputs`, what each is trained with, by its name or in their order: see
-        :class:`WeightedLosses`. None: the Solver says it. (:func:`cnnlib.save_model` keeps losses that have
-        a name.)
+        :class:`WeightedLosses`. None: the Solver says it. (:meth:`save` keeps losses that have a name.)
     loss_weights : dict or None
         By what an output's loss counts in the sum of all; 1 for those left out.
     reg : float
@@ -88,20 +87,22 @@ class GraphNet(GraphModel):
 
     Examples
     --------
-    >>> from cnnlib.models import Graph, Node
-    >>> graph = Graph([Node("affine", ("input",), "scores", ("W1", None))], output="scores")
+    >>> from cnnlib.models import Graph
+    >>> graph = Graph()
+    >>> graph.affine("W1")
+    'affine1'
     >>> net = GraphNet(graph, {"W1": np.eye(3, 2)}, 3)
     >>> net
     GraphNet(3 -> 2, 1 node, float32, 6 parameters)
-    >>> net.loss([[5, 7, 9]])
+    >>> net([[5, 7, 9]])
     array([[5., 7.]], dtype=float32)
 
     Labels and a number from one layer of features:
 
     >>> graph = Graph(outputs=("label", "size"))
-    >>> shared = graph.chain("affine", ("W1", "b1"))
+    >>> shared = graph.affine("W1", "b1")
     >>> for name in graph.outputs:
-    ...     value = graph.append(Node("affine", (shared,), name, (f"W_{name}", f"b_{name}")))
+    ...     value = graph.affine(f"W_{name}", f"b_{name}", x=shared, name=name)
     >>> shapes = {"W1": (4, 6), "b1": 6, "W_label": (6, 3), "b_label": 3, "W_size": (6, 1), "b_size": 1}
     >>> params = {name: np.full(shape, 0.1) for name, shape in shapes.items()}
     >>> losses = {"label": "softmax", "size": "huber"}
@@ -146,6 +147,7 @@ class GraphNet(GraphModel):
         self.outputs = tuple(graph.outputs)
         if losses is not None or loss_weights is not None:
             self.criterion = criterion = _criterion(where, self.outputs, losses, loss_weights)
+            self.loss_name = name_of_loss(criterion)
             saved = describe_loss(criterion)
             if saved != OWN:
                 self.arguments |= {"losses": saved["losses"], "loss_weights": saved["weights"]}
@@ -247,7 +249,7 @@ class GraphNet(GraphModel):
         shape = shapes(graph, self.params, self.input_dim, where)[graph.output]
         if len(shape) == 3:
             graph = Graph(list(graph.nodes), graph.input, graph.output, graph.fixed_by)
-            graph.append(Node("global_avg_pool", (graph.output,), f"{graph.output} (means)"))
+            graph.global_avg_pool(name=f"{graph.output} (means)")
         fan_in = shape[0] if len(shape) == 3 else math.prod(shape)
         headed = graph.with_head(num_classes, hidden)
         random = random_stream(seed, where)

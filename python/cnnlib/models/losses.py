@@ -7,8 +7,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -27,8 +27,10 @@ LOSSES: dict[str, Callable[..., Any]] = {
 }
 
 
-_OF_SHARES = ("bce", "dice")  # whose functions do not look
-_LIKE_SCORES = ("mse", "l1", "huber", *_OF_SHARES)  # whose targets are of the scores' shape
+OF_CLASSES, OF_NUMBERS = ("softmax", "svm", "cross_entropy"), ("mse", "l1", "huber")
+OF_LOGITS = ("bce", "dice")  # of targets in [0, 1], at which their functions do not look
+_LIKE_SCORES = (*OF_NUMBERS, *OF_LOGITS)  # whose targets are of the scores' shape
+LossName: TypeAlias = "str | dict[str, str | None] | None"
 
 
 class Loss:
@@ -54,7 +56,7 @@ class Loss:
                 f"{self.title}: the network has several outputs ({', '.join(scores)}); give each a loss by "
                 f"its name: {{{next(iter(scores))!r}: ..., ...}}"
             )
-        if self.name in _OF_SHARES:
+        if self.name in OF_LOGITS:
             targets = np.asarray(y)
             if targets.dtype.kind in "iuf" and ((targets < 0) | (targets > 1)).any():  # NaN shows in the loss
                 found = f"{targets.min()} to {targets.max()}"
@@ -229,6 +231,29 @@ def _build_one(name: str, value: Any, where: str) -> Loss:
     settings = {key: item for key, item in arguments.items() if key != "name"}
     check_keys(where, name, settings, list(inspect.signature(LOSSES[wanted]).parameters)[2:])
     return Loss(LOSSES[wanted], wanted, settings, title)
+
+
+def name_of_loss(loss: Any) -> LossName:
+    """The name of a loss, of several outputs a dict; None for a function of the user's own."""
+    if isinstance(loss, PartOfLoss):
+        return name_of_loss(loss.loss)
+    if isinstance(loss, WeightedLosses):
+        return {output: each.name for output, each in loss.losses.items()}
+    if isinstance(loss, Loss):
+        return loss.name
+    return next((name for name, function in LOSSES.items() if function is loss), None)
+
+
+def checked_loss_name(where: str, value: Any, outputs: Collection[str]) -> LossName:
+    """A model's `loss_name`; ValueError, which begins with `where`, if it does not fit these outputs."""
+    if isinstance(value, Mapping) and set(value) == set(outputs):
+        names = {output: checked_loss_name(where, value[output], ()) for output in outputs}
+        if not any(isinstance(name, dict) for name in names.values()):
+            return cast(LossName, names)
+    elif value is None or (isinstance(value, str) and value in LOSSES and not outputs):
+        return value
+    wanted = f"a dict of names by {', '.join(outputs)}" if outputs else f"one of {', '.join(LOSSES)}"
+    raise ValueError(f"{where}: loss_name must be None or {wanted}, got {value!r}")
 
 
 def describe_loss(loss: Any) -> Any:

@@ -18,7 +18,13 @@ __all__ = ["elu_backward_naive", "elu_forward_naive", "gelu_backward_naive", "ge
 __all__ += ["hard_sigmoid_backward_naive", "hard_sigmoid_forward_naive", "hard_swish_backward_naive"]
 __all__ += ["hard_swish_forward_naive", "relu6_backward_naive", "relu6_forward_naive"]
 __all__ += ["sigmoid_backward_naive", "sigmoid_forward_naive", "silu_backward_naive", "silu_forward_naive"]
-__all__ += ["softmax_backward_naive", "softmax_forward_naive", "tanh_backward_naive", "tanh_forward_naive"]
+__all__ += [
+    "softmax_backward_naive",
+    "softmax_forward_naive",
+    "softmax_naive",
+    "tanh_backward_naive",
+    "tanh_forward_naive",
+]
 
 
 def _finite(x: Array) -> Array:
@@ -171,17 +177,19 @@ def elu_backward_naive(dout: Array, cache: Cache) -> Array:
     return np.where(x <= 0, dout * (alpha * np.exp(np.minimum(x, 0))), dout).astype(x.dtype)
 
 
-def _softmax(x: Array) -> Array:
+def softmax_naive(x: Array, axis: int = 1) -> Array:
+    """``exp(x)`` divided by its sum along `axis`."""
+    x = _in_float(x)
     with np.errstate(invalid="ignore"):  # an infinite score makes all of its sample NaN
-        powers = np.exp(x - np.max(x, axis=1, keepdims=True))  # at most 1, and the same ratios
-    return np.asarray(powers / np.sum(powers, axis=1, keepdims=True))
+        powers = np.exp(x - np.max(x, axis=axis, keepdims=True))  # at most 1, and the same ratios
+    return np.asarray(powers / np.sum(powers, axis=axis, keepdims=True))
 
 
 def softmax_forward_naive(x: Array) -> tuple[Array, Array]:
     """``out[n, c] = exp(x[n, c]) / sum over k of exp(x[n, k])``, at each pixel if x has any."""
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise ValueError(f"softmax_forward_naive: x must be (N, C) or (N, C, H, W), got {x.shape}")
-    out = _softmax(_in_float(x))
+    out = softmax_naive(x)
     return out, out.copy()
 
 

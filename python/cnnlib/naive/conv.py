@@ -12,7 +12,9 @@ __all__ = ["conv_backward_naive", "conv_forward_naive", "conv_transpose_backward
 __all__ += ["conv_transpose_forward_naive"]
 
 
-def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
+def conv_forward_naive(
+    x: Array, w: Array, b: Array | None = None, conv_param: ConvParam | None = None
+) -> tuple[Array, Cache]:
     """Slide the filters over the padded images (cross-correlation, as all neural networks mean it).
 
     ``out[n, f, i, j] = b[f] + sum over c, p, q of
@@ -23,7 +25,7 @@ def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvPara
     x : ndarray (N, C, H, W)
     w : ndarray (F, C // groups, KH, KW)
     b : ndarray (F,) or None
-    conv_param : dict
+    conv_param : dict or None
         ``stride`` (1), ``pad`` (0), ``dilation`` (1), ``groups`` (1). With groups, filter ``f`` sees only
         the channels of its own group: the first ``F / groups`` filters see the first ``C / groups``
         channels, and so on. ``algorithm`` has no meaning here.
@@ -40,6 +42,7 @@ def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvPara
 
 def _forward(function, x, w, b, conv_param):
     """In images, sequences and volumes: `place` is (i, j), (i,) or (h, i, j), `window` as many slices."""
+    conv_param = {} if conv_param is None else conv_param
     windows = _conv_windows(function, conv_param, x, w)
     F, C_group = w.shape[:2]
     F_group = F // conv_param.get("groups", 1)
@@ -89,7 +92,7 @@ def _backward(function, dout, x, w, b, conv_param):
 
 
 def conv_transpose_forward_naive(
-    x: Array, w: Array, b: Array | None, conv_param: ConvTransposeParam
+    x: Array, w: Array, b: Array | None = None, conv_param: ConvTransposeParam | None = None
 ) -> tuple[Array, Cache]:
     """Convolution run backwards: each input pixel paints a copy of its filters onto the output.
 
@@ -102,7 +105,7 @@ def conv_transpose_forward_naive(
     x : ndarray (N, C, H, W)
     w : ndarray (C, F // groups, KH, KW)
     b : ndarray (F,) or None
-    conv_param : dict
+    conv_param : dict or None
         ``stride`` (1), ``pad`` (0; not 'same'), ``dilation`` (1), ``groups`` (1), ``output_pad`` (0): extra
         rows below and columns to the right.
 
@@ -113,6 +116,7 @@ def conv_transpose_forward_naive(
     cache : tuple
         ``(x, w, b, conv_param)``
     """
+    conv_param = {} if conv_param is None else conv_param
     N, C, H, W = x.shape
     _, F_group, _, _ = w.shape
     stride, dilation, pads, extent = _transposed("conv_transpose_forward_naive", conv_param, x, w)

@@ -14,7 +14,7 @@ __all__ += ["leaky_relu_backward_naive", "leaky_relu_forward_naive", "relu_backw
 __all__ += ["relu_forward_naive"]
 
 
-def affine_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
+def affine_forward_naive(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Cache]:
     """``out[n, m] = b[m] + sum over d of x[n, d] * w[d, m]``, x[n] laid out as one row.
 
     Parameters

@@ -19,8 +19,8 @@ def max_pool_forward_naive(x: Array, pool_param: MaxPoolParam) -> tuple[Array, C
     ----------
     x : ndarray (N, C, H, W)
     pool_param : dict
-        ``pool_height``, ``pool_width``, ``stride`` (the pool's size), ``pad`` (0), ``dilation`` (1),
-        ``ceil_mode`` (False). Padding counts as minus infinity. A NaN wins its window.
+        ``size``, or ``pool_height`` and ``pool_width``; ``stride`` (the pool's size), ``pad`` (0),
+        ``dilation`` (1), ``ceil_mode`` (False). Padding counts as minus infinity. A NaN wins its window.
 
     Returns
     -------
@@ -74,9 +74,10 @@ def avg_pool_forward_naive(x: Array, pool_param: AvgPoolParam) -> tuple[Array, C
     ----------
     x : ndarray (N, C, H, W)
     pool_param : dict
-        ``pool_height``, ``pool_width``, ``stride`` (the pool's size), ``pad`` (0), ``ceil_mode`` (False),
-        ``count_include_pad`` (True). Padding adds zeros to the sum, and to the count if
-        ``count_include_pad``; the part of a window that overhangs the padding (``ceil_mode``) never counts.
+        ``size``, or ``pool_height`` and ``pool_width``; ``stride`` (the pool's size), ``pad`` (0),
+        ``ceil_mode`` (False), ``count_include_pad`` (True). Padding adds zeros to the sum, and to the count
+        if ``count_include_pad``; the part of a window that overhangs the padding (``ceil_mode``) never
+        counts.
 
     Returns
     -------

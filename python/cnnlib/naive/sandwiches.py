@@ -12,7 +12,7 @@ __all__ += ["conv_bn_relu_pool_backward_naive", "conv_bn_relu_pool_forward_naive
 __all__ += ["conv_relu_forward_naive", "conv_relu_pool_backward_naive", "conv_relu_pool_forward_naive"]
 
 
-def affine_relu_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
+def affine_relu_forward_naive(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Cache]:
     """relu(affine(x)); shapes as in :func:`affine_forward_naive`."""
     scores, affine_cache = dense.affine_forward_naive(x, w, b)
     out, _ = dense.relu_forward_naive(scores)
@@ -45,7 +45,7 @@ def affine_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
 
 
 def conv_relu_forward_naive(
-    x: Array, w: Array, b: Array | None, conv_param: ConvParam
+    x: Array, w: Array, b: Array | None = None, conv_param: ConvParam | None = None
 ) -> tuple[Array, Cache]:
     """relu(conv(x)); shapes as in :func:`conv_forward_naive`."""
     maps, conv_cache = conv.conv_forward_naive(x, w, b, conv_param)
@@ -65,7 +65,7 @@ def conv_bn_relu_forward_naive(
     b: Array | None,
     gamma: Array,
     beta: Array,
-    conv_param: ConvParam,
+    conv_param: ConvParam | None,
     bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """relu(spatial_batchnorm(conv(x))); gamma and beta (F,) for w (F, C // groups, KH, KW)."""
@@ -85,7 +85,7 @@ def conv_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array
 
 
 def conv_relu_pool_forward_naive(
-    x: Array, w: Array, b: Array | None, conv_param: ConvParam, pool_param: MaxPoolParam
+    x: Array, w: Array, b: Array | None, conv_param: ConvParam | None, pool_param: MaxPoolParam
 ) -> tuple[Array, Cache]:
     """max_pool(relu(conv(x))); shapes as in the three layers."""
     maps, conv_cache = conv.conv_forward_naive(x, w, b, conv_param)
@@ -108,7 +108,7 @@ def conv_bn_relu_pool_forward_naive(
     b: Array | None,
     gamma: Array,
     beta: Array,
-    conv_param: ConvParam,
+    conv_param: ConvParam | None,
     bn_param: BatchNormParam,
     pool_param: MaxPoolParam,
 ) -> tuple[Array, Cache]:

@@ -1,8 +1,8 @@
 """Plain-loop convolution and pooling of sequences (N, C, L) and volumes (N, C, D, H, W).
 
 Each function does along one axis, or three, what its namesake for images does along two: formulas, output
-sizes, options and caches are the same. A pool's window is ``pool_width``, or ``pool_depth``, ``pool_height``
-and ``pool_width``.
+sizes, options and caches are the same. A pool's window is ``size``, or else ``pool_width``, or
+``pool_depth``, ``pool_height`` and ``pool_width``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ __all__ += ["avg_pool3d_backward_naive", "avg_pool3d_forward_naive", "conv3d_bac
 __all__ += ["conv3d_forward_naive", "max_pool3d_backward_naive", "max_pool3d_forward_naive"]
 
 
-def conv1d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
+def conv1d_forward_naive(
+    x: Array, w: Array, b: Array | None = None, conv_param: ConvParam | None = None
+) -> tuple[Array, Cache]:
     """Convolve x (N, C, L) with w (F, C / groups, K), as :func:`conv_forward_naive` images."""
     return conv._forward("conv1d_forward_naive", x, w, b, conv_param)
 
@@ -47,7 +49,9 @@ def avg_pool1d_backward_naive(dout: Array, cache: Cache) -> Array:
     return pool._avg_backward("avg_pool1d_backward_naive", dout, *cache)
 
 
-def conv3d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
+def conv3d_forward_naive(
+    x: Array, w: Array, b: Array | None = None, conv_param: ConvParam | None = None
+) -> tuple[Array, Cache]:
     """Convolve x (N, C, D, H, W) with w (F, C / groups, KD, KH, KW), as :func:`conv_forward_naive` images."""
     return conv._forward("conv3d_forward_naive", x, w, b, conv_param)
 

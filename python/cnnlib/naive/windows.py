@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from cnnlib._params import pool_window
+
 
 def _float_dtype(*arrays):
     """The dtype of a layer's results: that of its arrays together, and float64 for integers and bools."""
@@ -140,6 +142,5 @@ def _conv_windows(function, conv_param, x, w):
 
 def _pool_windows(function, pool_param, x):
     _check_rank(function, x)
-    names = ("pool_depth", "pool_height", "pool_width")[2 - x.ndim :]
-    pool = tuple(pool_param[name] for name in names)
+    pool = pool_window(function, pool_param, x.ndim - 2)
     return _Windows(function, pool_param, x, pool, default_stride=pool)

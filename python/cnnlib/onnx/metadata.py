@@ -15,6 +15,7 @@ from cnnlib._system.packages import required
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_model import Model, checked_classes
+from cnnlib.models.losses import checked_loss_name
 from cnnlib.models.spec.reading import HEADS
 
 
@@ -26,7 +27,7 @@ def require_onnx(where: str) -> Any:
 
 
 _PREPROCESS, _CLASSES, FIXED_BY = "cnnlib.preprocess", "cnnlib.classes", "cnnlib.fixed_by"
-_HEAD = "cnnlib.head"
+_HEAD, _LOSS = "cnnlib.head", "cnnlib.loss"
 
 
 def described(model: Any, fixed_by: str) -> dict[str, str]:
@@ -40,13 +41,15 @@ def described(model: Any, fixed_by: str) -> dict[str, str]:
         content[_CLASSES] = json.dumps(checked_classes("cnnlib.onnx.save: the list", classes, model))
     if isinstance(model, (Model, Predictor)) and model.head != "classes":
         content[_HEAD] = choice("cnnlib.onnx.save", "head", model.head, HEADS)
+    if isinstance(model, (Model, Predictor)) and model.loss_name is not None:
+        content[_LOSS] = json.dumps(checked_loss_name("cnnlib.onnx.save", model.loss_name, model.outputs))
     if fixed_by:
         content[FIXED_BY] = fixed_by
     return content
 
 
 def restore(title: str, model: Any, content: dict[str, str]) -> None:
-    """Give a model its `preprocess`, `classes` and `head` back.
+    """Give a model its `preprocess`, `classes`, `head` and `loss_name` back.
 
     ValueError, which begins with `title`, if they are damaged.
     """
@@ -62,5 +65,7 @@ def restore(title: str, model: Any, content: dict[str, str]) -> None:
                 raise ValueError(f"expected names, got {classes!r}")
             model.classes = checked_classes("its list", classes, model)
         model.head = choice("metadata", "head", content.get(_HEAD, "classes"), HEADS)
+        if _LOSS in content:
+            model.loss_name = checked_loss_name("metadata", json.loads(content[_LOSS]), model.outputs)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{title}: its metadata are damaged: {error}") from error

@@ -29,7 +29,7 @@ _OUTPUT = "scores"
 def save(model: Model | Predictor, path: str | os.PathLike[str], *, batch: str | int = "N") -> None:
     """Write a model to an ONNX file, for ONNX Runtime and other programs.
 
-    The file computes what ``model.loss(X)`` gives: scores, batch norm with the running statistics, nothing
+    The file computes what ``model(X)`` gives: scores, batch norm with the running statistics, nothing
     dropped. Its operators are those of version 21, in the model's dtype; its tensors have the names of the
     parameters. Images go in as the model takes them, so normalised; a `preprocess` that is a
     :class:`cnnlib.data.Normalization`, `classes`, and a graph's `fixed_by` are put into the metadata, from

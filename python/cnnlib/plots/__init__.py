@@ -6,7 +6,6 @@ Each function draws into the axes or the figure that it is given, or else into a
 
 from cnnlib.plots.attribution import plot_adversarial, plot_attributions, plot_patches
 from cnnlib.plots.classification import plot_confusion_history, plot_confusion_matrix, plot_mistakes
-from cnnlib.plots.classification import softmax as softmax
 from cnnlib.plots.history import plot_accuracy, plot_loss, plot_metric, plot_profile
 from cnnlib.plots.images import image_grid, plot_filters
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import shortened
+from cnnlib.layers import softmax
 from cnnlib.plots._drawing import INK, lettering, new_figure, numbers_of
-from cnnlib.plots.classification import softmax
 from cnnlib.plots.images import GROUND, image_grid
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ def _head(axes, titles):
 
 def _seen(scores, classes):
     """The likeliest class of each, with its probability."""
-    probability = softmax(numbers_of("plot_adversarial", "scores", scores, ndim=2))
+    numbers = numbers_of("plot_adversarial", "scores", scores, ndim=2)
+    probability = softmax(numbers.astype(np.float64))
     best = probability.argmax(axis=1)
     names = [str(k) if classes is None else classes[k] for k in best]
     return [

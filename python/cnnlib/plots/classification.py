@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import display_width, shortened
+from cnnlib.layers import softmax
 from cnnlib.plots._drawing import INK, labels_of, lettering, new_axes, new_figure, numbers_of
 from cnnlib.plots.images import image_grid
 
@@ -183,7 +184,7 @@ def plot_mistakes(
         raise ValueError(f"{function}: {counts} do not belong together")
     names, properties = lettering(map(str, range(scores.shape[1])) if classes is None else classes)
     names = [shortened(name, _LONG_TITLE) for name in names]
-    probability = softmax(scores)
+    probability = softmax(np.asarray(scores, np.float64))
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y_true)
     sureness = probability[wrong, predicted[wrong]]
@@ -224,10 +225,3 @@ def _draw_shares(ax, counts):
     # The square root lets rare mistakes be seen beside the many right answers.
     ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
     return share
-
-
-def softmax(scores: ArrayLike) -> NDArray[np.float64]:
-    """Probabilities (N, K) of scores (N, K): ``exp(scores)``, divided by its sum over the classes."""
-    scores = np.asarray(scores, dtype=np.float64)
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)

@@ -12,7 +12,7 @@ from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import _chunks, moments
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import shapes
-from cnnlib.layers.activations import _softmax
+from cnnlib.layers import softmax
 from cnnlib.models import GraphNet
 from cnnlib.solver import Solver
 from cnnlib.typing import OptimConfig
@@ -231,7 +231,7 @@ def doubtful_labels(X: Array, y: np.ndarray, classes: int, fit: Fit, hidden: int
         data = {"X_train": X[others], "y_train": y[others], "X_val": X[fold], "y_val": y[fold]}
         head = fit_head(data, classes, hidden, fit.settings, max(fit.epochs, 1)).model
         scores[fold] = head.loss(X[fold])
-    return np.asarray(_softmax(scores))
+    return softmax(scores)
 
 
 def by_count(

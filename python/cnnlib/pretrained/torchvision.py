@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from cnnlib import safetensors
 from cnnlib._params import positive_int
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import NORMALIZATIONS
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph
 from cnnlib.models import GraphNet
 
 _HALVING = (2, 4, 7, 14)  # the blocks of MobileNetV2 with stride 2 (Sandler et al. 2018, arXiv:1801.04381)
@@ -106,10 +105,6 @@ class _Reader:
             raise ValueError(f"{name} must be floats of {ndim} axes, got {array.dtype} {array.shape}")
         return array
 
-    def append(self, layer: str, name: str, params: tuple[Any, ...] = (), args: tuple[Any, ...] = ()) -> str:
-        """A node called `name` that reads what the graph ends with."""
-        return self.graph.append(Node(layer, (self.graph.output,), name, params, args))
-
     def conv(self, name: str, stride: int = 1) -> Array:
         w = self.params[f"{name}.weight"] = self.take(f"{name}.weight", 4)
         F, C_group, KH, KW = w.shape
@@ -117,36 +112,35 @@ class _Reader:
         if C_group == 0 or C % C_group:
             raise ValueError(f"{name}.weight has shape {w.shape}, behind {C} channels")
         bias = self._bias(name)
-        param = {"stride": stride, "pad": (KH // 2, KW // 2), "groups": C // C_group}
-        self._channels[self.append("conv", name, (f"{name}.weight", bias), (param,))] = F
+        pad, groups = (KH // 2, KW // 2), C // C_group
+        self.graph.conv(f"{name}.weight", bias, stride=stride, pad=pad, groups=groups, name=name)
+        self._channels[name] = F
         return w
 
     def norm(self, name: str) -> None:
         weights, bias = f"{name}.weight", f"{name}.bias"
         self.params[weights], self.params[bias] = self.take(weights, 1), self.take(bias, 1)
         statistics = {key: self.take(f"{name}.{key}", 1) for key in ("running_mean", "running_var")}
-        bn_param = dict(statistics)
-        self._pass_on("spatial_batchnorm", name, (weights, bias), (bn_param,))
+        self._pass_on("spatial_batchnorm", name, weights, bias, **statistics)
 
     def activation(self, name: str, layer: str = "relu") -> None:
         self._pass_on(layer, name)
 
     def max_pool(self, name: str, size: int, stride: int, pad: int = 0) -> None:
-        param = {"pool_height": size, "pool_width": size, "stride": stride, "pad": pad}
-        self._pass_on("max_pool", name, (), (param,))
+        self._pass_on("max_pool", name, size=size, stride=stride, pad=pad)
 
     def affine(self, name: str) -> None:
         self.params[f"{name}.weight"] = self.take(f"{name}.weight", 2).T
-        self.append("affine", name, (f"{name}.weight", self._bias(name)))
+        self.graph.affine(f"{name}.weight", self._bias(name), name=name)
 
     def add(self, name: str, other: str) -> None:
         channels = self._channels[other]
-        self._channels[self.graph.append(Node("add", (self.graph.output, other), name))] = channels
+        self._channels[self.graph.add(self.graph.output, other, name=name)] = channels
 
-    def _pass_on(self, layer, name, params=(), args=()):
+    def _pass_on(self, layer, name, *params, **options):
         """A node that keeps the number of channels."""
         channels = self._channels[self.graph.output]
-        self._channels[self.append(layer, name, params, args)] = channels
+        self._channels[getattr(self.graph, layer)(*params, name=name, **options)] = channels
 
     def _bias(self, name):
         bias = f"{name}.bias"
@@ -172,7 +166,7 @@ def _resnet(reader: _Reader) -> str:
             if not width:
                 width, groups = w.shape[0], w.shape[0] // w.shape[1]
             depth, block = depth + layers, block + 1
-    reader.append("global_avg_pool", "avgpool")
+    reader.graph.global_avg_pool(name="avgpool")
     reader.affine("fc")
     if groups > 1:
         return f"resnext{depth}_{groups}x{width // groups}d"
@@ -220,8 +214,8 @@ def _mobilenet_v2(reader: _Reader) -> str:
             reader.add(name, start)
         block += 1
     layer(f"features.{block}")
-    reader.append("global_avg_pool", "avgpool")
-    reader.append("dropout", "classifier.0", (), ({"p": 0.2},))
+    reader.graph.global_avg_pool(name="avgpool")
+    reader.graph.dropout(p=0.2, name="classifier.0")
     reader.affine("classifier.1")
     return "mobilenet_v2"
 
@@ -241,13 +235,13 @@ def _vgg(reader: _Reader) -> str:
             reader.max_pool(f"features.{behind + 1}", 2, 2)
         elif following != behind + 1:
             raise ValueError(f"features.{place}.weight comes before features.{following}.weight")
-    reader.append("adaptive_avg_pool", "avgpool", (), ((7, 7),))
+    reader.graph.adaptive_avg_pool(size=(7, 7), name="avgpool")
     affine = _numbers(reader, "classifier")
     for number in affine:
         reader.affine(f"classifier.{number}")
         if number != affine[-1]:
-            reader.append("relu", f"classifier.{number + 1}")
-            reader.append("dropout", f"classifier.{number + 2}", (), ({"p": 0.5},))
+            reader.graph.relu(name=f"classifier.{number + 1}")
+            reader.graph.dropout(p=0.5, name=f"classifier.{number + 2}")
     return f"vgg{len(convs) + len(affine)}{'_bn' if normed else ''}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.data.normalization import Normalization, of_bytes
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.preparation import load
@@ -16,8 +16,8 @@ from cnnlib.models import ConvNet, GraphNet
 from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.state import check_state_fits
 from cnnlib.pretrained.torchvision import load_torchvision
-from cnnlib.saved_model import load_model
-from cnnlib.saved_model.loading import kind_of
+from cnnlib.saved_model.kinds import kind_of
+from cnnlib.saved_model.model_file import read_model
 
 
 def open_trunk(
@@ -32,7 +32,7 @@ def open_trunk(
     Parameters
     ----------
     path : path
-        ONNX, a file of :func:`cnnlib.save_model` or ``Predictor.save``, or parameters in safetensors.
+        ONNX, a file of a model's ``save`` or of ``Predictor.save``, or parameters in safetensors.
     cut : str or None
         The node to cut behind; None for what the last affine layer reads. Of images the mean of each channel
         is taken.
@@ -55,7 +55,7 @@ def open_trunk(
     >>> import cnnlib
     >>> net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
     >>> from cnnlib.data.normalization import NORMALIZATIONS
-    >>> cnnlib.save_model(net, "net.npz", preprocess=NORMALIZATIONS["half"])
+    >>> net.save("net.npz", preprocess=NORMALIZATIONS["half"])
     >>> open_trunk("net.npz")
     GraphNet(3x32x32 -> 64, 29 nodes, float32, 77,392 parameters)
     """
@@ -91,7 +91,7 @@ def open_trunk(
         raise ValueError(f"{name}, at images of {dim[1]}x{dim[2]}: {error}") from error
     shape = shapes(graph, trunk.params, trunk.input_dim, name)[graph.output]
     if len(shape) == 3:
-        graph.append(Node("global_avg_pool", (graph.output,), f"{graph.output} (means)"))
+        graph.global_avg_pool(name=f"{graph.output} (means)")
         trunk = trunk._with_graph(graph, {})
     trunk.preprocess = known
     return trunk
@@ -136,10 +136,10 @@ def _network(name: str, size: tuple[int, int] | None, network: str | None) -> Gr
         raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
     if kind not in ("onnx", "predictor", "npz"):
         raise ValueError(
-            f"{name} is no file of a network: expected ONNX, save_model, Predictor.save, safetensors"
+            f"{name} is no file of a network: expected ONNX, a saved model, a Predictor, or safetensors"
         )
     read: Any = (
-        _from_onnx(name, size) if kind == "onnx" else {"predictor": load, "npz": load_model}[kind](name)
+        _from_onnx(name, size) if kind == "onnx" else {"predictor": load, "npz": read_model}[kind](name)
     )
     if isinstance(read, GraphNet):
         return read

@@ -23,7 +23,7 @@ from cnnlib.runs.config import CONFIG, MODEL, RunConfig, lies_in_run
 from cnnlib.runs.data_sets import DataSet, parse_data
 from cnnlib.runs.log import LOG_FILES, history, remove_event_files
 from cnnlib.runs.tasks import put_back
-from cnnlib.saved_model import load_model
+from cnnlib.saved_model.model_file import read_model
 from cnnlib.solver import Solver, load_weights
 from cnnlib.solver.checkpoints import interrupted_path
 
@@ -215,7 +215,7 @@ class Run:
                 raise ValueError(f"--which {which}: {self.folder} began with --from, and keeps one model")
             if not (self.folder / MODEL).is_file():
                 raise FileNotFoundError(f"{self.folder} holds no {MODEL}: go on with {self.resume_command}")
-            return load_model(self.folder / MODEL)
+            return read_model(self.folder / MODEL)
         model = self.build_model()
         try:
             load_weights(self.checkpoint(path), model, which)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import struct
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cnnlib._system.text import shape_text
 from cnnlib.checkpoint import load_checkpoint
-from cnnlib.saved_model.model_file import is_model, load_model
-
-_ZIP, _ONNX = b"PK\x03\x04", b"\x08"  # an ONNX file begins with its version
-_MODULES = {"predictor": "cnnlib.inference", "onnx": "cnnlib.onnx", "safetensors": "cnnlib.safetensors"}
-_KNOWN = (
-    "a run's folder, files of save_model, Predictor.save, save_checkpoint and a Solver, safetensors and ONNX"
-)
+from cnnlib.saved_model.kinds import READ, found_in, kind_of
+from cnnlib.saved_model.model_file import is_model, read_model
 
 
 class Arrays(dict[str, NDArray[Any]]):
@@ -39,37 +31,19 @@ class Arrays(dict[str, NDArray[Any]]):
         return f"Arrays of {self.kind}: {', '.join(parts) or 'none'}"
 
 
-def kind_of(path: str | os.PathLike[str]) -> str:
-    """What a path holds by its first bytes: 'run', 'predictor', 'npz', 'safetensors', 'onnx' or 'unknown'."""
-    path = os.fspath(path)  # a number would be a file that is open, and be closed
-    if os.path.isdir(path):
-        return "run"
-    from cnnlib.inference.file import is_predictor
-
-    if is_predictor(path):
-        return "predictor"
-    with open(path, "rb") as file:
-        first = file.read(9)
-    if first.startswith(_ZIP):
-        return "npz"
-    if len(first) == 9 and first[8:] == b"{" and struct.unpack("<Q", first[:8])[0] < os.path.getsize(path):
-        return "safetensors"
-    return "onnx" if first.startswith(_ONNX) or Path(path).suffix.lower() == ".onnx" else "unknown"
-
-
 def load(path: str | os.PathLike[str]) -> Any:
     """Read whatever `path` holds; what comes back says in its ``repr`` what it is.
 
     ================================================================  ==================================
     path                                                              result
     ================================================================  ==================================
-    a file of :func:`save_model`                                      the model
-    a file of ``Predictor.save``                                      a :class:`cnnlib.inference.Predictor`
-    a file of :func:`cnnlib.onnx.save`, or another program's ONNX     a :class:`cnnlib.models.GraphNet`; of
+    a file of a model's ``save(path)``                                the model
+    a file of ``Predictor.save`` or of ``export("....cnnlib")``       a :class:`cnnlib.inference.Predictor`
+    an ONNX file, of ``export("....onnx")`` or another program's      a :class:`cnnlib.models.GraphNet`; of
                                                                       a quantised one a Predictor
     the folder of a ``cnnlib train`` run, or a checkpoint in one      the run's model of its best epoch
-    a Solver's checkpoint elsewhere, of :func:`save_checkpoint` or    :class:`Arrays`, the (best)
-    ``FullyConnectedNet.save``                                        parameters
+    a Solver's checkpoint elsewhere, or a file of                     :class:`Arrays`, the (best)
+    ``export("....npz")`` or of :func:`save_checkpoint`               parameters
     a safetensors file                                                :class:`Arrays`
     ================================================================  ==================================
 
@@ -78,7 +52,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     ValueError
-        If the file is damaged or of none of these kinds; the message names it.
+        If the file is damaged or of none of these kinds; the message names it, says what it is, and what is
+        read. Of weights that PyTorch pickled it says how to convert them, since a pickle runs code.
+    FileNotFoundError
+        If there is no such file, or a folder is no run.
     OSError
         If it cannot be read.
     ImportError
@@ -87,30 +64,40 @@ def load(path: str | os.PathLike[str]) -> Any:
     Examples
     --------
     >>> from cnnlib.models import FullyConnectedNet
-    >>> from cnnlib.saved_model import save_model
     >>> net = FullyConnectedNet([20], input_dim=64, seed=0)
-    >>> save_model(net, "net.npz")
+    >>> net.save("net.npz")
     >>> load("net.npz")
     FullyConnectedNet(64 -> 20 -> 10, float32, 1,510 parameters)
-    >>> net.save("weights.npz")
+    >>> net.export("weights.npz")
     >>> load("weights.npz")
     Arrays of a checkpoint: W1 64x20 float32, b1 20 float32, W2 20x10 float32, b2 10 float32
     """
+    path = os.fsdecode(path)  # which refuses a number, that of a file that is open
     kind = kind_of(path)
     if kind == "run":
         return _model_of_run(path)
-    if kind in _MODULES:
-        read = importlib.import_module(_MODULES[kind]).load(path)
-        return Arrays(read, "a safetensors file") if kind == "safetensors" else read
     if kind == "npz":
         return _of_npz(path)
-    raise ValueError(f"load: {os.fspath(path)} is none of what cnnlib reads: {_KNOWN}")
+    if kind == "predictor":
+        from cnnlib import inference
+
+        return inference.load(path)
+    if kind == "safetensors":
+        from cnnlib import safetensors
+
+        return Arrays(safetensors.load(path), "a safetensors file")
+    if kind == "onnx":
+        from cnnlib import onnx  # which needs a package of its own
+
+        return onnx.load(path)
+    error: type[Exception] = FileNotFoundError if kind in ("missing", "folder") else ValueError
+    raise error(f"load: {path} {found_in(path, kind)}; cnnlib.load reads {READ}")
 
 
 def _of_npz(path):
     params, content = load_checkpoint(path)
     if is_model(content):
-        return load_model(path)
+        return read_model(path)
     if not (isinstance(content, dict) and isinstance(content.get("run"), dict)):
         return Arrays(params, "a checkpoint")
     from cnnlib.runs.config import lies_in_run

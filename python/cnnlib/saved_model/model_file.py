@@ -1,4 +1,4 @@
-"""A trained model in a file, with all that is needed to use it.
+"""The file of a model's ``save``: all that is needed to use it, and to train it on.
 
 The file is one of :mod:`cnnlib.checkpoint`, so ``np.load`` reads the parameters without pickle.
 """
@@ -6,7 +6,7 @@ The file is one of :mod:`cnnlib.checkpoint`, so ``np.load`` reads the parameters
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy as np
 from cnnlib._params import choice, probability, type_name
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import TwoLayerNet, keep_ratio
-from cnnlib.data.normalization import PREPROCESSING, Normalization
+from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.models.graph_model import checked_classes, refuse_uninitialized
+from cnnlib.models.losses import checked_loss_name
 from cnnlib.models.spec.builder import parameters_at_most
 from cnnlib.models.spec.reading import HEADS
 from cnnlib.models.state import check_state_fits, restore, snapshot
@@ -31,106 +32,55 @@ _CLASSES: dict[str, type[_Saved]] = {
 }
 _NAMES = {kind: name for name, kind in _CLASSES.items()}
 _SPARE = 2**20  # so few values more than a file has are built, and refused for their shapes
-_PARTS = ("model", "bn_params", "label_smoothing", "preprocess", "classes")
+_PARTS = ("model", "bn_params", "label_smoothing", "preprocess", "classes", "loss_name")
 
 
-def save_model(
-    model: GraphNet | FullyConnectedNet | ThreeLayerConvNet,
+def write_model(
+    model: Any,
     path: str | os.PathLike,
-    *,
-    preprocess: Normalization | Mapping[str, Any] | None = None,
+    preprocess: Callable[[np.ndarray], np.ndarray] | Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
 ) -> None:
-    """Write a model to a file: architecture, parameters, batch-norm statistics, and what belongs to it.
-
-    Parameters
-    ----------
-    model : ConvNet, GraphNet, FullyConnectedNet or ThreeLayerConvNet
-    path : str or path
-        Any name; the file is in NumPy's ``.npz`` format. It is written whole or not at all.
-    preprocess : Normalization or None
-        What images go through before the model; None for the model's own `preprocess`, if it has one.
-    classes : sequence of str or None
-        A name for each class; None for the model's own `classes`, if it has them.
-
-    Raises
-    ------
-    TypeError
-        If the model is of another class, or `preprocess` is a function of the user's own.
-    ValueError
-        If the parameters no longer fit the architecture, the classes are not as many as the model's, or
-        filters of a ConvNet wait for `initialize`.
-    OSError
-        If the file cannot be written; nothing is left behind then.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> model = FullyConnectedNet([20], input_dim=(1, 8, 8), seed=0)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "digits.npz")
-    ...     save_model(model, path, preprocess=Normalization(0, 255), classes="0123456789")
-    ...     loaded = load_model(path)
-    >>> loaded.loss(loaded.preprocess(np.zeros((5, 1, 8, 8), np.uint8))).shape
-    (5, 10)
-    """
+    """Write a model to a file; see :meth:`cnnlib.models.GraphNet.save`, which calls this."""
+    where = f"{type(model).__name__}.save"
     name = _NAMES.get(type(model))
     if name is None:
         raise TypeError(
-            f"save_model: model must be one of cnnlib.models ({', '.join(_CLASSES)}), "
-            f"got {type_name(model)}; cnnlib.checkpoint.save_checkpoint stores the arrays of any other"
+            f"{where}: the class must be one of cnnlib.models ({', '.join(_CLASSES)}), got "
+            f"{type_name(model)} of your own; cnnlib.checkpoint.save_checkpoint stores arrays of any"
         )
-    refuse_uninitialized("save_model", model)
+    refuse_uninitialized(where, model)
     function = model.preprocess if preprocess is None else PREPROCESSING.build(preprocess)
-    described = PREPROCESSING.stored("save_model", function)
+    described = PREPROCESSING.stored(where, function)
     arguments = {**model.arguments, "dtype": model.dtype.name, "reg": model.reg}
     if classes is None:
         classes = model.classes
     if classes is not None:
-        classes = checked_classes("save_model", classes, model)
+        classes = checked_classes(f"{where}: the list", classes, model)
     state = snapshot(model)
     described_model = {"class": name, "arguments": arguments}
     if isinstance(model, ConvNet):
         described_model["frozen"] = list(model.frozen)
     elif name == "GraphNet":
         described_model["graph"] = describe(model.graph())
-        described_model["head"] = choice("save_model", "head", model.head, HEADS)
-    check_state_fits("save_model: the model", _built(described_model, state["params"]), state)
+        described_model["head"] = choice(where, "head", model.head, HEADS)
+    check_state_fits(f"{where}: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
     content = {
         "model": described_model,
         **state,
-        "label_smoothing": probability("save_model", "label_smoothing", model.label_smoothing),
+        "label_smoothing": probability(where, "label_smoothing", model.label_smoothing),
         "preprocess": described,
         "classes": classes,
+        "loss_name": checked_loss_name(where, model.loss_name, model.outputs),
     }
     save_checkpoint(params, path, content)
 
 
-def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeLayerConvNet:
-    """Read a model that :func:`save_model` wrote, with its parameters and batch-norm statistics.
-
-    Its `preprocess` (a Normalization, or None) is what images go through before ``loss``, and `classes` (a
-    tuple of str, or None) names the classes.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, cut short, altered, or not a saved model; the message names it.
-    OSError
-        If it cannot be read.
-
-    Examples
-    --------
-    >>> save_model(FullyConnectedNet([20], 64, seed=0), "net.npz")
-    >>> load_model("net.npz").params["W1"].shape
-    (64, 20)
-    """
+def read_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeLayerConvNet:
+    """Read what :func:`write_model` wrote; ValueError, which names the file, for a damaged or another one."""
     path = os.fspath(path)
-    params, content = load_checkpoint(path)
-    if not is_model(content):
-        kind = "a Solver's checkpoint, which load_weights reads" if "run" in content else "no saved model"
-        raise ValueError(f"{path} is {kind}, and was not written by save_model")
+    params, content = _content(path)
     try:
         described = content["model"]
         model = _built(described, params)
@@ -142,6 +92,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
         if not isinstance(smoothing, float) or not 0 <= smoothing < 1:
             raise ValueError(f"its label_smoothing is {smoothing!r}")
         model.label_smoothing = smoothing
+        model.loss_name = checked_loss_name("its model", content["loss_name"], model.outputs)
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     state = {"params": params, "bn_params": content["bn_params"]}
@@ -150,15 +101,22 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
     return model
 
 
-def is_saved_model(path: str | os.PathLike) -> bool:
-    """Return whether :func:`save_model` wrote the file; False if it is damaged.
+def read_state(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the parameters and statistics alone, as a snapshot of the model."""
+    params, content = _content(os.fspath(path))
+    return {"params": params, "bn_params": content["bn_params"]}
 
-    Examples
-    --------
-    >>> save_model(FullyConnectedNet([20], 64, seed=0), "net.npz")
-    >>> is_saved_model("net.npz")
-    True
-    """
+
+def _content(path):
+    params, content = load_checkpoint(path)
+    if not is_model(content):
+        kind = "a Solver's checkpoint, which load_weights reads" if "run" in content else "no saved model"
+        raise ValueError(f"{path} is {kind}: a model's save(path) did not write it")
+    return params, content
+
+
+def is_saved_model(path: str | os.PathLike) -> bool:
+    """Whether :func:`write_model` wrote the file; False if it is damaged."""
     try:
         return is_model(load_checkpoint(path)[1])
     except ValueError:

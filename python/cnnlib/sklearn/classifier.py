@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
-from cnnlib.plots import softmax
+from cnnlib.layers import softmax
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
@@ -83,7 +83,7 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
     image_shape_ : (int, int, int)
         C, H, W of what the network sees.
     model_ : ConvNet
-        The network. What `standardize` does is its `preprocess`, so :func:`cnnlib.save_model` keeps both.
+        The network. What `standardize` does is its `preprocess`, so its ``save(path)`` keeps both.
     n_iter_ : int
         Epochs trained.
     loss_curve_ : list of float
@@ -191,7 +191,7 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         ndarray (N, K)
             Probabilities in the order of `classes_`, float64.
         """
-        return softmax(self._scores(X))
+        return np.asarray(softmax(np.asarray(self._scores(X), np.float64)), np.float64)
 
     def _start_with_classes(self, images):
         self._start(images, len(self.classes_))

@@ -11,9 +11,8 @@ from sklearn.base import RegressorMixin
 
 from cnnlib._params import flag
 from cnnlib.data.normalization import ROUNDING
-from cnnlib.models.losses import build_loss
+from cnnlib.models.losses import OF_NUMBERS, build_loss
 from cnnlib.sklearn.estimator import Estimator
-from cnnlib.solver.evaluation import OF_NUMBERS
 from cnnlib.typing import Augment, Schedule
 
 

@@ -15,12 +15,11 @@ from cnnlib._params import check_keys
 from cnnlib.data.normalization import preprocessed
 from cnnlib.data.shards import ShardedArray
 from cnnlib.models.graph_model import Model
-from cnnlib.models.losses import Loss, WeightedLosses, build_loss
+from cnnlib.models.losses import OF_CLASSES, OF_LOGITS, OF_NUMBERS, Loss, WeightedLosses, build_loss
 from cnnlib.solver.data import refuse_labels, refuse_odd_masks
 from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfLabels, OfLikeliest, OfOutput
 
-_OF_LABELS, OF_NUMBERS = ("softmax", "svm"), ("mse", "l1", "huber")  # losses
-_OF_CLASSES = (*_OF_LABELS, "cross_entropy")
+_OF_LABELS = ("softmax", "svm")  # losses of whole numbers
 _BATCH_VALUES = 2**20  # of images that are looked at together
 _SAMPLE_VALUES = 2**24
 
@@ -182,9 +181,9 @@ def chosen_metrics(
             for metric in chosen_metrics(None, each, y[name])
         ]
     name = None if loss is None else loss.name
-    if name in ("bce", "dice"):
+    if name in OF_LOGITS:
         return (F1(),)
-    numbers = name in OF_NUMBERS or (name not in _OF_CLASSES and not are_labels(y))
+    numbers = name in OF_NUMBERS or (name not in OF_CLASSES and not are_labels(y))
     return (RMSE(),) if numbers else (_fitting(Accuracy(), loss),)
 
 

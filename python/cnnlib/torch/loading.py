@@ -151,7 +151,7 @@ def from_module(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     Returns
     -------
     GraphNet
-        ``net.loss(X)`` equals ``module.eval()(X)`` up to rounding. `net.params` are copies under PyTorch's
+        ``net(X)`` equals ``module.eval()(X)`` up to rounding. `net.params` are copies under PyTorch's
         names ('layer1.0.conv1.weight'), in PyTorch's layout but for the weights of ``Linear``, which are
         transposed; parameters without ``requires_grad`` are `frozen`. float64 if the first parameter is, else
         float32: a module of 16-bit floats is computed as ``module.float()`` would be.

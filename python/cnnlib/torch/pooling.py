@@ -77,7 +77,7 @@ def max_pool2d(
 
 def _arguments(x, kernel, stride, pad, dilation, ceil_mode):
     """The compiled layer's geometry, checked, and ceil_mode."""
-    param = {"pool_height": kernel[0], "pool_width": kernel[1], "stride": tuple(stride), "pad": tuple(pad)}
+    param = {"size": tuple(kernel), "stride": tuple(stride), "pad": tuple(pad)}
     param |= {"dilation": tuple(dilation), "ceil_mode": ceil_mode}
     return _geometry("max_pool2d", param, x, _MAX_KEYS)
 

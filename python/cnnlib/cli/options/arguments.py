@@ -35,7 +35,7 @@ def add_setting(parser, name, kind, help=None, default=None):
 
 
 def add_run(parser):
-    what = "a run's folder, a checkpoint in it, or a file: of save_model, of Predictor.save, or ONNX"
+    what = "a run's folder, a checkpoint in it, or a file: a saved model, a Predictor, or ONNX"
     add(parser, "run RUN|FILE", what)
 
 

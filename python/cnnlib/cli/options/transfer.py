@@ -18,7 +18,7 @@ NOT_WITH_RESUME = "--resume goes on with the run's own settings; it does not tak
 def add_from(train):
     """Add the options."""
     group = train.add_argument_group("a network that others trained (--data folder:DIR)")
-    add(group, "--from FILE", "ONNX, save_model, Predictor.save, or safetensors of a --network")
+    add(group, "--from FILE", "ONNX, a saved model, a Predictor, or safetensors of a --network")
     known = (
         f"torchvision's resnet18 and other ResNets, mobilenet_v2, vgg16 and other VGGs; {', '.join(SPECS)}"
     )

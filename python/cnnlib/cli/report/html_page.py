@@ -18,7 +18,8 @@ import numpy as np
 from cnnlib._system.text import printable
 from cnnlib.cli.output import at_its_cost
 from cnnlib.data.image_files import open_image
-from cnnlib.plots import image_grid, softmax
+from cnnlib.layers import softmax
+from cnnlib.plots import image_grid
 
 _PHONE = 46  # characters of a line that a phone shows
 
@@ -185,7 +186,7 @@ class Gallery:
     @functools.cached_property
     def _seen(self):
         """Probabilities (N, K), the likeliest class of each image, and its probability."""
-        p = softmax(self.scores)
+        p = softmax(np.asarray(self.scores, np.float64))
         seen = p.argmax(axis=1)
         return p, seen, p[np.arange(len(p)), seen]
 

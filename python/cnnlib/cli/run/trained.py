@@ -15,13 +15,13 @@ from cnnlib import inference
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
 from cnnlib.inference.scoring import BatchScorer, scorer
+from cnnlib.layers import softmax
 from cnnlib.models.graph_model import input_dim_of
 from cnnlib.models.spec.reading import COLOURS
-from cnnlib.plots import softmax
 from cnnlib.runs.data_sets import DATA_SETS, OF_FILES, PARTS, DataSet, parse_data
 from cnnlib.runs.folder import Run
-from cnnlib.saved_model import is_saved_model, load_model
-from cnnlib.saved_model.loading import kind_of
+from cnnlib.saved_model.kinds import kind_of
+from cnnlib.saved_model.model_file import is_saved_model, read_model
 
 _FILES = {
     "onnx": ("an ONNX file", lambda path: cnnlib.onnx.load(path)),
@@ -69,13 +69,6 @@ class Trained:
     def _scores(self):
         return scorer(self.model)
 
-    @functools.cached_property
-    def _gives_probabilities(self):
-        """Whether a softmax ends the network, as networks from other programs may have one."""
-        if isinstance(self.model, inference.Predictor):
-            return self.model.gives_probabilities
-        return hasattr(self.model, "graph") and self.model.graph().gives_probabilities()
-
     def scores(self, X, white, tta):
         """Scores (N, K) of images as they come, whose white pixels have that value."""
         return BatchScorer(self._scores, functools.partial(self._normalized, white), tta).all(X)
@@ -102,7 +95,8 @@ class Trained:
     def probabilities(self, X):
         """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""
         scores = self.scores(X, 1.0 if self.normalization.ink else 255.0, self.tta)
-        return np.asarray(scores, np.float64) if self._gives_probabilities else softmax(scores)
+        scores = np.asarray(scores, np.float64)
+        return scores if self.model.gives_probabilities else softmax(scores)
 
 
 def calibration_images(X):
@@ -134,7 +128,7 @@ def open_model(options):
 def open_trained(path, which="best", normalization=None, classes=None, advice=_ADVICE):
     """The model in a run's folder, in a checkpoint there, or in a file of its own.
 
-    That is one of :func:`cnnlib.save_model` or ``Predictor.save``, or an ONNX file. For a file
+    That is one of a model's ``save`` or of ``Predictor.save``, or an ONNX file. For a file
     that does not say it, `normalization` is what its images go through and `classes` are its classes' names;
     `advice` says what to do where the first is not known.
     """
@@ -142,7 +136,7 @@ def open_trained(path, which="best", normalization=None, classes=None, advice=_A
     if file.is_file():
         kind = kind_of(file)
         if kind in _FILES or is_saved_model(file) or not file.with_name("config.json").exists():
-            words, read = _FILES.get(kind, ("a saved model", load_model))
+            words, read = _FILES.get(kind, ("a saved model", read_model))
             return _of_file(path, which, words, read, normalization, classes, advice)
     _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
     _refuse_twice(path, "--classes", "how its classes are called", classes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlib._params import check_keys, choice, number, probability
 from cnnlib.graph.ops.op import OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, same, same_by_number
-from cnnlib.layers.activations import _forward, _softmax
+from cnnlib.layers.activations import _forward, softmax
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
@@ -137,7 +137,7 @@ OPS = (
     Op(
         name="softmax",
         shape=same,
-        scoring=_softmax,
+        scoring=softmax,
         emit=_emit_softmax,
         onnx=OnnxForm("Softmax", fixed=(("axis", 1),)),
         aten=("softmax",),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cnnlib import layers
+from cnnlib._params import check_keys
 from cnnlib._params.arrays import layer_arrays
 from cnnlib._typing import Array
 from cnnlib.graph.ops.sizes import Shape
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
+
+
+def _dict_of(hint: Any) -> Any:
+    """The TypedDict that an annotation names, alone or beside None; None for another annotation."""
+    return next((kind for kind in (hint, *typing.get_args(hint)) if typing.is_typeddict(kind)), None)
+
 
 _VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
 Executor: TypeAlias = Literal["layers", "training", "inference"]
@@ -68,6 +76,20 @@ class OnnxForm:
         given = {name: node.arguments()[name] for name in self.arguments}
         own = {name: value if isinstance(value, str) else float(value) for name, value in given.items()}
         writer.operator(self.kind, node, inputs, output, **own, **dict(self.fixed))
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword of a layer: the argument `parameter` of its function, or the `key` of one that is a dict.
+
+    `annotation` is its type, as the function's signature or the dict's type says it.
+    """
+
+    parameter: str
+    key: str
+    required: bool
+    default: Any
+    annotation: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -247,6 +269,52 @@ class Op:
         given = [p for p in parameters if p.kind != p.KEYWORD_ONLY]
         roles = tuple(p.name for p in given if p.name in _PARAMETERS)
         return roles, inspect.Signature([p for p in given if p.name not in (*_VALUES, *_PARAMETERS)])
+
+    @functools.cached_property
+    def options(self) -> dict[str, Option]:
+        """Its options by keyword, from the signature of its function and the types of its parameter dicts."""
+        found: dict[str, Option] = {}
+        hints = typing.get_type_hints(self.forward)
+        for name, parameter in self.signature.parameters.items():
+            keys = _dict_of(hints[name])
+            if keys is None:
+                required = parameter.default is parameter.empty
+                found[name] = Option(name, "", required, parameter.default, str(parameter.annotation))
+                continue
+            for key, annotation in keys.__annotations__.items():
+                if key not in (*self.per_call, "mode"):  # which each call decides
+                    text = getattr(annotation, "__forward_arg__", None) or annotation.__name__
+                    found[key] = Option(name, key, key in keys.__required_keys__, ..., text)
+        return found
+
+    def with_dicts(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """`Node.args` in which a parameter dict that is None, or left out at their end, is an empty one."""
+        if self.runs_in or self.eight_bits:
+            return args  # made of nodes that have them
+        given = list(args)
+        for place, parameter in enumerate(self.signature.parameters.values()):
+            if parameter.default is None and parameter.name.endswith("_param"):
+                if place == len(given):
+                    given.append({})
+                elif place < len(given) and given[place] is None:
+                    given[place] = {}
+        return tuple(given)
+
+    def args_of(self, where: str, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        """`Node.args` from options by keyword.
+
+        ValueError for an unknown option, KeyError for a missing one; they begin with `where`.
+        """
+        known = self.options
+        check_keys(where, "options", options, known, [name for name in known if known[name].required])
+        arguments: dict[str, Any] = {option.parameter: {} for option in known.values() if option.key}
+        for name, value in options.items():
+            option = known[name]
+            if option.key:
+                arguments[option.parameter][option.key] = value
+            else:
+                arguments[name] = value
+        return self.positional(arguments)
 
     def positional(self, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         """`Node.args` from arguments by name; the inverse of :meth:`Node.arguments`."""

@@ -171,7 +171,7 @@ def _pixels(n: int, m: int) -> NDArray[np.int64]:
 
 def _build(layer: str, builder: Builder, where: str, size: Any, options: dict[str, Any]) -> Any:
     height, width = pair(where, "size", size)
-    pool_param = {"pool_height": height, "pool_width": width, **options}
+    pool_param = {"size": (height, width), **options}
     stride = f" stride {shape_text(options['stride'])}" if "stride" in options else ""
     return builder.layer(layer, f"{layer} {height}x{width}{stride}", (), pool_param)
 

@@ -198,8 +198,7 @@ def _layer(name: str, x: Feature) -> str:
 def _pool_param(op: Operator, x: Feature) -> dict[str, Any]:
     count = len(x.view) - 1
     kernel = op.numbers("kernel_shape", count, 1)
-    sizes = zip(("pool_depth", "pool_height", "pool_width")[-count:], kernel, strict=True)
-    return {**dict(sizes), **_windows(op, x, kernel), "ceil_mode": bool(op["ceil_mode"])}
+    return {"size": kernel, **_windows(op, x, kernel), "ceil_mode": bool(op["ceil_mode"])}
 
 
 def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any]:

@@ -78,8 +78,7 @@ def _layer_norm(call: Call) -> Feature:
 def _pool_param(call):
     kernel = two(call["kernel_size"])
     return {
-        "pool_height": kernel[0],
-        "pool_width": kernel[1],
+        "size": kernel,
         "stride": two(call["stride"]) if call["stride"] else kernel,
         "pad": two(call["padding"]),
         "ceil_mode": bool(call["ceil_mode"]),
