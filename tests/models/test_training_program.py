@@ -145,7 +145,7 @@ def test_images_of_two_sizes(rng):
         X, y = rng.standard_normal((2, 2, *size)).astype(np.float32), np.array([0, 2])
         assert bits(net, X, y) == bits(twin, X, y)
     assert compiled(net, X)
-    assert len(net._program._compiled) == 2
+    assert len(net._program._trained) == 2
 
 
 @pytest.mark.parametrize("change", ["strided", "dtype of a parameter", "no images"])
@@ -672,7 +672,7 @@ def test_as_many_programs_as_sizes_in_use(rng):
     net = ConvNet([{"conv": 2}, "global_avg_pool"], (1, 6, 6), 3, seed=0)
     for size in range(3, 30):
         net.loss(np.ones((1, 1, size, size), np.float32), np.array([0]))
-    assert len(net._program._compiled) == 16
+    assert len(net._program._trained) == 16
 
 
 def test_a_network_without_layers(rng):
