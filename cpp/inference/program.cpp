@@ -26,7 +26,8 @@ void Program::add(Step step) {
 }
 
 // Images [first, first + images) through all steps.
-void Program::run_images(const Samples& input, Out output, Index first, Index images) const {
+void Program::run_images(const Samples& input, const Weights& weights, Out output, Index first,
+                         Index images) const {
   const Index item = kernels.item();
   const Scratch memory = new_arena(item, arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
   const Out arena = memory.data(), converted = arena + arena_ * images * item;
@@ -36,7 +37,8 @@ void Program::run_images(const Samples& input, Out output, Index first, Index im
                         input.C, input.S);
     });
   const In values = input.bytes != nullptr ? In(converted) : input.values + first * input_size_ * item;
-  const Frame frame{values_.data(), values, output + first * output_size_ * item, arena, images, item};
+  const Out to = output + first * output_size_ * item;
+  const Frame frame{values_.data(), &weights, values, to, arena, images, item};
   for (const Step& step : steps_) step.run(frame);
 }
 
@@ -55,27 +57,28 @@ Index Program::images_at_a_time(Index N, int threads) const {
 
 // Threads take small images for themselves. Large ones go from layer to layer together, with all threads on
 // each layer: the weights, for which a cache may have no room, are read once for all of them.
-void Program::run(const Samples& input, Out output, Index N) const {
+void Program::run(const Samples& input, const Weights& weights, Out output, Index N) const {
   const int threads = static_cast<int>(std::min<Index>(N, threads_for(work_ * double(N))));
   const Index apart = threads > 1 && small_images() ? N / threads * threads : 0;
   if (apart > 0) {
     const Index images = images_at_a_time(apart, threads);
     each_on_its_own(ceil_div(apart, images), threads, [&](Index task) {
-      run_images(input, output, task * images, std::min(images, apart - task * images));
+      run_images(input, weights, output, task * images, std::min(images, apart - task * images));
     });
   }
   const Index images = apart > 0 ? 1 : images_at_a_time(std::max<Index>(1, N), 1);
   if (apart < N)
     with_standing_team(threads_for(work_ * double(images)), [&] {
       for (Index first = apart; first < N; first += images)
-        run_images(input, output, first, std::min(images, N - first));
+        run_images(input, weights, output, first, std::min(images, N - first));
     });
 }
 
-std::vector<double> Program::profile(In input, Out output, Index N, int repeats) const {
+std::vector<double> Program::profile(In input, const Weights& weights, Out output, Index N,
+                                     int repeats) const {
   using Clock = std::chrono::steady_clock;
   const Scratch memory = new_arena(kernels.item(), arena_, N);
-  const Frame all{values_.data(), input, output, memory.data(), N, kernels.item()};
+  const Frame all{values_.data(), &weights, input, output, memory.data(), N, kernels.item()};
   if (N == 0) return std::vector<double>(steps_.size());  // steps expect images
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
   with_standing_team(threads_for(work_ * double(N)), [&] {

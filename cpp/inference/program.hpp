@@ -1,4 +1,4 @@
-// A network prepared for inference: a list of steps over values that lie in an arena.
+// A network that gives scores: a list of steps over values that lie in an arena.
 #pragma once
 
 #include <functional>
@@ -17,9 +17,23 @@ struct Value {
   Index offset;  // elements of the arena that lie before it, an image
 };
 
+// What the steps read beside values: arrays of weights and the statistics of batch norms, by their numbers,
+// and what steps packed of them.
+struct Weights {
+  struct Statistics {
+    const double *mean, *inv_std;
+  };
+  std::vector<In> arrays;
+  std::vector<Statistics> norms;
+  std::vector<Out> packed;
+
+  In array(int i) const { return i < 0 ? In() : arrays[static_cast<std::size_t>(i)]; }
+};
+
 // The values while some images go through the network together.
 struct Frame {
   const Value* values;
+  const Weights* weights;
   In input;
   Out output, arena;
   Index images, item;  // item: the bytes of a number
@@ -45,6 +59,8 @@ struct Step {
   double work;               // scalar operations of an image, as threads_for counts them
   std::size_t weight_bytes;  // that each run reads
   std::function<void(const Frame&)> run;
+  // Packs weights to memory of weight_bytes; empty in a step that packs none.
+  std::function<void(const Weights&, Out packed)> pack = {};
 };
 
 // Runs the steps: a few images at a time on each thread where there are many small ones, all threads on some
@@ -66,10 +82,10 @@ class Program {
   std::size_t weight_bytes() const { return weight_bytes_; }  // that all steps read
 
   // input (N, input_size), output (N, output_size).
-  void run(const Samples& input, Out output, Index N) const;
+  void run(const Samples& input, const Weights& weights, Out output, Index N) const;
   // The seconds of each step while all N images go through it, all threads on them: the least of the repeats,
   // of which there is at least one.
-  std::vector<double> profile(In input, Out output, Index N, int repeats) const;
+  std::vector<double> profile(In input, const Weights& weights, Out output, Index N, int repeats) const;
 
  protected:
   const std::vector<Value> values_;
@@ -77,7 +93,7 @@ class Program {
   std::vector<Step> steps_;
 
  private:
-  void run_images(const Samples& input, Out output, Index first, Index images) const;
+  void run_images(const Samples& input, const Weights& weights, Out output, Index first, Index images) const;
   double arena_bytes() const { return double(arena_) * double(kernels.item()); }  // of an image
   bool small_images() const;
   Index images_at_a_time(Index N, int threads) const;

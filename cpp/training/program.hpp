@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -29,6 +30,11 @@ inline Memory<void> lent_memory(In memory) {
   return Memory<void>(Memory<void>(), const_cast<void*>(static_cast<const void*>(memory)));
 }
 
+// How long a layer took.
+struct LayerSeconds {
+  double forward = 0, backward = 0;
+};
+
 // A batch on its way through the network and back.
 struct Batch {
   using Backward = std::function<void(Batch&)>;
@@ -51,6 +57,7 @@ struct Batch {
   std::vector<Memory<double>> mean, var;        // of batch norms, in this batch
   std::vector<Memory<void>> values, gradients;  // of the live values
   std::vector<Backward> backward;               // of the layers so far
+  std::vector<LayerSeconds> seconds;            // of all layers; empty where nobody asked
 
   Index elements(int value) const { return N * sizes[static_cast<std::size_t>(value)]; }
   Memory<void>& value(int i) { return values[static_cast<std::size_t>(i)]; }
@@ -96,17 +103,34 @@ struct Batch {
   // Through a layer; one without a gradient is not active and keeps nothing. `done` are the values that no
   // later layer reads.
   void pass_forward(const Layer& layer, bool active, const std::vector<int>& done) {
-    Backward layers_own = layer(*this);
-    backward.push_back(active ? std::move(layers_own) : nullptr);
-    for (const int i : done) value(i).reset();
+    timed(&LayerSeconds::forward, [&] {
+      Backward layers_own = layer(*this);
+      backward.push_back(active ? std::move(layers_own) : nullptr);
+      for (const int i : done) value(i).reset();
+    });
   }
   // Through all layers; releases what each kept as soon as its gradients are there.
   void pass_backward() {
     while (!backward.empty()) {
-      const Backward layer = std::move(backward.back());
+      Backward layer = std::move(backward.back());
       backward.pop_back();
-      if (layer) layer(*this);
+      timed(&LayerSeconds::backward, [&] {
+        if (layer) layer(*this);
+        layer = nullptr;  // which releases what it kept
+      });
     }
+  }
+
+ private:
+  // Runs a pass of the layer behind those in `backward`, and notes its seconds where they are wanted.
+  template <class Pass>
+  void timed(double LayerSeconds::* way, const Pass& pass) {
+    if (seconds.empty()) return pass();
+    using Clock = std::chrono::steady_clock;
+    const std::size_t layer = backward.size();
+    const auto start = Clock::now();
+    pass();
+    seconds[layer].*way = std::chrono::duration<double>(Clock::now() - start).count();
   }
 };
 

@@ -75,8 +75,16 @@ class PreparedConv(metaclass=_Bound):
 _ByteImage = tuple[int, int, int, int, int, int, int]
 _Bytes = NDArray[np.uint8]
 
+class Weights(metaclass=_Bound):
+    """What a live program reads during a call."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+
 class Program(metaclass=_Bound):
-    """values: the place (0 the input, 1 the output, 2 the arena), size and offset of each, for one sample."""
+    """values: the place (0 the input, 1 the output, 2 the arena), size and offset of each, for one sample.
+
+    A live one keeps no arrays: `weights` takes those of a call, and `scores` runs on what it returns.
+    """
 
     def __init__(
         self,
@@ -85,6 +93,7 @@ class Program(metaclass=_Bound):
         input_size: int,
         output_size: int,
         arena: int,
+        live: bool = False,
     ) -> None: ...
     def conv(
         self,
@@ -132,8 +141,8 @@ class Program(metaclass=_Bound):
         input: int,
         output: int,
         S: int,
-        mean: _Stats,
-        inv_std: _Stats,
+        mean: _Stats | None,
+        inv_std: _Stats | None,
         gamma: NDArray[_T],
         beta: NDArray[_T],
         relu: bool,
@@ -170,7 +179,16 @@ class Program(metaclass=_Bound):
     ) -> None: ...
     def sum(self, name: str, a: int, b: int, output: int, planes: int, relu: bool) -> None: ...
     def product(self, name: str, a: int, b: int, output: int, planes: int) -> None: ...
+    def scale(self, name: str, input: int, output: int, factor: float) -> None: ...
     def concat(self, name: str, inputs: list[int], output: int) -> None: ...
+    def fits(self, params: list[object]) -> bool: ...
+    def weights(
+        self,
+        params: list[object],
+        norms: list[tuple[float, NDArray[_T], NDArray[_T]]],
+        before: Weights | None,
+    ) -> Weights: ...
+    def scores(self, x: NDArray[_T], weights: Weights, shape: list[int]) -> NDArray[_T]: ...
     def run(self, x: NDArray[_T], shape: list[int]) -> NDArray[_T]: ...
     def run_bytes(
         self, x: NDArray[np.uint8], mean: NDArray[_T], std: NDArray[_T], shape: list[int]
@@ -251,6 +269,8 @@ class Batch(metaclass=_Bound):
     def __init__(self, *args: object, **kwargs: object) -> None: ...
     @property
     def N(self) -> int: ...
+    @property
+    def seconds(self) -> list[tuple[float, float]]: ...
 
 class Training(metaclass=_Bound):
     def __init__(
@@ -322,6 +342,7 @@ class Training(metaclass=_Bound):
         norms: list[tuple[float, float, NDArray[_T], NDArray[_T]]],
         masks: list[NDArray[_T]],
         outputs: list[tuple[int, list[int]]],
+        timed: bool = False,
     ) -> tuple[Batch, list[NDArray[_T]], list[tuple[NDArray[_T], NDArray[_T]]]]: ...
     def backward(self, batch: Batch, douts: list[tuple[int, NDArray[_T]]]) -> list[NDArray[_T]]: ...
 

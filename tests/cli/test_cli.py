@@ -494,7 +494,7 @@ class TestInfo:
             ConvNet(spec, (1, 6, 6), 3, seed=0).save(tmp_path / "net.npz")
             said = lines(capsys, "info", "--model", tmp_path / "net.npz")
             assert said[0].startswith("ConvNet(1x6x6 -> 3")
-            assert said[1] == f"executor: {executor}"
+            assert said[1:] == [f"executor: {executor}", "executor of scores: compiled"]
 
     def test_version(self, capsys):
         import cnnlib

@@ -223,7 +223,7 @@ class TestPictures:
         def fails(*args, **options):
             raise MemoryError
 
-        monkeypatch.setattr("cnnlib.cli.report.html_report.profile_step", fails)
+        monkeypatch.setattr("cnnlib.solver.Solver.profile_step", fails)
         out = train(small, tmp_path / "run", capsys)
         (left_out,) = [line for line in out if line.startswith("left out")]
         assert left_out == "left out: the time by layer in the report (MemoryError)"

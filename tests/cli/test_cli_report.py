@@ -218,8 +218,8 @@ class TestContent:
     def test_time_by_layer(self, report):
         rows = report.table("layer, shape of its input", "share")
         names = [row[0] for row in rows]
-        assert names[0] == "conv_bn_relu 100x1x8x8"
-        assert names[-4:] == ["affine 100x64", "loss", "update", "rest"]
+        assert names[0] == "conv 16 3x3 + batchnorm + relu 100x1x8x8"
+        assert names[-4:] == ["affine 10 100x64", "loss", "update", "rest"]
         assert sum(float(row[1].removesuffix(" %")) for row in rows) == pytest.approx(100, abs=1)
         assert all(float(row[3]) > 0 for row in rows[:-1])
 

@@ -309,7 +309,7 @@ SETTERS = set(
     set_num_threads get_num_threads use_thread_pool notice_missing_cores MissingCores physical_cores
     system_cores conv_bn_relu_scratch restart_scratch_peak scratch_peak release_buffers buffer_counts
     memory_limit cgroup_memory_limit cgroup_cpus set_conv_algorithm get_conv_algorithm caches system_caches
-    PreparedConv Program Training Batch
+    PreparedConv Program Weights Training Batch
     """.split()
 )
 BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)

@@ -77,7 +77,9 @@ def program(data):
         numbers[source.byte() % 3] = other(size)
     _core.use_isa(source.choice(_core.available_isas()))
     try:
-        made = _core.Program(np.dtype(dtype), values, *numbers)
+        live = source.chance(3)
+        made = _core.Program(np.dtype(dtype), values, *numbers, live)
+        told = []  # arrays that a live program knows of
         for _ in range(source.choice([1, 2, 3, 5])):
             place = (
                 [source.byte() % 3, 1 + source.byte() % 3] if source.byte() % 8 else [source.byte() - 9, 3]
@@ -91,7 +93,9 @@ def program(data):
                     made.product("", place[0], second, place[1], joined)
                 continue
             if source.chance(6):
-                made.inverted_residual(*inverted_residual(source, dtype, place, C, H, W))
+                arguments = inverted_residual(source, dtype, place, C, H, W)
+                made.inverted_residual(*arguments)
+                told += [array for w, b, *_ in arguments[5] for array in (w, b) if array is not None]
                 continue
             if source.chance(6):
                 made.concat("", [place[0]] * source.choice([1, 1, 2, 0]), place[1])
@@ -103,11 +107,24 @@ def program(data):
                 at = source.byte() % len(arguments)
                 value = arguments[at]
                 arguments[at] = source.state_of(value) if isinstance(value, np.ndarray) else source.garbage()
+            if live and name == "normalize":
+                arguments[1:3] = None, None
             getattr(made, name)("", *place, *arguments)
+            first = {"conv": 1, "conv_transpose": 1, "affine": 0, "normalize": 3, "row_norm": 2}.get(name, 9)
+            told += [array for array in arguments[first : first + 2] if array is not None]
         N = source.choice([2, 1, 0, 5])
         x, shape = source.array((N, C, H, W), dtype), [N, C, H, W]
         if source.chance(5):
             x, shape = source.state_of(x), source.choice([shape, [N, C], [], [N, -C, -H, W], [2**40, size]])
+        if live:
+            if told and source.chance(4):
+                told[source.byte() % len(told)] = source.garbage()
+            norms = [(1e-3, source.array(C, dtype), source.array(C, dtype))] * (source.byte() % 3)
+            weights = made.weights(told, norms, None)
+            made.scores(x, made.weights(told, norms, source.choice([weights, None])), shape)
+            if source.chance(3):
+                made.affine("", 0, 3, source.array((size, size), dtype), None, False)
+            made.scores(x, weights, shape)
         made.run(x, shape)
         made.profile(x, shape, source.choice([1, 0, 2]))
         bytes_ = source.array((N, C, H * W), "u1")

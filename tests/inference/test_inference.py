@@ -378,10 +378,12 @@ class TestBytesWithoutPreprocess:
             return prepare(net)
         return net if name == "ConvNet" else scorer(self.made("three-layer"))
 
-    def test_only_convolutions_are_worth_preparing(self):
-        dense, net = self.made("dense"), self.made("three-layer")
-        assert scorer(dense) == dense.loss
-        assert scorer(net) != net.loss
+    def test_models_score_by_themselves(self):
+        for name in ("dense", "three-layer"):
+            model = self.made(name)
+            assert scorer(model) == model.loss
+        predictor = self.made("predictor")
+        assert scorer(predictor) is predictor
 
     @pytest.mark.parametrize("name", ["three-layer", "dense", "ConvNet", "predictor", "scorer"])
     def test_a_warning_says_so_once(self, name, images):

@@ -246,12 +246,13 @@ def test_frozen_parameters_get_no_gradient(rng, monkeypatch):
 
 
 def test_values_live_until_their_last_reader(rng, monkeypatch):
-    """In test mode the arrays alive at any time are those that are still to be read."""
+    """In test mode the arrays alive between layers are those that are still to be read."""
     graph = Drawn()
     x = graph.put("relu", "input")
     for _ in range(5):
         x = graph.put("relu", x)
     program, alive, peak = Program("test", graph), [], []
+    program.in_core = False
     relu = layers.relu_forward
 
     def watched(x):

@@ -145,7 +145,7 @@ def test_images_of_two_sizes(rng):
         X, y = rng.standard_normal((2, 2, *size)).astype(np.float32), np.array([0, 2])
         assert bits(net, X, y) == bits(twin, X, y)
     assert compiled(net, X)
-    assert len(net._program._compiled) == 2
+    assert len(net._program._trained) == 2
 
 
 @pytest.mark.parametrize("change", ["strided", "dtype of a parameter", "no images"])
@@ -612,6 +612,42 @@ def test_a_criterion_returns_a_pair(rng):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_a_timed_step_has_the_bits_of_another(name, rng):
+    """Of what the core trains, the times are of its operations; else of the layers' functions."""
+    model = NETWORKS[name](np.float32)
+    X, y = minibatch(model, 3, rng)
+    for net in (model, interpreted(model)):
+        twin = copy.deepcopy(net)
+        loss, grads = net.loss(X, y)
+        timed_loss, timed_grads, times = twin.timed_loss(X, y)
+        assert (timed_loss, times.loss > 0) == (loss, True)
+        assert list(timed_grads) == list(grads)
+        for name, grad in grads.items():
+            np.testing.assert_array_equal(timed_grads[name], grad)
+        for layer in times.layers:
+            assert layer.forward > 0, layer.name
+            assert layer.shape[0] == 3
+        assert times.layers[0].shape == X.shape
+        assert times.layers[-1].backward > 0
+    assert compiled(model, X)
+
+
+def test_what_is_frozen_has_no_time_on_the_way_back(rng):
+    net = small_net(rng)
+    net.freeze("W1", "b1")
+    X, y = rng.standard_normal((4, 2, 6, 5)).astype(np.float32), np.array([0, 1, 2, 0])
+    for model in (net, interpreted(net)):
+        model.params["gamma1"], model.params["beta1"] = np.ones((2, 4), np.float32)
+        *_, times = model.timed_loss(X, y)
+        assert [layer.name for layer in times.layers] == ["conv + spatial_batchnorm + relu", "affine"]
+        assert times.layers[0].backward > 0
+    net.freeze("*1")
+    *_, times = net.timed_loss(X, y)
+    assert times.layers[0].forward > 0
+    assert times.layers[0].backward == 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_come_in_the_order_of_the_parameters(name, rng):
     """Both ways back go from the last layer to the first, each in its own steps."""
     model = NETWORKS[name](np.float32)
@@ -672,7 +708,7 @@ def test_as_many_programs_as_sizes_in_use(rng):
     net = ConvNet([{"conv": 2}, "global_avg_pool"], (1, 6, 6), 3, seed=0)
     for size in range(3, 30):
         net.loss(np.ones((1, 1, size, size), np.float32), np.array([0]))
-    assert len(net._program._compiled) == 16
+    assert len(net._program._trained) == 16
 
 
 def test_a_network_without_layers(rng):

@@ -5,8 +5,9 @@ import threading
 import numpy as np
 import pytest
 from cnnlib import optim
-from cnnlib.inference import prepare, scoring
+from cnnlib.graph.compile import CompiledGraph
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models.program import Step
 from cnnlib.solver import Solver, load_weights
 from training import (
     LinearModel,
@@ -398,13 +399,44 @@ def test_every_iteration_gets_a_stream_of_its_own():
     assert threading.current_thread() in threads
 
 
-def test_an_epoch_prepares_the_network_once(monkeypatch):
-    """For training and validation samples alike."""
-    prepared = []
-    monkeypatch.setattr(scoring, "prepare", lambda model: prepared.append(model) or prepare(model))
+def test_accuracy_checks_run_compiled(monkeypatch):
+    """Training samples and validation samples alike."""
+    batches = []
+
+    def scores(self, x, weights):
+        batches.append(len(x))
+        return compiled(self, x, weights)
+
+    compiled = CompiledGraph.scores
+    monkeypatch.setattr(CompiledGraph, "scores", scores)
+    monkeypatch.setattr(Step, "scores", None)
     solver = trained(conv_net(), digits_like(), num_epochs=2)
-    assert prepared == [solver.model] * 3  # before the first epoch too
+    assert batches == [60, 20] * 3  # before the first epoch too
     assert 0 < solver.train_acc_history[-1] <= 1
+
+
+def test_a_profile_of_a_step_is_of_what_trains(monkeypatch):
+    monkeypatch.setattr(Step, "forward", None)
+    solver = trained(conv_net(), digits_like())
+    before = solver.state()
+    profile = solver.profile_step()
+    assert_same_bits(solver.state(), before)
+    assert (profile.images, profile.steps > 0) == (16, True)
+    assert [(layer.name, layer.shape) for layer in profile.layers[:3]] == [
+        ("conv 4 3x3 + batchnorm + relu", (16, 1, 6, 6)),
+        ("dropout 0.3", (16, 4, 6, 6)),
+        ("max_pool 2x2", (16, 4, 6, 6)),
+    ]
+    assert all(layer.forward > 0 and layer.backward > 0 for layer in profile.layers)
+    spent = sum(layer.forward + layer.backward for layer in profile.layers)
+    assert 0 < spent + profile.loss + profile.update < profile.total
+    assert profile.table().splitlines()[-3].startswith("rest")
+
+
+def test_a_profile_needs_a_model_of_the_library():
+    solver = quiet_solver(LinearModel(36, 4), digits_like())
+    with pytest.raises(TypeError, match=r"profile_step: needs a model of cnnlib\.models, .* a LinearModel"):
+        solver.profile_step()
 
 
 def test_the_thread_ends_with_the_training():

@@ -11,11 +11,11 @@ _OPERATORS = 25
 
 def print_own(step):
     """Print the time of each layer in the order of the forward pass, of loss and update, and the rest."""
-    from cnnlib.cli.report.step_profile import profile_step, table
+    from cnnlib.solver.step_profile import profile_step
 
     profile = profile_step(step.model, step.X, step.y, step.update, _STEPS)
     print(f"\n  cnnlib, by layer and shape of x: {1e3 * profile.total:.3g} ms a step")
-    print(textwrap.indent(table(profile), "  "))
+    print(textwrap.indent(profile.table(), "  "))
 
 
 def print_torch(torch, step):

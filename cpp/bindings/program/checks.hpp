@@ -17,4 +17,19 @@ inline RowNormShape of_images(RowNormShape s, Index N) {
   return s;
 }
 
+// Whether these are C-contiguous and aligned arrays of these shapes, of one dtype.
+bool are_arrays_of(const std::vector<py::object>& arrays, const std::vector<std::vector<Index>>& shapes,
+                   bool single);
+
+// Runs what computes a batch of N without the interpreter's lock; a MemoryError says how large the batch is.
+template <class F>
+void run_batch_unlocked(Text function, Index N, const F& pass) {
+  try {
+    unlocked(pass);
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(PyExc_MemoryError, message_of(function, ": no memory for a batch of ", N).c_str());
+    throw py::error_already_set();
+  }
+}
+
 }  // namespace cnnlib

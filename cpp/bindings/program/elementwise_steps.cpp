@@ -1,6 +1,8 @@
 // Sums and products of values, and values joined.
+#include <algorithm>
 #include <numeric>
 
+#include "../../threads/parallel.hpp"
 #include "bound_program.hpp"
 
 namespace cnnlib {
@@ -30,6 +32,27 @@ void product_step(BoundProgram& p, const std::string& name, int a, int b, int ou
   join_step(p, name, a, b, output, planes, Join::multiply);
 }
 
+// Values times a number.
+void scale_step(BoundProgram& p, const std::string& name, int input, int output, double factor) {
+  constexpr Index part = 4096;  // elements of a task: enough to be worth starting
+  const Index size = p.size_of(input);
+  p.reads_and_writes(input, {size}, output, {size});
+  const bool single = p.kernels.single();
+  p.add_step(name, double(size) / 4, [=](const Frame& f) {
+    const Index n = size * f.images;
+    by_type(single, [&](auto zero) {
+      using T = decltype(zero);
+      const T* from = f.read(input);
+      T* to = f.write(output);
+      const T a = static_cast<T>(factor);
+      parallel_for(ceil_div(n, part), threads_for(double(n) / 4), [=](Index task, int) {
+        const Index begin = task * part, end = std::min(n, begin + part);
+        for (Index i = begin; i < end; ++i) to[i] = a * from[i];
+      });
+    });
+  });
+}
+
 void concat_step(BoundProgram& p, const std::string& name, const std::vector<int>& inputs, int output) {
   std::vector<Index> sizes;
   for (const int input : inputs) sizes.push_back(p.size_of(input));
@@ -51,6 +74,7 @@ void concat_step(BoundProgram& p, const std::string& name, const std::vector<int
 void bind_elementwise_steps(py::class_<BoundProgram>& program) {
   def(program, "sum(name, a, b, output, planes, relu)", &sum_step);
   def(program, "product(name, a, b, output, planes)", &product_step);
+  def(program, "scale(name, input, output, factor)", &scale_step);
   def(program, "concat(name, inputs, output)", &concat_step);
 }
 

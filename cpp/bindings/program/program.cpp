@@ -1,4 +1,9 @@
-// Networks prepared for inference: cnnlib.inference puts a program's steps together, one call each.
+// Networks that give scores: cnnlib.graph puts a program's steps together, one call each.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
 #include "../conv/conv_shape.hpp"
 #include "bound_program.hpp"
 
@@ -30,13 +35,33 @@ std::vector<Value> checked_values(const Values& of_values, Index input_size, Ind
 
 // Whether the method that a prepared convolution takes can add its result to what lies in the output.
 bool conv_adds(const Floats& like, const Floats& w, const py::object& conv_param) {
-  ConvRequest request = conv_request("prepare", like, w, conv_param);
-  request.weights = WeightUse::streamed;
+  const ConvRequest request = conv_request("prepare", like, w, conv_param);
   return AnyKernels(w.single())(
-      [&](const auto& k) { return planned(k, request, Pass::forward)->choice.adds; });
+      [&](const auto& k) { return planned(k, network_request(request, false), Pass::forward)->choice.adds; });
 }
 
 }  // namespace
+
+ConvRequest network_request(ConvRequest request, bool live) {
+  request.shape.N = 1;
+  request.weights = live ? WeightUse::kept : WeightUse::streamed;
+  return request;
+}
+
+bool are_arrays_of(const std::vector<py::object>& arrays, const std::vector<std::vector<Index>>& shapes,
+                   bool single) {
+  if (arrays.size() != shapes.size()) return false;
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    if (!py::isinstance<Floats>(arrays[i])) return false;
+    const auto array = py::reinterpret_borrow<Floats>(arrays[i]);
+    const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+    const ShapeView shape = array;
+    if (array.single() != single || !aligned ||
+        !std::equal(shapes[i].begin(), shapes[i].end(), shape.begin(), shape.end()))
+      return false;
+  }
+  return true;
+}
 
 Index elements_of(const ShapeView& shape, Index least) {
   Index size = 1;
@@ -56,9 +81,104 @@ RowNormShape row_norm_shape(Text function, const std::array<Index, 5>& shape) {
 }
 
 BoundProgram::BoundProgram(const py::dtype& dtype, const Values& values, Index input_size, Index output_size,
-                           Index arena)
+                           Index arena, bool live)
     : Program(AnyKernels(is_single("prepare", dtype)), checked_values(values, input_size, output_size, arena),
-              input_size, output_size, arena) {}
+              input_size, output_size, arena),
+      live_(live) {}
+
+int BoundProgram::takes(const Floats& array) {
+  const ShapeView shape = array;
+  if (live_) {
+    shapes_.emplace_back(shape.begin(), shape.end());
+    return static_cast<int>(shapes_.size()) - 1;
+  }
+  weights_.arrays.emplace_back(keep(array));
+  return static_cast<int>(weights_.arrays.size()) - 1;
+}
+
+std::size_t BoundProgram::takes_statistics(Index C, const MaybeArray<double>& mean,
+                                           const MaybeArray<double>& inv_std) {
+  require(mean.has_value() != live_ && inv_std.has_value() != live_,
+          "prepare: a live program reads running statistics at each call, another one has its own");
+  if (live_) {
+    channels_.push_back(C);
+    return channels_.size() - 1;
+  }
+  require_shapes("prepare", {C}, {{"mean", *mean}, {"inv_std", *inv_std}});
+  weights_.norms.push_back({keep(*mean), keep(*inv_std)});
+  return weights_.norms.size() - 1;
+}
+
+void BoundProgram::pack_step(const Step& step, Weights& weights, WeightMemory& memory) {
+  const Out packed = memory.take(step.weight_bytes);
+  step.pack(weights, packed);
+  weights.packed.push_back(packed);
+}
+
+std::size_t BoundProgram::bytes_of(int array) const {
+  return static_cast<std::size_t>(elements_of(shapes_[static_cast<std::size_t>(array)], 0) * kernels.item());
+}
+
+bool BoundProgram::have_bits(const PackedArrays& before, const Weights& weights) const {
+  for (const int i : packed_arrays_) {
+    const void *then = before.copies[static_cast<std::size_t>(i)], *now = weights.array(i);
+    if (std::memcmp(then, now, bytes_of(i)) != 0) return false;
+  }
+  return true;
+}
+
+// Packs copies, which say later of what: meanwhile another thread may write to the arrays.
+std::shared_ptr<const PackedArrays> BoundProgram::packed(Weights& weights) const {
+  const auto made = std::make_shared<PackedArrays>();
+  made->copies.resize(shapes_.size());
+  for (const int i : packed_arrays_) {
+    const void* array = weights.array(i);
+    made->copies[static_cast<std::size_t>(i)] =
+        std::memcpy(made->memory.take(bytes_of(i)), array, bytes_of(i));
+  }
+  Weights copied{made->copies, weights.norms, {}};
+  for (const Step& step : steps_)
+    if (step.pack) pack_step(step, copied, made->memory);
+  made->packed = std::move(copied.packed);
+  return made;
+}
+
+std::unique_ptr<BoundWeights> BoundProgram::weights_of(const std::vector<py::object>& arrays,
+                                                       const std::vector<RunningStatistics>& norms,
+                                                       const BoundWeights* before) const {
+  require(live_, "prepare: a prepared program has its weights");
+  require(fits(arrays), "loss: parameters of other shapes or dtypes");
+  require(norms.size() == channels_.size(), "loss: other norms");
+  if (before != nullptr) require_own(*before);
+  auto made = std::make_unique<BoundWeights>();
+  made->program = this;
+  made->arrays = arrays;
+  Weights& weights = made->weights;
+  for (const py::object& array : arrays) weights.arrays.emplace_back(py::reinterpret_borrow<Floats>(array));
+  const Index channels = std::accumulate(channels_.begin(), channels_.end(), Index{0});
+  made->statistics.resize(static_cast<std::size_t>(2 * channels));
+  double* to = made->statistics.data();
+  for (std::size_t i = 0; i < norms.size(); ++i) {
+    const auto& [eps, mean, var] = norms[i];
+    const Index C = channels_[i];
+    require_one_dtype(*this, mean, var);
+    require(mean.size() == C && var.size() == C, "loss: running statistics of other channels");
+    by_type(kernels.single(), [&, &mean = mean, &var = var, eps = eps](auto zero) {
+      using T = decltype(zero);
+      const T *of_mean = mean, *of_var = var;
+      std::copy(of_mean, of_mean + C, to);
+      std::transform(of_var, of_var + C, to + C, [=](T v) { return 1 / std::sqrt(double(v) + eps); });
+    });
+    weights.norms.push_back({to, to + C});
+    to += 2 * C;
+  }
+  unlocked([&] {
+    const bool as_before = before != nullptr && have_bits(*before->packed, weights);
+    made->packed = as_before ? before->packed : packed(weights);
+  });
+  weights.packed = made->packed->packed;
+  return made;
+}
 
 Index BoundProgram::size_of(int value) const {
   require_value(value >= 0 && static_cast<std::size_t>(value) < values_.size(), value, "does not exist");
@@ -81,19 +201,23 @@ void BoundProgram::check_samples(const py::array& x, const ShapeView& shape) con
   const Index N = x.ndim() > 0 ? x.shape(0) : -1;
   const bool samples =
       N >= 0 && N <= most_elements / std::max<Index>(1, input_size_) && x.size() == N * input_size_;
-  require(samples, "Predictor: x has shape ", x);
+  require(samples, caller(), ": x has shape ", x);
   const bool result = shape.size() > 0 && *shape.begin() == N &&
                       elements_of({shape.begin() + 1, shape.size() - 1}, 0) == output_size_;
-  require(result, "Predictor: a result of shape ", shape, " for x ", x);
+  require(result, caller(), ": a result of shape ", shape, " for x ", x);
 }
 
 void bind_program(py::module_& m) {
   using P = BoundProgram;
   def(m, "conv_adds(like, w, conv_param)", &conv_adds);
+  py::class_<BoundWeights>(m, "Weights");
   py::class_<P> program(m, "Program");
   program
-      .def(py::init<const py::dtype&, const Values&, Index, Index, Index>(),
-           Signature("(dtype, values, input_size, output_size, arena)"))
+      .def(py::init<const py::dtype&, const Values&, Index, Index, Index, bool>(),
+           Signature("(dtype, values, input_size, output_size, arena, live=False)"))
+      .def("fits", &P::fits, Signature("(params)"))
+      .def("weights", &P::weights_of, py::keep_alive<0, 1>(), Signature("(params, norms, before)"))
+      .def("scores", &P::scores, Signature("(x, weights, shape)"))
       .def("run", &P::run, Signature("(x, shape)"))
       .def("run_bytes", &P::run_bytes, Signature("(x, mean, std, shape)"))
       .def("profile", &P::profile, Signature("(x, shape, repeats)"))

@@ -12,36 +12,47 @@ template <Direction direction>
 void conv_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& like,
                const Floats& w, const MaybeFloats& b, const py::object& conv_param, bool add, bool relu,
                double most) {
-  auto layer = ConvLayer<direction>("prepare", like, w, conv_param, relu).of(1);
-  layer.request.weights = WeightUse::streamed;
+  const auto layer = ConvLayer<direction>("prepare", like, w, conv_param, relu).of(1);
   p.reads_and_writes(input, layer.in, output, layer.out);
   if (b) require_shape("prepare", "b", *b, {layer.out[0]});
-  const In weights = p.keep(w);
-  const Epilogue epilogue{p.keep(b), add, relu, most};
+  const int weights = p.takes(w), bias = p.takes(b);
   p.kernels([&](const auto& k) {
-    const auto plan = planned(k, layer.request, layer.pass);
+    const auto plan = planned(k, network_request(layer.request, p.live()), layer.pass);
     require(!add || plan->choice.adds, "prepare: a convolution that cannot add to its output");
-    const std::size_t bytes = plan->explain(1).packed_bytes;
-    const Out packed = p.new_weights(bytes);
-    plan->pack(weights, packed);
-    p.add_step(
+    p.add_packed_step(
         name + " [" + name_of(plan->choice.method) + "]", products(layer.shape()) / 8,
-        [=](const Frame& f) {
-          plan->run({f.images, f.read(input), weights, packed, epilogue, f.write(output)});
-        },
-        bytes);
+        plan->explain(1).packed_bytes, {weights},
+        [=](const auto&, const Weights& from, Out packed) { plan->pack(from.array(weights), packed); },
+        [=](const auto&, const Frame& f, In packed) {
+          const Epilogue epilogue{f.weights->array(bias), add, relu, most};
+          plan->run({f.images, f.read(input), f.weights->array(weights), packed, epilogue, f.write(output)});
+        });
   });
 }
 
 using InvertedResidualLayer = std::tuple<Floats, MaybeFloats, bool, double>;  // w, b, relu, most
 
-struct KeptLayers {
-  In w[3];
-  Epilogue epilogue[3];
+// Its convolutions: numbers of arrays, and what follows.
+struct ConvOfBlock {
+  int w, b;
+  bool relu;
+  double most;
+
+  template <class T>
+  typename InvertedResidualLayers<T>::Layer with(const Weights& from) const {
+    return {from.array(w), Epilogue{from.array(b), false, relu, most}};
+  }
+};
+using BlockLayers = std::array<ConvOfBlock, 3>;
+
+// Those layers with their arrays, of whichever type a kernel takes.
+struct LayersWithArrays {
+  const BlockLayers& layers;
+  const Weights& from;
 
   template <class T>
   operator InvertedResidualLayers<T>() const {
-    return {{w[0], epilogue[0]}, {w[1], epilogue[1]}, {w[2], epilogue[2]}};
+    return {layers[0].with<T>(from), layers[1].with<T>(from), layers[2].with<T>(from)};
   }
 };
 
@@ -79,26 +90,30 @@ void inverted_residual_step(BoundProgram& p, const std::string& name, int input,
   const ConvShape& d = s.depthwise;
   p.reads_and_writes(input, {s.C, d.H, d.W}, output, {s.F, d.OH, d.OW});
   if (other >= 0) p.reads(other, {s.F, d.OH, d.OW});
-  KeptLayers kept;
+  BlockLayers block;
+  std::vector<int> arrays;
   for (std::size_t i = 0; i < 3; ++i) {
     const auto& [w, b, relu, most] = layers[i];
-    kept.w[i] = p.keep(w);
-    kept.epilogue[i] = {p.keep(b), false, relu, most};
+    block[i].w = p.takes(w);
+    block[i].b = p.takes(b);
+    block[i].relu = relu;
+    block[i].most = most;
+    arrays.insert(arrays.end(), {block[i].w, block[i].b});
   }
   const auto size = p.kernels([&](const auto& k) { return k.inverted_residual_packed_size(s); });
   const std::size_t bytes = checked_product(size, static_cast<std::size_t>(p.kernels.item()));
-  const Out packed = p.new_weights(bytes);
-  p.kernels([&](const auto& k) { k.pack_inverted_residual(s, kept, packed); });
   const double work = products(d) + double(d.C) * double(s.F * d.OH * d.OW + s.C * d.H * d.W);
-  p.add_step(
-      name + " [inverted-residual]", work / 8,
-      [=](const auto& k, const Frame& f) {
+  p.add_packed_step(
+      name + " [inverted-residual]", work / 8, bytes, arrays,
+      [=](const auto& k, const Weights& from, Out packed) {
+        k.pack_inverted_residual(s, LayersWithArrays{block, from}, packed);
+      },
+      [=](const auto& k, const Frame& f, In packed) {
         InvertedResidualShape images = s;
         images.N = f.images;
-        k.run_inverted_residual(images, kept, packed, f.read(input), other < 0 ? In() : f.read(other),
-                                f.write(output));
-      },
-      bytes);
+        k.run_inverted_residual(images, LayersWithArrays{block, *f.weights}, packed, f.read(input),
+                                other < 0 ? In() : f.read(other), f.write(output));
+      });
 }
 
 void affine_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& w,
@@ -107,23 +122,26 @@ void affine_step(BoundProgram& p, const std::string& name, int input, int output
   const Index D = w.shape(0), M = w.shape(1);
   p.reads_and_writes(input, {D}, output, {M});
   if (b) require_shape("prepare", "b", *b, {M});
-  const In weights = p.keep(w), bias = p.keep(b);
+  const int weights = p.takes(w), bias = p.takes(b);
   p.add_step(name, double(D) * double(M) / 8, [=](const auto& k, const Frame& f) {
-    k.affine_forward(f.read(input), weights, bias, f.write(output), {f.images, D, M, false}, relu);
+    k.affine_forward(f.read(input), f.weights->array(weights), f.weights->array(bias), f.write(output),
+                     {f.images, D, M, false}, relu);
   });
 }
 
 // By the statistics (C,) of a batch norm over images (C, S).
 void normalize_step(BoundProgram& p, const std::string& name, int input, int output, Index S,
-                    const Array<double>& mean, const Array<double>& inv_std, const Floats& gamma,
+                    const MaybeArray<double>& mean, const MaybeArray<double>& inv_std, const Floats& gamma,
                     const Floats& beta, bool relu) {
   const Index C = gamma.size();
   p.reads_and_writes(input, {C, S}, output, {C, S});
-  require_shapes("prepare", {C}, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
-  const double *m = p.keep(mean), *i = p.keep(inv_std);
-  const In g = p.keep(gamma), b = p.keep(beta);
+  require_shapes("prepare", {C}, {{"gamma", gamma}, {"beta", beta}});
+  const std::size_t statistics = p.takes_statistics(C, mean, inv_std);
+  const int g = p.takes(gamma), b = p.takes(beta);
   p.add_step(name, double(C) * double(S) / 4, [=](const auto& k, const Frame& f) {
-    k.batchnorm_normalize(f.read(input), m, i, g, b, f.write(output), {f.images, C, S}, relu);
+    const Weights::Statistics& own = f.weights->norms[statistics];
+    k.batchnorm_normalize(f.read(input), own.mean, own.inv_std, f.weights->array(g), f.weights->array(b),
+                          f.write(output), {f.images, C, S}, relu);
   });
 }
 
@@ -131,10 +149,11 @@ void row_norm_step(BoundProgram& p, const std::string& name, int input, int outp
                    const std::array<Index, 5>& shape, double eps, const Floats& gamma, const Floats& beta) {
   const RowNormShape s = row_norm_shape("prepare", shape);
   p.reads_and_writes(input, {s.rows, s.channels, s.S}, output, {s.rows, s.channels, s.S});
-  require_shapes("prepare", {s.C}, {{"gamma", gamma}, {"beta", beta}});
-  const In g = p.keep(gamma), b = p.keep(beta);
+  require(gamma.size() == s.C && beta.size() == s.C, "prepare: gamma and beta must have ", s.C, " elements");
+  const int g = p.takes(gamma), b = p.takes(beta);
   p.add_step(name, double(s.rows * s.channels) * double(s.S) / 2, [=](const auto& k, const Frame& f) {
-    k.rownorm_forward(f.read(input), g, b, eps, f.write(output), nullptr, nullptr, of_images(s, f.images));
+    k.rownorm_forward(f.read(input), f.weights->array(g), f.weights->array(b), eps, f.write(output), nullptr,
+                      nullptr, of_images(s, f.images));
   });
 }
 

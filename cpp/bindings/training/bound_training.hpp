@@ -52,24 +52,13 @@ class BoundTraining {
   void add(int out, Batch::Layer layer);
 
   // Whether these are the arrays that the program is for.
-  bool fits(const std::vector<py::object>& params) const {
-    if (params.size() != params_.size()) return false;
-    for (std::size_t i = 0; i < params.size(); ++i) {
-      if (!py::isinstance<Floats>(params[i])) return false;
-      const auto array = py::reinterpret_borrow<Floats>(params[i]);
-      if (array.single() != single_) return false;
-      const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-      const ShapeView shape = array;
-      if (!aligned || !std::equal(params_[i].begin(), params_[i].end(), shape.begin(), shape.end()))
-        return false;
-    }
-    return true;
-  }
+  bool fits(const std::vector<py::object>& params) const { return are_arrays_of(params, params_, single_); }
 
-  // (batch, outputs, running statistics). `outputs` are numbers of values with the shapes of an image's.
+  // (batch, outputs, running statistics). `outputs` are numbers of values with the shapes of an image's. A
+  // batch that is `timed` measures how long each layer takes.
   py::tuple forward(const Floats& x, const std::vector<py::object>& params,
                     const std::vector<NormState>& norms, const std::vector<Floats>& masks,
-                    const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
+                    const std::vector<std::pair<int, std::vector<Index>>>& outputs, bool timed) const {
     check_call(x, params, norms, masks, outputs);
     std::unique_ptr<BoundBatch> bound(new BoundBatch{this, {single_, x.shape(0), sizes_}, {x}, {false}});
     Batch& batch = bound->batch;
@@ -85,7 +74,8 @@ class BoundTraining {
     batch.mean.resize(norms.size());
     batch.var.resize(norms.size());
     batch.values[0] = lent_memory(x);
-    run_unlocked(batch.N, [&] {
+    if (timed) batch.seconds.resize(layers_.size());
+    run_batch_unlocked("loss", batch.N, [&] {
       for (std::size_t i = 0; i < layers_.size(); ++i) batch.pass_forward(layers_[i], active_[i], done_[i]);
     });
     py::list results, statistics;
@@ -117,21 +107,12 @@ class BoundTraining {
       gradients.append(std::move(gradient));
     }
     for (const auto& [value, dout] : douts) batch.add_gradient(value, lent_memory(dout));
-    run_unlocked(batch.N, [&] { batch.pass_backward(); });
+    run_batch_unlocked("loss", batch.N, [&] { batch.pass_backward(); });
+    bound.batch.seconds = std::move(batch.seconds);
     return gradients;
   }
 
  private:
-  template <class F>
-  static void run_unlocked(Index N, const F& pass) {
-    try {
-      unlocked(pass);
-    } catch (const std::bad_alloc&) {
-      PyErr_SetString(PyExc_MemoryError, message_of("loss: no memory for a batch of ", N).c_str());
-      throw py::error_already_set();
-    }
-  }
-
   void check_call(const Floats& x, const std::vector<py::object>& params, const std::vector<NormState>& norms,
                   const std::vector<Floats>& masks,
                   const std::vector<std::pair<int, std::vector<Index>>>& outputs) const;

@@ -1,4 +1,4 @@
-// Training steps without the interpreter between their layers: cnnlib.models.training puts them together.
+// Training steps without the interpreter between their layers: cnnlib.graph puts them together.
 #include "../program/checks.hpp"
 #include "bound_training.hpp"
 
@@ -77,16 +77,21 @@ void BoundTraining::check_call(const Floats& x, const std::vector<py::object>& p
 
 void bind_training(py::module_& m) {
   using P = BoundTraining;
-  py::class_<BoundBatch>(m, "Batch").def_property_readonly("N", [](const BoundBatch& bound) {
-    return bound.batch.N;
-  });
+  py::class_<BoundBatch>(m, "Batch")
+      .def_property_readonly("N", [](const BoundBatch& bound) { return bound.batch.N; })
+      .def_property_readonly("seconds", [](const BoundBatch& bound) {
+        py::list layers;
+        for (const auto& [forward, backward] : bound.batch.seconds)
+          layers.append(py::make_tuple(forward, backward));
+        return layers;
+      });
   py::class_<P> program(m, "Training");
   program
       .def(py::init<const py::dtype&, std::vector<Index>, std::vector<bool>, std::vector<std::vector<Index>>,
                     std::vector<bool>, std::vector<std::vector<int>>>(),
            Signature("(dtype, sizes, wanted, params, trained, done)"))
       .def("fits", &P::fits, Signature("(params)"))
-      .def("forward", &P::forward, Signature("(x, params, norms, masks, outputs)"))
+      .def("forward", &P::forward, Signature("(x, params, norms, masks, outputs, timed=False)"))
       .def("backward", &P::backward, Signature("(batch, douts)"));
   bind_weighted_layers(program);
   bind_image_layers(program);

@@ -15,10 +15,10 @@ from cnnlib import layers, naive, optim
 from cnnlib._system.config import current_config
 from cnnlib._system.text import shape_text
 from cnnlib.cli.options.arguments import add, add_setting, add_threads
-from cnnlib.cli.report.step_profile import profile_step, table
 from cnnlib.gradient_check import rel_error
 from cnnlib.models import ConvNet
 from cnnlib.runs.networks import SPECS
+from cnnlib.solver.step_profile import profile_step
 from cnnlib.solver.update import Updater
 
 _IMAGES, _SECONDS = 100, 0.5  # in each cell; to spend on each fast version
@@ -86,7 +86,7 @@ def _profiled(options):
         f"{network}, {images} images of {shape_text(model.input_dim)}, {dtype}, adam, "
         f"{cnnlib.get_num_threads()} threads: {1e3 * profile.total:.3g} ms a step (mean of {steps})"
     )
-    print(table(profile))
+    print(profile.table())
     return {"dtype": dtype, "images": images, "network": network, "profile": asdict(profile)}
 
 

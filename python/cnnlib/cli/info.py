@@ -36,6 +36,8 @@ def run(options):
         model = cnnlib.load(options.model)
         print(model)
         print(f"executor: {getattr(model, 'executor', 'compiled, prepared')}")
+        if hasattr(model, "scores_executor"):
+            print(f"executor of scores: {model.scores_executor}")
         return 0
     cnnlib.show_config()
     found = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlib._params import type_name
 from cnnlib._typing import Array, Gradients, Outputs
-from cnnlib.graph.fusion import fuse_inverted_residuals, fuse_sums, fused, operations
+from cnnlib.graph.fusion import fuse_inverted_residuals, fuse_sums, fused, operations, without_identities
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.ops.sizes import Shape
 from cnnlib.graph.run import Run
@@ -25,16 +25,21 @@ class CompiledGraph:
     ----------
     graph : Graph
     params : mapping
-        The arrays that its nodes name. A prepared network keeps what it needs of them; one in training runs
-        on any arrays of their shapes and dtype, see :meth:`fits`.
+        The arrays that its nodes name. A prepared network keeps what it needs of them; one in training, or a
+        live one, runs on any arrays of their shapes and dtype, see :meth:`fits`.
     shape : tuple of int
         Of one sample.
     dtype : np.dtype
         float32 or float64.
     train : bool
         For :meth:`forward` and :meth:`backward`, with the bits of the layers' functions; the graph must be
-        one that :func:`why_interpreted` finds nothing against. Else for calls, which give scores; the graph
-        must be one that :func:`cnnlib.graph.fusion.refuse_unprepared` passes.
+        one that :func:`why_interpreted` finds nothing against.
+    live : bool
+        For :meth:`weights` and :meth:`scores`, which read a model's arrays and running statistics at each
+        call, with the bits of the layers' functions in test mode; the graph must be one that
+        :func:`why_not_scored` finds nothing against. Else, if it is not to `train` either, for calls, which
+        give scores by the arrays of now; the graph must be one that
+        :func:`cnnlib.graph.fusion.refuse_unprepared` passes.
     frozen : collection of str
         Parameters that get no gradient.
     where : str
@@ -46,6 +51,10 @@ class CompiledGraph:
         Of one sample of each value.
     output_shape : tuple of int
         Of one sample; of several `outputs`, whose shapes that dict has, that of the row of all.
+    names : list of str
+        Of its operations.
+    inputs : list of tuple of int
+        The shapes of one sample of what these read first.
     """
 
     _target: Any
@@ -58,6 +67,7 @@ class CompiledGraph:
         dtype: np.dtype[Any],
         *,
         train: bool = False,
+        live: bool = False,
         frozen: Collection[str] = (),
         where: str = "prepare",
     ) -> None:
@@ -69,18 +79,25 @@ class CompiledGraph:
             nodes = fused(graph, "training")
             self._target = TrainingTarget(where, graph, nodes, self.shapes, params, dtype, frozen)
         else:
-            nodes = self._operations(graph, params, dtype)
-            self._target = InferenceTarget(graph, nodes, self.shapes, params, dtype)
+            graph = without_identities(graph)
+            nodes = self._operations(graph, params, dtype, live)
+            self._target = InferenceTarget(graph, nodes, self.shapes, params, dtype, live, where)
+        self.names = [node.label or node.layer for node in nodes]
+        self.inputs = [self.shapes[node.inputs[0]] for node in nodes]
         _emit(nodes, self._target)
 
-    def _operations(self, graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any]) -> list[Node]:
-        """The operations of a prepared network, and the shapes of values that only they have."""
+    def _operations(
+        self, graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any], live: bool
+    ) -> list[Node]:
+        """The operations of a network that gives scores, and the shapes of values that only they have."""
         nodes = operations(graph)
         if self.outputs:
             rows = [(math.prod(shape),) for shape in self.outputs.values()]
             self.shapes |= dict(zip(nodes[-1].inputs, rows, strict=True))
             self.output_shape = (sum(size for (size,) in rows),)
         self.shapes.setdefault(nodes[-1].output, self.output_shape)
+        if live:  # what follows has bits of its own
+            return nodes
         return fuse_inverted_residuals(fuse_sums(nodes, self.shapes, params, dtype), params)
 
     # Of a prepared network.
@@ -116,16 +133,40 @@ class CompiledGraph:
         """What the packed weights take."""
         return int(self._target.packed_bytes)
 
-    # Of a network in training.
+    # Of a live network, and of one in training.
 
     def fits(self, params: Mapping[str, Array]) -> bool:
         """Whether the arrays are those that it is for."""
         return bool(self._target.fits(params))
 
-    def forward(self, run: Run, x: Array) -> tuple[Any, list[Array]]:
-        """What :meth:`backward` takes, and the outputs, of arrays that fit."""
-        made: tuple[Any, list[Array]] = self._target.forward(run, x)
+    # Of a live network.
+
+    def weights(self, run: Run, before: Any = None) -> Any:
+        """The packed copies that :meth:`scores` takes, of arrays that fit and of the run's statistics.
+
+        It is `before`, which an earlier call made, if all of them have the bits of then.
+        """
+        return self._target.weights(run, before)
+
+    def scores(self, x: Array, weights: Any) -> Outputs:
+        """x (N, *shape); several outputs by their names."""
+        out = self._target.scores(x, weights)
+        return self._parts(out) if self.outputs else out
+
+    # Of a network in training.
+
+    def forward(self, run: Run, x: Array, timed: bool = False) -> tuple[Any, list[Array]]:
+        """What :meth:`backward` takes, and the outputs, of arrays that fit.
+
+        The batch of a `timed` one measures each operation; :meth:`seconds` says how long they took.
+        """
+        made: tuple[Any, list[Array]] = self._target.forward(run, x, timed)
         return made
+
+    def seconds(self, batch: Any) -> list[tuple[float, float]]:
+        """Seconds of each operation of a timed batch, forward and backward, in the order of `names`."""
+        seconds: list[tuple[float, float]] = batch.seconds
+        return seconds
 
     def backward(self, batch: Any, douts: Sequence[Any], grads: Gradients) -> None:
         """Write the gradients of the trained parameters to `grads`; `batch` is used up.
@@ -168,6 +209,14 @@ def why_interpreted(graph: Graph, found: Mapping[str, Shape], frozen: Collection
         for name in node.params:
             if name is not None and owners.setdefault(name, node.title) != node.title:
                 return f"{node.title} has the parameter {name!r} of {owners[name]}"
+    return ""
+
+
+def why_not_scored(graph: Graph) -> str:
+    """Why the core cannot give a graph's scores, by the title of a node; empty if it can."""
+    for node in graph:
+        if node.op.not_prepared:
+            return f"{node.title} is computed in Python"
     return ""
 
 

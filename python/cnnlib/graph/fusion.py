@@ -81,6 +81,25 @@ def operations(graph: Graph) -> list[Node]:
     return nodes
 
 
+def without_identities(graph: Graph) -> Graph:
+    """The graph in test mode: without layers whose output is their input, such as dropout.
+
+    One that makes one of several outputs, whose name stays, becomes a product with 1.
+    """
+    made = Graph([], graph.input, fixed_by=graph.fixed_by, outputs=graph.outputs)
+    same: dict[str, str] = {}
+    for node in graph:
+        inputs = tuple(same.get(name, name) for name in node.inputs)
+        if not node.op.identity:
+            made.nodes.append(replace(node, inputs=inputs))
+        elif node.output in graph.outputs:
+            made.nodes.append(Node("scale", inputs, node.output, (), (1.0,), node.label))
+        else:
+            same[node.output] = inputs[0]
+    made.output = same.get(graph.output, graph.output)
+    return made
+
+
 def refuse_unprepared(where: str, graph: Graph) -> None:
     """Raise a ValueError for a layer that the core has no operation for."""
     for node in graph:

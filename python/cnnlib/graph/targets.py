@@ -103,10 +103,11 @@ class Target(ABC):
 
 
 class InferenceTarget(Target):
-    """A prepared network: the values between input and output share an arena.
+    """A network that gives scores: the values between input and output share an arena.
 
-    `arena_bytes` is what they take at a time, of one sample; `packed_bytes` what the packed weights take.
-    `images` says how values of bytes lie in memory.
+    A prepared one keeps its arrays. A `live` one reads those of a model at each call, and messages about the
+    options of its norms begin with `model`. `arena_bytes` is what the values take at a time, of one sample;
+    `packed_bytes` what the packed weights take. `images` says how values of bytes lie in memory.
     """
 
     where = "prepare"
@@ -118,8 +119,13 @@ class InferenceTarget(Target):
         shapes: Mapping[str, Shape],
         arrays: Mapping[str, Array],
         dtype: np.dtype[Any],
+        live: bool = False,
+        model: str = "",
     ) -> None:
         super().__init__(shapes, arrays, dtype)
+        self._live = live
+        self._names = _names(nodes)
+        self._norms = _norms(model, graph, nodes, shapes) if live else []
         on_bytes = any(node.op.eight_bits for node in nodes)
         self.images = byte_images(nodes, arrays, shapes) if on_bytes else {}
         room = {name: math.prod(shape) for name, shape in shapes.items()}
@@ -128,7 +134,7 @@ class InferenceTarget(Target):
         self._layout = layout = Layout(nodes, room, graph.input, output)
         self._output_shape = shapes[output]
         read, written = math.prod(shapes[graph.input]), math.prod(shapes[output])
-        self.core = _core.Program(dtype, layout.values, read, written, layout.arena)
+        self.core = _core.Program(dtype, layout.values, read, written, layout.arena, live)
         self.arena_bytes = layout.arena * dtype.itemsize
         self.packed_bytes = 0
 
@@ -145,6 +151,24 @@ class InferenceTarget(Target):
         """The output of x (N, C, H, W) of uint8, C-contiguous; mean and std (C,)."""
         planes = x.reshape(*x.shape[:2], -1) if x.size else np.empty((len(x), x.shape[1], 0), np.uint8)
         return self.core.run_bytes(planes, mean, std, [len(x), *self._output_shape])
+
+    def fits(self, params: Mapping[str, Array]) -> bool:
+        """Whether the arrays are those that a live network is for."""
+        return _fit(self.core, params, self._names)
+
+    def weights(self, run: Run, before: Any) -> Any:
+        """What a live network reads of arrays that fit; `before`, of an earlier call, if they are as then."""
+        states = []
+        for layer, key, C in self._norms:
+            bn_param = run.bn_param(key, train=False)
+            _, eps, _ = batch_options(layer, bn_param)
+            states.append((eps, *running_statistics(layer, bn_param, (C,), self.dtype)))
+        return self.core.weights([run.params[name] for name in self._names], states, before)
+
+    def scores(self, x: Array, weights: Any) -> Array:
+        """The output of samples x with what :meth:`weights` made."""
+        x = np.require(x, self.dtype, ["C", "A"])
+        return self.core.scores(x, weights, [len(x), *self._output_shape])
 
     def profile(self, x: Array, repeats: int) -> list[tuple[str, float, float]]:
         """The steps, the least seconds that each took with all threads on it, and its operations."""
@@ -179,21 +203,17 @@ class InferenceTarget(Target):
     def affine(self, node: Node, bound: float | None) -> None:
         self.call(node, "affine", *map(self.array, node.params), bound is not None)
 
-    def _normalize(self, node: Node, arrays: Sequence[Any], relu: bool) -> None:
-        self.call(node, "normalize", math.prod(self.before(node)[1:]), *arrays, relu)
-
     def batchnorm(self, node: Node, bound: float | None) -> None:
-        arrays = *statistics(node.args[0], self.before(node)[0]), *map(self.array, node.params)
-        self._normalize(node, arrays, bound is not None)
+        C, *plane = self.before(node)
+        own = (None, None) if self._live else statistics(node.args[0], C)
+        arrays = map(self.array, node.params)
+        self.call(node, "normalize", math.prod(plane), *own, *arrays, bound is not None)
 
     def scale(self, node: Node, factor: float) -> None:
-        C = self.before(node)[0]
-        gamma, beta = np.full(C, factor, self.dtype), np.zeros(C, self.dtype)
-        self._normalize(node, (np.zeros(C), np.ones(C), gamma, beta), False)
+        self.call(node, "scale", factor)
 
     def row_norm(self, node: Node, rows: tuple[int, int, int, int, int], eps: float) -> None:
-        gamma, beta = (self.array(name).reshape(-1) for name in node.params)
-        self.call(node, "row_norm", rows, eps, gamma, beta)
+        self.call(node, "row_norm", rows, eps, *map(self.array, node.params))
 
     def add(self, node: Node, bound: float | None) -> None:
         self.call(node, "sum", self.before(node)[0], bound is not None, reads=self.reads(node))
@@ -229,7 +249,7 @@ class TrainingTarget(Target):
         frozen: Collection[str],
     ) -> None:
         super().__init__(shapes, arrays, dtype)
-        self._names = [name for node in nodes for name in node.params if name]
+        self._names = _names(nodes)
         self._trained_names = [name for name in self._names if name not in frozen]
         trained = trained_values(nodes, graph.input, frozen)
         self._values = {name: number for number, name in enumerate(trained)}
@@ -237,17 +257,12 @@ class TrainingTarget(Target):
         self._pooled = {node.inputs[0] for node in nodes if node.layer == "max_pool"}
         self.outputs = [(self._values[name], list(shapes[name])) for name in graph.results()]
         # What is read at each step, in the order in which the core learns of it.
-        self._norms: list[tuple[str, str, int]] = []  # as messages call a layer, its key, its channels
-        self._dropouts: list[tuple[str, Node, Shape]] = []
-        owners = {node.statistics_of: node for node in graph if node.op.statistics}
-        for node in nodes:
-            if node.statistics_of in owners:
-                own = owners[node.statistics_of]
-                self._norms.append(
-                    (f"{model}: {own.title}: {own.layer}_forward", own.statistics_of, shapes[own.output][0])
-                )
-            if node.layer == "dropout":
-                self._dropouts.append((f"{model}: {node.title}: dropout_forward", node, shapes[node.output]))
+        self._norms = _norms(model, graph, nodes, shapes)
+        self._dropouts = [
+            (f"{model}: {node.title}: dropout_forward", node, shapes[node.output])
+            for node in nodes
+            if node.layer == "dropout"
+        ]
         self.core = _core.Training(
             dtype,
             [math.prod(shapes[name]) for name in self._values],
@@ -263,11 +278,13 @@ class TrainingTarget(Target):
 
     def fits(self, params: Mapping[str, Array]) -> bool:
         """Whether the arrays are those that it is for."""
-        arrays = [params.get(name) for name in self._names]
-        return all(map(is_plain, arrays)) and bool(self.core.fits(arrays))
+        return _fit(self.core, params, self._names)
 
-    def forward(self, run: Run, x: Array) -> tuple[Any, list[Array]]:
-        """What :meth:`backward` takes, and the outputs, of arrays that fit."""
+    def forward(self, run: Run, x: Array, timed: bool) -> tuple[Any, list[Array]]:
+        """What :meth:`backward` takes, and the outputs, of arrays that fit.
+
+        A `timed` batch has the seconds of each operation, forward and backward.
+        """
         states = []
         for layer, key, C in self._norms:
             bn_param = run.bn_param(key, train=True)
@@ -279,7 +296,7 @@ class TrainingTarget(Target):
         ]
         x = np.require(x, self.dtype, ["C", "A"])
         arrays = [run.params[name] for name in self._names]
-        batch, outputs, moved = self.core.forward(x, arrays, states, masks, self.outputs)
+        batch, outputs, moved = self.core.forward(x, arrays, states, masks, self.outputs, timed)
         for (_, key, _), (mean, var) in zip(self._norms, moved, strict=True):
             run.move(key, mean, var)
         return batch, outputs
@@ -338,6 +355,28 @@ class TrainingTarget(Target):
 
     def flatten(self, node: Node) -> None:
         self.call(node, "flatten")
+
+
+def _names(nodes: Sequence[Node]) -> list[str]:
+    """The parameters in the order in which the core learns of them."""
+    return [name for node in nodes for name in node.params if name]
+
+
+def _norms(
+    model: str, graph: Graph, nodes: Sequence[Node], shapes: Mapping[str, Shape]
+) -> list[tuple[str, str, int]]:
+    """Of each batch norm, in that order, what messages call its layer, its key, and its channels."""
+    owners = {node.statistics_of: node for node in graph if node.op.statistics}
+    own = [owners[node.statistics_of] for node in nodes if node.statistics_of in owners]
+    return [
+        (f"{model}: {node.title}: {node.layer}_forward", node.statistics_of, shapes[node.output][0])
+        for node in own
+    ]
+
+
+def _fit(core: Any, params: Mapping[str, Array], names: Sequence[str]) -> bool:
+    arrays = [params.get(name) for name in names]
+    return all(map(is_plain, arrays)) and bool(core.fits(arrays))
 
 
 def is_plain(array: Any) -> bool:

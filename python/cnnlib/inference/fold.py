@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array, Params
-from cnnlib.graph.fusion import refuse_unprepared
+from cnnlib.graph.fusion import refuse_unprepared, without_identities
 from cnnlib.graph.graph import Graph, Node, fresh
 from cnnlib.graph.ops.norm import STATISTICS, statistics
 from cnnlib.graph.shapes import shapes
@@ -60,17 +60,10 @@ def fold(
 
 def _copied(graph: Graph, params: Mapping[str, Array], algorithm: str) -> Graph:
     """The graph with options of its own, without dropout, and without the names of biases that are None."""
-    copied, same = Graph([], graph.input, fixed_by=graph.why_fixed(), outputs=graph.outputs), dict[str, str]()
-    for node in graph:
-        inputs = tuple(same.get(name, name) for name in node.inputs)
-        if node.op.identity and node.output in graph.outputs:  # whose name stays
-            copied.append(Node("scale", inputs, node.output, (), (1.0,), node.label))
-        elif node.op.identity:
-            same[node.output] = inputs[0]
-        else:
-            names = tuple(None if name is None or params[name] is None else name for name in node.params)
-            copied.append(replace(node, inputs=inputs, params=names, args=_arguments(node, algorithm)))
-    copied.output = same.get(graph.output, graph.output)
+    copied = replace(without_identities(graph), fixed_by=graph.why_fixed())
+    for place, node in enumerate(copied.nodes):
+        names = tuple(None if name is None or params[name] is None else name for name in node.params)
+        copied.nodes[place] = replace(node, params=names, args=_arguments(node, algorithm))
     return copied
 
 

@@ -1,4 +1,4 @@
-"""Scores of a model in test mode, by its predictor where it has one, batch by batch."""
+"""Scores of a model in test mode, batch by batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from cnnlib._typing import Array
 from cnnlib.augment import averaged_scores
 from cnnlib.data.normalization import preprocessed
 from cnnlib.inference.predictor import Predictor
-from cnnlib.inference.preparation import prepare
-from cnnlib.models.graph_model import warn_of_bytes
 
 _BATCH, _BATCH_VALUES = 500, 2**21  # of images whose scores are computed together
 
@@ -22,26 +20,13 @@ def scorer(model: Any) -> Callable[..., Array]:
     """
     A function that gives the scores of samples by the model's parameters as they are now.
 
-    It is the predictor of the library's own models, or the model itself where it is one, or such a function
-    already; `loss` of any other, or where the user has put another `loss` into the model, of a graph with
-    layers that have no place in a prepared network, and of one without a convolution, which gains nothing.
+    It is the model itself where it is a predictor, or such a function already, and the `loss` of any other.
     """
     if isinstance(model, Predictor) or not hasattr(model, "loss"):
         return model
-    own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
-    ops = {node.op for node in model.graph()} if own and "loss" not in vars(model) else set()
-    if not any(op.not_prepared for op in ops) and any(op.name.startswith("conv") for op in ops):
-        predictor = prepare(model)
-        predictor.preprocess = None  # `loss` takes images as they are
-        predictor._told_of_bytes = True
-
-        def scores(X: Any) -> Array:
-            warn_of_bytes(model, type(model).__name__, X)  # not at each of its predictors
-            return predictor(X)
-
+    if type(model).__module__.partition(".")[0] == "cnnlib":
+        scores: Callable[..., Array] = model.loss
         return scores
-    if own:
-        return model.loss
     return lambda X: model.loss(X.copy() if isinstance(X, np.ndarray) else X)  # it may change it in place
 
 

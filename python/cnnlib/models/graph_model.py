@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, cast, overload
@@ -19,7 +20,7 @@ from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import new_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.shards import Targets
-from cnnlib.graph.compile import why_interpreted, why_not_ready
+from cnnlib.graph.compile import why_interpreted, why_not_ready, why_not_scored
 from cnnlib.graph.description import batch_norms
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.ops.norm import STATISTICS
@@ -30,6 +31,7 @@ from cnnlib.models.losses import PartOfLoss, build_loss, checked_pair, like_scor
 from cnnlib.models.predictions import Predicts
 from cnnlib.models.program import Program
 from cnnlib.models.spec.builder import Builder
+from cnnlib.models.step_times import StepTimes
 from cnnlib.typing import BatchNormParam
 
 _P = ParamSpec("_P")
@@ -342,6 +344,22 @@ class GraphModel(Model):
         return f"layers: {why}" if why else "compiled"
 
     @property
+    def scores_executor(self) -> str:
+        """What runs it in test mode, for ``loss(X)``: 'compiled', one call of the core, or 'layers' and why.
+
+        The core gives the scores of more networks than it trains: of products of values, of layers that share
+        parameters, of frozen norms.
+
+        Examples
+        --------
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> FullyConnectedNet([3], 4, 2, seed=0).scores_executor
+        'compiled'
+        """
+        why = why_not_scored(self._graph) or why_not_ready(self._graph, self.params, self.dtype)
+        return f"layers: {why}" if why else "compiled"
+
+    @property
     def output_shape(self) -> tuple[int, ...]:
         """The shape of what it gives for one sample of its `input_dim`.
 
@@ -485,28 +503,69 @@ class GraphModel(Model):
         order.
 
         Where the core cannot train the network as a whole its layers run one by one, with the same bits; the
-        logger ``cnnlib`` says once which network that is, and by the name of a node why.
+        logger ``cnnlib`` says once which network that is, and by the name of a node why. The same holds of
+        scores, of which nothing is logged; see :attr:`executor` and :attr:`scores_executor`.
 
         Returns
         -------
         scores : ndarray (N, num_classes), or (N, num_classes, H, W) of pixels
             If y is None; nothing is dropped then, and batch norm uses its running statistics. No more is
-            kept of what layers compute than later ones read. Several outputs: a dict of arrays by name.
+            kept of what layers compute than later ones read; a packed copy of the weights is kept until the
+            next step, for the next batch. Several outputs: a dict of arrays by name.
         loss, grads : float, dict
             Otherwise, with the gradients in the order of `params`; batch norm uses, and learns from, the
             batch's own statistics. After an error its running statistics are those of before the call.
         """
+        if y is not None:
+            return self._loss(X, y, loss)
+        refuse_uninitialized(type(self).__name__, self)
+        return self._program.scores(self._run(train=False), self._samples(X))
+
+    def timed_loss(
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike | None = None
+    ) -> tuple[float, Gradients, StepTimes]:
+        """Do what ``loss(X, y, loss)`` does, and measure each operation of the executor that trains.
+
+        Returns
+        -------
+        loss, grads : float, dict
+        times : StepTimes
+            Its `layers` have `name`, `shape` of the input, and the seconds `forward` and `backward`; `loss`
+            is the seconds of the loss and its gradient. An operation may be several nodes, whose labels its
+            name has.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `loss` does.
+
+        Examples
+        --------
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> net = FullyConnectedNet([3], 4, 2, seed=0)
+        >>> loss, grads, times = net.timed_loss(np.ones((5, 4)), np.zeros(5, int))
+        >>> [(layer.name, layer.shape) for layer in times.layers]
+        [('affine + relu', (5, 4)), ('affine', (5, 3))]
+        """
+        times = StepTimes()
+        return *self._loss(X, y, loss, times), times
+
+    def _loss(
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike | None, times: StepTimes | None = None
+    ) -> tuple[float, Gradients]:
+        """A step; `times` are filled in where they are given."""
         refuse_uninitialized(type(self).__name__, self)
         X = self._samples(X)
-        run = self._run(train=y is not None)
-        if not run.train:
-            return self._program.scores(run, X)
+        run = self._run(train=True)
         for layer, output in enumerate(self._dropouts, start=self._first_mask):
             run.seeds[output] = new_mask_seed(self, X, layer)
-        scores, caches = self._program.forward(run, X)
+        scores, caches = self._program.forward(run, X, times)
+        started = time.perf_counter()
         value, dscores = loss_of_scores(self, scores, y, loss)
+        if times is not None:
+            times.loss = time.perf_counter() - started
         grads: Gradients = {}
-        self._program.backward(dscores, caches, grads)
+        self._program.backward(dscores, caches, grads, times)
         # In one order, whatever that of the way back, so that what sums over them has the same bits.
         grads = {name: grads[name] for name in self.params if name in grads}
         value += add_l2(self.params, grads, self.reg)

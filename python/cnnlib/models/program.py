@@ -1,8 +1,9 @@
-"""A graph made ready to run: forward, and backward for what is trained."""
+"""A graph made ready to run: scores, and a step forward and backward for what is trained."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -13,13 +14,14 @@ from cnnlib import _core
 from cnnlib._params import check_keys
 from cnnlib._params.arrays import gradient_like
 from cnnlib._typing import Array, Gradients, Outputs, Wanted
-from cnnlib.graph.compile import CompiledGraph, why_interpreted, why_not_ready
+from cnnlib.graph.compile import CompiledGraph, why_interpreted, why_not_ready, why_not_scored
 from cnnlib.graph.fusion import fused
 from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.graph.ops import op_of
 from cnnlib.graph.options import plain
 from cnnlib.graph.run import Run
 from cnnlib.graph.shapes import shapes
+from cnnlib.models.step_times import LayerTime, StepTimes
 
 _LOG = logging.getLogger("cnnlib")
 _WHERE = "loss"  # what messages about gradients begin with
@@ -119,9 +121,9 @@ class Program:
     """The steps of a graph, as its `check` passes it; messages begin with `where`.
 
     Parameters that are `frozen` get no gradient, and what lies before the first trained ones is left out of
-    the backward pass. `special` makes the steps, from a node and `frozen`, for layers that are not to run as
-    they are. `in_core`: whether the core may run forward and backward by itself; else the layers' functions
-    run one by one. Where it may and cannot, `why_interpreted` says why, and the logger 'cnnlib' has said so.
+    the backward pass. `special` makes the steps, from a node and `frozen`, for layers that are not to train
+    as they are. `in_core`: whether the core may run the graph as a whole; else the layers' functions run one
+    by one. Where it may train it and cannot, `why_interpreted` says why, and the logger 'cnnlib' has said so.
     """
 
     def __init__(
@@ -134,10 +136,13 @@ class Program:
         special = special or {}
         self.where, self.input, self._named = where, graph.input, bool(graph.outputs)
         self.outputs = graph.results()
-        self._graph, self.in_core = graph, not special
+        self._graph, self.in_core, self._has_special = graph, True, bool(special)
         self._frozen = frozen
         # By shape and dtype of samples: the core's form, or why there is none.
-        self._compiled: dict[tuple[Any, ...], CompiledGraph | str] = {}
+        self._trained: dict[tuple[Any, ...], CompiledGraph | str] = {}
+        self._scored: dict[tuple[Any, ...], CompiledGraph | str] = {}
+        # The form that gave scores last, and its weights: the next batch has them too, unless a step is made.
+        self._weights: tuple[CompiledGraph | None, Any] = None, None
         self.why_interpreted: list[str] = []
         self.steps = [special.get(node.layer, Step)(node, frozen) for node in fused(graph, "layers", special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
@@ -151,28 +156,45 @@ class Program:
         self._done = last_reads([step.node for step in self.steps], self.outputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_compiled": {}}
+        return vars(self) | {"_trained": {}, "_scored": {}, "_weights": (None, None)}
 
     def scores(self, run: Run, x: Array) -> Outputs:
-        """The outputs alone: no more is kept of what the steps compute than later ones read."""
-        return self._of(self._run(run, x, keep=False)[0])
+        """The outputs alone, in test mode: no more is kept of what is computed than later layers read.
 
-    def forward(self, run: Run, x: Array) -> tuple[Outputs, list[Any]]:
-        """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
-        compiled = self._compiled_for(run.params, x)
+        Threads may call it at once, also while another one trains.
+        """
+        form = self._scored_by(run.params, x)
+        if form is None:
+            return self._of(self._run(run, x, keep=False)[0])
+        last, before = self._weights
+        weights = form.weights(run, before if last is form else None)
+        self._weights = form, weights
+        return form.scores(x, weights)
+
+    def forward(self, run: Run, x: Array, times: StepTimes | None = None) -> tuple[Outputs, list[Any]]:
+        """Run it; return the output, several by their names, and the caches that :meth:`backward` takes.
+
+        Where `times` are given, each operation is measured on its way forward and back.
+        """
+        self._weights = None, None  # which the step is about to change
+        compiled = self._trained_by(run.params, x)
         if compiled is not None:
-            batch, arrays = compiled.forward(run, x)
+            batch, arrays = compiled.forward(run, x, times is not None)
             outputs, caches = dict(zip(self.outputs, arrays, strict=True)), [compiled, batch]
+            if times is not None:
+                shapes_read = [(len(x), *shape) for shape in compiled.inputs]
+                times.layers += map(LayerTime, compiled.names, shapes_read)
         else:
-            outputs, caches = self._run(run, x, keep=True)
+            outputs, caches = self._run(run, x, keep=True, times=times)
         caches.append({name: (array.shape, array.dtype) for name, array in outputs.items()})
         return self._of(outputs), caches
 
-    def _run(self, run, x, keep):
+    def _run(self, run, x, keep, times=None):
         """The steps one after the other: the outputs by name, and, to `keep`, caches for the way back."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
-            xs = map(values.__getitem__, step.inputs)
+            xs = [values[name] for name in step.inputs]
+            started = time.perf_counter()
             try:
                 # What is frozen keeps nothing: its batch norms rest, so `scores` has the same bits.
                 kept = keep and step.active
@@ -181,26 +203,36 @@ class Program:
                 # Where an array or an option is wrong, it says so of the one layer, as `prepare` does.
                 shapes(self._graph.with_norms(run.norms), run.params, x.shape[1:], self.where)
                 raise type(error)(f"{self.where}: {step.node.title}: {error.args[0]}") from error
+            if times is not None:
+                seconds = time.perf_counter() - started
+                times.layers.append(LayerTime(step.node.label or step.node.layer, xs[0].shape, seconds))
+            del xs  # so that what no later step reads is released
             values[step.output] = out
             caches.append(cache)
             for name in done:
                 del values[name]
         return {name: values[name] for name in self.outputs}, caches
 
-    def backward(self, dout: Outputs, caches: list[Any], grads: Gradients) -> None:
+    def backward(
+        self, dout: Outputs, caches: list[Any], grads: Gradients, times: StepTimes | None = None
+    ) -> None:
         """Write the gradients of the trained parameters to `grads`.
 
         `dout` is the gradient of the output, of any real dtype and in any order; of several outputs a dict,
         in which one that is left out, or None, has a gradient of 0. Uses up `caches`, so that memory is free
-        again as soon as possible.
+        again as soon as possible. `times` are those that :meth:`forward` was given.
         """
         douts = self._gradients(dout, caches.pop())
         if caches and isinstance(caches[0], CompiledGraph):
             compiled, batch = caches
-            return compiled.backward(batch, list(douts.values()), grads)
+            compiled.backward(batch, list(douts.values()), grads)
+            if times is not None:
+                for layer, seconds in zip(times.layers, compiled.seconds(batch), strict=True):
+                    layer.forward, layer.backward = seconds
+            return
         own: set[str] = set()
-        for step in reversed(self.steps):
-            cache = caches.pop()
+        for place in reversed(range(len(self.steps))):
+            step, cache, started = self.steps[place], caches.pop(), time.perf_counter()
             if not step.active:
                 continue
             dxs = step.backward(douts.pop(step.output), cache, grads)
@@ -210,6 +242,8 @@ class Program:
                 else:
                     douts[name] = dx
             del dxs, dx  # what has been added to another array is of no more use
+            if times is not None:
+                times.layers[place].backward = time.perf_counter() - started
 
     def _gradients(self, dout, outputs):
         """The gradients of the outputs, each like its output, of which `outputs` has shape and dtype."""
@@ -224,27 +258,35 @@ class Program:
             for name, like in outputs.items()
         }
 
-    def _compiled_for(self, params, x):
-        """The core's form of it for samples like x, or None where there is none, which is told once."""
-        if not self.in_core or not len(x):
+    def _trained_by(self, params, x):
+        """The core's form of it that trains on samples like x, or None, which is told once."""
+        if not self.in_core or self._has_special or not len(x):
             return None
-        key = x.shape[1:], x.dtype, _core.get_conv_algorithm()
-        compiled = self._compiled.get(key)
-        if compiled is None or not (isinstance(compiled, str) or compiled.fits(params)):
+        form = self._form(self._trained, params, x)
+        return self._interpreted(form) if isinstance(form, str) else form
+
+    def _scored_by(self, params, x):
+        """The core's form of it that gives scores of samples like x, or None where there is none."""
+        form = self._form(self._scored, params, x) if self.in_core else ""
+        return None if isinstance(form, str) else form
+
+    def _form(self, forms, params, x):
+        """One of `forms`, which are those for training or those for scores, or why there is none."""
+        key = x.shape[1:], x.dtype, _core.get_conv_algorithm(), _core.active_isa()
+        form = forms.get(key)
+        if form is None or not (isinstance(form, str) or form.fits(params)):
+            train = forms is self._trained
             found = shapes(self._graph, params, x.shape[1:], self.where)
-            compiled = why_interpreted(self._graph, found, self._frozen)
-            if not compiled:
+            form = why_interpreted(self._graph, found, self._frozen) if train else why_not_scored(self._graph)
+            if not form:
                 if why := why_not_ready(self._graph, params, x.dtype):
-                    return self._interpreted(why)
-                compiled = CompiledGraph(
-                    self._graph, params, *key[:2], train=True, frozen=self._frozen, where=self.where
-                )
-            if len(self._compiled) >= _MOST_SIZES:
-                self._compiled.pop(next(iter(self._compiled)), None)
-            self._compiled[key] = compiled
-        if isinstance(compiled, str):
-            return self._interpreted(compiled)
-        return compiled
+                    return why
+                how = {"train": True, "frozen": self._frozen} if train else {"live": True}
+                form = CompiledGraph(self._graph, params, *key[:2], where=self.where, **how)
+            if len(forms) >= _MOST_SIZES:
+                forms.pop(next(iter(forms)), None)
+            forms[key] = form
+        return form
 
     def _interpreted(self, why: str) -> None:
         """Say, once for each reason, why the core does not train the network as a whole."""

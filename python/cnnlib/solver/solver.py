@@ -8,6 +8,7 @@ measures, in one process or on many ranks. Read :meth:`Solver.train` first.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 import os
@@ -18,17 +19,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cnnlib._params import is_flag, path_text, positive_int
+from cnnlib._params import is_flag, path_text, positive_int, type_name
 from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import put_back, random_stream, set_random_state
 from cnnlib._system.ahead import in_order
-from cnnlib._typing import Params, Trainable
+from cnnlib._typing import Gradients, Params, Trainable
 from cnnlib.augment import Samples, augmented
 from cnnlib.data.normalization import Normalization
 from cnnlib.data.shards import ShardedArray, named_arrays
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.distributed.start_checks import data_facts
-from cnnlib.inference.scoring import BatchScorer, scorer
+from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import (
     check_model,
@@ -61,6 +62,7 @@ from cnnlib.solver.monitor import build_early_stopping, build_monitor
 from cnnlib.solver.options import Options, is_own, refuse_unknown
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.state import TrainingState, check_content
+from cnnlib.solver.step_profile import StepProfile, profile_step
 from cnnlib.solver.update import (
     Updater,
     averaging,
@@ -75,14 +77,15 @@ from cnnlib.typing import Augment, OptimConfig, Schedule
 
 _Metric: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 Metrics: TypeAlias = _Metric | Sequence[_Metric]
+_PROFILED_SECONDS, _PROFILED_STEPS = 2.0, 20  # of a profile: at most about so long, and so many
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")  # options that may differ
 
 _ELSEWHERE = {  # what other libraries' trainers have
     **dict.fromkeys(("fit", "run", "learn"), "solver.train() trains"),
     **dict.fromkeys(("history", "history_"), "solver.histories has all of them by name"),
     **dict.fromkeys(("score", "evaluate", "test"), "solver.check_accuracy(X, y) measures"),
-    **dict.fromkeys(("predict", "predict_proba"), "cnnlib.prepare(solver.model) has it"),
-    **dict.fromkeys(("save", "load"), "cnnlib.save_model(solver.model, path) keeps the network"),
+    **dict.fromkeys(("predict", "predict_proba"), "solver.model.predict(X), or cnnlib.prepare(solver.model), has it"),
+    **dict.fromkeys(("save", "load"), "solver.model.save(path) keeps the network"),
 }
 
 
@@ -550,8 +553,7 @@ class Solver:
         """Measure the model at the start of the training or the end of an epoch; keep the best."""
         state = self._state
         with undone_on_error(self.model, self._streams()), holding(state.average, self.model):
-            # One scorer for both: it prepares the model.
-            make_scorer = functools.partial(BatchScorer, scorer(self.model), self.options.preprocess)
+            make_scorer = functools.partial(BatchScorer, self.model, self.options.preprocess)
             train = self._measured(
                 self._metrics, self.X_train, self.y_train, self.options.num_train_samples, make_scorer
             )
@@ -979,6 +981,42 @@ class Solver:
         if best is not None:
             parts.append(f"best_{self.monitored}={best:.4g}")
         return f"Solver({', '.join(parts)})"
+
+    def profile_step(self) -> StepProfile:
+        """Return where the time of a training step goes: by operation, loss, update, and the rest.
+
+        It makes steps with the first training samples, as many as a minibatch of this rank has, for about two
+        seconds, by what trains the model. They are made on copies: the run stays as it is. The samples go
+        through `preprocess`, outside of what is measured, and not through `augment`.
+
+        Returns
+        -------
+        StepProfile
+            Its `rows()` are for tables, and its `table()` is text.
+
+        Raises
+        ------
+        TypeError
+            For a model that is none of the library's, whose operations nobody knows.
+        """
+        if not isinstance(self.model, GraphModel):
+            raise TypeError(
+                f"profile_step: needs a model of cnnlib.models, whose operations it knows, "
+                f"got {type_name(self.model)}"
+            )
+        model, configs, updater = copy.deepcopy((self.model, self.optim_configs, self._updater))
+        images = min(-(-self.options.batch_size // self.options.comm.size), len(self.X_train))
+        X, y = self.X_train[:images], self.y_train[:images]
+        if self.options.preprocess is not None:
+            X = self.options.preprocess(X)
+        seconds = sum(self.epoch_seconds) / max(len(self.loss_history), 1)
+        steps = int(_PROFILED_SECONDS / max(seconds, _PROFILED_SECONDS / _PROFILED_STEPS))
+        course = len(self.epoch_seconds), max(self.num_epochs, 1)
+
+        def update(grads: Gradients) -> None:
+            updater.step(model.params, grads, configs, *course)
+
+        return profile_step(model, X, y, update, max(1, steps))
 
 
 def _short(value: float) -> str:

@@ -1,6 +1,5 @@
 """The page about a training run: what came out, how it went, what was learnt, where the time goes."""
 
-import copy
 import importlib.util
 import math
 import platform
@@ -14,7 +13,6 @@ from cnnlib._system.text import shape_text
 from cnnlib.cli.options.config_file import setting_text
 from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.report import html_page as html
-from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.trained import calibration_images
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
@@ -23,7 +21,6 @@ from cnnlib.runs.log import history
 from cnnlib.solver.histories import metrics_of, val_name
 from cnnlib.solver.metrics import likeliest
 
-_PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
 _MISTAKES, _NEAR_MISSES, _TYPICAL = 24, 12, 4  # images: in all, in all, of each class
 
@@ -198,26 +195,16 @@ def _preprocessed(solver, X):
 
 
 def _time_by_layer(solver):
-    """Where a training step's time goes; measured on copies, so that the run is over as it is."""
-    model, configs, updater = copy.deepcopy((solver.model, solver.optim_configs, solver._updater))
-    images = min(-(-solver.options.batch_size // solver.options.comm.size), len(solver.X_train))
-    X, y = solver.X_train[:images], solver.y_train[:images]
-    X = _preprocessed(solver, X)
-    iterations = max(len(solver.loss_history), 1)
-    seconds = max(sum(solver.epoch_seconds) / iterations, _PROFILE_SECONDS / _PROFILE_STEPS)
-    steps = max(1, int(_PROFILE_SECONDS / seconds))
-    course = len(solver.epoch_seconds), max(solver.num_epochs, 1)
-    profile = profile_step(
-        model, X, y, lambda grads: updater.step(model.params, grads, configs, *course), steps
-    )
+    """Where a training step's time goes, by the operations of what trained the network."""
+    profile = solver.profile_step()
     rows = profile.rows()
     longest = max(share for _, share, *_ in rows)
     cells = [(name, f"{100 * share:.1f} %", share / longest, *times) for name, share, *times in rows]
     columns = [("layer, shape of its input", "text"), ("share", "number"), ("", "bar")]
     columns += [("forward, ms", "number"), ("backward, ms", "number")]
     about = (
-        f"A step with {images} images takes {1e3 * profile.total:.3g} ms (mean of {steps}, measured after "
-        "the training, without the preparation of images)."
+        f"A step with {profile.images} images takes {1e3 * profile.total:.3g} ms (mean of {profile.steps}, "
+        "measured after the training, without the preparation of images)."
     )
     return html.section("Time by layer", html.paragraph(about), html.table(columns, cells))
 
