@@ -82,8 +82,9 @@ def draw_conv(rng, dtype):
 
 def plan_keys(drawn):
     """
-    Return what a convolution's plans have in them: for each pass its method, and the size of each of its blocks to
-    the next power of two, on few threads and on many.
+    Return what a convolution's plans have in them.
+
+    These are the method of each pass, and the sizes of its blocks to the next power of two, on one thread and six.
     """
     x, w = drawn["shapes"][:2]
     keys = set()
@@ -93,7 +94,9 @@ def plan_keys(drawn):
         for name in ("forward", "input_gradient", "weight_gradient"):
             plan = getattr(plans, name)
             for block, size in plan.blocks.items():
-                keys.add((drawn["isa"], drawn["dtype"], name, plan.method, threads, block, int(size).bit_length()))
+                keys.add(
+                    (drawn["isa"], drawn["dtype"], name, plan.method, threads, block, int(size).bit_length())
+                )
     return keys
 
 

@@ -84,7 +84,9 @@ _ELSEWHERE = {  # what other libraries' trainers have
     **dict.fromkeys(("fit", "run", "learn"), "solver.train() trains"),
     **dict.fromkeys(("history", "history_"), "solver.histories has all of them by name"),
     **dict.fromkeys(("score", "evaluate", "test"), "solver.check_accuracy(X, y) measures"),
-    **dict.fromkeys(("predict", "predict_proba"), "solver.model.predict(X), or cnnlib.prepare(solver.model), has it"),
+    **dict.fromkeys(
+        ("predict", "predict_proba"), "solver.model.predict(X), or cnnlib.prepare(solver.model), has it"
+    ),
     **dict.fromkeys(("save", "load"), "solver.model.save(path) keeps the network"),
 }
 
