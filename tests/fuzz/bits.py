@@ -84,7 +84,7 @@ def plan_keys(drawn):
     """
     Return what a convolution's plans have in them.
 
-    These are the method of each pass, and the sizes of its blocks to the next power of two, on one thread and six.
+    These are the method of each pass, and the sizes of its blocks to a power of two, on one thread and six.
     """
     x, w = drawn["shapes"][:2]
     keys = set()
