@@ -10,7 +10,7 @@ from cnnlib.__main__ import main
 from cnnlib.cli.main import build_parser
 from cnnlib.cli.options.settings import chosen_settings
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.inference import Predictor
+from cnnlib.graph.compile import CompiledGraph
 from cnnlib.runs.folder import Run
 from cnnlib.solver import Solver
 from helpers import lines, refused
@@ -111,9 +111,11 @@ class TestRecipe:
 
     def views(self, run, capsys):
         def seen(*options):
-            calls, scores = [], Predictor.__call__
+            calls, scores = [], CompiledGraph.scores
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Predictor, "__call__", lambda self, X: calls.append(len(X)) or scores(self, X))
+                patch.setattr(
+                    CompiledGraph, "scores", lambda self, X, w: calls.append(len(X)) or scores(self, X, w)
+                )
                 assert main(["eval", str(run), *options]) == 0
             capsys.readouterr()
             assert set(calls) == {20}

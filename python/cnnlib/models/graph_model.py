@@ -545,7 +545,7 @@ class GraphModel(Model):
         >>> net = FullyConnectedNet([3], 4, 2, seed=0)
         >>> loss, grads, times = net.timed_loss(np.ones((5, 4)), np.zeros(5, int))
         >>> [(layer.name, layer.shape) for layer in times.layers]
-        [('affine + relu', (5, 4)), ('affine', (5, 3))]
+        [('affine 3 + relu', (5, 4)), ('affine 2', (5, 3))]
         """
         times = StepTimes()
         return *self._loss(X, y, loss, times), times
