@@ -71,7 +71,7 @@ def test_stages_by_other_names(stage, advice):
         ("fit", "cnnlib.solver.Solver(net, data).train() trains it"),
         ("train", "cnnlib.solver.Solver(net, data).train() trains it"),
         ("evaluate", "check_accuracy(X, y) measures it"),
-        ("forward", "net.loss(X) gives its scores"),
+        ("forward", "net(X) gives its scores"),
         ("state_dict", "its arrays are in net.params"),
         ("cuda", "all is computed on the CPU: leave it out"),
     ],

@@ -174,6 +174,89 @@ template <class T, int PW, int Stride>
   }
 }
 
+// The gradient of 2x2 windows side by side. Each row of OW outputs gives two rows of dx, and neither has a
+// neighbour: the vectors of outputs are taken in the order of memory.
+template <class T>
+class PairedPixels {
+  using S = Simd<T>;
+  Packet<T> grad_, winner_;
+
+ public:
+  PairedPixels(const T* dout, const std::uint8_t* arg, Index count)
+      : grad_(load_first(dout, count)), winner_(S::load_bytes(arg, 0, count)) {}
+
+  // to[0, 2 * S::size) = row kh of the windows.
+  [[gnu::always_inline]] void store(int kh, T* to) const {
+    const auto share = [&](int kw) {
+      return S::add(S::zero(), S::select(S::equal(winner_, S::fill(T(2 * kh + kw))), grad_, S::zero()));
+    };
+    S::store_pairs(to, share(0), share(1));
+  }
+};
+
+// Rows of a vector or more.
+template <class T>
+void max_pool_backward_wide_pairs(const T* dout, const std::uint8_t* arg, T* dx, Index rows, Index OW) {
+  using S = Simd<T>;
+  constexpr Index size = S::size;
+  StreamPrefetch<false> next_dout(dout + rows * OW), next_arg(arg + rows * OW);
+  StreamPrefetch<true> next_dx(dx + 4 * rows * OW);
+  for (Index r = 0; r < rows; ++r, dout += OW, arg += OW, dx += 4 * OW)
+    for (Index next = 0; next < OW; next += size) {
+      next_dout.template step<S::bytes>();
+      next_arg.template step<S::size>();
+      next_dx.template step<4 * S::bytes>();
+      const Index at = std::min(next, OW - size);  // the last vector repeats some
+      const PairedPixels<T> pixels(dout + at, arg + at, size);
+      pixels.store(0, dx + 2 * at);
+      pixels.store(1, dx + 2 * (OW + at));
+    }
+}
+// Rows of a part of a vector, whose size is a constant: as many at a time as fit.
+template <class T, int OW>
+void max_pool_backward_narrow_pairs(const T* dout, const std::uint8_t* arg, T* dx, Index rows) {
+  constexpr Index size = Simd<T>::size, W = 2 * OW, rows_of_vector = size / OW;
+  const auto some_rows = [=](Index first, Index count) __attribute__((always_inline)) {
+    const PairedPixels<T> pixels(dout + first * OW, arg + first * OW, count * OW);
+    T lines[2][2 * size];
+    for (int kh = 0; kh < 2; ++kh) pixels.store(kh, lines[kh]);
+    for (Index i = 0; i < count; ++i)
+      for (int kh = 0; kh < 2; ++kh)
+        std::memcpy(dx + (2 * (first + i) + kh) * W, lines[kh] + i * W, W * sizeof(T));
+  };
+  Index first = 0;
+  for (; first + rows_of_vector <= rows; first += rows_of_vector) some_rows(first, rows_of_vector);
+  if (first < rows) some_rows(first, rows - first);
+}
+
+inline bool has_paired_pixels(const PoolShape& s) {
+  return s.PH == 2 && s.PW == 2 && s.stride_h == 2 && s.stride_w == 2 && !s.adaptive && s.pad_top == 0 &&
+         s.pad_left == 0 && s.H == 2 * s.OH && s.W == 2 * s.OW && s.dilation_h == 1 && s.dilation_w == 1;
+}
+// The function for such windows, or null where rows are of another part of a vector.
+template <class T>
+auto paired_pixels_backward(Index OW) {
+  using Run = void (*)(const T*, const std::uint8_t*, T*, Index rows, Index OW);
+  Run run = OW >= Simd<T>::size ? &max_pool_backward_wide_pairs<T> : nullptr;
+  const auto narrow = [&](auto size) {
+    // Where lanes are left over, each load takes a mask, which is cheap with AVX-512 alone.
+    constexpr bool whole = Simd<T>::size % size == 0, masks = InstructionSet::set == Set::avx512;
+    if constexpr (size < Simd<T>::size && (whole || masks))
+      if (OW == size)
+        run = [](const T* dout, const std::uint8_t* arg, T* dx, Index rows, Index) {
+          max_pool_backward_narrow_pairs<T, decltype(size)::value>(dout, arg, dx, rows);
+        };
+  };
+  // The usual planes of 4, 8, 14, 16, 24 and 28 pixels.
+  narrow(std::integral_constant<int, 2>());
+  narrow(std::integral_constant<int, 4>());
+  narrow(std::integral_constant<int, 7>());
+  narrow(std::integral_constant<int, 8>());
+  narrow(std::integral_constant<int, 12>());
+  narrow(std::integral_constant<int, 14>());
+  return run;
+}
+
 // dx[place(i)] += dout[i], i < n, for places in [first, last). Not inlined, for want of registers.
 template <class T, class Place>
 [[gnu::noinline]] void add_to_places(const T* dout, Index n, const Place& place, Index first, Index last,
@@ -231,18 +314,24 @@ template <class T>
 void max_pool_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
   const auto* const bytes = static_cast<const std::uint8_t*>(arg);
   if (s.adaptive)  // each output's gradient goes to where its maximum stands
-    add_to_winners(dout, dx, s.planes, AdaptiveWindows{s.H, s.OH}, s.OW, s.W, [=](Index, Index o) {
+    return add_to_winners(dout, dx, s.planes, AdaptiveWindows{s.H, s.OH}, s.OW, s.W, [=](Index, Index o) {
       return [place = static_cast<const std::int64_t*>(arg) + o](Index ow) { return place[ow]; };
     });
-  else if (small_windows(s))
-    each_small_window(s, RowsOf::inputs, [&](const PoolBand& band, auto width, auto stride) {
+  if (const auto paired = has_paired_pixels(s) ? paired_pixels_backward<T>(s.OW) : nullptr) {
+    const PlaneGrid grid(s.planes, s.OH, 1, s.H * s.W + s.OH * s.OW, pool_work(s));
+    return grid.each([&](const PlaneTask& task, int) {
+      const Index row = task.first_plane * s.OH + task.first_row,
+                  rows = (task.last_plane - task.first_plane - 1) * s.OH + task.last_row - task.first_row;
+      paired(dout + row * s.OW, bytes + row * s.OW, dx + 4 * row * s.OW, rows, s.OW);
+    });
+  }
+  if (small_windows(s))
+    return each_small_window(s, RowsOf::inputs, [&](const PoolBand& band, auto width, auto stride) {
       max_pool_backward_small_windows<T, width(), stride()>(dout + band.out, bytes + band.out, dx + band.in,
                                                             band.shape);
     });
-  else if (s.winner_bytes() == 1)
-    max_pool_backward_any_windows(dout, bytes, dx, s);
-  else
-    max_pool_backward_any_windows(dout, static_cast<const std::uint32_t*>(arg), dx, s);
+  if (s.winner_bytes() == 1) return max_pool_backward_any_windows(dout, bytes, dx, s);
+  max_pool_backward_any_windows(dout, static_cast<const std::uint32_t*>(arg), dx, s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
