@@ -29,7 +29,7 @@ struct ConvMethod {
   }
 };
 
-constexpr bool adds = true, makes_db = true, not_adding = false, without_db = false;
+constexpr bool adds = true, not_adding = false, makes_db = true;
 
 template <class T>
 inline constexpr ConvMethod<T> conv_methods[] = {
