@@ -30,7 +30,7 @@ ARGUMENTS = {
     "spatial_groupnorm": (2, {}),
     "dropout": ({"p": 0.5},),
 }
-ROWS = ("affine", "batchnorm", "layernorm")  # of (N, D)
+ROWS = ("affine", *(layer.name for layer in LAYERS if len(layer.shapes[0]) == 2))  # of (N, D)
 
 
 def net_of(layer):
