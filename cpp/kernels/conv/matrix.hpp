@@ -36,7 +36,7 @@ class MatrixPlan final : public ConvPlan<T> {
     matrix_product<T>(product_of(call.N, o, pixel_bias.data()));
   }
 
-  ConvExplanation explain(Index N) const override {
+  [[gnu::cold]] ConvExplanation explain(Index N) const override {
     return explain_product(product_of(N, ConvOperands<T>(), nullptr));
   }
 
@@ -61,7 +61,7 @@ class MatrixGradientPlan final : public WeightGradientPlan<T> {
   void run(const WeightGradientOperands<T>& o) const override {
     if (o.dw != nullptr) matrix_product(product_of(o));
   }
-  ConvExplanation explain() const override { return explain_product(product_of({})); }
+  [[gnu::cold]] ConvExplanation explain() const override { return explain_product(product_of({})); }
 
  private:
   MatrixProduct<T> product_of(const WeightGradientOperands<T>& o) const {

@@ -72,7 +72,7 @@ class CorrelationPlan final : public ConvPlan<T> {
     });
   }
 
-  ConvExplanation explain(Index N) const override {
+  [[gnu::cold]] ConvExplanation explain(Index N) const override {
     ConvExplanation all{};
     Index packed = 0;
     bool first = true;
@@ -126,7 +126,7 @@ class GradientPlan final : public WeightGradientPlan<T> {
   void run(const WeightGradientOperands<T>& o) const override {
     Gradient<T>(s, cut, o.dw != nullptr, o.db != nullptr).run(o);
   }
-  ConvExplanation explain() const override {
+  [[gnu::cold]] ConvExplanation explain() const override {
     ConvExplanation to{};
     Gradient<T>(s, cut, true, true).describe(to);
     return to;

@@ -74,7 +74,7 @@ bool fits(const ConvRequest& r, Pass pass, Method method) {
 
 // The methods that fit, from the cheapest on, and what they cost in cycles. Returns their number.
 template <class T>
-int plan_costs(const ConvRequest& r, Pass pass, ConvCosts& costs) {
+[[gnu::noinline]] int plan_costs(const ConvRequest& r, Pass pass, ConvCosts& costs) {
   int count = 0;
   for (const auto& m : conv_methods<T>) {
     if (!m.computes(r, pass)) continue;
@@ -88,7 +88,7 @@ int plan_costs(const ConvRequest& r, Pass pass, ConvCosts& costs) {
 
 // The method that a pass takes.
 template <class T>
-ConvChoice choose_method(const ConvRequest& r, Pass pass) {
+[[gnu::noinline]] ConvChoice choose_method(const ConvRequest& r, Pass pass) {
   ConvCosts costs;
   const int count = plan_costs<T>(r, pass, costs);
   const bool named = fits<T>(r, pass, r.wish);
@@ -104,13 +104,13 @@ ConvChoice choose_method(const ConvRequest& r, Pass pass) {
 
 // A plan of the forward pass, or of dx, whatever the request's number of images.
 template <class T>
-OwnedPlan<T> make_plan(ConvRequest r, Pass pass) {
+[[gnu::noinline]] OwnedPlan<T> make_plan(ConvRequest r, Pass pass) {
   r.shape.N = 1;
   const ConvChoice choice = choose_method<T>(r, pass);
   return row_of<T>(choice.method)->correlation(choice);
 }
 template <class T>
-OwnedGradientPlan<T> make_gradient_plan(const ConvRequest& r) {
+[[gnu::noinline]] OwnedGradientPlan<T> make_gradient_plan(const ConvRequest& r) {
   const ConvChoice choice = choose_method<T>(r, Pass::weight_gradient);
   return row_of<T>(choice.method)->weight_gradient(choice);
 }

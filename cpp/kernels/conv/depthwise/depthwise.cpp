@@ -12,10 +12,11 @@ struct DepthwiseGradients {
   ConvShape s;
   typename Gradients<T>::Cut cut = Gradients<T>::cut_of(s);
 
-  void run(Index N, const AllGradients<T>& o) const {
+  // One copy of each for the three plans.
+  [[gnu::noinline]] void run(Index N, const AllGradients<T>& o) const {
     Gradients<T>(with_images(s, N), cut, o.dx != nullptr, o.dw != nullptr || o.db != nullptr).run(o);
   }
-  ConvExplanation explain(Index N, bool dx, bool sums) const {
+  [[gnu::noinline]] ConvExplanation explain(Index N, bool dx, bool sums) const {
     ConvExplanation to{};
     Gradients<T>(with_images(s, N), cut, dx, sums).describe(to);
     return to;
@@ -31,7 +32,7 @@ class DepthwiseInputGradient final : public ConvPlan<T> {
   void run(const ConvCall<T>& c) const override {
     gradients.run(c.N, {nullptr, c.w, c.in, c.epilogue.b, c.out, nullptr, nullptr});
   }
-  ConvExplanation explain(Index N) const override { return gradients.explain(N, true, false); }
+  [[gnu::cold]] ConvExplanation explain(Index N) const override { return gradients.explain(N, true, false); }
 
  private:
   DepthwiseGradients<T, Gradients> gradients;
@@ -45,7 +46,9 @@ class DepthwiseWeightGradient final : public WeightGradientPlan<T> {
   void run(const WeightGradientOperands<T>& o) const override {
     gradients.run(gradients.s.N, {o.x, nullptr, o.dout, nullptr, nullptr, o.dw, o.db});
   }
-  ConvExplanation explain() const override { return gradients.explain(gradients.s.N, false, true); }
+  [[gnu::cold]] ConvExplanation explain() const override {
+    return gradients.explain(gradients.s.N, false, true);
+  }
 
  private:
   DepthwiseGradients<T, Gradients> gradients;
@@ -57,7 +60,9 @@ class DepthwiseAllGradients final : public AllGradientsPlan<T> {
   explicit DepthwiseAllGradients(const ConvChoice& choice)
       : AllGradientsPlan<T>(choice), gradients{choice.request.shape} {}
   void run(const AllGradients<T>& o) const override { gradients.run(gradients.s.N, o); }
-  ConvExplanation explain() const override { return gradients.explain(gradients.s.N, true, true); }
+  [[gnu::cold]] ConvExplanation explain() const override {
+    return gradients.explain(gradients.s.N, true, true);
+  }
 
  private:
   DepthwiseGradients<T, Gradients> gradients;
@@ -73,7 +78,7 @@ class DepthwiseForward final : public ConvPlan<T> {
     const ConvOperands<T> o(call);
     by_rows() ? run_depthwise_planes(batch(call.N), o) : DepthwiseForwardPass<T>(batch(call.N)).run(o);
   }
-  ConvExplanation explain(Index N) const override {
+  [[gnu::cold]] ConvExplanation explain(Index N) const override {
     ConvExplanation to{};
     by_rows() ? describe_depthwise_planes<T>(batch(N), to) : DepthwiseForwardPass<T>(batch(N)).describe(to);
     return to;

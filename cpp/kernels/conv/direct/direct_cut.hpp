@@ -2,7 +2,7 @@
 #pragma once
 
 #include <memory>
-#include <vector>
+#include <optional>
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/method.hpp"
@@ -25,6 +25,29 @@ void write_bias(const Correlation<T>& p) {
   });
 }
 
+template <class T>
+[[gnu::noinline]] void set_operands(const ConvShape& s, Index N, const ConvOperands<T>& o,
+                                    Correlation<T>& p) {
+  if (pointwise(s))
+    p.H = p.OH = N;
+  else
+    p.N = N;
+  p.x = o.in;
+  p.w = o.w;
+  p.w_end = after(o.w, p.weights);
+  p.epilogue = o.epilogue;
+  p.out = after(o.out, p.out_first);
+}
+
+// The outputs of a pass that no tap reaches.
+template <class T>
+[[gnu::noinline]] void write_without_taps(const ConvShape& s, Pass pass, Index N, const ConvOperands<T>& o) {
+  each_correlation<T>(s, pass, [&](Correlation<T>& p) {
+    set_operands(s, N, o, p);
+    if (p.taps() == 0) write_bias(p);
+  });
+}
+
 // The correlations of a pass, each with the cut of the method that Blocked<T> runs.
 template <class T, template <class> class Blocked>
 class DirectCut {
@@ -32,11 +55,12 @@ class DirectCut {
   explicit DirectCut(const ConvChoice& choice)
       : s(with_images(choice.request.shape, 1)),
         pass(choice.pass),
-        kept(choice.request.weights != WeightUse::given) {
+        parts(new std::optional<Part>[static_cast<std::size_t>(most_parts())]) {
+    const bool kept = choice.request.weights != WeightUse::given;
     each_correlation<T>(s, pass, [&](Correlation<T>& p) {
       p.prepacked = kept;
       if (p.taps() > 0)
-        parts.emplace_back(p);
+        parts[count++].emplace(p);
       else
         some_without_taps = true;
     });
@@ -44,16 +68,13 @@ class DirectCut {
 
   template <class Body>
   void each(Index N, const ConvOperands<T>& operands, const Body& body) const {
-    for (const Part& part : parts) {
+    for (Index i = 0; i < count; ++i) {
+      const Part& part = *parts[i];
       Correlation<T> p = part.p;
-      set_operands(p, N, operands);
+      set_operands(s, N, operands, p);
       body(Blocked<T>(p, part.cut));
     }
-    if (some_without_taps && operands.out != nullptr)
-      each_correlation<T>(s, pass, [&](Correlation<T>& p) {
-        set_operands(p, N, operands);
-        if (p.taps() == 0) write_bias(p);
-      });
+    if (some_without_taps && operands.out != nullptr) write_without_taps(s, pass, N, operands);
   }
 
  private:
@@ -66,22 +87,17 @@ class DirectCut {
         : p(correlation), taps(p.keep_taps()), cut(Blocked<T>::cut_of(p)) {}
   };
 
-  void set_operands(Correlation<T>& p, Index N, const ConvOperands<T>& o) const {
-    if (pointwise(s))
-      p.H = p.OH = N;
-    else
-      p.N = N;
-    p.x = o.in;
-    p.w = o.w;
-    p.w_end = after(o.w, p.weights);
-    p.epilogue = o.epilogue;
-    p.out = after(o.out, p.out_first);
+  // Each has a tap of its own.
+  Index most_parts() const {
+    const Index phases = std::min(s.stride_h, s.H) * std::min(s.stride_w, s.W);
+    return pass == Pass::input_gradient ? std::min(phases, s.KH * s.KW) : 1;
   }
 
   ConvShape s;
   Pass pass;
-  bool kept, some_without_taps = false;
-  std::vector<Part> parts;
+  bool some_without_taps = false;
+  Index count = 0;
+  std::unique_ptr<std::optional<Part>[]> parts;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -66,7 +66,9 @@ class FilterLanes {
   using Cut = FilterCut<T>;
   static Cut cut_of(const Correlation<T>& p) { return filter_cut(p); }
 
-  FilterLanes(const Correlation<T>& correlation, const Cut& own_cut) : p(correlation), cut(own_cut) {
+  // One copy for packing, running and explaining.
+  [[gnu::noinline]] FilterLanes(const Correlation<T>& correlation, const Cut& own_cut)
+      : p(correlation), cut(own_cut) {
     choose_blocks();
     panels = Panels(vectors, panel_vectors);
     width = panel_vectors * lanes;

@@ -30,7 +30,9 @@ class PixelLanes {
     return pixel_cut(p, staging);
   }
 
-  PixelLanes(const Correlation<T>& correlation, const Cut& own_cut) : p(correlation), cut(own_cut) {
+  // One copy for packing, running and explaining.
+  [[gnu::noinline]] PixelLanes(const Correlation<T>& correlation, const Cut& own_cut)
+      : p(correlation), cut(own_cut) {
     choose_blocks();
     // Rows of channels that lie apart in x are too far from each other for the hardware prefetcher, and on
     // more pages than the TLB holds. Tiles of the first panel of filters prefetch what the next ones read.

@@ -52,7 +52,8 @@ class PositionPanels {
   using Cut = SumCut;
   static Cut cut_of(const Correlation<T>& p) { return position_cut(p); }
 
-  PositionPanels(const Correlation<T>& correlation, const Cut& cut) : p(correlation), sum(cut) {
+  [[gnu::noinline]] PositionPanels(const Correlation<T>& correlation, const Cut& cut)
+      : p(correlation), sum(cut) {
     choose_blocks();
   }
 

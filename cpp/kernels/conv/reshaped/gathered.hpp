@@ -124,7 +124,7 @@ class GatheredPlan final : public ConvPlan<T> {
     });
   }
 
-  ConvExplanation explain(Index N) const override {
+  [[gnu::cold]] ConvExplanation explain(Index N) const override {
     const GatheredBatch<T> batch = batch_of(N);
     const ConvExplanation inner = points->explain(batch.images);
     ConvExplanation to{};
@@ -165,7 +165,7 @@ class GatheredGradientPlan final : public WeightGradientPlan<T> {
     });
   }
 
-  ConvExplanation explain() const override {
+  [[gnu::cold]] ConvExplanation explain() const override {
     ConvExplanation to = points->explain();
     fill_in(to, {to.tile_rows, to.tile_columns}, to.threads, {{"images", batch.images}});
     for (Block* block = to.blocks + 1; block < to.blocks + ConvExplanation::most_blocks; ++block) *block = {};

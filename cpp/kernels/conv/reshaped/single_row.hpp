@@ -109,7 +109,7 @@ class SingleRowPlan final : public ConvPlan<T> {
     if (a.turned && dx) transpose_planes<T>(of_row.out, a.s.N * a.s.C, a.s.W, a.s.H, call.out);
   }
 
-  ConvExplanation explain(Index N) const override {
+  [[gnu::cold]] ConvExplanation explain(Index N) const override {
     return arrays(N).explain(row->explain(N), row->choice.request.shape.C);
   }
 
@@ -139,7 +139,9 @@ class SingleRowGradientPlan final : public WeightGradientPlan<T> {
     if (o.dw != nullptr) transpose_planes<T>(of_row.dw, a.s.F * a.channels, a.s.W, a.s.KH, o.dw);
   }
 
-  ConvExplanation explain() const override { return a.explain(row->explain(), row->choice.request.shape.C); }
+  [[gnu::cold]] ConvExplanation explain() const override {
+    return a.explain(row->explain(), row->choice.request.shape.C);
+  }
 
  private:
   TurnedArrays<T> a;

@@ -21,7 +21,7 @@ class DotProducts {
   using Cut = PositionBlocks;
   static Cut cut_of(const ConvShape& s) { return dot_product_cut<T>(s); }
 
-  DotProducts(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db) : g(s) {
+  [[gnu::noinline]] DotProducts(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db) : g(s) {
     g.set_blocks(cut, S::size, S::size);
     pairs = with_dw ? g.C * g.taps : 0;
     pair_blocks = ceil_div(pairs + with_db, dot_block);

@@ -256,7 +256,7 @@ class SharedPanels {
   using Cut = PositionBlocks;
   static Cut cut_of(const ConvShape& s) { return shared_panel_cut<T>(s); }
 
-  SharedPanels(const ConvShape& s, const Cut& cut, bool, bool) : g(s) {
+  [[gnu::noinline]] SharedPanels(const ConvShape& s, const Cut& cut, bool, bool) : g(s) {
     g.set_blocks(cut);
     const PositionBlocks& blocks = g.positions;
     in_turn = blocks.parts == 1 || (threads == 1 && blocks.parts == blocks.blocks);

@@ -27,7 +27,8 @@ class TapRows {
   using Cut = PositionBlocks;
   static Cut cut_of(const ConvShape& s) { return tap_row_cut<T>(s); }
 
-  TapRows(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db) : g(s), makes_db(with_db) {
+  [[gnu::noinline]] TapRows(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db)
+      : g(s), makes_db(with_db) {
     g.positions = cut;
     parts = g.positions.parts;
     pairs = with_dw ? g.C * g.taps : 0;

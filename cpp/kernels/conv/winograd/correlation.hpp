@@ -23,8 +23,9 @@ class WinogradCorrelation {
   static constexpr Index least_points = 4;      // of a task
 
  public:
-  WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem,
-                      const PointCut& own_cut)
+  // One copy for packing, running and explaining.
+  [[gnu::noinline]] WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem,
+                                        const PointCut& own_cut)
       : tile(method), p(problem), cut(own_cut) {
     block = block_of_tiles();
     // Small blocks read filters that no cache near the core holds too often.

@@ -14,7 +14,7 @@ class WinogradGradientPlan final : public WeightGradientPlan<T> {
   void run(const WeightGradientOperands<T>& o) const override {
     for (Index group = 0; o.dw != nullptr && group < shape.groups; ++group) of_group(group, o).run();
   }
-  ConvExplanation explain() const override {
+  [[gnu::cold]] ConvExplanation explain() const override {
     ConvExplanation to{};
     of_group(0, {}).describe(to);
     return to;

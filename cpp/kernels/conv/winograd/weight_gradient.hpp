@@ -34,8 +34,8 @@ class WinogradWeightGradient {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  WinogradWeightGradient(const GradientTile<T>& method, const TileGradient<T>& gradient,
-                         const TileSums<T>& sums, const TileCut& own_cut)
+  [[gnu::noinline]] WinogradWeightGradient(const GradientTile<T>& method, const TileGradient<T>& gradient,
+                                           const TileSums<T>& sums, const TileCut& own_cut)
       : tile(method), s(gradient), sum(sums), cut(own_cut) {
     schedule();
   }

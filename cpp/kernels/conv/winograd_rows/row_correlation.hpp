@@ -23,7 +23,7 @@ class RowCorrelation {
   static constexpr Index lanes = S::size, block = NR<T>;  // tiles of a product
 
  public:
-  RowCorrelation(const ConvShape& shape, const ConvOperands<T>& operands)
+  [[gnu::noinline]] RowCorrelation(const ConvShape& shape, const ConvOperands<T>& operands)
       : tiles(shape), o(operands), panels(tiles.F) {
     threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                           double(tiles.terms * tiles.tile.points));

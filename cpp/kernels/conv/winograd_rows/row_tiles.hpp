@@ -48,7 +48,7 @@ class RowTiles {
   // Whether results of all images fill so much of the caches that prefetching them is worth its instructions.
   bool far_results = use_non_temporal<T>(8 * s.N * s.F * s.OH * s.OW);
 
-  explicit RowTiles(const ConvShape& shape) : s(shape) {
+  [[gnu::noinline]] explicit RowTiles(const ConvShape& shape) : s(shape) {
     Index* at = axis_memory_.data();
     for (Index a = 0; a < s.KH; ++a) at[a] = a * s.dilation_h - s.pad_top;
     y_.split({s.KH, s.stride_h, at, at}, AxisPhases::any_distance, at + s.KH);
