@@ -525,7 +525,7 @@ class TestCommand:
                     while not answer.done() and ask(port, path="/health")[2]["waiting"] == 0:
                         time.sleep(0.01)
                 idle = socket.create_connection(("127.0.0.1", port))
-                ask(port, path="/health")  # which is accepted after it: uvicorn waits for those that come later
+                ask(port, path="/health")  # accepted after it; uvicorn waits for what comes later
                 process.send_signal(number)
                 assert answer.result()[0] == 200
             out, err = process.communicate(timeout=300)
