@@ -30,6 +30,7 @@ from helpers import Layer
 LARGEST_BYTES = 32 << 20  # of an input; beyond any second-level cache, below what makes a search slow
 MOST_WORK = 4e8  # multiply-adds of a pass, some hundredths of a second
 MOST_THREADS = 64
+CONVOLUTIONS = ("conv", "conv_relu")
 
 
 def log_uniform(rng, low, high):
@@ -111,12 +112,12 @@ class Novelty:
     def draw(self, rng):
         """Return the candidate whose plans have the rarest keys."""
         drawn = draw(rng)
-        if drawn["layer"] not in ("conv", "conv_relu"):
+        if drawn["layer"] not in CONVOLUTIONS:
             return drawn
         choices = [drawn]
         while len(choices) < self.candidates:
             other = draw(rng)
-            if other["layer"] in ("conv", "conv_relu"):
+            if other["layer"] in CONVOLUTIONS:
                 choices.append(other)
         keys = []
         for choice in choices:
@@ -124,6 +125,7 @@ class Novelty:
             keys.append(plan_keys(choice))
         best = max(range(len(choices)), key=lambda i: sum(1 / (1 + self.seen[key]) for key in keys[i]))
         self.seen.update(keys[best])
+        _core.use_isa(choices[best]["isa"])
         return choices[best]
 
 
