@@ -1,4 +1,4 @@
-// What is asked of a convolution, and the plan that answers it: they cross the border between the bindings
+// A request for a convolution, and the plan that answers it: they cross the border between the bindings
 // and the kernels. kernels/conv/plan.hpp makes plans.
 #pragma once
 
@@ -22,6 +22,9 @@ struct ConvRequest {
   ConvShape shape;
   Method wish = Method::automatic;
   WeightUse weights = WeightUse::given;
+
+  // Then how packed weights lie must follow from the cut alone.
+  bool keeps_weights() const { return weights != WeightUse::given; }
 };
 
 // Whether one plan of the forward pass, or of dx, answers both: it takes any number of images.
@@ -35,8 +38,8 @@ struct ConvChoice {
   Pass pass;
   Method method;
   double cycles;  // estimated, of one image on a reference processor
-  // What the method's row says: it takes ConvEpilogue::add; makes db on the way to dw; makes all gradients at
-  // once, where dx and dw both take it.
+  // Facts from the method's row: it takes ConvEpilogue::add; makes db on the way to dw; makes all gradients
+  // at once, where dx and dw both take it.
   bool adds, makes_db, makes_all;
 };
 
@@ -58,7 +61,7 @@ struct ConvExplanation {
   std::size_t packed_bytes;   // of the packed weights, 0 where they are read as they are
 };
 
-// What becomes of the sums of a convolution: b (F,), unless it is null, is added, and what lies in the
+// The end of a convolution's sums: b (F,), unless it is null, is added, and what lies in the
 // output, if it is to `add`; then min(max(v, 0), most), if it is wanted.
 template <class T>
 struct ConvEpilogue {

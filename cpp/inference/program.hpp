@@ -17,7 +17,7 @@ struct Value {
   Index offset;  // elements of the arena that lie before it, an image
 };
 
-// What the steps read beside values: arrays of weights and the statistics of batch norms, by their numbers,
+// The steps read these beside values: arrays of weights and the statistics of batch norms, by their numbers,
 // and what steps packed of them.
 struct Weights {
   struct Statistics {

@@ -1,4 +1,4 @@
-// What is asked of a convolution by its arrays and conv_param, checked; errors name `function`.
+// The request that arrays and a conv_param make, checked; errors name `function`.
 #pragma once
 
 #include "conv_param.hpp"

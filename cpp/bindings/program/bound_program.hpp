@@ -11,8 +11,8 @@
 
 namespace cnnlib {
 
-// What the steps of a live program packed, and copies of the arrays of which they did. Nothing changes it, so
-// that many threads may run on it.
+// The packed weights of a live program, and copies of the arrays that they were packed from. Nothing changes
+// them, so that many threads may run on them.
 struct PackedArrays {
   std::vector<In> copies;  // by the numbers of arrays, null for those that no step packs
   std::vector<Out> packed;
@@ -21,7 +21,7 @@ struct PackedArrays {
 
 class BoundProgram;
 
-// What the steps of a live program read during a call.
+// The weights that a live program reads during a call.
 struct BoundWeights {
   const BoundProgram* program;  // whose they are; Python keeps it alive
   Weights weights;

@@ -52,7 +52,7 @@ const WeightGradientPlan<T>& gradient_plan(const ConvRequest& r) {
   return plans.get(r, Pass::weight_gradient, [&] { return make_gradient_plan<T>(r); });
 }
 
-// Where dx and dw take one method that makes both in one pass: its plan. Else null.
+// Returns the plan that makes dx and dw in one pass, or null if they take different methods.
 template <class T>
 const AllGradientsPlan<T>* all_gradients_plan(const ConvRequest& r, const ConvChoice& input,
                                               const ConvChoice& weight) {

@@ -1,4 +1,4 @@
-// What a method of convolution is handed, and the plans that run it. A plan holds the method's cut, which
+// The operands of a method of convolution, and the plans that run it. A plan holds the method's cut, which
 // decides bits and how packed weights lie; for each batch it makes a schedule and runs it.
 #pragma once
 

@@ -15,7 +15,7 @@ struct PassRates {
   constexpr double of(Pass pass) const { return pass == Pass::forward ? forward : gradients; }
 };
 
-// Rates that the instruction sets do not share. Those of the baseline and of NEON are the members' own.
+// Rates that differ between instruction sets. The defaults are those of the baseline and of NEON.
 struct SetRates {
   // Vector multiply-adds a cycle: two on Zen 2 to 5 and on Intel's cores; the baseline multiplies, then adds.
   double fmas_per_cycle = 2;

@@ -6,6 +6,8 @@
 namespace cnnlib::CNNLIB_ISA {
 namespace {
 
+bool by_rows(const ConvChoice& choice) { return choice.method == Method::depthwise_rows; }
+
 // The gradients of a convolution by a class of passes, with their cut.
 template <class T, template <class> class Gradients>
 struct DepthwiseGradients {
@@ -76,20 +78,19 @@ class DepthwiseForward final : public ConvPlan<T> {
   void pack(const T*, T*) const override {}
   void run(const ConvCall<T>& call) const override {
     const ConvOperands<T> o(call);
-    by_rows() ? run_depthwise_planes(batch(call.N), o) : DepthwiseForwardPass<T>(batch(call.N)).run(o);
+    by_rows(this->choice) ? run_depthwise_planes(batch(call.N), o)
+                          : DepthwiseForwardPass<T>(batch(call.N)).run(o);
   }
   [[gnu::cold]] ConvExplanation explain(Index N) const override {
     ConvExplanation to{};
-    by_rows() ? describe_depthwise_planes<T>(batch(N), to) : DepthwiseForwardPass<T>(batch(N)).describe(to);
+    by_rows(this->choice) ? describe_depthwise_planes<T>(batch(N), to)
+                          : DepthwiseForwardPass<T>(batch(N)).describe(to);
     return to;
   }
 
  private:
-  bool by_rows() const { return this->choice.method == Method::depthwise_rows; }
   ConvShape batch(Index N) const { return with_images(this->choice.request.shape, N); }
 };
-
-bool by_rows(const ConvChoice& choice) { return choice.method == Method::depthwise_rows; }
 
 }  // namespace
 

@@ -56,7 +56,7 @@ class DirectCut {
       : s(with_images(choice.request.shape, 1)),
         pass(choice.pass),
         parts(new std::optional<Part>[static_cast<std::size_t>(most_parts())]) {
-    const bool kept = choice.request.weights != WeightUse::given;
+    const bool kept = choice.request.keeps_weights();
     each_correlation<T>(s, pass, [&](Correlation<T>& p) {
       p.prepacked = kept;
       if (p.taps() > 0)

@@ -69,7 +69,14 @@ class GatheredBatch {
                             dx ? m.windows.line_size() : 0};
     Reserved<T> dw_of_block{layout, dw && m.images < m.s.N ? m.filters_size() : 0};
   };
-  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
+  // By the plan of the points of a block.
+  ConvExplanation explain(const ConvExplanation& inner) const {
+    ConvExplanation to{};
+    to.packed_bytes = inner.packed_bytes;
+    to.scratch_bytes = bytes_of<Memory>(*this) + inner.scratch_bytes;
+    fill_in(to, {inner.tile_rows, inner.tile_columns}, inner.threads, {{"images", images}});
+    return to;
+  }
 
   // body(scratch, first, count) for each block of images.
   template <class Body>
@@ -126,12 +133,7 @@ class GatheredPlan final : public ConvPlan<T> {
 
   [[gnu::cold]] ConvExplanation explain(Index N) const override {
     const GatheredBatch<T> batch = batch_of(N);
-    const ConvExplanation inner = points->explain(batch.images);
-    ConvExplanation to{};
-    to.packed_bytes = inner.packed_bytes;
-    to.scratch_bytes = batch.scratch_bytes() + inner.scratch_bytes;
-    fill_in(to, {inner.tile_rows, inner.tile_columns}, inner.threads, {{"images", batch.images}});
-    return to;
+    return batch.explain(points->explain(batch.images));
   }
 
  private:
@@ -165,13 +167,7 @@ class GatheredGradientPlan final : public WeightGradientPlan<T> {
     });
   }
 
-  [[gnu::cold]] ConvExplanation explain() const override {
-    ConvExplanation to = points->explain();
-    fill_in(to, {to.tile_rows, to.tile_columns}, to.threads, {{"images", batch.images}});
-    for (Block* block = to.blocks + 1; block < to.blocks + ConvExplanation::most_blocks; ++block) *block = {};
-    to.scratch_bytes += batch.scratch_bytes();
-    return to;
-  }
+  [[gnu::cold]] ConvExplanation explain() const override { return batch.explain(points->explain()); }
 
  private:
   OwnedGradientPlan<T> plan_of(Index images) const {

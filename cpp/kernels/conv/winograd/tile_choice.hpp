@@ -39,8 +39,8 @@ bool streams_filters(const ConvRequest& request, bool dx, const TileSizes& tile,
          kept_filters<T>(tile_shape(request.shape, dx), tile) * sizeof(T) > double(most_bytes);
 }
 
-// Of 3x3 kernels at stride 1, whether a tile of 5x5 outputs is worth it. It rounds more, and has to take
-// clearly fewer products than one of 4x4; and its filters are more.
+// Tells whether a 3x3 kernel at stride 1 gains by a tile of 5x5 outputs. That tile rounds more, and has to
+// take clearly fewer products than one of 4x4; and its filters are more.
 template <class T>
 bool takes_large_tile(const ConvRequest& request, bool dx) {
   if constexpr (!InstructionSet::large_winograd_tile) return false;

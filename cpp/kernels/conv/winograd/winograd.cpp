@@ -12,7 +12,7 @@ class WinogradGroups {
   explicit WinogradGroups(const ConvChoice& choice)
       : s(choice.request.shape),
         dx(choice.pass == Pass::input_gradient),
-        kept(choice.request.weights != WeightUse::given),
+        kept(choice.request.keeps_weights()),
         tile(*with_tile<T>(choice.request, dx,
                            [](auto chosen) { return &correlation_tile<T, decltype(chosen)>; })),
         cut(point_cut<T>(tile_shape(s, dx), tile)) {}
