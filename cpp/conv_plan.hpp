@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstddef>
-#include <limits>
 #include <memory>
 
+#include "epilogue.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib {
@@ -38,7 +38,7 @@ struct ConvChoice {
   Pass pass;
   Method method;
   double cycles;  // estimated, of one image on a reference processor
-  // Facts from the method's row: it takes ConvEpilogue::add; makes db on the way to dw; makes all gradients
+  // Facts from the method's row: it takes Epilogue::add; makes db on the way to dw; makes all gradients
   // at once, where dx and dw both take it.
   bool adds, makes_db, makes_all;
 };
@@ -61,15 +61,6 @@ struct ConvExplanation {
   std::size_t packed_bytes;   // of the packed weights, 0 where they are read as they are
 };
 
-// The end of a convolution's sums: b (F,), unless it is null, is added, and what lies in the
-// output, if it is to `add`; then min(max(v, 0), most), if it is wanted.
-template <class T>
-struct ConvEpilogue {
-  const T* b = nullptr;
-  bool add = false, relu = false;
-  T most = std::numeric_limits<T>::infinity();
-};
-
 // Operands of a forward pass, or of dx, which is a correlation as well:
 //   forward  in = x (N, C, H, W)        out = (N, F, OH, OW)
 //   dx       in = dout (N, F, OH, OW)   out = dx (N, C, H, W)
@@ -79,7 +70,7 @@ struct ConvCall {
   const T* in;
   const T* w;       // (F, C / groups, KH, KW) as the caller has it
   const T* packed;  // what the plan made of it; null: it packs for itself
-  ConvEpilogue<T> epilogue;
+  Epilogue<T> epilogue;
   T* out;
 };
 

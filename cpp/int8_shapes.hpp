@@ -2,6 +2,7 @@
 // cnnlib.naive (quantized.py) defines what the kernels compute, to the bit.
 #pragma once
 
+#include "epilogue.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib {
@@ -22,19 +23,11 @@ struct ByteImage {
   Index bytes() const { return round_up((top + H + bottom) * row() + 64, 64); }
 };
 
-// v = sum * 2^shift + other * factor + bias becomes clip(round(float(v) * multiplier) + zero, low, high);
-// `scores`: float(v) * multiplier, a float, for each filter of an image of one pixel. The bias holds what
-// zero points take away.
-struct ByteEpilogue {
-  int zero, low, high, shift;
-  bool adds, scores;
-};
-
 // y = x correlated with w, in the numbers of ConvShape; images of x have the border that the windows reach.
 struct ByteConv {
   ByteImage x, y, other;
   ConvShape shape;  // of one image
-  ByteEpilogue epilogue;
+  Epilogue<std::uint8_t> epilogue;
 
   // Where the windows of row h of the outputs of image n begin.
   Index window_row(Index n, Index h) const {
@@ -54,7 +47,7 @@ struct ByteSum {
   ByteImage a, b, y;
   int factors[2], constant;
   float multiplier;
-  ByteEpilogue epilogue;
+  Epilogue<std::uint8_t> epilogue;
 };
 
 struct BytePool {

@@ -27,7 +27,7 @@ template <class T>
 struct InvertedResidualLayers {
   struct Layer {
     const T* w;
-    ConvEpilogue<T> epilogue;
+    Epilogue<T> epilogue;
   };
   Layer expand, depthwise, project;
 };
@@ -46,7 +46,7 @@ struct SoftmaxTargets {
 // field without a value an error of the compiler.
 template <class T>
 struct ConvKernels {
-  void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvRequest&, bool relu);
+  void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvRequest&, const Clamp<T>&);
   // dx, dw and db may be null; dx starts from b (C,) unless that is null.
   void (*conv_backward)(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
                         const ConvRequest&);
@@ -84,9 +84,9 @@ struct PoolKernels {
 template <class T>
 struct NormKernels {
   void (*batchnorm_train)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
-                          double* var, double* inv_std, const BatchNormShape&, bool relu);
+                          double* var, double* inv_std, const BatchNormShape&, const Clamp<T>&);
   void (*batchnorm_normalize)(const T* x, const double* mean, const double* inv_std, const T* gamma,
-                              const T* beta, T* y, const BatchNormShape&, bool relu);
+                              const T* beta, T* y, const BatchNormShape&, const Clamp<T>&);
   void (*batchnorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
                              const T* gamma, const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape&,
                              bool from_batch);
@@ -102,7 +102,7 @@ struct NormKernels {
 
 template <class T>
 struct DenseKernels {
-  void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, bool relu);
+  void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, const Clamp<T>&);
   void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);
 
   // Losses, which are returned, and their gradients dx.
@@ -162,8 +162,8 @@ struct ByteLayers {
   void (*quantize)(const float* x, const ByteImage&, float scale, int zero, std::uint8_t* y, Index images);
   void (*dequantize)(const std::uint8_t* x, const ByteImage&, float scale, int zero, float* y, Index images);
   void (*max_pool)(const BytePool&, int zero, const std::uint8_t* x, std::uint8_t* y, Index images);
-  void (*avg_pool)(const BytePool&, int x_zero, float ratio, const ByteEpilogue&, const std::uint8_t* x,
-                   std::uint8_t* y, Index images);
+  void (*avg_pool)(const BytePool&, int x_zero, float ratio, const Epilogue<std::uint8_t>&,
+                   const std::uint8_t* x, std::uint8_t* y, Index images);
   void (*add)(const ByteSum&, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y, Index images);
   // y = table[x], of 256 bytes
   void (*look_up)(const ByteImage& x, const ByteImage& y, const std::uint8_t* table, int zero,

@@ -19,7 +19,7 @@ py::object affine_forward(Text function, const Floats& x, const Floats& w, const
   const DenseShape s = dense_shape(function, x, w, transposed);
   if (b) require_shape(function, "b", *b, {s.M});
   return computed(function, {s.N, s.M}, x, {},
-                  [&](const auto& k, Out y) { k.affine_forward(x, w, b, y, s, relu); });
+                  [&](const auto& k, Out y) { k.affine_forward(x, w, b, y, s, relu_if(relu)); });
 }
 
 // (dx (N, D), dw, db), each None unless wanted.

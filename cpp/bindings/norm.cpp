@@ -35,8 +35,9 @@ py::tuple batchnorm_train(Text function, const Floats& x, int ndim, const Floats
   require_shapes(function, {s.C}, {{"gamma", gamma}, {"beta", beta}});
   const FloatsResult y(function, x, x, out_buffer);
   const Result<double> mean(function, {s.C}), var(function, {s.C}), inv_std(function, {s.C});
-  unless_empty(
-      x, [&](const auto& k) { k.batchnorm_train(x, gamma, beta, eps, y, mean, var, inv_std, s, relu); });
+  unless_empty(x, [&](const auto& k) {
+    k.batchnorm_train(x, gamma, beta, eps, y, mean, var, inv_std, s, relu_if(relu));
+  });
   return py::make_tuple(y, mean, var, inv_std);
 }
 
@@ -52,7 +53,7 @@ py::object batchnorm_normalize(Text function, const Floats& x, int ndim, const S
   require_shapes(function, {s.C}, {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"inv_std", inv_std}});
   const bool filled = x.size() > 0;
   return computed(function, x, x, out_buffer, [&](const auto& k, Out y) {
-    if (filled) k.batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
+    if (filled) k.batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu_if(relu));
   });
 }
 

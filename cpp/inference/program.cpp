@@ -12,9 +12,8 @@ namespace cnnlib {
 namespace {
 
 // Room for the values of some images: each call and each thread has its own.
-Scratch new_arena(Index item, Index elements, Index images) {
-  const auto image = checked_product(static_cast<std::size_t>(elements), static_cast<std::size_t>(item));
-  return Scratch(checked_product(image, static_cast<std::size_t>(images)));
+Scratch new_arena(Index image_bytes, Index images) {
+  return Scratch(checked_product(static_cast<std::size_t>(image_bytes), static_cast<std::size_t>(images)));
 }
 
 }  // namespace
@@ -28,28 +27,27 @@ void Program::add(Step step) {
 // Images [first, first + images) through all steps.
 void Program::run_images(const Samples& input, const Weights& weights, Out output, Index first,
                          Index images) const {
-  const Index item = kernels.item();
-  const Scratch memory = new_arena(item, arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
-  const Out arena = memory.data(), converted = arena + arena_ * images * item;
+  const Scratch memory = new_arena(arena_bytes_ + (input.bytes != nullptr ? input_bytes_ : 0), images);
+  const Out arena = memory.data(), converted = arena + arena_bytes_ * images;
   if (input.bytes != nullptr)
     kernels([&](const auto& k) {
-      k.normalize_bytes(input.bytes + first * input_size_, input.mean, input.std, converted, input.C * images,
-                        input.C, input.S);
+      k.normalize_bytes(input.bytes + first * input.C * input.S, input.mean, input.std, converted,
+                        input.C * images, input.C, input.S);
     });
-  const In values = input.bytes != nullptr ? In(converted) : input.values + first * input_size_ * item;
-  const Out to = output + first * output_size_ * item;
-  const Frame frame{values_.data(), &weights, values, to, arena, images, item};
+  const In values = input.bytes != nullptr ? In(converted) : input.values + first * input_bytes_;
+  const Out to = output + first * output_bytes_;
+  const Frame frame{values_.data(), &weights, values, to, arena, images};
   for (const Step& step : steps_) step.run(frame);
 }
 
 // Whether the values of one image stay in a thread's second-level cache.
-bool Program::small_images() const { return arena_bytes() <= double(l2_for_blocks()); }
+bool Program::small_images() const { return double(arena_bytes_) <= double(l2_for_blocks()); }
 
 // As many as leave their values in a thread's second-level cache, or in as much memory as half of the
 // weights, which every group of images reads anew.
 Index Program::images_at_a_time(Index N, int threads) const {
   constexpr double least_large = 8;  // then reading the weights costs little
-  const double image = std::max(1.0, arena_bytes()), share = double(ceil_div(N, threads));
+  const double image = std::max(1.0, double(arena_bytes_)), share = double(ceil_div(N, threads));
   const double room = std::max<double>(double(l2_for_blocks()), double(weight_bytes_) / 2);
   const double images = std::max(room / image, small_images() ? 1 : least_large);
   return even_part(ceil_div(N, threads), static_cast<Index>(std::min(images, share)));
@@ -77,8 +75,8 @@ void Program::run(const Samples& input, const Weights& weights, Out output, Inde
 std::vector<double> Program::profile(In input, const Weights& weights, Out output, Index N,
                                      int repeats) const {
   using Clock = std::chrono::steady_clock;
-  const Scratch memory = new_arena(kernels.item(), arena_, N);
-  const Frame all{values_.data(), &weights, input, output, memory.data(), N, kernels.item()};
+  const Scratch memory = new_arena(arena_bytes_, N);
+  const Frame all{values_.data(), &weights, input, output, memory.data(), N};
   if (N == 0) return std::vector<double>(steps_.size());  // steps expect images
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
   with_standing_team(threads_for(work_ * double(N)), [&] {

@@ -9,12 +9,12 @@
 
 namespace cnnlib {
 
-// Where a value of the network lies: at the caller's input, at the caller's output, or `offset` elements for
-// each image behind the arena's start.
+// Where a value of the network lies: at the caller's input, at the caller's output, or in the arena, behind
+// `offset` bytes for each image.
 struct Value {
   enum class Place { input, output, arena } place;
-  Index size;    // elements of an image
-  Index offset;  // elements of the arena that lie before it, an image
+  Index bytes;   // of an image
+  Index offset;  // of the arena, for each image
 };
 
 // The steps read these beside values: arrays of weights and the statistics of batch norms, by their numbers,
@@ -36,12 +36,12 @@ struct Frame {
   const Weights* weights;
   In input;
   Out output, arena;
-  Index images, item;  // item: the bytes of a number
+  Index images;
 
   In read(int value) const { return values[value].place == Value::Place::input ? input : In(write(value)); }
   Out write(int value) const {
     const Value& v = values[value];
-    return v.place == Value::Place::output ? output : arena + v.offset * images * item;
+    return v.place == Value::Place::output ? output : arena + v.offset * images;
   }
 };
 
@@ -69,19 +69,19 @@ class Program {
  public:
   const AnyKernels kernels;  // that the steps run
 
-  // Sizes in elements of an image.
-  Program(const AnyKernels& of_steps, std::vector<Value> values, Index input_size, Index output_size,
-          Index arena)
+  // Bytes of an image at the caller's and in the arena.
+  Program(const AnyKernels& of_steps, std::vector<Value> values, Index input_bytes, Index output_bytes,
+          Index arena_bytes)
       : kernels(of_steps),
         values_(std::move(values)),
-        input_size_(input_size),
-        output_size_(output_size),
-        arena_(arena) {}
+        input_bytes_(input_bytes),
+        output_bytes_(output_bytes),
+        arena_bytes_(arena_bytes) {}
 
   void add(Step step);
   std::size_t weight_bytes() const { return weight_bytes_; }  // that all steps read
 
-  // input (N, input_size), output (N, output_size).
+  // N images of input and output.
   void run(const Samples& input, const Weights& weights, Out output, Index N) const;
   // The seconds of each step while all N images go through it, all threads on them: the least of the repeats,
   // of which there is at least one.
@@ -89,12 +89,11 @@ class Program {
 
  protected:
   const std::vector<Value> values_;
-  const Index input_size_, output_size_, arena_;
+  const Index input_bytes_, output_bytes_, arena_bytes_;
   std::vector<Step> steps_;
 
  private:
   void run_images(const Samples& input, const Weights& weights, Out output, Index first, Index images) const;
-  double arena_bytes() const { return double(arena_) * double(kernels.item()); }  // of an image
   bool small_images() const;
   Index images_at_a_time(Index N, int threads) const;
 

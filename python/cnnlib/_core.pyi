@@ -105,8 +105,7 @@ class Program(metaclass=_Bound):
         b: NDArray[_T] | None,
         conv_param: object,
         add: bool,
-        relu: bool,
-        most: float,
+        bound: float | None,
     ) -> None: ...
     def inverted_residual(
         self,
@@ -115,12 +114,12 @@ class Program(metaclass=_Bound):
         other: int,
         output: int,
         like: NDArray[_T],
-        layers: list[tuple[NDArray[_T], NDArray[_T] | None, bool, float]],
+        layers: list[tuple[NDArray[_T], NDArray[_T] | None, float | None]],
         conv_param: object,
     ) -> None: ...
     conv_transpose = conv
     def affine(
-        self, name: str, input: int, output: int, w: NDArray[_T], b: NDArray[_T] | None, relu: bool
+        self, name: str, input: int, output: int, w: NDArray[_T], b: NDArray[_T] | None, bound: float | None
     ) -> None: ...
     def max_pool(
         self, name: str, input: int, output: int, like: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool
@@ -145,7 +144,7 @@ class Program(metaclass=_Bound):
         inv_std: _Stats | None,
         gamma: NDArray[_T],
         beta: NDArray[_T],
-        relu: bool,
+        bound: float | None,
     ) -> None: ...
     def row_norm(
         self,

@@ -198,13 +198,13 @@ def test_recycled_memory_holds_numbers_alone():
 
 def test_the_core_takes_arrays_of_one_dtype_alone():
     single, double = np.ones((1, 4), np.float32), np.ones((1, 4))
-    program = _core.Program(np.dtype("f4"), [(0, 4, 0), (1, 4, 0)], 4, 4, 0)
+    program = _core.Program(np.dtype("f4"), [(0, 16, 0), (1, 16, 0)], 16, 16, 0)
     filters = _core.PreparedConv(double.reshape(4, 1, 1, 1), None, {})
     for call in (
         lambda: _core.add("f", single, double),
         lambda: _core.affine_forward("f", single, single.T, double[0], False, False),
         lambda: program.run(double, [1, 4]),
-        lambda: program.affine("", 0, 1, double.T @ double, None, False),
+        lambda: program.affine("", 0, 1, double.T @ double, None, None),
         lambda: filters.forward("f", np.ones((1, 1, 2, 2), np.float32), False),
     ):
         with pytest.raises(TypeError, match="incompatible function arguments"):

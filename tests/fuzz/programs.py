@@ -16,14 +16,14 @@ def steps(source, dtype, C, H, W):
     flag, S, D = source.flag(), H * W, C * H * W
     same = {"pad": K // 2} if source.byte() % 4 else conv_param(source)
     pool = (3, 3, 1, 1, 1, 1, 1, 1, 1, 1) if source.byte() % 4 else geometry(source)
-    most = source.choice([np.inf, 6.0, source.number()])
+    bound = source.choice([None, np.inf, 6.0, source.number()])
     return {
-        "conv": (like, A((C, C, K, K), dtype), source.choice([None, A(C, dtype)]), same, flag, flag, most),
-        "conv_transpose": (like, pixels, source.choice([None, A(C, dtype)]), {}, flag, False, most),
-        "affine": (A((D, D), dtype) if D <= 256 else pixels, source.choice([None, A(D, dtype)]), flag),
+        "conv": (like, A((C, C, K, K), dtype), source.choice([None, A(C, dtype)]), same, flag, bound),
+        "conv_transpose": (like, pixels, source.choice([None, A(C, dtype)]), {}, flag, source.choice([None, bound])),
+        "affine": (A((D, D), dtype) if D <= 256 else pixels, source.choice([None, A(D, dtype)]), bound),
         "max_pool": (like, pool, flag),
         "avg_pool": (like, pool, flag, not flag),
-        "normalize": (S, A(C, "f8"), A(C, "f8"), A(C, dtype), A(C, dtype), flag),
+        "normalize": (S, A(C, "f8"), A(C, "f8"), A(C, dtype), A(C, dtype), bound),
         "row_norm": (
             source.choice([(1, C, S, C, 1), (C, 1, S, C, 1), (S, C, 1, C, S), (1, 1, S, C, 2)]),
             *(1e-3, A(C, dtype), A(C, dtype)),
@@ -44,8 +44,7 @@ def inverted_residual(source, dtype, place, C, H, W):
         (
             A(shape, dtype),
             source.choice([None, A(shape[0], dtype)]),
-            source.flag(),
-            source.choice([6.0, np.inf]),
+            source.choice([None, 6.0, np.inf]),
         )
         for shape in shapes
     ]
@@ -63,9 +62,10 @@ def program(data):
     dtype = source.choice(["f4", "f8"])
     C, H, W = source.choice([4, 1, 3, 9]), source.choice([5, 1, 8]), source.choice([6, 1, 17])
     size = C * H * W
-    room = -(-size // 16) * 16
-    values = [(0, size, 0), (2, size, 0), (2, size, room), (1, size, 0)]
-    numbers = [size, size, 2 * room]
+    held = size * np.dtype(dtype).itemsize
+    room = -(-held // 64) * 64
+    values = [(0, held, 0), (2, held, 0), (2, held, room), (1, held, 0)]
+    numbers = [held, held, 2 * room]
 
     def other(value):
         return source.choice([value + 1, value - 1, 2 * value, -value, source.integer()])
@@ -74,7 +74,7 @@ def program(data):
         place, part = source.byte() % len(values), source.byte() % 3
         values[place] = tuple(other(v) if i == part else v for i, v in enumerate(values[place]))
     if source.chance(6):
-        numbers[source.byte() % 3] = other(size)
+        numbers[source.byte() % 3] = other(held)
     _core.use_isa(source.choice(_core.available_isas()))
     try:
         live = source.chance(3)

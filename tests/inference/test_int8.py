@@ -511,8 +511,8 @@ def test_no_images_take_no_time(net):
 def test_means_of_more_bytes_than_a_sum_holds(size, fits):
     """Of 255 each: 2902**2 of them are more than 2**31."""
     image, out = (1, size, size, 0, 0, 0, 0), (1, 1, 1, 0, 0, 0, 0)
-    room = [16 * -(-(4 * H * W + 64) // 64) for H, W in ((size, size), (1, 1))]
-    program = _core.Program(np.dtype("f4"), [(2, room[0], 0), (2, room[1], room[0])], 1, 1, sum(room))
+    room = [64 * -(-(4 * H * W + 64) // 64) for H, W in ((size, size), (1, 1))]
+    program = _core.Program(np.dtype("f4"), [(2, room[0], 0), (2, room[1], room[0])], 4, 4, sum(room))
     windows = (size, size, size, size, 0, 0, 0, 0, 1, 1), False, True
     refused = pytest.raises(ValueError, match="a mean of more bytes than 32 bits can sum")
     with contextlib.nullcontext() if fits else refused:
@@ -524,7 +524,7 @@ def test_means_of_more_bytes_than_a_sum_holds(size, fits):
 
 def test_the_core_refuses_windows_beyond_the_border():
     image, out = (4, 6, 6, 0, 0, 0, 0), (8, 6, 6, 0, 0, 0, 0)
-    program = _core.Program(np.dtype("f4"), [(0, 144, 0), (2, 64, 0), (1, 96, 0)], 144, 96, 64)
+    program = _core.Program(np.dtype("f4"), [(0, 576, 0), (2, 256, 0), (1, 384, 0)], 576, 384, 256)
     program.quantize("q", 0, 1, image, 1.0, 0)
     w, numbers = np.zeros((8, 4, 3, 3), np.int8), np.zeros(8, np.int32)
     with pytest.raises(ValueError, match="beyond the border"):

@@ -201,32 +201,34 @@ def test_another_version_is_refused(version, saved, tmp_path):
 
 
 SIZE = 48
-VALUES = [(0, SIZE, 0), (2, SIZE, 0), (1, SIZE, 0)]
+ROOM = 4 * SIZE  # bytes
+VALUES = [(0, ROOM, 0), (2, ROOM, 0), (1, ROOM, 0)]
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        [(0, SIZE + 1, 0)],
-        [(1, SIZE - 1, 0)],
-        [(2, SIZE, 1)],
-        [(2, SIZE, -1)],
+        [(0, ROOM + 4, 0)],
+        [(1, ROOM - 4, 0)],
+        [(2, ROOM, 4)],
+        [(2, ROOM, -4)],
+        [(2, ROOM - 4, 2)],
         [(2, -1, 0)],
-        [(2, SIZE, 2**62)],
+        [(2, ROOM, 2**62)],
         [(2, 2**62, 2**62)],
-        [(3, SIZE, 0)],
-        [(-1, SIZE, 0)],
+        [(3, ROOM, 0)],
+        [(-1, ROOM, 0)],
     ],
     ids=str,
 )
 def test_values_lie_inside_of_their_place(values):
     with pytest.raises(ValueError, match="prepare: value 0 does not lie inside of its place"):
-        _core.Program(np.dtype("f4"), values, SIZE, SIZE, SIZE)
+        _core.Program(np.dtype("f4"), values, ROOM, ROOM, ROOM)
 
 
-@pytest.mark.parametrize("numbers", [(-1, SIZE, SIZE), (SIZE, 2**62, SIZE), (SIZE, SIZE, -SIZE)], ids=str)
+@pytest.mark.parametrize("numbers", [(-1, ROOM, ROOM), (ROOM, 2**62, ROOM), (ROOM, ROOM, -ROOM)], ids=str)
 def test_sizes_that_no_memory_holds(numbers):
-    with pytest.raises(ValueError, match=r"prepare: values of -?[0-9]+ elements"):
+    with pytest.raises(ValueError, match=r"prepare: values of -?[0-9]+ bytes"):
         _core.Program(np.dtype("f4"), [], *numbers)
 
 
@@ -234,12 +236,12 @@ C = np.ones(3, np.float32)
 LIKE = np.empty((0, 3, 4, 4), np.float32)
 WINDOW = (2, 2, 2, 2, 0, 0, 0, 0, 1, 1)
 STEPS = {
-    "conv": (LIKE, np.ones((4, 3, 1, 1), np.float32), None, {}, False, False, 0.0),
-    "conv_transpose": (LIKE, np.ones((3, 4, 1, 1), np.float32), None, {}, False, False, np.inf),
-    "affine": (np.ones((SIZE, 3), np.float32), None, False),
+    "conv": (LIKE, np.ones((4, 3, 1, 1), np.float32), None, {}, False, None),
+    "conv_transpose": (LIKE, np.ones((3, 4, 1, 1), np.float32), None, {}, False, None),
+    "affine": (np.ones((SIZE, 3), np.float32), None, None),
     "max_pool": (LIKE, WINDOW, False),
     "avg_pool": (LIKE, WINDOW, False, True),
-    "normalize": (17, np.ones(3), np.ones(3), C, C, False),
+    "normalize": (17, np.ones(3), np.ones(3), C, C, None),
     "row_norm": ((3, 1, 17, 3, 1), 1e-3, C, C),
     "row_norm of pixels": ((17, 3, 1, 3, 17), 1e-3, C, C),
     "softmax": (np.empty((0, 3, 17), np.float32),),
@@ -252,8 +254,8 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_fit_their_values(name):
     """Each of these would write more than its value has room for, or less."""
-    program = _core.Program(np.dtype("f4"), VALUES, SIZE, SIZE, SIZE)
-    with pytest.raises(ValueError, match="prepare: a step takes a value of 48 elements for one of shape"):
+    program = _core.Program(np.dtype("f4"), VALUES, ROOM, ROOM, ROOM)
+    with pytest.raises(ValueError, match="prepare: a step takes a value of 192 bytes for one of shape"):
         getattr(program, name.split()[0])("", 0, 2, *STEPS[name])
 
 
@@ -262,7 +264,7 @@ def test_steps_fit_their_values(name):
     ("source", "target", "why"), [(0, 0, "caller's"), (0, 3, "exist"), (-1, 1, "exist"), (3, 1, "exist")]
 )
 def test_steps_read_and_write_what_is_there(kind, alpha, source, target, why):
-    program = _core.Program(np.dtype("f4"), VALUES, SIZE, SIZE, SIZE)
+    program = _core.Program(np.dtype("f4"), VALUES, ROOM, ROOM, ROOM)
     with pytest.raises(ValueError, match=f"prepare: value -?[0-9] .*{why}"):
         program.activation("", source, target, LIKE, kind, alpha)
 
@@ -280,7 +282,7 @@ def test_steps_read_and_write_what_is_there(kind, alpha, source, target, why):
     ids=str,
 )
 def test_samples_have_the_program_s_size(x, shape):
-    program = _core.Program(np.dtype("f4"), VALUES, SIZE, SIZE, SIZE)
+    program = _core.Program(np.dtype("f4"), VALUES, ROOM, ROOM, ROOM)
     program.activation("", 0, 2, LIKE, "relu", 0.0)
     for call in (lambda *a: program.run(*a), lambda *a: program.profile(*a, 1)):
         with pytest.raises(ValueError, match="Predictor: "):

@@ -341,14 +341,15 @@ def test_scores_while_another_thread_replaces_the_weights():
 LIKE, W, X = np.empty((0, 2, 3, 3)), np.ones((2, 2, 3, 3)), np.ones((1, 2, 3, 3))
 C = np.ones(2)
 NORM = 1e-5, np.zeros(2), np.ones(2)
-VALUES = [(0, 18, 0), (2, 18, 0), (1, 18, 0)]
+ROOM = 18 * 8  # bytes
+VALUES = [(0, ROOM, 0), (2, ROOM, 0), (1, ROOM, 0)]
 
 
 def live(with_steps=True):
-    program = _core.Program(np.dtype("f8"), VALUES, 18, 18, 18, True)
+    program = _core.Program(np.dtype("f8"), VALUES, ROOM, ROOM, ROOM, True)
     if with_steps:
-        program.conv("", 0, 1, LIKE, W, None, CONV, False, False, np.inf)
-        program.normalize("", 1, 2, 9, None, None, C, C, False)
+        program.conv("", 0, 1, LIKE, W, None, CONV, False, None)
+        program.normalize("", 1, 2, 9, None, None, C, C, None)
     return program
 
 
@@ -368,11 +369,11 @@ REFUSED = {
     "other samples": lambda: (p := live()).scores(np.ones((1, 17)), weights_of(p), [1, 18]),
     "another result": lambda: (p := live()).scores(X, weights_of(p), [1, 17]),
     "no weights": lambda: live().run(X, [1, 18]),
-    "statistics of its own": lambda: live().normalize("", 0, 1, 9, C, C, C, C, False),
-    "no statistics": lambda: _core.Program(np.dtype("f8"), VALUES, 18, 18, 18).normalize(
-        "", 0, 1, 9, None, None, C, C, False
+    "statistics of its own": lambda: live().normalize("", 0, 1, 9, C, C, C, C, None),
+    "no statistics": lambda: _core.Program(np.dtype("f8"), VALUES, ROOM, ROOM, ROOM).normalize(
+        "", 0, 1, 9, None, None, C, C, None
     ),
-    "weights of a prepared program": lambda: weights_of(_core.Program(np.dtype("f8"), VALUES, 18, 18, 18)),
+    "weights of a prepared program": lambda: weights_of(_core.Program(np.dtype("f8"), VALUES, ROOM, ROOM, ROOM)),
 }
 
 
@@ -386,7 +387,7 @@ def test_calls_that_do_not_fit_are_refused(name):
 def test_weights_of_before_a_step_was_added_are_refused(use):
     program = live()
     weights = weights_of(program)
-    program.conv("", 1, 2, LIKE, W, None, CONV, False, False, np.inf)
+    program.conv("", 1, 2, LIKE, W, None, CONV, False, None)
     calls = {
         "scores": lambda: program.scores(X, weights, [1, 18]),
         "before": lambda: weights_of(program, (W, C, C, W), before=weights),

@@ -11,11 +11,11 @@ namespace {
 template <Direction direction>
 py::object conv_forward(Text function, const Floats& x, const Floats& w, const MaybeFloats& b,
                         const py::object& conv_param, bool relu, const MaybeFloats& out_buffer) {
-  const ConvLayer<direction> layer(function, x, w, conv_param, relu);
+  const ConvLayer<direction> layer(function, x, w, conv_param, relu_if(relu));
   if (b) require_shape(function, "b", *b, {layer.out[0]});
   return computed(
       function, layer.out_shape(), x, out_buffer,
-      [&](const auto& k, Out y) { layer.forward(k, x, w, b, y, relu); }, products(layer.shape()));
+      [&](const auto& k, Out y) { layer.forward(k, x, w, b, y, relu_if(relu)); }, products(layer.shape()));
 }
 
 // (dx, dw, db), each None unless wanted.

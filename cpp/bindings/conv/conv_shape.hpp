@@ -11,15 +11,15 @@ ConvRequest conv_request(Text function, const Floats& x, const Floats& w, const 
 ConvRequest conv_transpose_request(Text function, const Floats& x, const Floats& w,
                                    const py::object& conv_param);
 
-// A ConvEpilogue of either type.
-struct Epilogue {
-  In b;
-  bool add, relu;
-  double most = HUGE_VAL;
+// An Epilogue of whichever type a kernel takes.
+struct AnyEpilogue {
+  In bias;
+  bool add;
+  Clamp<double> activation;
 
   template <class T>
-  operator ConvEpilogue<T>() const {
-    return {b, add, relu, static_cast<T>(most)};
+  operator Epilogue<T>() const {
+    return {bias, add, activation};
   }
 };
 
@@ -42,13 +42,14 @@ struct ConvLayer {
   ConvRequest request;
   std::array<Index, 3> in, out;  // channels, height and width of an image
 
-  ConvLayer(Text function, const Floats& x, const Floats& w, const py::object& conv_param, bool relu = false)
+  ConvLayer(Text function, const Floats& x, const Floats& w, const py::object& conv_param,
+            const Clamp<double>& activation = {})
       : request(transposed ? conv_transpose_request(function, x, w, conv_param)
                            : conv_request(function, x, w, conv_param)),
         in{shape().C, shape().H, shape().W},
         out{shape().F, shape().OH, shape().OW} {
     if (transposed) std::swap(in, out);
-    require(!transposed || !relu, function, ": a transposed convolution has no ReLU");
+    require(!transposed || !activation.changes(), function, ": a transposed convolution has no activation");
   }
   // The same of N images.
   ConvLayer of(Index N) const {
@@ -60,17 +61,17 @@ struct ConvLayer {
   std::array<Index, 4> out_shape() const { return {shape().N, out[0], out[1], out[2]}; }
 
   template <class Kernels>
-  void forward(const Kernels& k, In x, In w, In b, Out y, bool relu) const {
+  void forward(const Kernels& k, In x, In w, In b, Out y, const Clamp<double>& activation) const {
     if constexpr (transposed)
       k.conv_backward(nullptr, w, x, b, y, nullptr, nullptr, request);
     else
-      k.conv_forward(x, w, b, y, request, relu);
+      k.conv_forward(x, w, b, y, request, activation);
   }
   // The gradients may be null: not wanted.
   template <class Kernels>
   void backward(const Kernels& k, In dout, In x, In w, Out dx, Out dw, Out db) const {
     if constexpr (!transposed) return k.conv_backward(x, w, dout, nullptr, dx, dw, db, request);
-    if (dx) k.conv_forward(dout, w, nullptr, dx, request, false);
+    if (dx) k.conv_forward(dout, w, nullptr, dx, request, Clamp<double>{});
     if (dw) k.conv_backward(dout, nullptr, x, nullptr, nullptr, dw, nullptr, request);
     if (db) k.bias_gradient(dout, db, shape().N, shape().C, shape().H * shape().W);
   }

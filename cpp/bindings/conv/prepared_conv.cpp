@@ -57,7 +57,7 @@ class PreparedConv {
     const ConvShape& s = request.shape;
     return computed(
         function, {s.N, s.F, s.OH, s.OW}, w_, out_buffer,
-        [&](const auto& k, Out y) { run(k, request, x, y, relu); }, products(s));
+        [&](const auto& k, Out y) { run(k, request, x, y, relu_if(relu)); }, products(s));
   }
 
   // Pairs of a method and the bytes that it packed, the size met last first.
@@ -72,11 +72,13 @@ class PreparedConv {
   static constexpr int most_sizes = 16;
 
   template <class T>
-  void run(const Kernels<T>& kernels, const ConvRequest& request, In x, Out out, bool relu) {
+  void run(const Kernels<T>& kernels, const ConvRequest& request, In x, Out out,
+           const Clamp<double>& activation) {
     const Index N = request.shape.N;
     const auto* packed = N > 0 ? packed_for(kernels, request) : nullptr;
-    if (packed == nullptr) return kernels.conv_forward(x, w_, b_, out, {request.shape, request.wish}, relu);
-    packed->plan->run({N, x, w_, packed->data(), Epilogue{b_, false, relu}, out});
+    if (packed == nullptr)
+      return kernels.conv_forward(x, w_, b_, out, {request.shape, request.wish}, activation);
+    packed->plan->run({N, x, w_, packed->data(), Epilogue<T>{b_, false, activation}, out});
   }
 
   // Null where there are too many sizes already: such a call packs for itself. Two threads that meet a size

@@ -43,21 +43,26 @@ class BoundProgram : public Program {
   friend Index float_size(const BoundProgram& p) { return p.kernels.item(); }
 
   // Of each value its place (0 the input, 1 the output, 2 the arena), size and offset; it has to lie inside
-  // of the caller's arrays or of the arena. Sizes in elements of an image.
+  // of the caller's arrays or of the arena. Sizes in bytes of an image.
   BoundProgram(const py::dtype& dtype, const std::vector<std::tuple<int, Index, Index>>& values,
-               Index input_size, Index output_size, Index arena, bool live);
+               Index input_bytes, Index output_bytes, Index arena_bytes, bool live);
 
   bool live() const { return live_; }
 
-  // The elements of an image's value, which there is.
-  Index size_of(int value) const;
+  // The bytes of an image's value, which there is, and its elements if they are the program's floats.
+  Index bytes_of_value(int value) const;
+  Index size_of(int value) const { return bytes_of_value(value) / kernels.item(); }
   // The step that is being added reads and writes values of which an image has these shapes.
-  void reads(int input, const ShapeView& shape) const;
-  void writes(int output, const ShapeView& shape) const;
+  void reads(int input, const ShapeView& shape) const { reads(input, bytes_of_floats(shape), shape); }
+  void writes(int output, const ShapeView& shape) const { writes(output, bytes_of_floats(shape), shape); }
   void reads_and_writes(int input, const ShapeView& shape, int output, const ShapeView& out_shape) const {
     reads(input, shape);
     writes(output, out_shape);
   }
+
+  // The same of images of bytes.
+  void reads_image(int input, const ByteImage& s) const { reads(input, s.bytes(), {s.C, s.H, s.W}); }
+  void writes_image(int output, const ByteImage& s) const { writes(output, s.bytes(), {s.C, s.H, s.W}); }
 
   // For packed weights of bytes, which live as long as the program.
   void* new_weights(std::size_t bytes) { return own_.take(bytes); }
@@ -148,6 +153,11 @@ class BoundProgram : public Program {
   }
 
  private:
+  // Messages name `shape`.
+  void reads(int input, Index bytes, const ShapeView& shape) const;
+  void writes(int output, Index bytes, const ShapeView& shape) const;
+  Index bytes_of_floats(const ShapeView& shape) const { return elements_of(shape) * kernels.item(); }
+
   // x holds the samples, and `shape` is that of the result.
   void check_samples(const py::array& x, const ShapeView& shape) const;
   Text caller() const { return live_ ? "loss" : "Predictor"; }

@@ -25,14 +25,13 @@ ByteImage image_of(const Bytes& b) {
   return {b[0], b[1], b[2], b[3], b[4], b[5], b[6]};
 }
 
-std::vector<Index> floats_of(const ByteImage& s) { return {s.bytes() / 4}; }
 std::vector<Index> shape_of(const ByteImage& s) { return {s.C, s.H, s.W}; }
 bool same_size(const ByteImage& a, const ByteImage& b) { return shape_of(a) == shape_of(b); }
 
-ByteEpilogue epilogue_of(int zero, int low, int high) {
+Epilogue<std::uint8_t> epilogue_of(int zero, int low, int high) {
   require_that(0 <= low && low <= high && high <= 255 && 0 <= zero && zero <= 255,
                "zero points and bounds must be bytes");
-  return {zero, low, high, 0, false, false};
+  return {zero, 0, false, false, {low, high}};
 }
 
 double elements(const ByteImage& s) { return double(s.bytes()); }
@@ -48,7 +47,8 @@ void quantize_step(P& p, const std::string& name, int input, int output, const B
   const ByteImage s = image_of(y);
   require_that(scale > 0 && std::isfinite(scale), "a scale must be positive and finite");
   epilogue_of(zero, 0, 255);
-  p.reads_and_writes(input, shape_of(s), output, floats_of(s));
+  p.reads(input, shape_of(s));
+  p.writes_image(output, s);
   const auto kernel = active_isa().bytes.quantize;
   add_step(p, name, elements(s),
            [=](const F& f) { kernel(f.read(input), s, scale, zero, f.write(output), f.images); });
@@ -57,7 +57,8 @@ void quantize_step(P& p, const std::string& name, int input, int output, const B
 void dequantize_step(P& p, const std::string& name, int input, int output, const Bytes& x, float scale,
                      int zero) {
   const ByteImage s = image_of(x);
-  p.reads_and_writes(input, floats_of(s), output, shape_of(s));
+  p.reads_image(input, s);
+  p.writes(output, shape_of(s));
   const auto kernel = active_isa().bytes.dequantize;
   add_step(p, name, elements(s),
            [=](const F& f) { kernel(f.read(input), s, scale, zero, f.write(output), f.images); });
@@ -83,19 +84,19 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
   ByteConv c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, epilogue_of(numbers[0], numbers[1], numbers[2])};
   c.epilogue.shift = numbers[3];
   require_that(numbers[3] >= 0 && numbers[3] < 24, "a shift out of range");
-  c.epilogue.adds = other >= 0;
+  c.epilogue.add = other >= 0;
   c.epilogue.scores = !y;
   // Windows may reach as far as the border.
   const Index below = (s.OH - 1) * s.stride_h + (s.KH - 1) * s.dilation_h - s.pad_top - (s.H - 1);
   const Index beside = (s.OW - 1) * s.stride_w + (s.KW - 1) * s.dilation_w - s.pad_left - (s.W - 1);
   require_that(s.pad_top <= in.top && s.pad_left <= in.left && below <= in.bottom && beside <= in.right,
                "a convolution that reaches beyond the border of its input");
-  p.reads(input, floats_of(in));
+  p.reads_image(input, in);
   if (y) {
     const ByteImage out = image_of(*y);
     require_that(same_size(out, c.y), "a convolution's output has another shape");
     c.y = out;
-    p.writes(output, floats_of(out));
+    p.writes_image(output, out);
   } else {
     require_that(s.OH == 1 && s.OW == 1 && other < 0, "scores are of one pixel");
     p.writes(output, {s.F});
@@ -103,7 +104,7 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
   if (other >= 0) {
     c.other = image_of(other_image);
     require_that(same_size(c.other, c.y), "terms of a sum have different shapes");
-    p.reads(other, floats_of(c.other));
+    p.reads_image(other, c.other);
   }
   const ByteMethod method = active_products().method(c);
   require_that(method.run != nullptr, "groups of channels must be of fours");
@@ -113,7 +114,7 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
   add_step(
       p, name + " [" + method.name + "]", products(s) / 32,
       [=](const F& f) {
-        method.run(c, f.read(input), c.epilogue.adds ? f.read(other) : In(), packed, f.write(output),
+        method.run(c, f.read(input), c.epilogue.add ? f.read(other) : In(), packed, f.write(output),
                    f.images);
       },
       size);
@@ -126,7 +127,8 @@ BytePool byte_pool(P& p, int input, int output, const Bytes& x, const Bytes& y, 
   PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
   s.planes = 1;
   require_that(same_size(out, {in.C, s.OH, s.OW, 0, 0, 0, 0}), "a pool's output has another shape");
-  p.reads_and_writes(input, floats_of(in), output, floats_of(out));
+  p.reads_image(input, in);
+  p.writes_image(output, out);
   return {in, out, s};
 }
 
@@ -145,7 +147,7 @@ void byte_avg_pool_step(P& p, const std::string& name, int input, int output, co
   const BytePool s = byte_pool(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
   const double bytes = double(std::min(s.shape.PH, s.shape.H)) * double(std::min(s.shape.PW, s.shape.W));
   require_that(255 * bytes <= INT32_MAX, "a mean of more bytes than 32 bits can sum");
-  const ByteEpilogue e = epilogue_of(zero, 0, 255);
+  const Epilogue<std::uint8_t> e = epilogue_of(zero, 0, 255);
   epilogue_of(x_zero, 0, 255);
   const auto kernel = active_isa().bytes.avg_pool;
   add_step(p, name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 4,
@@ -163,8 +165,9 @@ void byte_add_step(P& p, const std::string& name, int a, int b, int output, cons
                   multiplier,
                   epilogue_of(numbers[0], numbers[1], numbers[2])};
   require_that(same_size(s.a, s.y) && same_size(s.b, s.y), "terms of a sum have different shapes");
-  p.reads(b, floats_of(s.b));
-  p.reads_and_writes(a, floats_of(s.a), output, floats_of(s.y));
+  p.reads_image(b, s.b);
+  p.reads_image(a, s.a);
+  p.writes_image(output, s.y);
   const auto kernel = active_isa().bytes.add;
   add_step(p, name + " [int8]", elements(s.y) / 8,
            [=](const F& f) { kernel(s, f.read(a), f.read(b), f.write(output), f.images); });
@@ -175,7 +178,8 @@ void byte_table_step(P& p, const std::string& name, int input, int output, const
   const ByteImage in = image_of(x), out = image_of(y);
   require_shape("prepare", "table", table, {256});
   require_that(same_size(in, out), "a table keeps the shape");
-  p.reads_and_writes(input, floats_of(in), output, floats_of(out));
+  p.reads_image(input, in);
+  p.writes_image(output, out);
   const std::uint8_t* const entries = p.keep(table);
   const auto kernel = active_isa().bytes.look_up;
   add_step(p, name + " [int8]", elements(out) / 4,
@@ -192,10 +196,10 @@ void byte_concat_step(P& p, const std::string& name, const std::vector<int>& inp
     in.push_back(image_of(images[i]));
     require_that(in[i].H == out.H && in[i].W == out.W, "joined values have different sizes");
     channels += in[i].C;
-    p.reads(inputs[i], floats_of(in[i]));
+    p.reads_image(inputs[i], in[i]);
   }
   require_that(channels == out.C, "joined values have another number of channels");
-  p.writes(output, floats_of(out));
+  p.writes_image(output, out);
   const auto kernel = active_isa().bytes.copy_channels;
   add_step(p, name + " [int8]", elements(out) / 8, [=](const F& f) {
     Index first = 0;

@@ -56,14 +56,14 @@ void scale_step(BoundProgram& p, const std::string& name, int input, int output,
 void concat_step(BoundProgram& p, const std::string& name, const std::vector<int>& inputs, int output) {
   std::vector<Index> sizes;
   for (const int input : inputs) sizes.push_back(p.size_of(input));
-  const Index size = p.size_of(output);
+  const Index size = p.size_of(output), item = p.kernels.item();
   for (std::size_t i = 0; i < inputs.size(); ++i) p.reads(inputs[i], {sizes[i]});
   p.writes(output, {std::accumulate(sizes.begin(), sizes.end(), Index{0})});
   p.add_step(name, double(size) / 4, [=](const Frame& f) {
     Out to = f.write(output);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const Index row = sizes[i] * f.item;
-      copy_rows(f.read(inputs[i]), row, to, size * f.item, row, f.images);
+      const Index row = sizes[i] * item;
+      copy_rows(f.read(inputs[i]), row, to, size * item, row, f.images);
       to = to + row;
     }
   });

@@ -16,19 +16,21 @@ void require_value(bool condition, int value, const char* what) {
   require(condition, "prepare: value ", value, " ", what);
 }
 
-std::vector<Value> checked_values(const Values& of_values, Index input_size, Index output_size, Index arena) {
-  for (const Index size : {input_size, output_size, arena})
-    require(size >= 0 && size <= most_elements, "prepare: values of ", size, " elements");
+std::vector<Value> checked_values(const Values& of_values, Index item, Index input_bytes, Index output_bytes,
+                                  Index arena) {
+  for (const Index bytes : {input_bytes, output_bytes, arena})
+    require(bytes >= 0 && bytes <= most_elements, "prepare: values of ", bytes, " bytes");
   std::vector<Value> values;
-  for (const auto& [number, size, offset] : of_values) {
+  for (const auto& [number, bytes, offset] : of_values) {
     const auto place = static_cast<Value::Place>(number);
     const bool inside = place == Value::Place::arena
-                            ? size >= 0 && offset >= 0 && size <= arena && offset <= arena - size
-                        : place == Value::Place::input  ? size == input_size
-                        : place == Value::Place::output ? size == output_size
+                            ? bytes >= 0 && offset >= 0 && bytes <= arena && offset <= arena - bytes
+                        : place == Value::Place::input  ? bytes == input_bytes
+                        : place == Value::Place::output ? bytes == output_bytes
                                                         : false;
-    require_value(inside, static_cast<int>(values.size()), "does not lie inside of its place");
-    values.push_back({place, size, offset});
+    require_value(inside && offset % item == 0, static_cast<int>(values.size()),
+                  "does not lie inside of its place");
+    values.push_back({place, bytes, offset});
   }
   return values;
 }
@@ -80,10 +82,11 @@ RowNormShape row_norm_shape(Text function, const std::array<Index, 5>& shape) {
   return s;
 }
 
-BoundProgram::BoundProgram(const py::dtype& dtype, const Values& values, Index input_size, Index output_size,
-                           Index arena, bool live)
-    : Program(AnyKernels(is_single("prepare", dtype)), checked_values(values, input_size, output_size, arena),
-              input_size, output_size, arena),
+BoundProgram::BoundProgram(const py::dtype& dtype, const Values& values, Index input_bytes,
+                           Index output_bytes, Index arena_bytes, bool live)
+    : Program(AnyKernels(is_single("prepare", dtype)),
+              checked_values(values, dtype.itemsize(), input_bytes, output_bytes, arena_bytes), input_bytes,
+              output_bytes, arena_bytes),
       live_(live) {}
 
 int BoundProgram::takes(const Floats& array) {
@@ -180,30 +183,30 @@ std::unique_ptr<BoundWeights> BoundProgram::weights_of(const std::vector<py::obj
   return made;
 }
 
-Index BoundProgram::size_of(int value) const {
+Index BoundProgram::bytes_of_value(int value) const {
   require_value(value >= 0 && static_cast<std::size_t>(value) < values_.size(), value, "does not exist");
-  return values_[static_cast<std::size_t>(value)].size;
+  return values_[static_cast<std::size_t>(value)].bytes;
 }
 
-void BoundProgram::reads(int input, const ShapeView& shape) const {
-  const Index size = size_of(input);
-  require(size == elements_of(shape), "prepare: a step takes a value of ", size,
-          " elements for one of shape ", shape);
+void BoundProgram::reads(int input, Index bytes, const ShapeView& shape) const {
+  const Index own = bytes_of_value(input);
+  require(own == bytes, "prepare: a step takes a value of ", own, " bytes for one of shape ", shape);
 }
 
-void BoundProgram::writes(int output, const ShapeView& shape) const {
-  reads(output, shape);
+void BoundProgram::writes(int output, Index bytes, const ShapeView& shape) const {
+  reads(output, bytes, shape);
   require_value(values_[static_cast<std::size_t>(output)].place != Value::Place::input, output,
                 "is the caller's, and not written to");
 }
 
 void BoundProgram::check_samples(const py::array& x, const ShapeView& shape) const {
   const Index N = x.ndim() > 0 ? x.shape(0) : -1;
+  const Index item = kernels.item(), input_size = input_bytes_ / item;
   const bool samples =
-      N >= 0 && N <= most_elements / std::max<Index>(1, input_size_) && x.size() == N * input_size_;
+      N >= 0 && N <= most_elements / std::max<Index>(1, input_size) && x.size() == N * input_size;
   require(samples, caller(), ": x has shape ", x);
   const bool result = shape.size() > 0 && *shape.begin() == N &&
-                      elements_of({shape.begin() + 1, shape.size() - 1}, 0) == output_size_;
+                      elements_of({shape.begin() + 1, shape.size() - 1}, 0) * item == output_bytes_;
   require(result, caller(), ": a result of shape ", shape, " for x ", x);
 }
 
@@ -214,7 +217,7 @@ void bind_program(py::module_& m) {
   py::class_<P> program(m, "Program");
   program
       .def(py::init<const py::dtype&, const Values&, Index, Index, Index, bool>(),
-           Signature("(dtype, values, input_size, output_size, arena, live=False)"))
+           Signature("(dtype, values, input_bytes, output_bytes, arena_bytes, live=False)"))
       .def("fits", &P::fits, Signature("(params)"))
       .def("weights", &P::weights_of, py::keep_alive<0, 1>(), Signature("(params, norms, before)"))
       .def("scores", &P::scores, Signature("(x, weights, shape)"))

@@ -8,11 +8,17 @@
 namespace cnnlib {
 namespace {
 
+// A layer ends with min(max(v, 0), bound), or with nothing without a bound.
+Clamp<double> up_to(std::optional<double> bound) {
+  return bound ? Clamp<double>{0, *bound} : Clamp<double>{};
+}
+
 template <Direction direction>
 void conv_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& like,
-               const Floats& w, const MaybeFloats& b, const py::object& conv_param, bool add, bool relu,
-               double most) {
-  const auto layer = ConvLayer<direction>("prepare", like, w, conv_param, relu).of(1);
+               const Floats& w, const MaybeFloats& b, const py::object& conv_param, bool add,
+               std::optional<double> bound) {
+  const Clamp<double> activation = up_to(bound);
+  const auto layer = ConvLayer<direction>("prepare", like, w, conv_param, activation).of(1);
   p.reads_and_writes(input, layer.in, output, layer.out);
   if (b) require_shape("prepare", "b", *b, {layer.out[0]});
   const int weights = p.takes(w), bias = p.takes(b);
@@ -24,23 +30,22 @@ void conv_step(BoundProgram& p, const std::string& name, int input, int output, 
         plan->explain(1).packed_bytes, {weights},
         [=](const auto&, const Weights& from, Out packed) { plan->pack(from.array(weights), packed); },
         [=](const auto&, const Frame& f, In packed) {
-          const Epilogue epilogue{f.weights->array(bias), add, relu, most};
+          const AnyEpilogue epilogue{f.weights->array(bias), add, activation};
           plan->run({f.images, f.read(input), f.weights->array(weights), packed, epilogue, f.write(output)});
         });
   });
 }
 
-using InvertedResidualLayer = std::tuple<Floats, MaybeFloats, bool, double>;  // w, b, relu, most
+using InvertedResidualLayer = std::tuple<Floats, MaybeFloats, std::optional<double>>;  // w, b, bound
 
 // Its convolutions: numbers of arrays, and what follows.
 struct ConvOfBlock {
   int w, b;
-  bool relu;
-  double most;
+  Clamp<double> activation;
 
   template <class T>
   typename InvertedResidualLayers<T>::Layer with(const Weights& from) const {
-    return {from.array(w), Epilogue{from.array(b), false, relu, most}};
+    return {from.array(w), AnyEpilogue{from.array(b), false, activation}};
   }
 };
 using BlockLayers = std::array<ConvOfBlock, 3>;
@@ -93,11 +98,10 @@ void inverted_residual_step(BoundProgram& p, const std::string& name, int input,
   BlockLayers block;
   std::vector<int> arrays;
   for (std::size_t i = 0; i < 3; ++i) {
-    const auto& [w, b, relu, most] = layers[i];
+    const auto& [w, b, bound] = layers[i];
     block[i].w = p.takes(w);
     block[i].b = p.takes(b);
-    block[i].relu = relu;
-    block[i].most = most;
+    block[i].activation = up_to(bound);
     arrays.insert(arrays.end(), {block[i].w, block[i].b});
   }
   const auto size = p.kernels([&](const auto& k) { return k.inverted_residual_packed_size(s); });
@@ -117,7 +121,7 @@ void inverted_residual_step(BoundProgram& p, const std::string& name, int input,
 }
 
 void affine_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& w,
-                 const MaybeFloats& b, bool relu) {
+                 const MaybeFloats& b, std::optional<double> bound) {
   require(w.ndim() == 2, "prepare: w must have shape (D, M), got ", w);
   const Index D = w.shape(0), M = w.shape(1);
   p.reads_and_writes(input, {D}, output, {M});
@@ -125,14 +129,14 @@ void affine_step(BoundProgram& p, const std::string& name, int input, int output
   const int weights = p.takes(w), bias = p.takes(b);
   p.add_step(name, double(D) * double(M) / 8, [=](const auto& k, const Frame& f) {
     k.affine_forward(f.read(input), f.weights->array(weights), f.weights->array(bias), f.write(output),
-                     {f.images, D, M, false}, relu);
+                     {f.images, D, M, false}, up_to(bound));
   });
 }
 
 // By the statistics (C,) of a batch norm over images (C, S).
 void normalize_step(BoundProgram& p, const std::string& name, int input, int output, Index S,
                     const MaybeArray<double>& mean, const MaybeArray<double>& inv_std, const Floats& gamma,
-                    const Floats& beta, bool relu) {
+                    const Floats& beta, std::optional<double> bound) {
   const Index C = gamma.size();
   p.reads_and_writes(input, {C, S}, output, {C, S});
   require_shapes("prepare", {C}, {{"gamma", gamma}, {"beta", beta}});
@@ -141,7 +145,7 @@ void normalize_step(BoundProgram& p, const std::string& name, int input, int out
   p.add_step(name, double(C) * double(S) / 4, [=](const auto& k, const Frame& f) {
     const Weights::Statistics& own = f.weights->norms[statistics];
     k.batchnorm_normalize(f.read(input), own.mean, own.inv_std, f.weights->array(g), f.weights->array(b),
-                          f.write(output), {f.images, C, S}, relu);
+                          f.write(output), {f.images, C, S}, up_to(bound));
   });
 }
 
@@ -160,14 +164,14 @@ void row_norm_step(BoundProgram& p, const std::string& name, int input, int outp
 }  // namespace
 
 void bind_weighted_steps(py::class_<BoundProgram>& program) {
-  def(program, "conv(name, input, output, like, w, b, conv_param, add, relu, most)",
+  def(program, "conv(name, input, output, like, w, b, conv_param, add, bound)",
       &conv_step<Direction::forward>);
-  def(program, "conv_transpose(name, input, output, like, w, b, conv_param, add, relu, most)",
+  def(program, "conv_transpose(name, input, output, like, w, b, conv_param, add, bound)",
       &conv_step<Direction::transposed>);
   def(program, "inverted_residual(name, input, other, output, like, layers, conv_param)",
       &inverted_residual_step);
-  def(program, "affine(name, input, output, w, b, relu)", &affine_step);
-  def(program, "normalize(name, input, output, S, mean, inv_std, gamma, beta, relu)", &normalize_step);
+  def(program, "affine(name, input, output, w, b, bound)", &affine_step);
+  def(program, "normalize(name, input, output, S, mean, inv_std, gamma, beta, bound)", &normalize_step);
   def(program, "row_norm(name, input, output, shape, eps, gamma, beta)", &row_norm_step);
 }
 

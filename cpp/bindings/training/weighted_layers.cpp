@@ -32,7 +32,7 @@ struct Nothing {};
 template <Direction direction>
 ConvLayer<direction> checked_conv(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights,
                                   int w, int b, const py::object& conv_param, bool relu = false) {
-  const ConvLayer<direction> layer("loss", like, weights, conv_param, relu);
+  const ConvLayer<direction> layer("loss", like, weights, conv_param, relu_if(relu));
   p.reads(x, layer.in);
   p.makes(out, layer.out);
   p.takes(w, weights.size());
@@ -58,7 +58,7 @@ void conv_layer(BoundTraining& p, int x, int out, const Floats& like, const Floa
                 : Relu::by_result,
       p.wants(x),
       [=](const auto& k, Batch& batch, In in, Out y) {
-        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), y, relu);
+        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), y, relu_if(relu));
         return Nothing();
       },
       [=](const auto& k, Batch& batch, Nothing, In in, In dout, Out dx) {
@@ -88,9 +88,9 @@ void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, co
       [=](const auto& k, Batch& batch, In in, Out y) {
         const Statistics own(batch, norm, s.F);
         const Memory<void> a = batch.like(out);
-        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), Out(a), false);
+        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), Out(a), {});
         k.batchnorm_train(In(a), batch.param(gamma), batch.param(beta), batch.eps[norm], y, own.mean.get(),
-                          own.var.get(), own.inv_std.get(), {batch.N, s.F, s.OH * s.OW}, true);
+                          own.var.get(), own.inv_std.get(), {batch.N, s.F, s.OH * s.OW}, relu_if(true));
         return std::pair(own, a);
       },
       [=](const auto& k, Batch& batch, const std::pair<Statistics, Memory<void>>& kept, In in, In dout,
@@ -115,7 +115,7 @@ void batchnorm_layer(BoundTraining& p, int x, int out, Index C, Index S, int gam
       [=](const auto& k, Batch& batch, In in, Out y) {
         const Statistics own(batch, norm, C);
         k.batchnorm_train(in, batch.param(gamma), batch.param(beta), batch.eps[norm], y, own.mean.get(),
-                          own.var.get(), own.inv_std.get(), {batch.N, C, S}, relu);
+                          own.var.get(), own.inv_std.get(), {batch.N, C, S}, relu_if(relu));
         return own;
       },
       [=](const auto& k, Batch& batch, const Statistics& own, In in, In dout, Out dx) {
@@ -157,7 +157,7 @@ void affine_layer(BoundTraining& p, int x, int out, Index D, Index M, int w, int
   add_layer(
       p, x, out, relu ? Relu::by_mask : Relu::none, p.wants(x),
       [=](const auto& k, Batch& batch, In in, Out y) {
-        k.affine_forward(in, batch.param(w), batch.param(b), y, {batch.N, D, M, false}, relu);
+        k.affine_forward(in, batch.param(w), batch.param(b), y, {batch.N, D, M, false}, relu_if(relu));
         return Nothing();
       },
       [=](const auto& k, Batch& batch, Nothing, In in, In dout, Out dx) {

@@ -94,9 +94,10 @@ std::size_t gradient_scratch_bytes(const ConvRequest& r) {
 }
 
 template <class T>
-void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest& r, bool relu) {
+void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest& r,
+                  const Clamp<T>& activation) {
   if (r.shape.N == 0) return;
-  correlation_plan<T>(r, Pass::forward).run({r.shape.N, x, w, nullptr, {b, false, relu}, out});
+  correlation_plan<T>(r, Pass::forward).run({r.shape.N, x, w, nullptr, {b, false, activation}, out});
 }
 
 template <class T>
@@ -114,7 +115,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     if (weights)
       if (const auto* all = all_gradients_plan<T>(r, input.choice, gradient_plan<T>(r).choice))
         return all->run({x, w, dout, b, dx, dw, db});
-    input.run({s.N, dout, w, nullptr, {b, false, false}, dx});
+    input.run({s.N, dout, w, nullptr, {b}, dx});
   }
   if (weights) run_weight_gradient<T>(gradient_plan<T>(r), {x, dout, dw, db});
 }
@@ -134,10 +135,10 @@ ConvKernels<T> conv_kernels() {
 template ConvKernels<float> conv_kernels();
 template ConvKernels<double> conv_kernels();
 
-#define INSTANTIATE(T)                                                                    \
-  template std::size_t conv_scratch_bytes<T>(const ConvRequest&, Pass);                   \
-  template std::size_t gradient_scratch_bytes<T>(const ConvRequest&);                     \
-  template void conv_forward(const T*, const T*, const T*, T*, const ConvRequest&, bool); \
+#define INSTANTIATE(T)                                                                               \
+  template std::size_t conv_scratch_bytes<T>(const ConvRequest&, Pass);                              \
+  template std::size_t gradient_scratch_bytes<T>(const ConvRequest&);                                \
+  template void conv_forward(const T*, const T*, const T*, T*, const ConvRequest&, const Clamp<T>&); \
   template void conv_backward(const T*, const T*, const T*, const T*, T*, T*, T*, const ConvRequest&);
 INSTANTIATE(float)
 INSTANTIATE(double)

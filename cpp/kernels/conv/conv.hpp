@@ -17,7 +17,7 @@ std::size_t gradient_scratch_bytes(const ConvRequest&);
 
 // x (N, C, H, W), w (F, C / groups, KH, KW), b (F,) or null, out (N, F, OH, OW).
 template <class T>
-void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest&, bool relu);
+void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest&, const Clamp<T>&);
 
 // Any of dx, dw and db may be null: not wanted. With a bias (C,), dx is the transposed convolution of dout.
 template <class T>

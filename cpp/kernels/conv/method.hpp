@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "conv_plan.hpp"
-#include "kernels/conv/epilogue.hpp"
+#include "kernels/clamp.hpp"
 #include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -20,11 +20,7 @@ struct ConvOperands {
 
   ConvOperands() = default;
   explicit ConvOperands(const T* weights) : w(weights) {}
-  explicit ConvOperands(const ConvCall<T>& c)
-      : in(c.in),
-        w(c.w),
-        epilogue{c.epilogue.b, {c.epilogue.relu, c.epilogue.most}, c.epilogue.add},
-        out(c.out) {}
+  explicit ConvOperands(const ConvCall<T>& c) : in(c.in), w(c.w), epilogue(c.epilogue), out(c.out) {}
 };
 
 // p + n, where there is a p: planning and packing have no images.

@@ -19,7 +19,7 @@ struct ConvMethod {
   double (*cost)(const ConvRequest&, Pass);
   OwnedPlan<T> (*correlation)(const ConvChoice&);  // the forward pass and dx
   OwnedGradientPlan<T> (*weight_gradient)(const ConvChoice&);
-  bool adds = false;      // the correlation takes ConvEpilogue::add
+  bool adds = false;      // the correlation takes Epilogue::add
   bool makes_db = false;  // on the way to dw
   OwnedAllGradientsPlan<T> (*all_gradients)(const ConvChoice&) = nullptr;  // dx, dw and db in one pass
 

@@ -14,8 +14,9 @@ MatrixView<T> weights_view(const T* w, const DenseShape& s, bool transpose) {
 
 // out (N, M) = x (N, D) * w (D, M) + b.
 template <class T>
-void affine_forward(const T* x, const T* w, const T* b, T* out, const DenseShape& s, bool relu) {
-  matrix_product<T>({{x, s.D, 1}, weights_view(w, s, false), b, {relu}, out, s.N, s.M, s.D});
+void affine_forward(const T* x, const T* w, const T* b, T* out, const DenseShape& s,
+                    const Clamp<T>& activation) {
+  matrix_product<T>({{x, s.D, 1}, weights_view(w, s, false), b, activation, out, s.N, s.M, s.D});
 }
 
 // to[j] = sum over i of x[i, j], x (rows, columns): short runs of rows in T, their sums in double.

@@ -36,7 +36,7 @@ void store_narrow(const T* tile, Index step, Index height, const Target<T>& targ
       auto v = S::load(tile + i * step + l);
       if (target.add || target.row != nullptr)
         v = S::add(v, S::load_lanes(target.add ? to : target.row + l, 0, count));
-      S::store_lanes(to, target.activation(v), 0, count);
+      S::store_lanes(to, clamp(target.activation, v), 0, count);
     }
 }
 

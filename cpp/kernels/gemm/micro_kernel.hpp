@@ -9,9 +9,9 @@
 
 #include <algorithm>
 
+#include "kernels/clamp.hpp"
 #include "kernels/gemm/broadcast_tile.hpp"
 #include "kernels/gemm/kernels_by_rows.hpp"
-#include "kernels/rectifier.hpp"
 #include "kernels/simd/transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -54,7 +54,7 @@ struct Target {
   Index step;
   const T *bias = nullptr, *row = nullptr;
   bool add = false;
-  Rectifier<T> activation{};
+  Clamp<T> activation{};
   Fetch<T> fetch{};
 
   // Rows of V vectors, one after the other.
@@ -92,18 +92,11 @@ template <class T, int R, int V>
       for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], bias);
     }
   }
-  if (target.activation.relu) {
+  if (target.activation.changes()) {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[m][v] = S::relu(sum[m][v]);
-  }
-  if (target.activation.clips()) {
-    const Packet<T> most = S::fill(target.activation.most);
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m)
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[m][v] = S::min(sum[m][v], most);
+      for (int v = 0; v < V; ++v) sum[m][v] = clamp(target.activation, sum[m][v]);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < R; ++m)

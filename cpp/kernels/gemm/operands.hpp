@@ -24,7 +24,7 @@ template <class T>
 struct MatrixProduct {
   MatrixView<T> a, b;
   const T* bias;  // or null
-  Rectifier<T> activation;
+  Clamp<T> activation;
   T* c;
   Index M, N, K;
 
@@ -54,7 +54,7 @@ struct MatrixProduct {
   Packet<T> begun(Packet<T> sum, Index n, Index count) const {
     return bias != nullptr ? Simd<T>::add(sum, load_first(bias + n, count)) : sum;
   }
-  Packet<T> finished(Packet<T> sum) const { return activation(sum); }
+  Packet<T> finished(Packet<T> sum) const { return clamp(activation, sum); }
 };
 
 // c = a * b + bias, and the bytes of scratch that it takes, which is all where there is no c. Compiled in a

@@ -158,12 +158,12 @@ struct ConvBlock {
       : c(conv), d(data), p(panels), epilogue(c.epilogue), count(last - first) {
     const ConvShape& s = c.shape;
     const Index x_step = s.stride_w * c.x.channels(), y_step = c.epilogue.scores ? 0 : c.y.channels();
-    const Index other_step = c.epilogue.adds ? c.other.channels() : 0;
+    const Index other_step = c.epilogue.add ? c.other.channels() : 0;
     for (Index i = 0; i < count;) {  // a row, or what of it is left
       const Index at = first + i, n = at / (s.OH * s.OW), h = at / s.OW % s.OH, w = at % s.OW;
       const Index x_first = c.window_row(n, h) + w * x_step;
       const Index y_first = c.epilogue.scores ? n * s.F : c.y.row_of(n, h) + w * y_step;
-      const Index other_first = c.epilogue.adds ? c.other.row_of(n, h) + w * other_step : 0;
+      const Index other_first = c.epilogue.add ? c.other.row_of(n, h) + w * other_step : 0;
       const Index row = std::min(count - i, s.OW - w);
       for (Index k = 0; k < row; ++k, ++i) {
         x[i] = x_first + k * x_step;
@@ -192,7 +192,7 @@ template <int R = 0, class SumsOf>
   if (c.epilogue.scores)
     for (Index r = 0; r < count; ++r)
       Requantization::store_scores(sums(r), n, static_cast<float*>(d.y) + y[r] + to, left);
-  else if (c.epilogue.adds)
+  else if (c.epilogue.add)
     for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, d.other + other[r] + to, bytes + y[r], left);
   else if (R > 0 && left >= IntLanes::size)
 #pragma GCC unroll 12

@@ -28,7 +28,7 @@ inline Index tap_of(const ByteConv& c, Index step, Index k) {
 
 // How many vectors are parts of blocks, whose channels lie otherwise: by fours of each sixteen.
 inline Index block_vectors(const ByteConv& c) {
-  const bool blocks = IntLanes::has_blocks && by_columns(c) && !c.epilogue.adds;
+  const bool blocks = IntLanes::has_blocks && by_columns(c) && !c.epilogue.add;
   return blocks ? c.shape.C / (4 * IntLanes::size) * 4 : 0;
 }
 
@@ -85,7 +85,7 @@ struct DepthwiseChannels {
     const Index count = c.y.channels() - channel;
     const FilterVector n = numbers;
     const Requantization e = epilogue;
-    if (c.epilogue.adds)
+    if (c.epilogue.add)
       call([&](IntLanes::Sums sums, const std::uint8_t* other, std::uint8_t* y) {
         e.store(sums, n, other, y, count);
       });
@@ -136,7 +136,8 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
   if constexpr (L::has_blocks) {
     const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
     const Index y_pixel = c.y.channels(), y_row = c.y.row();
-    const typename L::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
+    const typename L::Rounding rounding(c.epilogue.zero, c.epilogue.activation.low,
+                                        c.epilogue.activation.high);
     typename L::Values columns[3][4];
     const auto load = [&](Index w, int to) {
       const std::uint8_t* const p = x + w * pixel;
@@ -225,7 +226,7 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
       const DepthwiseChannels d{c, channel, weights + v * p.steps * IntLanes::weight_bytes,
                                 FilterVector(numbers, channel), epilogue};
       const std::uint8_t* const from = window + channel;
-      const std::uint8_t* const term = c.epilogue.adds ? other + c.other.row_of(image, h) + channel : from;
+      const std::uint8_t* const term = c.epilogue.add ? other + c.other.row_of(image, h) + channel : from;
       std::uint8_t* const to = row + channel;
       if (!columns)
         tap_row(d, from, term, to, offsets);

@@ -90,8 +90,8 @@ inline void max_pool(const BytePool& p, int zero, const std::uint8_t* x, std::ui
 }
 
 // The mean of each window: see avg_pool.
-inline void avg_pool(const BytePool& p, int x_zero, float ratio, const ByteEpilogue& e, const std::uint8_t* x,
-                     std::uint8_t* y, Index images) {
+inline void avg_pool(const BytePool& p, int x_zero, float ratio, const Epilogue<std::uint8_t>& e,
+                     const std::uint8_t* x, std::uint8_t* y, Index images) {
   fill_border(p.y, e.zero, y, images);
   const SlidingWindows rows = row_windows(p.shape), columns = column_windows(p.shape);
   each_window(p, images, [&](Index from, Index oh, Index ow, Index to) {

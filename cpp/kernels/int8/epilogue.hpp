@@ -1,4 +1,4 @@
-// What becomes of a layer's sums: see ByteEpilogue.
+// Epilogue<std::uint8_t> on vectors.
 #pragma once
 
 #include "int8_shapes.hpp"
@@ -58,9 +58,9 @@ inline Index by_fours(Index vectors, Index vector, Index lane) {
 
 class Requantization {
  public:
-  explicit Requantization(const ByteEpilogue& e)
-      : low_(IntLanes::fill_scales(float(e.low - e.zero))),
-        high_(IntLanes::fill_scales(float(e.high - e.zero))),
+  explicit Requantization(const Epilogue<std::uint8_t>& e)
+      : low_(IntLanes::fill_scales(float(e.activation.low - e.zero))),
+        high_(IntLanes::fill_scales(float(e.activation.high - e.zero))),
         zero_(IntLanes::fill(e.zero)),
         shift_(e.shift) {}
 

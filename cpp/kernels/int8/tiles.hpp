@@ -184,7 +184,7 @@ class PanelProduct {
                 to = group_ * p_.filters + v0_ * IntLanes::size;
     const FilterVector n[2] = {FilterVector(d.numbers, filter),
                                FilterVector(d.numbers, filter + IntLanes::size)};
-    const IntLanes::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
+    const IntLanes::Rounding rounding(c.epilogue.zero, c.epilogue.activation.low, c.epilogue.activation.high);
     const Requantization epilogue = block_.epilogue;
     auto* const y = static_cast<std::uint8_t*>(d.y) + to;
     const auto rows = [&](const auto& values) {
@@ -196,7 +196,7 @@ class PanelProduct {
         IntLanes::store_pairs(v, rounding, y + y_at[r], y + y_at[next]);
       }
     };
-    if (c.epilogue.adds)
+    if (c.epilogue.add)
       rows([&](Index r, IntLanes::Scales* v) {
         IntLanes::Sums other[2];
         IntLanes::load_pair(d.other + other_at[r] + to, other);

@@ -185,7 +185,7 @@ inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const 
       };
       for (Index a = 0; a < std::min<Index>(2, c.shape.OH - h); ++a)
         for (Index b = 0; b < std::min<Index>(2, c.shape.OW - w); ++b)
-          if (c.epilogue.adds)
+          if (c.epilogue.add)
             epilogue.store(sums[a][b], n, d.other + place(c.other, a, b), d.y + place(c.y, a, b), left);
           else
             epilogue.store(sums[a][b], n, d.y + place(c.y, a, b), left);

@@ -54,28 +54,27 @@ NormGradient<T> finish_sums(Index c, const TwoSums& sums, const double* mean, co
 // y from given statistics; inv_std (C,) = 1 / sqrt(var + eps).
 template <class T>
 void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
-                         T* y, const BatchNormShape& s, bool relu) {
-  if (s.S == 1) return column_normalize(x, mean, inv_std, gamma, beta, y, s.N, s.C, relu);
+                         T* y, const BatchNormShape& s, const Clamp<T>& activation) {
+  if (s.S == 1) return column_normalize(x, mean, inv_std, gamma, beta, y, s.N, s.C, activation);
   const ScratchArray<Affine<T>> memory(s.C);
   Affine<T>* affine = memory.data();
   for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
   const bool non_temporal = use_non_temporal<T>(s.N * s.C * s.S, s.S);
   each_plane(s, [&](Index c, Index at, Index size) {
-    relu ? affine[c].template apply<true>(x + at, y + at, size, non_temporal)
-         : affine[c].template apply<false>(x + at, y + at, size, non_temporal);
+    affine[c].apply(x + at, y + at, size, non_temporal, [&](Packet<T> v) { return clamp(activation, v); });
   });
 }
 
 // y with the batch's own statistics; fills mean, var and inv_std (C,).
 template <class T>
 void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* var,
-                     double* inv_std, const BatchNormShape& s, bool relu) {
+                     double* inv_std, const BatchNormShape& s, const Clamp<T>& activation) {
   if (s.S == 1)
     column_moments(x, s.N, s.C, mean, var);
   else
     plane_moments(x, s, mean, var);
   for (Index c = 0; c < s.C; ++c) inv_std[c] = inverse_deviation(s.N * s.S, var[c], eps);
-  batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
+  batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, activation);
 }
 
 // dgamma = sum dout * xhat, dbeta = sum dout, and what dx amounts to in each channel, with the statistics'
@@ -122,7 +121,7 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
                         const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch) {
   if (s.S == 1) {
     if (beta != nullptr) {  // dx holds what passed through ReLU in the meantime
-      column_normalize(x, mean, inv_std, gamma, beta, dx, s.N, s.C, true);
+      column_normalize(x, mean, inv_std, gamma, beta, dx, s.N, s.C, Clamp<T>{T(0)});
       gradient_of(Relu<T>(), dout, dx, dx, s.N * s.C, 1);
       dout = dx;
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/channel_parts.hpp"
+#include "kernels/clamp.hpp"
 #include "kernels/norm/norm_sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -105,7 +106,7 @@ void write_matrix(T* to, Index N, Index C, const Value& value) {
 
 template <class T>
 void column_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
-                      T* y, Index N, Index C, bool relu) {
+                      T* y, Index N, Index C, const Clamp<T>& activation) {
   using S = Simd<T>;
   const ScratchArray<T> memory(checked_product(3, C));
   T *high = memory.data(), *scale = high + C, *shift = scale + C;
@@ -117,12 +118,9 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
   }
   const auto value = [=](Index at, Index j, Index count) {
     const auto d = S::sub(load_first(x + at, count), load_first<T>(high + j, count));
-    return S::fma(d, load_first<T>(scale + j, count), load_first<T>(shift + j, count));
+    return clamp(activation, S::fma(d, load_first<T>(scale + j, count), load_first<T>(shift + j, count)));
   };
-  if (relu)
-    write_matrix(y, N, C, [=](Index at, Index j, Index count) { return S::relu(value(at, j, count)); });
-  else
-    write_matrix(y, N, C, value);
+  write_matrix(y, N, C, value);
 }
 
 // gradient(column, sums of dout and of dout * (x - mean)) completes a column and returns its NormGradient.

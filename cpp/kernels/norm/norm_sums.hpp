@@ -119,19 +119,18 @@ double low_part(double mean, double by) {
   return std::isfinite(part) ? part : 0;
 }
 
-// y = (x - high) * scale + shift, with the low part of the mean folded into shift.
+// y = finish((x - high) * scale + shift), with the low part of the mean folded into shift.
 template <class T>
 struct Affine {
   T high, scale, shift;
   Affine(double mean, double scale_, double shift_)
       : high(T(mean)), scale(T(scale_)), shift(T(shift_ - low_part<T>(mean, scale_))) {}
-  template <bool Relu>
-  void apply(const T* x, T* y, Index n, bool non_temporal) const {
+  template <class Finish>
+  void apply(const T* x, T* y, Index n, bool non_temporal, const Finish& finish) const {
     using S = Simd<T>;
     const auto h = S::fill(high), by = S::fill(scale), plus = S::fill(shift);
     write_vectors(y, n, non_temporal, [&](Index i, Index count) {
-      const auto v = S::fma(S::sub(load_first(x + i, count), h), by, plus);
-      return Relu ? S::relu(v) : v;
+      return finish(S::fma(S::sub(load_first(x + i, count), h), by, plus));
     });
   }
 };

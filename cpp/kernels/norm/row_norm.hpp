@@ -29,7 +29,7 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
     if (!layer) {
       const Index channel = (r * s.channels + c) % s.C;
       const Affine<T> a(mean[r], inv_std[r] * double(gamma[channel]), double(beta[channel]));
-      return a.template apply<false>(x + at, y + at, count, non_temporal);
+      return a.apply(x + at, y + at, count, non_temporal, [](Packet<T> v) { return v; });
     }
     const Affine<T> a(mean[r], inv_std[r], 0);
     const auto high = S::fill(a.high), scale = S::fill(a.scale), shift = S::fill(a.shift);

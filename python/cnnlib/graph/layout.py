@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from cnnlib.graph.fusion import adds
 from cnnlib.graph.graph import Node
 
-ALIGNMENT = 16  # elements: the start of a cache line, whatever the dtype
+ALIGNMENT = 64  # bytes: of a cache line
 
 
 @dataclass
 class Block:
-    """A piece of the arena in use from step `first` to step `last`, inclusive."""
+    """Bytes of the arena in use from step `first` to step `last`, inclusive."""
 
     size: int
     first: int
@@ -56,10 +56,10 @@ _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
 
 
 class Layout:
-    """Where the values lie: at the caller's input or output, or in an arena of `arena` elements a sample.
+    """Where the values lie: at the caller's input or output, or in an arena of `arena` bytes a sample.
 
-    `values` are (place, size, offset) for the core: 0 for the input, 1 for the output, 2 for the arena;
-    elements of one sample.
+    `sizes` are the bytes of one sample of each value. `values` are (place, size, offset) for the core, in
+    bytes too: 0 for the input, 1 for the output, 2 for the arena.
     """
 
     def __init__(self, nodes: Sequence[Node], sizes: Mapping[str, int], input: str, output: str) -> None:

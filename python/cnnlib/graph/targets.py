@@ -14,7 +14,7 @@ from cnnlib._params import number
 from cnnlib._typing import Array, Gradients
 from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.graph.layout import Layout
-from cnnlib.graph.ops.byte_images import ByteImage, byte_images, floats_of
+from cnnlib.graph.ops.byte_images import ByteImage, byte_images, bytes_of
 from cnnlib.graph.ops.norm import statistics
 from cnnlib.graph.ops.sizes import Shape
 from cnnlib.graph.options import plain
@@ -128,14 +128,13 @@ class InferenceTarget(Target):
         self._norms = _norms(model, graph, nodes, shapes) if live else []
         on_bytes = any(node.op.eight_bits for node in nodes)
         self.images = byte_images(nodes, arrays, shapes) if on_bytes else {}
-        room = {name: math.prod(shape) for name, shape in shapes.items()}
-        room |= {name: floats_of(image) for name, image in self.images.items()}
+        room = {name: math.prod(shape) * dtype.itemsize for name, shape in shapes.items()}
+        room |= {name: bytes_of(image) for name, image in self.images.items()}
         output = nodes[-1].output
         self._layout = layout = Layout(nodes, room, graph.input, output)
         self._output_shape = shapes[output]
-        read, written = math.prod(shapes[graph.input]), math.prod(shapes[output])
-        self.core = _core.Program(dtype, layout.values, read, written, layout.arena, live)
-        self.arena_bytes = layout.arena * dtype.itemsize
+        self.core = _core.Program(dtype, layout.values, room[graph.input], room[output], layout.arena, live)
+        self.arena_bytes = layout.arena
         self.packed_bytes = 0
 
     def finish(self) -> None:
@@ -187,27 +186,24 @@ class InferenceTarget(Target):
 
     def conv(self, node: Node, method: str, bound: float | None) -> None:
         w, b = map(self.array, node.params)
-        activation = bound is not None, bound or math.inf
-        adds = len(node.inputs) == 2
-        self.call(node, method, self.like(node), w, b, plain(node.args[0]), adds, *activation)
+        self.call(node, method, self.like(node), w, b, plain(node.args[0]), len(node.inputs) == 2, bound)
 
     def inverted_residual(self, node: Node) -> None:
         """A 1x1 convolution, a depthwise one behind it and a 1x1 one behind that."""
         arrays, (conv_param, bounds) = [*map(self.array, node.params)], node.args
-        parts = zip(arrays[::2], arrays[1::2], bounds, strict=True)
-        layers = [(w, b, most is not None, most or math.inf) for w, b, most in parts]
+        layers = list(zip(arrays[::2], arrays[1::2], bounds, strict=True))
         ids = self.reads(node)
         reads = ids[0], ids[1] if len(ids) == 2 else -1
         self.call(node, "inverted_residual", self.like(node), layers, plain(conv_param), reads=reads)
 
     def affine(self, node: Node, bound: float | None) -> None:
-        self.call(node, "affine", *map(self.array, node.params), bound is not None)
+        self.call(node, "affine", *map(self.array, node.params), bound)
 
     def batchnorm(self, node: Node, bound: float | None) -> None:
         C, *plane = self.before(node)
         own = (None, None) if self._live else statistics(node.args[0], C)
         arrays = map(self.array, node.params)
-        self.call(node, "normalize", math.prod(plane), *own, *arrays, bound is not None)
+        self.call(node, "normalize", math.prod(plane), *own, *arrays, bound)
 
     def scale(self, node: Node, factor: float) -> None:
         self.call(node, "scale", factor)

@@ -32,7 +32,7 @@ class DepthwiseInputGradient final : public ConvPlan<T> {
       : ConvPlan<T>(choice), gradients{choice.request.shape} {}
   void pack(const T*, T*) const override {}
   void run(const ConvCall<T>& c) const override {
-    gradients.run(c.N, {nullptr, c.w, c.in, c.epilogue.b, c.out, nullptr, nullptr});
+    gradients.run(c.N, {nullptr, c.w, c.in, c.epilogue.bias, c.out, nullptr, nullptr});
   }
   [[gnu::cold]] ConvExplanation explain(Index N) const override { return gradients.explain(N, true, false); }
 

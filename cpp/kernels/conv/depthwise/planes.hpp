@@ -4,10 +4,10 @@
 //   x (N, C, H, W)   w (C, 1, 3, 3)   out, dout (N, C, OH, OW)
 #pragma once
 
+#include "kernels/clamp.hpp"
 #include "kernels/column_walks.hpp"
 #include "kernels/conv/method.hpp"
 #include "kernels/pool_bands.hpp"
-#include "kernels/rectifier.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -54,7 +54,7 @@ struct PlaneFilter {
 template <class T, bool at_edge>
 [[gnu::always_inline]] inline void gather_column(const PoolShape& s, Index column, const T* dout,
                                                  const PlaneFilter<T>& weight, T start_value,
-                                                 Rectifier<T> activation, T* dx, const T* end,
+                                                 Clamp<T> activation, T* dx, const T* end,
                                                  StreamPrefetch<false>& next_dout,
                                                  StreamPrefetch<true>& next_dx) {
   using S = Simd<T>;
@@ -92,11 +92,11 @@ template <class T, bool at_edge>
   T* to = dx + column;
   Index h = 0;
   for (; h < whole; ++h, row += OW, to += W) {
-    S::store(to, activation(add_row(row)));
+    S::store(to, clamp(activation, add_row(row)));
   }
-  for (; h < rows; ++h, row += OW) store_in_rows(dx + h * W, W, column, end, activation(add_row(row)));
+  for (; h < rows; ++h, row += OW) store_in_rows(dx + h * W, W, column, end, clamp(activation, add_row(row)));
   for (; h < s.H; ++h) {
-    store_in_rows(dx + h * W, W, column, end, activation(first));
+    store_in_rows(dx + h * W, W, column, end, clamp(activation, first));
     first = second;
     second = start;
   }
@@ -105,7 +105,7 @@ template <class T, bool at_edge>
 // A plane of dx (H, W).
 template <class T>
 [[gnu::noinline]] void gather_plane(const PoolShape& s, const T* dout, const PlaneFilter<T>& filter, T start,
-                                    Rectifier<T> activation, T* dx, const T* end) {
+                                    Clamp<T> activation, T* dx, const T* end) {
   using S = Simd<T>;
   const PlaneFilter<T> weight = filter;
   StreamPrefetch<false> next_dout(dout + s.OH * s.OW);
@@ -122,7 +122,7 @@ template <class T>
 // A plane of dx (H, W) at stride 2, by pairs of columns.
 template <class T>
 [[gnu::noinline]] void gather_strided_plane(const PoolShape& s, const T* dout, const PlaneFilter<T>& filter,
-                                            T start, Rectifier<T> activation, T* dx, const T* end) {
+                                            T start, Clamp<T> activation, T* dx, const T* end) {
   using S = Simd<T>;
   using Windows = ReachingWindows<T, 3, 2>;
   struct Row {
@@ -149,7 +149,7 @@ template <class T>
                                   return S::fma(weight.tap[3 * kh + kw], row.dout[i], sum);
                                 });
         },
-        [&](typename S::Packet sum) { return activation(sum); });
+        [&](typename S::Packet sum) { return clamp(activation, sum); });
   }
 }
 
@@ -193,7 +193,7 @@ template <class T, class LineOf, class Window>
 template <class T, bool at_edge>
 [[gnu::always_inline]] inline void correlate_strided_column(const PoolShape& s, Index j, const T* x,
                                                             const PlaneFilter<T>& weight, T bias,
-                                                            Rectifier<T> activation, T* out, const T* end,
+                                                            Clamp<T> activation, T* out, const T* end,
                                                             StreamPrefetch<false>& next_x,
                                                             StreamPrefetch<true>& next_out) {
   using S = Simd<T>;
@@ -223,8 +223,8 @@ template <class T, bool at_edge>
   const auto window = [&](const TapLine<T>& first, const TapLine<T>& second,
                           const TapLine<T>& third) __attribute__((always_inline)) {
     next_out.template step<S::bytes>();
-    return activation(
-        S::add(through(second, 1, start), S::add(through(first, 0, zero), through(third, 2, zero))));
+    return clamp(activation,
+                 S::add(through(second, 1, start), S::add(through(first, 0, zero), through(third, 2, zero))));
   };
   TapLine<T> first = load_inside(-s.pad_top);
   Index oh = 0, h = 1 - s.pad_top;  // h: the window's second line
@@ -250,7 +250,7 @@ template <class T, bool at_edge>
 // A plane of outputs at stride 2.
 template <class T>
 [[gnu::noinline]] void correlate_strided_plane(const PoolShape& s, const T* x, const PlaneFilter<T>& filter,
-                                               T bias, Rectifier<T> activation, T* out, const T* end) {
+                                               T bias, Clamp<T> activation, T* out, const T* end) {
   const PlaneFilter<T> weight = filter;
   StreamPrefetch<false> next_x(x + s.H * s.W);
   StreamPrefetch<true> next_out(out + s.OH * s.OW);

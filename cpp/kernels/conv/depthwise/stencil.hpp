@@ -8,8 +8,8 @@
 
 #include <algorithm>
 
+#include "kernels/clamp.hpp"
 #include "kernels/gemm/kernels_by_rows.hpp"
-#include "kernels/rectifier.hpp"
 #include "kernels/simd/packet.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -45,15 +45,15 @@ struct TapSums {
   const T* start;
   Index step, out_step;
   Index lines, line, out_line;
-  Rectifier<T> activation;
+  Clamp<T> activation;
 };
 
 template <class T, int R>
-void finish_rows(Rectifier<T> activation, Index step, typename Simd<T>::Packet* sum, T* out) {
+void finish_rows(const Clamp<T>& activation, Index step, typename Simd<T>::Packet* sum, T* out) {
   using S = Simd<T>;
-  if (activation.relu)
+  if (activation.changes())
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) sum[r] = activation(sum[r]);
+    for (int r = 0; r < R; ++r) sum[r] = clamp(activation, sum[r]);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r, out = next_row(out, step)) S::store(out, sum[r]);
 }

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "kernels/conv/epilogue.hpp"
+#include "kernels/clamp.hpp"
 #include "kernels/conv/staging.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

@@ -20,7 +20,7 @@ void write_bias(const Correlation<T>& p) {
     for (Index i = 0; i < p.OH; ++i)
       for (Index j = 0; j < p.OW; ++j) {
         T& value = out[i * p.out_row + j * p.out_col];
-        value = p.epilogue.activation(p.epilogue.add ? bias + value : bias);
+        value = clamp(p.epilogue.activation, p.epilogue.add ? bias + value : bias);
       }
   });
 }

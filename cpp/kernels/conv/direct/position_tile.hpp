@@ -65,10 +65,10 @@ void write_positions(const Correlation<T>& p, const Sum& sum_of, Index positions
     const auto start = bias != nullptr ? S::load_lanes(bias + f, 0, count) : S::zero();
     const auto finished = [&](Index position) {
       const auto v = S::add(sum_of(position, f), start);
-      return p.epilogue.add ? v : p.epilogue.activation(v);
+      return p.epilogue.add ? v : clamp(p.epilogue.activation, v);
     };
     const auto sum = [&](typename S::Packet v, const T* to, Index count) {
-      return p.epilogue.add ? p.epilogue.activation(S::add(v, S::load_lanes(added(to), 0, count))) : v;
+      return p.epilogue.add ? clamp(p.epilogue.activation, S::add(v, S::load_lanes(added(to), 0, count))) : v;
     };
     T* to = out + f * p.out_plane;
     for (Index first = 0; first < positions; first += lanes) {
@@ -90,7 +90,7 @@ void write_positions(const Correlation<T>& p, const Sum& sum_of, Index positions
       for (Index i = 0; i < count; ++i)
         for (Index j = 0; j < rows; ++j) {
           T& value = to[i * p.out_plane + (first + j) * p.out_col];
-          value = p.epilogue.add ? p.epilogue.activation(turned[i * lanes + j] + *added(&value))
+          value = p.epilogue.add ? clamp(p.epilogue.activation, turned[i * lanes + j] + *added(&value))
                                  : turned[i * lanes + j];
         }
     }

@@ -89,7 +89,7 @@ template <class T>
 void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Index rows, Index filter,
                  const LaneRange& s, bool start, bool finish, T* out) {
   using S = Simd<T>;
-  const auto activation = finish ? p.epilogue.activation : Rectifier<T>{};
+  const auto activation = finish ? p.epilogue.activation : Clamp<T>{};
   const bool fresh = start && !p.epilogue.add;
   for (Index m = 0; m < rows; ++m) {
     const T* from = tile + m * tile_stride + s.lane;
@@ -98,15 +98,15 @@ void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Inde
     if (s.count == S::size && p.out_col == 1) {
       auto v = S::load(from);
       if (!fresh) v = S::add(v, S::load(to));
-      S::store(to, activation(S::add(v, S::fill(initial))));
+      S::store(to, clamp(activation, S::add(v, S::fill(initial))));
     } else if (p.out_col == 1) {
       auto v = S::load(from - s.lane);
       if (!fresh) v = S::add(v, S::load_lanes(to - s.lane, s.lane, s.count));
-      S::store_lanes(to - s.lane, activation(S::add(v, S::fill(initial))), s.lane, s.count);
+      S::store_lanes(to - s.lane, clamp(activation, S::add(v, S::fill(initial))), s.lane, s.count);
     } else {
       for (Index l = 0; l < s.count; ++l) {
         const T v = from[l] + (fresh ? T(0) : to[l * p.out_col]) + initial;
-        to[l * p.out_col] = activation(v);
+        to[l * p.out_col] = clamp(activation, v);
       }
     }
   }
@@ -119,7 +119,7 @@ void store_pairs(const Correlation<T>& p, const T* even, const T* odd, Index til
                  Index filter, const LaneRange& s, Index columns, bool start, bool finish, T* out) {
   using S = Simd<T>;
   constexpr Index lanes = S::size;
-  const auto activation = finish ? p.epilogue.activation : Rectifier<T>{};
+  const auto activation = finish ? p.epilogue.activation : Clamp<T>{};
   const bool fresh = start && !p.epilogue.add;
   const Index last = 2 * s.lane + std::min(2 * s.count, columns);  // of the joined lanes
   const auto part = [&](auto v, T* to, Index half, T initial) {
@@ -127,7 +127,7 @@ void store_pairs(const Correlation<T>& p, const T* even, const T* odd, Index til
     if (count <= 0) return;
     v = S::add(v, S::fill(initial));
     if (!fresh) v = S::add(v, S::load_lanes(to + half, begin, count));
-    S::store_lanes(to + half, activation(v), begin, count);
+    S::store_lanes(to + half, clamp(activation, v), begin, count);
   };
   for (Index m = 0; m < rows; ++m) {
     T* to = out + m * p.out_plane + s.to - 2 * s.lane;

@@ -107,10 +107,6 @@ class InvertedResidualPass {
     Index width() const { return (last_filter - first_filter) * lanes; }
   };
 
-  static Rectifier<T> activation(const typename InvertedResidualLayers<T>::Layer& layer) {
-    return {layer.epilogue.relu, layer.epilogue.most};
-  }
-
   // All outputs of band number `band` of all images.
   Outputs outputs_of(Index band) const {
     const Index oh = band % bands * band_rows, rows = std::min(band_rows, d.OH - oh);
@@ -233,7 +229,7 @@ class InvertedResidualPass {
     for (Index u = 0; u < count; ++u) source[u] = o.packed + weights.expand(chunk, v) + u * lanes;
     Target<T> target;
     target.row = o.packed + weights.expand_bias(chunk, v);
-    target.activation = activation(layers.expand);
+    target.activation = layers.expand.epilogue.activation;
     const Panels tiles(pixels);
     for (Index i = 0; i < tiles.count; ++i) {
       work.ahead.part(work.tiles++);
@@ -268,7 +264,7 @@ class InvertedResidualPass {
   void filter(const T* packed, Index chunk, Index v, Index rows, const T* hidden, T* to) const {
     const T* weight = packed + weights.depthwise(chunk, v);
     sum_rows<T>({&stencil.x_taps, weight, weight + weights.taps * lanes, d.stride_w * lanes, lanes, rows,
-                 d.stride_h * staged.pitch, d.OW * lanes, activation(layers.depthwise)},
+                 d.stride_h * staged.pitch, d.OW * lanes, layers.depthwise.epilogue.activation},
                 d.OW, hidden + staged.margin, to);
     const Index channels = stencil.channels_of(weights.first_vector(chunk) + v);
     if (channels == lanes) return;
@@ -300,7 +296,7 @@ class InvertedResidualPass {
     Correlation<T> p;  // how planes lie
     p.out_plane = d.OH * d.OW;
     p.out_col = 1;
-    p.epilogue = {nullptr, activation(layers.project), o.other != nullptr};
+    p.epilogue = {nullptr, o.other != nullptr, layers.project.epilogue.activation};
     const Index f = outputs.first_filter * lanes, width = outputs.width();
     const Index at = (outputs.image * s.F + f) * p.out_plane + outputs.first;
     const auto sum_of = [=](Index position, Index filter) {

@@ -69,7 +69,7 @@ class InvertedResidualWeights {
       pack_depthwise(layers.depthwise, chunk, packed);
       pack_project(layers.project.w, chunk, packed);
     }
-    if (const T* b = layers.project.epilogue.b) std::copy_n(b, s.F, packed + project_bias());
+    if (const T* b = layers.project.epilogue.bias) std::copy_n(b, s.F, packed + project_bias());
   }
 
  private:
@@ -89,8 +89,8 @@ class InvertedResidualWeights {
     for (Index v = 0; v < vectors_of(chunk); v += tile_vectors)
       pack_tile(layer.w + (first + v * lanes) * s.C, count - v * lanes, s.C, s.C,
                 std::min<Index>(tile_vectors, vectors_of(chunk) - v), packed + expand(chunk, v));
-    if (layer.epilogue.b != nullptr)
-      std::copy_n(layer.epilogue.b + first, count, packed + expand_bias(chunk, 0));
+    if (layer.epilogue.bias != nullptr)
+      std::copy_n(layer.epilogue.bias + first, count, packed + expand_bias(chunk, 0));
   }
   void pack_depthwise(const typename InvertedResidualLayers<T>::Layer& layer, Index chunk, T* packed) const {
     ChannelStencil<T> stencil(s.depthwise);
@@ -99,7 +99,7 @@ class InvertedResidualWeights {
       T* to = packed + depthwise(chunk, v);
       const Index group = first_vector(chunk) + v;
       stencil.gather_weights(layer.w, stencil.x_taps, group, to);
-      stencil.gather_bias(layer.epilogue.b, 1, group, to + taps * lanes);
+      stencil.gather_bias(layer.epilogue.bias, 1, group, to + taps * lanes);
     }
   }
   void pack_project(const T* w, Index chunk, T* packed) const {

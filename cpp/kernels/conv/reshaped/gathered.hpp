@@ -127,7 +127,7 @@ class GatheredPlan final : public ConvPlan<T> {
       inner.out = scratch->points.data();
       inner.epilogue = {};
       points->run(inner);
-      batch.spread(scratch, call.epilogue.b, n, count, call.out);
+      batch.spread(scratch, call.epilogue.bias, n, count, call.out);
     });
   }
 

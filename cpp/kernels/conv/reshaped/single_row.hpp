@@ -101,9 +101,9 @@ class SingleRowPlan final : public ConvPlan<T> {
     if (turns_filters) of_row.w = a.turn_filters(call.w, filters.data());
     if (a.turned && dx) of_row.out = images.data();
     if (a.turned && !dx) of_row.in = a.turn_images(call.in, images.data());
-    if (dx && call.epilogue.b != nullptr) {  // of a channel, for each of its rows
-      for (Index c = 0; c < a.s.C; ++c) std::fill_n(bias.data() + c * rows, rows, call.epilogue.b[c]);
-      of_row.epilogue.b = bias.data();
+    if (dx && call.epilogue.bias != nullptr) {  // of a channel, for each of its rows
+      for (Index c = 0; c < a.s.C; ++c) std::fill_n(bias.data() + c * rows, rows, call.epilogue.bias[c]);
+      of_row.epilogue.bias = bias.data();
     }
     row->run(of_row);
     if (a.turned && dx) transpose_planes<T>(of_row.out, a.s.N * a.s.C, a.s.W, a.s.H, call.out);

@@ -2,7 +2,7 @@
 // Vectors run along channels (input side) and filters (output side), so that no transform needs a shuffle.
 #pragma once
 
-#include "kernels/conv/epilogue.hpp"
+#include "kernels/clamp.hpp"
 #include "kernels/conv/winograd/tile.hpp"
 #include "kernels/conv/winograd/tile_grid.hpp"
 #include "kernels/simd/transpose.hpp"
@@ -194,14 +194,14 @@ void write_row(const Epilogue<T>& epilogue, const T* pixels, Index span, Index f
       if (columns.apart == 1) {
         const auto v = S::load(from);
         const auto sum = [&] {
-          return epilogue.activation(S::add(v, S::load_lanes(row, begin, end - begin)));
+          return clamp(epilogue.activation, S::add(v, S::load_lanes(row, begin, end - begin)));
         };
         S::store_lanes(row, epilogue.add ? sum() : v, begin, end - begin);
         continue;
       }
       for (Index j = begin; j < end; ++j) {
         T& value = row[j * columns.apart];
-        value = epilogue.add ? epilogue.activation(from[j] + value) : from[j];
+        value = epilogue.add ? clamp(epilogue.activation, from[j] + value) : from[j];
       }
     }
   }
@@ -238,7 +238,8 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
           [&](int i, int j) { return S::load(from + (i * K::sizes.w.points + j) * point_stride); },
           [&](int i, int j, auto v) {
             v = S::add(v, start);
-            S::store(to + (i * span + j * inside) * lanes, p.epilogue.add ? v : p.epilogue.activation(v));
+            S::store(to + (i * span + j * inside) * lanes,
+                     p.epilogue.add ? v : clamp(p.epilogue.activation, v));
           });
     }
     const Index left = (step == 1 ? (col + t) * K::sizes.w.outs : grid.left(col + t)) + p.origin_left;

@@ -18,7 +18,7 @@ struct RowTarget {
   T* to;
   Index step;
   const T* bias;  // of the block's filters, or null
-  Rectifier<T> activation;
+  Clamp<T> activation;
 };
 
 // The transforms of a K for the loops around them, which are the same for all.
@@ -53,7 +53,7 @@ struct RowTransforms {
       for (Index v = 0; v < tile_vectors; ++v, products += lanes) {
         Packet out[row_outs], pair[row_outs];
         Line::output([&](int p) { return S::load(products + p * step); },
-                     [&](int j, Packet sum) { out[j] = target.activation(S::add(sum, bias)); });
+                     [&](int j, Packet sum) { out[j] = clamp(target.activation, S::add(sum, bias)); });
         S::join_pairs(out[0], out[2], pair[0], pair[1]);
         S::join_pairs(out[1], out[3], pair[2], pair[3]);
         T* to = target.to + m * target.step + v * row_outs * lanes;

@@ -47,8 +47,8 @@ def _border(node: Node, w: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(side for axis in axes for side in (axis.before, max(0, axis.reach)))
 
 
-def floats_of(image: ByteImage) -> int:
-    """The float32 that take as much room as an image: the core's ByteImage::bytes over 4."""
+def bytes_of(image: ByteImage) -> int:
+    """Return the room that an image takes, as the core's ByteImage::bytes."""
     C, H, W, top, bottom, left, right = image
     size = (top + H + bottom) * (left + W + right) * (-(-C // 4) * 4) + 64
-    return -(-size // 64) * 16
+    return -(-size // 64) * 64

@@ -1,0 +1,52 @@
+// What becomes of the sums that a layer makes, of floats or of bytes: plain data that crosses the border
+// between the bindings and the kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+namespace cnnlib {
+
+// An activation: min(max(v, low), high). NaN stays NaN. By default it leaves every value as it is.
+template <class T>
+struct Clamp {
+  using Limits = std::numeric_limits<T>;
+  static constexpr T infinity = Limits::has_infinity ? Limits::infinity() : Limits::max();
+  T low = -infinity, high = infinity;
+
+  bool changes() const { return low > -infinity || high < infinity; }
+  // The same numbers as another type.
+  template <class U>
+  operator Clamp<U>() const {
+    return {static_cast<U>(low), static_cast<U>(high)};
+  }
+};
+// ReLU if it is wanted.
+inline Clamp<double> relu_if(bool wanted) {
+  return {wanted ? 0 : -Clamp<double>::infinity, Clamp<double>::infinity};
+}
+
+// out[f] = sum + bias[f] + what lay in out[f] if it is to `add`, then through the activation.
+template <class T>
+struct Epilogue {
+  const T* bias = nullptr;  // (F,), or null
+  bool add = false;
+  Clamp<T> activation{};
+
+  // That of the filters from f on.
+  Epilogue from(std::ptrdiff_t f) const { return {bias != nullptr ? bias + f : nullptr, add, activation}; }
+};
+
+// The epilogue of 32-bit sums of products of bytes, whose numbers for each filter are FilterNumbers:
+//   v = sum * 2^shift + bias[f] + other * factor[f] if it is to `add`
+//   out = clamp(round(float(v) * multiplier[f]) + zero), a byte, or as `scores` float(v) * multiplier[f]
+// The bias contains what the zero points contribute.
+template <>
+struct Epilogue<std::uint8_t> {
+  int zero, shift = 0;
+  bool add = false, scores = false;
+  Clamp<int> activation{0, 255};
+};
+
+}  // namespace cnnlib
