@@ -17,11 +17,13 @@ enum class WeightUse {
   streamed  // so too, in a network that has more than the caches hold: they come from memory for every batch
 };
 
-// A convolution, the method that the caller wants, and how it gets its weights.
+// A convolution, the method that the caller wants, how it gets its weights, and whether it `adds` its result
+// to what lies in the output (Epilogue::add).
 struct ConvRequest {
   ConvShape shape;
   Method wish = Method::automatic;
   WeightUse weights = WeightUse::given;
+  bool adds = false;
 
   // Then how packed weights lie must follow from the cut alone.
   bool keeps_weights() const { return weights != WeightUse::given; }
@@ -29,7 +31,8 @@ struct ConvRequest {
 
 // Whether one plan of the forward pass, or of dx, answers both: it takes any number of images.
 inline bool same_but_for_batch(const ConvRequest& a, const ConvRequest& b) {
-  return a.wish == b.wish && a.weights == b.weights && same_images(a.shape, b.shape);
+  return a.wish == b.wish && a.weights == b.weights && a.adds == b.adds &&
+         same_images(a.shape, b.shape);
 }
 
 // A request's pass and the row of the table that it takes.
@@ -38,9 +41,9 @@ struct ConvChoice {
   Pass pass;
   Method method;
   double cycles;  // estimated, of one image on a reference processor
-  // Facts from the method's row: it takes Epilogue::add; makes db on the way to dw; makes all gradients
-  // at once, where dx and dw both take it.
-  bool adds, makes_db, makes_all;
+  // Facts from the method's row: it makes db on the way to dw; makes all gradients at once, where dx and dw
+  // both take it.
+  bool makes_db, makes_all;
 };
 
 // A size that a method cut its work by, for people to read.

@@ -22,9 +22,10 @@ void conv_step(BoundProgram& p, const std::string& name, int input, int output, 
   p.reads_and_writes(input, layer.in, output, layer.out);
   if (b) require_shape("prepare", "b", *b, {layer.out[0]});
   const int weights = p.takes(w), bias = p.takes(b);
+  ConvRequest request = network_request(layer.request, p.live());
+  request.adds = add;
   p.kernels([&](const auto& k) {
-    const auto plan = planned(k, network_request(layer.request, p.live()), layer.pass);
-    require(!add || plan->choice.adds, "prepare: a convolution that cannot add to its output");
+    const auto plan = planned(k, request, layer.pass);
     p.add_packed_step(
         name + " [" + name_of(plan->choice.method) + "]", products(layer.shape()) / 8,
         plan->explain(1).packed_bytes, {weights},

@@ -25,7 +25,7 @@ struct ConvMethod {
 
   bool computes(const ConvRequest& r, Pass pass) const {
     return (pass == Pass::weight_gradient ? weight_gradient != nullptr : correlation != nullptr) &&
-           fits(r, pass);
+           (adds || !r.adds) && fits(r, pass);
   }
 };
 
@@ -99,7 +99,7 @@ template <class T>
     ++i;
   const ConvCost& chosen = costs[i < count ? i : 0];
   const ConvMethod<T>& row = *row_of<T>(chosen.method);
-  return {r, pass, chosen.method, chosen.cycles, row.adds, row.makes_db, row.all_gradients != nullptr};
+  return {r, pass, chosen.method, chosen.cycles, row.makes_db, row.all_gradients != nullptr};
 }
 
 // A plan of the forward pass, or of dx, whatever the request's number of images.

@@ -9,51 +9,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Where the terms of a position lie: `rows` x `runs` runs of 4 * `steps` bytes.
-struct Terms {
-  Index rows, runs, steps, row_offset, run_offset;
-  Index count() const { return rows * runs * steps; }
-};
-
-inline Terms terms_of(const ByteConv& c) {
-  const ConvShape& s = c.shape;
-  const Index row = s.dilation_h * c.x.row(), pixel = c.x.channels();
-  if (s.groups == 1 && s.dilation_w == 1) return {s.KH, 1, s.KW * pixel / 4, row, 0};
-  return {s.KH, s.KW, round_up(s.C / s.groups, 4) / 4, row, s.dilation_w * pixel};
-}
-
-// The channels of a group are whole runs of four bytes.
-inline bool conv_fits(const ByteConv& c) {
-  return c.shape.groups == 1 || c.shape.C / c.shape.groups % 4 == 0;
-}
-
-// Panels of weights are two vectors of filters wide; the last of a group may be one.
-struct ConvPanels {
-  const ByteConv& c;
-  Terms terms = terms_of(c);
-  Index groups = c.shape.groups, steps = terms.count();
-  Index filters = c.shape.F / groups, vectors = ceil_div(filters, IntLanes::size);  // of a group
-
-  Index of_group() const { return ceil_div(vectors, 2); }
-  // Of the panel that a vector is in.
-  int width_of(Index vector) const { return vector % 2 == 1 || vector + 1 < vectors ? 2 : 1; }
-  // Vectors whose filters lie in pairs: see IntLanes::store_pairs.
-  Index paired = 0;
-  // The filter of a vector's lane, of its group.
-  Index filter(Index vector, Index lane) const {
-    return vector < paired ? by_fours(2, vector, lane) : vector * IntLanes::size + lane;
-  }
-  Index filter_of(Index vector, Index lane) const {
-    const Index f = filter(vector % vectors, lane);
-    return f < filters ? vector / vectors * filters + f : -1;
-  }
-  Index numbers() const { return groups * vectors * IntLanes::size; }  // filters, padded
-  Index weights() const { return groups * vectors * steps * IntLanes::weight_bytes; }
-  Index offset(Index group, Index vector) const {
-    return (group * vectors + vector) * steps * IntLanes::weight_bytes;
-  }
-};
-
 // Calls with (group, vector, step, four weights of each filter of the vector) for each step of the sums, in
 // their order. w is (F, C / groups, KH, KW); weights that no filter or channel has are 0.
 template <class Call>

@@ -6,52 +6,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// How the taps are grouped: by columns, each of which serves the windows of two rows and three positions.
-inline bool by_columns(const ByteConv& c) {
-  return c.shape.KH == 3 && c.shape.KW == 3 && c.shape.dilation_h == 1 && c.shape.dilation_w == 1 &&
-         c.shape.stride_w <= 2;
-}
-
-// Steps of a vector of channels: the three columns for the upper row of outputs and for the lower one.
-constexpr Index column_steps = 6;
-inline Index depthwise_steps(const ByteConv& c) {
-  return by_columns(c) ? column_steps : ceil_div(c.shape.KH * c.shape.KW, 4);
-}
-
-// The tap that is number k of the four of a step, or -1. By columns: those of the upper row of outputs, with
-// nothing below, then those of the lower row, with nothing above.
-inline Index tap_of(const ByteConv& c, Index step, Index k) {
-  if (!by_columns(c)) return 4 * step + k < c.shape.KH * c.shape.KW ? 4 * step + k : -1;
-  const Index row = k - step / 3;
-  return row >= 0 && row < 3 ? 3 * row + step % 3 : -1;
-}
-
-// How many vectors are parts of blocks, whose channels lie otherwise: by fours of each sixteen.
-inline Index block_vectors(const ByteConv& c) {
-  const bool blocks = IntLanes::has_blocks && by_columns(c) && !c.epilogue.add;
-  return blocks ? c.shape.C / (4 * IntLanes::size) * 4 : 0;
-}
-
-struct DepthwisePanels {
-  const ByteConv& c;
-  Index channels = c.shape.C;
-  Index blocks = block_vectors(c), vectors = ceil_div(channels, IntLanes::size);  // in blocks, and all
-  Index steps = depthwise_steps(c);                                               // of a vector
-
-  Index weights() const { return vectors * steps * IntLanes::weight_bytes; }
-  Index numbers() const { return vectors * IntLanes::size; }
-  Index filter_of(Index vector, Index lane) const {
-    const Index channel = vector < blocks ? by_fours(4, vector, lane) : vector * IntLanes::size + lane;
-    return channel < channels ? channel : -1;
-  }
-};
-
-constexpr Index most_depthwise_taps = 128;
-inline bool depthwise_fits(const ByteConv& c) {
-  const ConvShape& s = c.shape;
-  return s.groups == s.C && s.F == s.C && s.C > 1 && s.KH * s.KW <= most_depthwise_taps && !c.epilogue.scores;
-}
-
 // w (C, 1, KH, KW)
 inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
                            void* packed) {

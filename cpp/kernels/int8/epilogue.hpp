@@ -2,7 +2,7 @@
 #pragma once
 
 #include "int8_shapes.hpp"
-#include "kernels/int8/lanes.hpp"
+#include "kernels/int8/cuts.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -48,12 +48,6 @@ void begin_packing(const FilterNumbers& from, void* packed, const Panels& p) {
     multiplier[at] = from.multiplier[f];
     if (from.factor != nullptr) factor[at] = from.factor[f];
   }
-}
-
-// The channel of a lane where `vectors` vectors take four channels each in turn: the order that packing their
-// bytes undoes.
-inline Index by_fours(Index vectors, Index vector, Index lane) {
-  return vector / vectors * vectors * IntLanes::size + (lane / 4 * vectors + vector % vectors) * 4 + lane % 4;
 }
 
 class Requantization {

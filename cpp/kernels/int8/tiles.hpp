@@ -10,32 +10,15 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr Index tile_rows = 16, tile_row_bytes = 64, tile_bytes = tile_rows * tile_row_bytes;
-
-// Two steps of a run are no more work for vectors than a tile is.
-inline bool tiles_fit(const ByteConv& c) { return conv_fits(c) && terms_of(c).steps > 2; }
-
-// Panels of two vectors of filters, the last of a group may be one: of each term, a tile of each vector.
-struct TilePanels : ConvPanels {
-  Index tiles_of_run = ceil_div(4 * terms.steps, tile_row_bytes);
-  Index tiles = terms.rows * terms.runs * tiles_of_run;  // of a vector
-
-  explicit TilePanels(const ByteConv& conv) : ConvPanels{conv} {
-    paired = c.epilogue.scores ? 0 : filters / (2 * IntLanes::size) * 2;
-  }
-  Index weights() const { return groups * vectors * tiles * tile_bytes; }
-  Index offset(Index group, Index vector) const { return (group * vectors + vector) * tiles * tile_bytes; }
-};
-
 inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
   const TilePanels p(c);
-  const Index steps = p.terms.steps, rows = p.tiles_of_run * tile_rows;  // of a run
+  const Index steps = p.terms.steps, rows = p.tiles_of_run * amx_rows;  // of a run
   begin_packing(numbers, packed, p);
   each_step(p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
     std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
-                    (row / tile_rows * pair + vector % 2) * tile_bytes + row % tile_rows * tile_row_bytes,
-                four, tile_row_bytes);
+                    (row / amx_rows * pair + vector % 2) * amx_tile_bytes + row % amx_rows * amx_row_bytes,
+                four, amx_row_bytes);
   });
 }
 
@@ -50,7 +33,7 @@ struct TileLines {
                         s.OW == c.x.W && c.x.row() == s.OW * c.x.channels();
     length = s.OH * s.OW == 1 ? images : pixels ? s.OH * s.OW : s.OW;
     distance = s.OH * s.OW == 1 ? c.x.bytes() : s.stride_w * c.x.channels();
-    of_line = ceil_div(length, tile_rows);
+    of_line = ceil_div(length, amx_rows);
     rows = ceil_div(length, of_line);
     of_line = ceil_div(length, rows);
   }
@@ -71,8 +54,8 @@ class TileRegisters {
       std::uint8_t rows[16] = {};
     } config;
     for (int i = 0; i < 8; ++i) {
-      config.row_bytes[i] = tile_row_bytes;
-      config.rows[i] = std::uint8_t(i < 6 ? rows : tile_rows);
+      config.row_bytes[i] = amx_row_bytes;
+      config.rows[i] = std::uint8_t(i < 6 ? rows : amx_rows);
     }
     // Older g++ takes it that the next line reads 8 bytes alone.
     asm volatile("" : : "r"(&config) : "memory");
@@ -95,12 +78,12 @@ template <int T, int V>
   for (Index row = 0; row < terms.rows; ++row)
     for (Index run = 0; run < terms.runs; ++run) {
       Index k = row * terms.row_offset + run * terms.run_offset;
-      for (Index i = 0; i < tiles_of_run; ++i, k += tile_row_bytes, w += V * tile_bytes) {
-        _tile_loadd(6, w, tile_row_bytes);
+      for (Index i = 0; i < tiles_of_run; ++i, k += amx_row_bytes, w += V * amx_tile_bytes) {
+        _tile_loadd(6, w, amx_row_bytes);
         _tile_loadd(4, x[0] + k, distance);
         _tile_dpbusd(0, 4, 6);
         if constexpr (V == 2) {
-          _tile_loadd(7, w + tile_bytes, tile_row_bytes);
+          _tile_loadd(7, w + amx_tile_bytes, amx_row_bytes);
           _tile_dpbusd(1, 4, 7);
         }
         if constexpr (T == 2) {
@@ -133,7 +116,7 @@ class PanelProduct {
   }
 
  private:
-  static constexpr Index none = -1, tile_numbers = tile_rows * IntLanes::size;
+  static constexpr Index none = -1, tile_numbers = amx_rows * IntLanes::size;
 
   // Computes the sums of tile `first` and, where T is 2, the next one. Between the registers, the sums before
   // are stored: what a tile register has written is slow to read at once.
@@ -146,13 +129,13 @@ class PanelProduct {
     tile_sums<T, V>(p_.terms, p_.tiles_of_run, x, lines_.distance, block_.d.weights + p_.offset(group_, v0_));
     std::int32_t (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
     store(0);
-    _tile_stored(0, sums[0], tile_row_bytes);
+    _tile_stored(0, sums[0], amx_row_bytes);
     store(1);
-    if constexpr (V == 2) _tile_stored(1, sums[1], tile_row_bytes);
+    if constexpr (V == 2) _tile_stored(1, sums[1], amx_row_bytes);
     store(2);
-    if constexpr (T == 2) _tile_stored(2, sums[2], tile_row_bytes);
+    if constexpr (T == 2) _tile_stored(2, sums[2], amx_row_bytes);
     store(3);
-    if constexpr (T == 2 && V == 2) _tile_stored(3, sums[3], tile_row_bytes);
+    if constexpr (T == 2 && V == 2) _tile_stored(3, sums[3], amx_row_bytes);
     buffer_ ^= 1;
     first_ = first;
   }
@@ -161,7 +144,7 @@ class PanelProduct {
   void store(int part) {
     const Index tile = first_ + part / 2;
     if (first_ == none || tile >= tiles_.last) return;
-    const Index repeated = lines_.repeated(tile), half = tile_rows / 2;
+    const Index repeated = lines_.repeated(tile), half = amx_rows / 2;
     const Index begin = std::max(repeated, part % 2 * half),
                 end = std::min(lines_.rows, (part % 2 + 1) * half);
     const auto sums = [&, all = sums_[buffer_] + part / 2 * 2](Index v, Index r) {

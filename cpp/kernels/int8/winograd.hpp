@@ -16,30 +16,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr Index winograd_points = 16;
-
-inline bool winograd_fits(const ByteConv& c) {
-  constexpr Index most_channels = 1800, least_channels = 8, least_filters = 8;
-  const ConvShape& s = c.shape;
-  return !IntLanes::multiplies_bytes && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 &&
-         s.dilation_h == 1 && s.dilation_w == 1 && s.groups == 1 && s.C >= least_channels &&
-         s.C <= most_channels && s.F >= least_filters && s.OH > 1 && s.OW > 1;
-}
-
-// Panels of two vectors of filters: of each point, pairs of channels.
-struct WinogradPanels {
-  static constexpr Index width = 2 * IntLanes::size;
-  const ByteConv& c;
-  Index channels = c.x.channels(), filters = c.shape.F, count = ceil_div(filters, width);
-  Index point() const { return channels * width; }  // 16-bit numbers of a point of a panel
-  Index weights() const { return 2 * count * winograd_points * point(); }
-  Index numbers() const { return count * width; }
-  Index filter_of(Index vector, Index lane) const {
-    const Index f = vector * IntLanes::size + lane;
-    return f < filters ? f : -1;
-  }
-};
-
 // The four numbers of a line by 2 G.
 inline void transform_weights(const int* w, Index step, int* out, Index out_step) {
   out[0] = 2 * w[0];
