@@ -208,3 +208,14 @@ def test_errors_of_the_call():
         cnnlib.conv_relu_forward(x, prepared, None, conv_param)
     with pytest.raises(ValueError, match="conv_forward: x and w disagree on the channels"):
         cnnlib.conv_forward(x[:, :3], prepared, None, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "param"), [((1_000_000, 1, 1, 1), {}), ((2, 1, 3, 1), {"dilation": (1 << 16, 1)})], ids=str
+)
+def test_extreme_filters_are_prepared(shape, param):
+    """What is wrong with filters is found out with images of no size that memory would not hold."""
+    w = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    x = np.ones((1, 1, *((1 << 17) + 1 if k > 1 else 1 for k in shape[2:])), np.float32)
+    out, _ = cnnlib.conv_forward(x, cnnlib.prepare_conv(w, conv_param=param))
+    np.testing.assert_array_equal(out[..., 0, 0], w.reshape(1, shape[0], -1).sum(2))

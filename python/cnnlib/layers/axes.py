@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,15 @@ def _numbers(function, key, value, count, least):
     if len(value) != count:
         raise ValueError(f"{function}: {key} must be {_NUMBERS[count]}, got {value!r}")
     return [at_least(least, function, key, v) for v in value]
+
+
+def window_spans(function: str, taps: Sequence[int], dilation: Any) -> list[int]:
+    """Return the pixels from a window's first tap to its last, inclusive, along each axis.
+
+    `dilation` is that of the call `function`, which refuses it if it is none.
+    """
+    steps = _numbers(function, "dilation", dilation, len(taps), 1)
+    return [step * (max(count, 1) - 1) + 1 for step, count in zip(steps, taps, strict=True)]
 
 
 def _sides(function, value):

@@ -12,12 +12,11 @@ from cnnlib import _core
 from cnnlib._params import positive_int, real_dtype, wanted
 from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
+from cnnlib.layers.axes import window_spans
 from cnnlib.typing import ConvParam, ConvTransposeParam
 
 __all__ = ["conv_backward", "conv_forward", "conv_transpose_backward", "conv_transpose_forward"]
 
-_LARGE = (1 << 20, 1 << 20)  # rows and columns, so that any kernel fits
-_MOST_CHANNELS = (1 << 20) - 1  # of such images: no array may claim more bytes than 2**63
 
 
 class PreparedConv:
@@ -58,7 +57,9 @@ class PreparedConv:
         # What is wrong with weights and parameters shows without images, but for an unfit algorithm.
         groups = positive_int("prepare_conv", "groups", self.conv_param.get("groups", 1))
         channels = groups * (self.w.shape[1] if self.w.ndim == 4 else 1)
-        none = np.empty((0, min(max(channels, 1), _MOST_CHANNELS), *_LARGE), own)
+        taps = self.w.shape[2:] if self.w.ndim == 4 else (1, 1)
+        spans = window_spans("prepare_conv", taps, self.conv_param.get("dilation", 1))
+        none = np.empty((0, max(channels, 1), *spans), own)
         _core.conv_forward("prepare_conv", none, self.w, self.b, {**self.conv_param, "algorithm": "auto"})
         self._packed = _core.PreparedConv(self.w, self.b, self.conv_param)
 
