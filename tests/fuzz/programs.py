@@ -19,7 +19,14 @@ def steps(source, dtype, C, H, W):
     bound = source.choice([None, np.inf, 6.0, source.number()])
     return {
         "conv": (like, A((C, C, K, K), dtype), source.choice([None, A(C, dtype)]), same, flag, bound),
-        "conv_transpose": (like, pixels, source.choice([None, A(C, dtype)]), {}, flag, source.choice([None, bound])),
+        "conv_transpose": (
+            like,
+            pixels,
+            source.choice([None, A(C, dtype)]),
+            {},
+            flag,
+            source.choice([None, bound]),
+        ),
         "affine": (A((D, D), dtype) if D <= 256 else pixels, source.choice([None, A(D, dtype)]), bound),
         "max_pool": (like, pool, flag),
         "avg_pool": (like, pool, flag, not flag),

@@ -373,7 +373,9 @@ REFUSED = {
     "no statistics": lambda: _core.Program(np.dtype("f8"), VALUES, ROOM, ROOM, ROOM).normalize(
         "", 0, 1, 9, None, None, C, C, None
     ),
-    "weights of a prepared program": lambda: weights_of(_core.Program(np.dtype("f8"), VALUES, ROOM, ROOM, ROOM)),
+    "weights of a prepared program": lambda: weights_of(
+        _core.Program(np.dtype("f8"), VALUES, ROOM, ROOM, ROOM)
+    ),
 }
 
 

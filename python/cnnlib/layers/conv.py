@@ -18,7 +18,6 @@ from cnnlib.typing import ConvParam, ConvTransposeParam
 __all__ = ["conv_backward", "conv_forward", "conv_transpose_backward", "conv_transpose_forward"]
 
 
-
 class PreparedConv:
     """
     Filters ready for many batches; `prepare_conv` makes it.
