@@ -38,6 +38,11 @@ def log_uniform(rng, low, high):
     return round(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
+def power_of_two(size):
+    """Return the power of two below: networks have such sizes, and cuts change at them."""
+    return 1 << (size.bit_length() - 1)
+
+
 def draw_images(rng, dtype):
     """Return N, C, H, W of images of up to LARGEST_BYTES: many channels, large planes or long rows."""
     values = log_uniform(rng, 1, LARGEST_BYTES) // np.dtype(dtype).itemsize
@@ -47,7 +52,8 @@ def draw_images(rng, dtype):
     plane = max(1, values // C)
     kind = rng.integers(4)
     H = 1 if kind == 0 else math.isqrt(plane) if kind < 3 else log_uniform(rng, 1, plane)
-    return N, C, max(1, H), max(1, plane // max(1, H))
+    sizes = C, max(1, H), max(1, plane // max(1, H))
+    return N, *(map(power_of_two, sizes) if rng.random() < 0.5 else sizes)
 
 
 def draw_conv(rng, dtype):
@@ -59,7 +65,7 @@ def draw_conv(rng, dtype):
     KH, KW = min(KH, H), min(KW, W)
     divisors = [g for g in range(1, C + 1) if C % g == 0]
     groups = int(rng.choice([1, 1, 1, C, rng.choice(divisors)]))
-    F_group = log_uniform(rng, 1, 300)
+    F_group = log_uniform(rng, 1, 300 if rng.random() < 0.5 else 8)
     work = N * C * KH * KW * H * W
     F = max(1, min(F_group, round(MOST_WORK / work) // groups)) * groups
     param = {"groups": groups, "pad": int(rng.integers(0, max(KH, KW)))}
@@ -81,52 +87,81 @@ def draw_conv(rng, dtype):
     return [(N, C, H, W), w, (F,)], param
 
 
-def plan_keys(drawn):
-    """
-    Return what a convolution's plans have in them.
+# Sizes in plans at whose multiples sums are rounded; not Winograd's, whose sums go on from block to block.
+SUM_BLOCKS = ("channels", "terms", "partial sums", "channels of a row", "images")
+PLANNED_THREADS = (1, 5, 64)
 
-    These are the method of each pass, and the sizes of its blocks to a power of two, on one thread and six.
-    """
+
+def plans_of(drawn):
+    """Return the plans of a convolution's passes by the number of threads."""
+    _core.use_isa(drawn["isa"])
     x, w = drawn["shapes"][:2]
-    keys = set()
-    for threads in (1, 6):
+    plans = {}
+    for threads in PLANNED_THREADS:
         cnnlib.set_num_threads(threads)
-        plans = cnnlib.explain(x, w, drawn["param"], drawn["dtype"])
+        plans[threads] = cnnlib.explain(x, w, drawn["param"], drawn["dtype"])
+    return plans
+
+
+def passes(plans):
+    """Yield the passes of plans: (threads, name, plan)."""
+    for threads, of_threads in plans.items():
         for name in ("forward", "input_gradient", "weight_gradient"):
-            plan = getattr(plans, name)
-            for block, size in plan.blocks.items():
-                keys.add(
-                    (drawn["isa"], drawn["dtype"], name, plan.method, threads, block, int(size).bit_length())
-                )
-    return keys
+            yield threads, name, getattr(of_threads, name)
 
 
-class Novelty:
-    """Chooses problems whose plans have something in them that no problem before had."""
+def sums_depend_on_threads(plans):
+    """Return whether a size at whose multiples sums are rounded is another one on other threads."""
+    sizes = {}
+    for _, name, plan in passes(plans):
+        for block in SUM_BLOCKS:
+            if block in plan.blocks and plan.method != "winograd":
+                sizes.setdefault((name, block), set()).add(plan.blocks[block])
+    return any(len(found) > 1 for found in sizes.values())
 
-    candidates = 24  # of which one is run: planning takes microseconds, running milliseconds
+
+def plan_keys(drawn, plans):
+    """Return what plans have in them: the methods, and the sizes of their blocks to a power of two."""
+    return {
+        (drawn["isa"], drawn["dtype"], name, plan.method, threads, block, int(size).bit_length())
+        for threads, name, plan in passes(plans)
+        for block, size in plan.blocks.items()
+    }
+
+
+class Choice:
+    """
+    Chooses the problems that are run: planning takes microseconds, running takes milliseconds.
+
+    A convolution whose plans cut sums otherwise on other threads is run for certain. Else the one of some
+    candidates is run whose plans have in them what the fewest problems before had.
+    """
+
+    candidates = 24
+    planned = 1000  # convolutions for each problem that is run: so planning takes about a third of the time
 
     def __init__(self):
         self.seen = Counter()
+        self.plans = 0
 
     def draw(self, rng):
-        """Return the candidate whose plans have the rarest keys."""
+        """Return the next problem."""
         drawn = draw(rng)
         if drawn["layer"] not in CONVOLUTIONS:
             return drawn
-        choices = [drawn]
-        while len(choices) < self.candidates:
-            other = draw(rng)
-            if other["layer"] in CONVOLUTIONS:
-                choices.append(other)
         keys = []
-        for choice in choices:
-            _core.use_isa(choice["isa"])
-            keys.append(plan_keys(choice))
-        best = max(range(len(choices)), key=lambda i: sum(1 / (1 + self.seen[key]) for key in keys[i]))
-        self.seen.update(keys[best])
-        _core.use_isa(choices[best]["isa"])
-        return choices[best]
+        for _ in range(self.planned):
+            if drawn["layer"] in CONVOLUTIONS:
+                plans = plans_of(drawn)
+                self.plans += 1
+                if sums_depend_on_threads(plans):
+                    return {**drawn, "threads": list(PLANNED_THREADS[1:])}
+                if len(keys) < self.candidates:
+                    keys.append((plan_keys(drawn, plans), drawn))
+            drawn = draw(rng)
+        rarest, best = max(keys, key=lambda each: sum(1 / (1 + self.seen[key]) for key in each[0]))
+        self.seen.update(rarest)
+        return best
 
 
 def draw(rng):
@@ -249,9 +284,10 @@ def same_bits(a, b):
 def search(problems, seconds, seed):
     """Print the problems whose bits differ; return how many there were, and what was tried."""
     rng = np.random.default_rng(seed)
-    tried, found, end, novelty = Counter(), 0, time.monotonic() + seconds, Novelty()
+    tried, found, end, choice = Counter(), 0, time.monotonic() + seconds, Choice()
     while tried["problems"] < problems and time.monotonic() < end:
-        drawn = novelty.draw(rng)
+        drawn = choice.draw(rng)
+        _core.use_isa(drawn["isa"])
         found += check(drawn)
         tried["problems"] += 1
         size = np.prod(drawn["shapes"][0]) * np.dtype(drawn["dtype"]).itemsize
@@ -260,6 +296,7 @@ def search(problems, seconds, seed):
             tried[drawn[key]] += 1
         if drawn["param"] and "algorithm" in drawn["param"]:
             tried[drawn["param"]["algorithm"]] += 1
+    tried["plans"] = choice.plans
     return found, tried
 
 
