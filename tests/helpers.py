@@ -199,6 +199,7 @@ LAYERS = [
     Layer("leaky_relu", _X, (_IMAGE,)),
     *[Layer(name, _X, (_IMAGE,)) for name in ELEMENTWISE if name not in ("relu", "leaky_relu", "dropout")],
     Layer("softmax", _X, (_IMAGE,)),
+    Layer("attention", ("q", "k", "v"), ((3, 2, 5, 4), (3, 2, 6, 4), (3, 2, 6, 3)), lambda: ({},)),
     Layer("adaptive_avg_pool", _X, (_IMAGE,), lambda: ((4, 3),)),
     Layer("adaptive_max_pool", _X, (_IMAGE,), lambda: ((4, 3),)),
     Layer("upsample", _X, (_IMAGE,), lambda: ((2, 3), "bilinear")),

@@ -502,6 +502,30 @@ def rownorm_backward(
     groups: int,
     by_pixel: bool,
 ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
+def attention_forward(
+    function: str,
+    q: NDArray[_T],
+    k: NDArray[_T],
+    v: NDArray[_T],
+    bias: NDArray[_T] | None,
+    scale: float,
+    causal: bool,
+    keep: bool,
+) -> tuple[NDArray[_T], NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None]: ...
+def attention_backward(
+    function: str,
+    dout: NDArray[_T],
+    q: NDArray[_T],
+    k: NDArray[_T],
+    v: NDArray[_T],
+    bias: NDArray[_T] | None,
+    scale: float,
+    causal: bool,
+    out: NDArray[_T],
+    most: NDArray[_T],
+    total: NDArray[_T],
+    bias_gradient: bool,
+) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T], NDArray[_T] | None]: ...
 def affine_forward(
     function: str,
     x: NDArray[_T],

@@ -1,0 +1,98 @@
+// Products of the blocks of attention, whose operands lie in memory as they are: nothing is packed but the
+// queries of a block, which are the lanes.
+//
+//   along rows:      c (rows, lanes) (+)= a (rows, K) * b (K, lanes)
+//   along columns:   the same with a (K, rows), by the micro-kernel
+#pragma once
+
+#include "kernels/gemm/micro_kernel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// c[m * c_step + l] (+)= sum over k of a[m * a_step + k] * b[k * b_step + l], for m < R and l < V * size. The
+// sum starts at zero, as in multiply_tile.
+template <class T, int R, int V>
+void multiply_rows(Index K, const T* a, Index a_step, const T* b, Index b_step, T* c, Index c_step,
+                   bool add) {
+  using S = Simd<T>;
+  // A pointer serves some rows, whose distances from it are 0 to 3 steps: a pointer for each row, or a
+  // distance, would not find room in the registers.
+  constexpr int of_pointer = 4, pointers = (R + of_pointer - 1) / of_pointer;
+  BroadcastTile<T, R, V> tile;
+  const T* row[pointers];
+#pragma GCC unroll 4
+  for (int p = 0; p < pointers; ++p) row[p] = a + p * of_pointer * a_step;
+  const auto step = [&](Index k) __attribute__((always_inline)) {
+    Packet<T> bv[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) bv[v] = S::load(b + v * S::size);
+    b += b_step;
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      const auto value = S::fill(row[m / of_pointer][m % of_pointer * a_step + k]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) tile.sum[m][v] = S::fma(value, bv[v], tile.sum[m][v]);
+    }
+  };
+  Index k = 0;
+  for (; k + 2 <= K; k += 2) {  // two at a time: less to count
+    step(0);
+    step(1);
+#pragma GCC unroll 4
+    for (int p = 0; p < pointers; ++p) row[p] += 2;
+  }
+  if (k < K) step(0);
+  tile.store(c, c_step, add);
+}
+
+template <class T>
+using RowKernel = void (*)(Index K, const T* a, Index a_step, const T* b, Index b_step, T* c, Index c_step,
+                           bool add);
+
+// The kernel for 1 to MR rows of V vectors.
+template <class T, int V>
+RowKernel<T> row_kernel(Index rows) {
+  static constexpr auto table = kernels_by_rows<MR>([](auto R) { return &multiply_rows<T, R(), V>; });
+  return table[rows - 1];
+}
+
+// body(first lane, vectors) for the tiles of so many lanes; the last vector may hold fewer.
+template <class T, class Body>
+void each_tile(Index lanes, const Body& body) {
+  for (Index lane = 0; lane < lanes; lane += NR<T>) body(lane, lanes - lane > Simd<T>::size ? 2 : 1);
+}
+
+// c (rows, lanes) (+)= a (rows, K) * b (K, lanes). Whole vectors of b's and c's rows are read and written.
+template <class T>
+void multiply_along_rows(Index rows, Index K, Index lanes, const T* a, Index a_step, const T* b, Index b_step,
+                         T* c, Index c_step, bool add) {
+  const Panels panels(rows);
+  for (Index panel = 0; panel < panels.count; ++panel) {
+    const Index first = panels.first(panel), height = panels.rows(panel);
+    each_tile<T>(lanes, [&](Index lane, int vectors) {
+      const auto kernel = vectors == 1 ? row_kernel<T, 1>(height) : row_kernel<T, tile_vectors>(height);
+      kernel(K, a + first * a_step, a_step, b + lane, b_step, c + first * c_step + lane, c_step, add);
+    });
+  }
+}
+
+// The same of a (K, rows); row k of b begins at offset[k].
+template <class T>
+void multiply_along_columns(Index rows, Index K, Index lanes, const T* a, Index a_step, const T* b,
+                            const Index* offset, T* c, Index c_step, bool add) {
+  const Panels panels(rows);
+  for (Index panel = 0; panel < panels.count; ++panel) {
+    const Index first = panels.first(panel), height = panels.rows(panel);
+    each_tile<T>(lanes, [&](Index lane, int vectors) {
+      const T* source[tile_vectors] = {b + lane, b + lane + Simd<T>::size};
+      auto target = Target<T>::rows(c + first * c_step + lane, vectors);
+      target.step = c_step;
+      target.add = add;
+      const auto kernel = vectors == 1 ? tile_kernel<T, 1, PanelPrefetch::none>(height)
+                                       : tile_kernel<T, tile_vectors, PanelPrefetch::none>(height);
+      kernel(K, a + first, a_step, offset, source, target);
+    });
+  }
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
