@@ -130,6 +130,15 @@ class Layer:
     def naive_backward(self):
         return getattr(naive, f"{self.name}_backward_naive")
 
+    @property
+    def by_sample(self):
+        """Of each array whether it has an axis of samples."""
+        return [name in ("x", "q", "k", "v") for name in self.names]
+
+    def samples(self, arrays, chosen):
+        """The arrays, those of samples with the chosen ones alone."""
+        return [a[chosen] if own else a for a, own in zip(arrays, self.by_sample, strict=True)]
+
     def arrays(self, rng, dtype=np.float64):
         return cast(random_arrays(rng, *self.shapes), dtype)
 

@@ -80,7 +80,6 @@ def test_an_image_does_not_depend_on_its_batch(name, isa, dtype):
     layer = LARGE[name]
     (out, *grads), arrays, dout = run(layer, dtype)
     N = len(out)
-    batched = [name in ("x", "q", "k", "v") for name in layer.names]
     for chosen in (
         slice(0, 1),
         slice(N - 1, N),
@@ -88,11 +87,10 @@ def test_an_image_does_not_depend_on_its_batch(name, isa, dtype):
         slice(1, None),
         slice(None, None, 2),
     ):
-        given = [array[chosen] if by_image else array for array, by_image in zip(arrays, batched)]
-        part, *part_grads = layer.run(given, dout[chosen])
+        part, *part_grads = layer.run(layer.samples(arrays, chosen), dout[chosen])
         assert part.tobytes() == out[chosen].tobytes()
-        for by_image, part_grad, grad in zip(batched, part_grads, grads, strict=True):
-            assert not by_image or part_grad.tobytes() == grad[chosen].tobytes()
+        for by_sample, part_grad, grad in zip(layer.by_sample, part_grads, grads, strict=True):
+            assert not by_sample or part_grad.tobytes() == grad[chosen].tobytes()
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
