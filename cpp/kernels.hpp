@@ -127,7 +127,7 @@ struct AttentionGradients {
 template <class T>
 struct AttentionKernels {
   // bias may be null; copy gets the result too, most and total (N, heads, L) what the backward pass takes,
-  // or all three are null.
+  // or they are null, the last two together.
   void (*attention_forward)(const T* q, const T* k, const T* v, const T* bias, T* out, T* copy, T* most,
                             T* total, const AttentionShape&);
   void (*attention_backward)(const AttentionGradients<T>&, const AttentionShape&);

@@ -1,4 +1,4 @@
-#include "arrays.hpp"
+#include "attention_shape.hpp"
 
 namespace cnnlib {
 namespace {
@@ -20,16 +20,7 @@ AttentionShape attention_shape(Text function, const Floats& q, const Floats& k, 
           s.kv_heads);
   require(v.shape(0) == s.N && v.shape(1) == s.kv_heads && v.shape(2) == s.S, function,
           ": v must have the samples, heads and tokens of k, ", k, ", got shape ", v);
-  if (!bias) return s;
-  const Index scores[] = {s.N, s.heads, s.L, s.S};
-  bool fits = bias->ndim() == 4;
-  for (int axis = 0; axis < 4 && fits; ++axis) {
-    s.bias[axis] = bias->shape(axis);
-    fits = s.bias[axis] == scores[axis] || s.bias[axis] == 1;
-  }
-  require(fits, function, ": bias must have the shape of the scores, ", ShapeView(scores, 4),
-          ", or 1 in place of a size, got ", *bias);
-  return s;
+  return with_bias(function, s, bias);
 }
 
 // (out, copy, most, total), the last three for the backward pass, or None.
@@ -60,6 +51,19 @@ py::tuple attention_backward(Text function, const Floats& dout, const Floats& q,
 }
 
 }  // namespace
+
+AttentionShape with_bias(Text function, AttentionShape s, const MaybeFloats& bias) {
+  if (!bias) return s;
+  const Index scores[] = {s.N, s.heads, s.L, s.S};
+  bool fits = bias->ndim() == 4;
+  for (int axis = 0; axis < 4 && fits; ++axis) {
+    s.bias[axis] = bias->shape(axis);
+    fits = s.bias[axis] == scores[axis] || s.bias[axis] == 1;
+  }
+  require(fits, function, ": bias must have the shape of the scores, ", ShapeView(scores, 4),
+          ", or 1 in place of a size, got ", *bias);
+  return s;
+}
 
 void bind_attention(py::module_& m) {
   def(m, "attention_forward(function, q, k, v, bias, scale, causal, keep)", &attention_forward);

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -121,6 +122,16 @@ class Program(metaclass=_Bound):
     conv_transpose = conv
     def affine(
         self, name: str, input: int, output: int, w: NDArray[_T], b: NDArray[_T] | None, relu: bool
+    ) -> None: ...
+    def attention(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        output: int,
+        sizes: Sequence[int],
+        bias: NDArray[_T] | None,
+        scale: float,
+        causal: bool,
     ) -> None: ...
     def max_pool(
         self, name: str, input: int, output: int, like: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool
@@ -313,6 +324,15 @@ class Training(metaclass=_Bound):
     def scale(self, x: int, out: int, factor: float) -> None: ...
     def activation(self, x: int, out: int, like: NDArray[_T], kind: str, alpha: float) -> None: ...
     def softmax(self, x: int, out: int, like: NDArray[_T]) -> None: ...
+    def attention(
+        self,
+        xs: Sequence[int],
+        out: int,
+        sizes: Sequence[int],
+        bias: NDArray[_T] | None,
+        scale: float,
+        causal: bool,
+    ) -> None: ...
     def dropout(self, x: int, out: int) -> None: ...
     def add(self, terms: list[int], out: int, relu: bool) -> None: ...
     def concat(self, xs: list[int], out: int) -> None: ...

@@ -83,8 +83,8 @@ class AttentionForward {
       S::store(running.factor + l, inverse_of<T>(S::load(running.total + l)));
     multiply_lanes(o, s.Dv, scores.vectors(), running.factor);
     transpose(o, lanes, s.Dv, count, out_ + row * s.Dv, s.Dv);
-    if (copy_ == nullptr) return;
-    std::copy_n(out_ + row * s.Dv, count * s.Dv, copy_ + row * s.Dv);
+    if (copy_ != nullptr) std::copy_n(out_ + row * s.Dv, count * s.Dv, copy_ + row * s.Dv);
+    if (most_ == nullptr) return;
     std::copy_n(running.most, count, most_ + row);
     std::copy_n(running.total, count, total_ + row);
   }

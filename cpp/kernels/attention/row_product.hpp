@@ -15,33 +15,26 @@ template <class T, int R, int V>
 void multiply_rows(Index K, const T* a, Index a_step, const T* b, Index b_step, T* c, Index c_step,
                    bool add) {
   using S = Simd<T>;
-  // A pointer serves some rows, whose distances from it are 0 to 3 steps: a pointer for each row, or a
-  // distance, would not find room in the registers.
+  // A pointer serves some rows, at distances of 0 to 3 steps: a pointer for each row, or a distance, would not
+  // find room in the registers.
   constexpr int of_pointer = 4, pointers = (R + of_pointer - 1) / of_pointer;
   BroadcastTile<T, R, V> tile;
   const T* row[pointers];
 #pragma GCC unroll 4
   for (int p = 0; p < pointers; ++p) row[p] = a + p * of_pointer * a_step;
-  const auto step = [&](Index k) __attribute__((always_inline)) {
+  for (Index k = K; k > 0; --k, b += b_step) {
     Packet<T> bv[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) bv[v] = S::load(b + v * S::size);
-    b += b_step;
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
-      const auto value = S::fill(row[m / of_pointer][m % of_pointer * a_step + k]);
+      const auto value = S::fill(row[m / of_pointer][m % of_pointer * a_step]);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) tile.sum[m][v] = S::fma(value, bv[v], tile.sum[m][v]);
     }
-  };
-  Index k = 0;
-  for (; k + 2 <= K; k += 2) {  // two at a time: less to count
-    step(0);
-    step(1);
 #pragma GCC unroll 4
-    for (int p = 0; p < pointers; ++p) row[p] += 2;
+    for (int p = 0; p < pointers; ++p) ++row[p];
   }
-  if (k < K) step(0);
   tile.store(c, c_step, add);
 }
 

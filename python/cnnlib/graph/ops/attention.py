@@ -15,6 +15,7 @@ from cnnlib.layers.attention import KEYS, scores_of_attention
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
+    from cnnlib.graph.targets import Target
     from cnnlib.onnx.writing.writer import Writer
 
 
@@ -46,6 +47,21 @@ def _shape(function: str, q: Shape, k: Shape, v: Shape, attention_param: Any) ->
     return (*q[:2], v[2])
 
 
+def _emit(target: Target, node: Node, bound: float | None) -> None:
+    (heads, L, D), (kv_heads, S, _), (*_, Dv) = (target.shapes[name] for name in node.inputs)
+    param = node.args[0]
+    bias = param.get("bias")
+    if bias is not None:
+        bias = np.require(_added(bias), target.dtype, ("C", "A"))
+    sizes = (heads, kv_heads, L, S, D, Dv)
+    target.attention(node, sizes, bias, _scale(param, D), bool(param.get("causal", False)))
+
+
+def _scale(param: Any, features: int) -> float:
+    scale = param.get("scale")
+    return 1 / math.sqrt(features) if scale is None else float(scale)
+
+
 def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     """The formula: two products of matrices, and what is done to the scores between them."""
     (q, k, v), param = inputs, node.args[0]
@@ -55,9 +71,8 @@ def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
             f"cnnlib.onnx.save: {node.title}: heads of q that share one of k and v have no operator; q has "
             f"{heads}, k {kv_heads}"
         )
-    scale, bias = param.get("scale"), param.get("bias")
-    factor = 1 / math.sqrt(D) if scale is None else scale
-    q = writer.operator("Mul", node, [q, writer.constant(node, "scale", factor)])
+    bias = param.get("bias")
+    q = writer.operator("Mul", node, [q, writer.constant(node, "scale", _scale(param, D))])
     k = writer.operator("Transpose", node, [k], perm=[0, 1, 3, 2])
     scores = writer.operator("MatMul", node, [q, k])
     if param.get("causal", False):
@@ -82,8 +97,7 @@ OPS = (
         shape=_shape,
         inputs=3,
         scoring=scores_of_attention,
-        not_trained="the core has no step for it yet",
-        not_prepared="the core has no step for it yet",
+        emit=_emit,
         onnx=_write,
         onnx_kinds=("Mul", "Transpose", "MatMul", "Add", "Softmax"),
         no_aten="exported networks split heads by operators that no reader knows yet",
