@@ -127,7 +127,7 @@ def test_heads_that_share_keys_are_not_written_to_onnx(rng, tmp_path):
     pytest.importorskip("onnx", reason="onnx is not installed")
     from cnnlib.onnx import save
 
-    with pytest.raises(ValueError, match="heads of q that share one of k and v have no operator; q has 4, k 2"):
+    with pytest.raises(ValueError, match="heads of q that share one of k and v have no operator"):
         save(attending(rng, shared=True), tmp_path / "net.onnx")
 
 
