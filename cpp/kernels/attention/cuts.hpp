@@ -27,7 +27,7 @@ struct AttentionCut {
   Index chunk_samples, chunk_kv;  // whose shares of dq are kept at a time; heads of k and v of a sample
   Index bias_sums;
 
-  explicit AttentionCut(const AttentionShape& s)
+  [[gnu::cold]] explicit AttentionCut(const AttentionShape& s)
       : keys(SumCut::even(s.S, most_keys)),
         part_blocks(ceil_div(keys.chunks, std::clamp<Index>(s.S / part_keys, 1, most_parts))),
         parts(ceil_div(keys.chunks, part_blocks)) {

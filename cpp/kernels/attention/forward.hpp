@@ -22,29 +22,35 @@ class AttentionForward {
                    const AttentionShape& shape)
       : q_(q), k_(k), v_(v), bias_(bias), out_(out), copy_(copy), most_(most), total_(total), s(shape) {}
 
-  void run() const {
+  [[gnu::cold]] void run() const {
+    if (s.N == 0) return;
     const int threads =
         threads_for(2.0 / 16 * double(s.N * s.heads) * double(s.L) * double(s.S) * double(s.D + s.Dv));
     Layout layout;
     const Memory memory(layout, threads, s, bias_ != nullptr);
     const LayoutMemory scratch(layout);
     fill_row_offsets<T>(memory.offset.data());
-    parallel_grid(
-        {s.N, s.heads, ceil_div(s.L, lanes)}, threads,
-        [&](Index n, Index head, Index block, int slot) { attend(n, head, block * lanes, memory, slot); });
+    parallel_grid({s.N, s.heads, ceil_div(s.L, lanes)}, threads,
+                  [&](Index n, Index head, Index block, int slot) {
+                    attend(n, head, block * lanes, memory, memory.own[slot]);
+                  });
   }
 
  private:
+  // What a thread has, and what all share.
   struct Memory {
-    ThreadReserved<T> queries, scores, spread, sums, rows;
+    Places places;
+    Index queries, scores, spread, sums, rows;
+    ThreadReserved<T> own;
     Reserved<Index> offset;
 
-    Memory(Layout& layout, int threads, const AttentionShape& s, bool has_bias)
-        : queries(layout, threads, checked_product(s.D, lanes)),
-          scores(layout, threads, AttentionCut<T>::most_keys * lanes),
-          spread(layout, threads, has_bias ? AttentionCut<T>::most_keys * lanes : 0),
-          sums(layout, threads, checked_product(s.Dv, lanes)),
-          rows(layout, threads, 3 * lanes),
+    [[gnu::cold]] Memory(Layout& layout, int threads, const AttentionShape& s, bool has_bias)
+        : queries(places.add(s.D * lanes)),
+          scores(places.add(AttentionCut<T>::most_keys * lanes)),
+          spread(places.add(has_bias ? AttentionCut<T>::most_keys * lanes : 0)),
+          sums(places.add(s.Dv * lanes)),
+          rows(places.add(3 * lanes)),
+          own(layout, threads, places.size),
           offset(layout, AttentionCut<T>::most_keys) {}
   };
 
@@ -54,16 +60,16 @@ class AttentionForward {
   };
 
   // Queries from `first` on.
-  void attend(Index n, Index head, Index first, const Memory& memory, int slot) const {
+  void attend(Index n, Index head, Index first, const Memory& memory, T* own) const {
     const AttentionCut<T> cut(s);
     const Index row = (n * s.heads + head) * s.L + first;  // of q, out and the statistics
     const Index kv_head = n * s.kv_heads + head / (s.heads / s.kv_heads);
     const T *k = k_ + kv_head * s.S * s.D, *v = v_ + kv_head * s.S * s.Dv;
     const Index count = std::min(lanes, s.L - first);
-    T *queries = memory.queries[slot], *p = memory.scores[slot], *o = memory.sums[slot];
-    T* rows = memory.rows[slot];
+    T *queries = own + memory.queries, *p = own + memory.scores, *o = own + memory.sums;
+    T* rows = own + memory.rows;
     const Running running{rows, rows + lanes, rows + 2 * lanes};
-    const Scores<T> scores{s, bias_of_head(bias_, s, n, head), memory.spread[slot], first, count, queries};
+    const Scores<T> scores{s, bias_of_head(bias_, s, n, head), own + memory.spread, first, count, queries};
     std::fill_n(running.factor, lanes, T(s.scale));
     to_lanes(q_ + row * s.D, count, s.D, queries);
     multiply_lanes(queries, s.D, scores.vectors(), running.factor);
@@ -82,7 +88,7 @@ class AttentionForward {
     for (Index l = 0; l < lanes; l += S::size)
       S::store(running.factor + l, inverse_of<T>(S::load(running.total + l)));
     multiply_lanes(o, s.Dv, scores.vectors(), running.factor);
-    transpose(o, lanes, s.Dv, count, out_ + row * s.Dv, s.Dv);
+    transpose_block<T>(o, lanes, s.Dv, count, out_ + row * s.Dv, s.Dv);
     if (copy_ != nullptr) std::copy_n(out_ + row * s.Dv, count * s.Dv, copy_ + row * s.Dv);
     if (most_ == nullptr) return;
     std::copy_n(running.most, count, most_ + row);

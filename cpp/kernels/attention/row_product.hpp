@@ -15,8 +15,8 @@ template <class T, int R, int V>
 void multiply_rows(Index K, const T* a, Index a_step, const T* b, Index b_step, T* c, Index c_step,
                    bool add) {
   using S = Simd<T>;
-  // A pointer serves some rows, at distances of 0 to 3 steps: a pointer for each row, or a distance, would not
-  // find room in the registers.
+  // A pointer serves some rows, at distances of 0 to 3 steps: a pointer for each row, or a distance, would
+  // not find room in the registers.
   constexpr int of_pointer = 4, pointers = (R + of_pointer - 1) / of_pointer;
   BroadcastTile<T, R, V> tile;
   const T* row[pointers];
@@ -42,11 +42,26 @@ template <class T>
 using RowKernel = void (*)(Index K, const T* a, Index a_step, const T* b, Index b_step, T* c, Index c_step,
                            bool add);
 
-// The kernel for 1 to MR rows of V vectors.
+// Heights of tiles: those that even panels of more than a few rows have, and for what is left over `few`
+// and 1. All of them would take twice as much code.
+constexpr int least_height = MR - MR / 3, few = 4;
+
+// The kernel for a tile of V vectors.
 template <class T, int V>
-RowKernel<T> row_kernel(Index rows) {
-  static constexpr auto table = kernels_by_rows<MR>([](auto R) { return &multiply_rows<T, R(), V>; });
-  return table[rows - 1];
+RowKernel<T> row_kernel(Index height) {
+  static constexpr auto table = kernels_by_rows<MR - least_height + 1>(
+      [](auto place) { return &multiply_rows<T, least_height - 1 + place(), V>; });
+  if (height >= least_height) return table[height - least_height];
+  return height == few ? &multiply_rows<T, few, V> : &multiply_rows<T, 1, V>;
+}
+
+// The height of the panel at `first` of so many rows: that of even panels or, where these would be lower than
+// the usual heights, the largest there is.
+inline Index row_panel(const Panels& even, Index rows, Index first) {
+  if (even.height >= least_height)
+    return first < even.longer * (even.height + 1) ? even.rows(0) : even.height;
+  const Index left = rows - first;
+  return left >= MR ? MR : left >= least_height ? left : left >= few ? few : 1;
 }
 
 // body(first lane, vectors) for the tiles of so many lanes; the last vector may hold fewer.
@@ -59,9 +74,9 @@ void each_tile(Index lanes, const Body& body) {
 template <class T>
 void multiply_along_rows(Index rows, Index K, Index lanes, const T* a, Index a_step, const T* b, Index b_step,
                          T* c, Index c_step, bool add) {
-  const Panels panels(rows);
-  for (Index panel = 0; panel < panels.count; ++panel) {
-    const Index first = panels.first(panel), height = panels.rows(panel);
+  const Panels even(rows);
+  for (Index first = 0, height; first < rows; first += height) {
+    height = row_panel(even, rows, first);
     each_tile<T>(lanes, [&](Index lane, int vectors) {
       const auto kernel = vectors == 1 ? row_kernel<T, 1>(height) : row_kernel<T, tile_vectors>(height);
       kernel(K, a + first * a_step, a_step, b + lane, b_step, c + first * c_step + lane, c_step, add);

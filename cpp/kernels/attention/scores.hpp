@@ -6,6 +6,7 @@
 
 #include "kernels/attention/cuts.hpp"
 #include "kernels/attention/row_product.hpp"
+#include "kernels/scratch_layout.hpp"
 #include "kernels/simd/exponential.hpp"
 #include "kernels/simd/loops.hpp"
 
@@ -14,17 +15,24 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 constexpr T minus_infinity = -std::numeric_limits<T>::infinity();
 
+// transpose(), whose code stands once.
+template <class T>
+[[gnu::noinline]] void transpose_block(const T* from, Index from_step, Index rows, Index columns, T* to,
+                                       Index to_step) {
+  transpose(from, from_step, rows, columns, to, to_step);
+}
+
 // to (columns, attention_lanes) = from (rows, columns), transposed; the lanes from `rows` on are 0.
 template <class T>
 void to_lanes(const T* from, Index rows, Index columns, T* to) {
   constexpr Index lanes = attention_lanes<T>;
   if (rows < lanes) std::fill_n(to, columns * lanes, T(0));
-  transpose(from, columns, rows, columns, to, lanes);
+  transpose_block(from, columns, rows, columns, to, lanes);
 }
 
 // rows (rows, attention_lanes) times the lanes' factor, in so many vectors of a row.
 template <class T>
-void multiply_lanes(T* rows, Index count, Index vectors, const T* factor) {
+[[gnu::noinline]] void multiply_lanes(T* rows, Index count, Index vectors, const T* factor) {
   using S = Simd<T>;
   for (Index row = 0; row < count; ++row, rows += attention_lanes<T>)
     for (Index l = 0; l < vectors * S::size; l += S::size)
@@ -87,17 +95,18 @@ struct Scores {
   }
 
  private:
-  void add_bias(Index begin, Index end, T* scores) const {
+  [[gnu::noinline]] void add_bias(Index begin, Index end, T* scores) const {
     const bool by_query = s.bias[2] > 1, by_key = s.bias[3] > 1;
     const T* from = bias + (by_query ? first * s.bias[3] : 0) + (by_key ? begin : 0);
-    if (by_query && by_key) transpose(from, s.bias[3], count, end - begin, spread, lanes);
+    if (count < lanes) std::fill_n(spread, (end - begin) * lanes, T(0));
+    if (by_query && by_key) transpose_block(from, s.bias[3], count, end - begin, spread, lanes);
+    if (by_query && !by_key) std::copy_n(from, count, spread);
     for (Index key = 0; key < end - begin; ++key)
-      each_vector<T>(0, count, [&](Index l, Index n) {
-        const auto term = by_query ? load_first(by_key ? spread + key * lanes + l : from + l, n)
-                                   : S::fill(from[by_key ? key : 0]);
-        T* score = scores + key * lanes + l;
-        S::store(score, S::add(S::load(score), term));
-      });
+      for (Index l = 0; l < vectors() * S::size; l += S::size) {
+        const auto term =
+            by_query ? S::load(spread + (by_key ? key * lanes : 0) + l) : S::fill(from[by_key ? key : 0]);
+        S::store(scores + key * lanes + l, S::add(S::load(scores + key * lanes + l), term));
+      }
   }
 };
 
@@ -108,6 +117,18 @@ T* bias_of_head(T* bias, const AttentionShape& s, Index n, Index head) {
   const Index plane = s.bias[2] * s.bias[3];
   return bias + (s.bias[0] > 1 ? n * s.bias[1] * plane : 0) + (s.bias[1] > 1 ? head * plane : 0);
 }
+
+// Arrays of a thread, one behind the other in one.
+struct Places {
+  Index size = 0;
+  // Where an array of so many values begins.
+  Index add(Index count) {
+    constexpr Index line = 64;  // values, so that arrays begin at multiples of whole vectors
+    const Index at = size;
+    size += round_up(count, line);
+    return at;
+  }
+};
 
 // For products whose second operand is scores: offset[k] of row k.
 template <class T>
