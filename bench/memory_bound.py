@@ -1,8 +1,8 @@
-"""Pools, norms, activations, affine layers, losses and updates: cnnlib beside PyTorch.
+"""Pools, norms, activations, affine layers, attention, losses and updates: cnnlib beside PyTorch.
 
 Each result is checked against PyTorch's before it is timed; calls alternate. GB/s count what has to be read
 and written at least, and stand next to what a plain copy of as many bytes reaches here; affine layers are
-given in GF/s. README.md in this folder says more.
+given in GF/s, and so is attention. README.md in this folder says more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from support import memory_cells, peers, runner
 
 _QUICK_SECONDS = 0.03
-_CELLS = 48  # of each dtype, for the estimate of a run's length
+_CELLS = 70  # of each dtype, for the estimate of a run's length
 
 
 def main():

@@ -8,8 +8,8 @@ namespace {
 
 template <class T>
 Kernels<T> kernels_of() {
-  return {conv_kernels<T>(),  inverted_residual_kernels<T>(), pool_kernels<T>(), norm_kernels<T>(),
-          dense_kernels<T>(), elementwise_kernels<T>()};
+  return {conv_kernels<T>(),  inverted_residual_kernels<T>(), pool_kernels<T>(),       norm_kernels<T>(),
+          dense_kernels<T>(), attention_kernels<T>(),         elementwise_kernels<T>()};
 }
 
 }  // namespace

@@ -116,6 +116,23 @@ struct DenseKernels {
   void (*softmax_backward)(const T* dout, const T* y, T* dx, Index N, Index C, Index inner);
 };
 
+// The gradients of attention. most and total (N, heads, L) are the forward pass's, each row's largest score
+// and its sum of exponentials; bias may be null, and so may dbias: not wanted.
+template <class T>
+struct AttentionGradients {
+  const T *dout, *q, *k, *v, *bias, *out, *most, *total;
+  T *dq, *dk, *dv, *dbias;
+};
+
+template <class T>
+struct AttentionKernels {
+  // bias may be null; copy gets the result too, most and total (N, heads, L) what the backward pass takes,
+  // or they are null, the last two together.
+  void (*attention_forward)(const T* q, const T* k, const T* v, const T* bias, T* out, T* copy, T* most,
+                            T* total, const AttentionShape&);
+  void (*attention_backward)(const AttentionGradients<T>&, const AttentionShape&);
+};
+
 template <class T>
 struct ElementwiseKernels {
   // A ReLU's mask: one bit for each of n elements, from the lowest of a byte on.
@@ -180,6 +197,7 @@ struct Kernels : ConvKernels<T>,
                  PoolKernels<T>,
                  NormKernels<T>,
                  DenseKernels<T>,
+                 AttentionKernels<T>,
                  ElementwiseKernels<T> {};
 
 // The kernels of one instruction set.

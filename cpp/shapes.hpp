@@ -177,4 +177,15 @@ struct DenseShape {
   bool transposed;
 };
 
+// out (N, heads, L, Dv) = softmax(scale * q k^T + bias) v with q (N, heads, L, D), k (N, kv_heads, S, D) and
+// v (N, kv_heads, S, Dv): as many heads in a row share one of k and v. Each axis of the bias has the size of
+// the scores' (N, heads, L, S), or 1.
+struct AttentionShape {
+  Index N, heads, kv_heads;
+  Index L, S, D, Dv;
+  Index bias[4];
+  double scale;
+  bool causal;  // query i looks at keys 0 to i
+};
+
 }  // namespace cnnlib

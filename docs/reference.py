@@ -23,6 +23,7 @@ FAMILIES = {
     "norms": ("Norms", "Over the batch, a sample, groups of channels, one channel, or one pixel."),
     "dense": ("Affine layer and dropout", "Samples as rows."),
     "activations": ("Activations", "Element by element, arrays of any shape; softmax over the channels."),
+    "attention": ("Attention", "Heads of queries, keys and values, block by block."),
     "losses": ("Losses", "A value and its gradient in one call."),
     "sandwiches": (
         "Sandwiches",
@@ -39,6 +40,7 @@ OF_FILE = {
     "dense": "dense",
     "activations": "activations",
     "softmax": "activations",
+    "attention": "attention",
     "losses": "losses",
     "sandwiches": "sandwiches",
     "dense_sandwiches": "sandwiches",

@@ -130,6 +130,15 @@ class Layer:
     def naive_backward(self):
         return getattr(naive, f"{self.name}_backward_naive")
 
+    @property
+    def by_sample(self):
+        """Of each array whether it has an axis of samples."""
+        return [name in ("x", "q", "k", "v") for name in self.names]
+
+    def samples(self, arrays, chosen):
+        """The arrays, those of samples with the chosen ones alone."""
+        return [a[chosen] if own else a for a, own in zip(arrays, self.by_sample, strict=True)]
+
     def arrays(self, rng, dtype=np.float64):
         return cast(random_arrays(rng, *self.shapes), dtype)
 
@@ -199,6 +208,7 @@ LAYERS = [
     Layer("leaky_relu", _X, (_IMAGE,)),
     *[Layer(name, _X, (_IMAGE,)) for name in ELEMENTWISE if name not in ("relu", "leaky_relu", "dropout")],
     Layer("softmax", _X, (_IMAGE,)),
+    Layer("attention", ("q", "k", "v"), ((3, 2, 5, 4), (3, 2, 6, 4), (3, 2, 6, 3)), lambda: ({},)),
     Layer("adaptive_avg_pool", _X, (_IMAGE,), lambda: ((4, 3),)),
     Layer("adaptive_max_pool", _X, (_IMAGE,), lambda: ((4, 3),)),
     Layer("upsample", _X, (_IMAGE,), lambda: ((2, 3), "bilinear")),

@@ -18,7 +18,7 @@ def batchnorm(mode, C):
 
 
 POOL_3D = {"pool_depth": 2, "pool_height": 3, "pool_width": 3, "stride": 2, "pad": 1}
-X, XWB, XGB = ("x",), ("x", "w", "b"), ("x", "gamma", "beta")
+X, XWB, XGB, QKV = ("x",), ("x", "w", "b"), ("x", "gamma", "beta"), ("q", "k", "v")
 
 LARGE = {
     "conv 3x3": Layer("conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(pad=1)),
@@ -102,6 +102,14 @@ LARGE = {
     "upsample": Layer("upsample", X, ((7, 33, 20, 17),), lambda: (2,)),
     "upsample bilinear": Layer("upsample", X, ((7, 33, 20, 17),), lambda: ((3, 2), "bilinear")),
     "softmax": Layer("softmax", X, ((7, 33, 40, 37),)),
+    "attention": Layer("attention", QKV, ((5, 3, 150, 24), (5, 3, 197, 24), (5, 3, 197, 17)), lambda: ({},)),
+    # Two heads share one of k and v, and the keys' gradients come from two parts of them.
+    "attention causal": Layer(
+        "attention",
+        QKV,
+        ((4, 2, 530, 20), (4, 1, 530, 20), (4, 1, 530, 32)),
+        lambda: ({"causal": True, "bias": np.linspace(-1, 1, 530, dtype=np.float32)[None, None, None]},),
+    ),
     "softmax of rows": Layer("softmax", X, ((70, 3301),)),
     "softmax of short rows": Layer("softmax", X, ((20_011, 10),)),
     "conv_bn_relu_pool": Layer(

@@ -278,6 +278,22 @@ class Cells:
             numbers += x.size + w.size
             yield self._cell(group, f"{D}->{M} N={N}", "backward", own, torch, numbers, 2 * flops)
 
+    def attention(self, group):
+        """Vision transformers' patches, longer sequences, a batch, and windows; flops are of all scores."""
+        forward = self.aten._scaled_dot_product_flash_attention_for_cpu.default
+        backward = self.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+        one_sample = [(1, heads, tokens, 64) for tokens in (197, 1024, 4096) for heads in (3, 6, 12)]
+        for shape in (*one_sample, (8, 12, 197, 64), (256, 3, 49, 32)):
+            (q, k, v, dout), (tq, tk, tv, tdout) = self._arrays(shape, shape, shape, shape)
+            flops = 4 * shape[0] * shape[1] * shape[2] ** 2 * shape[3]
+            cache = self.layers.attention_forward(q, k, v)[1]
+            out, log_sums = forward(tq, tk, tv)
+            own, torch = partial(self.layers.attention_forward, q, k, v), partial(forward, tq, tk, tv)
+            yield self._cell(group, _text(shape), "forward", own, torch, 4 * q.size, flops)
+            own = partial(self.layers.attention_backward, dout, cache)
+            torch = partial(backward, tdout, tq, tk, tv, out, log_sums, 0.0, False)
+            yield self._cell(group, _text(shape), "backward", own, torch, 8 * q.size, 5 * flops // 2)
+
     def softmax_loss(self, group):
         for N, C in ((100, 10), (256, 1000), (4096, 100)):
             (x,), (tx,) = self._arrays((N, C))

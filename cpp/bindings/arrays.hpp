@@ -279,6 +279,7 @@ template <class Program>  // for prediction or for training
 [[gnu::cold]] void bind_norm(py::module_& m);
 // momentum * running + (1 - momentum) * statistic, each (C,): batch norm's running mean or variance.
 py::object moved_statistic(const Floats& running, const double* statistic, double momentum);
+[[gnu::cold]] void bind_attention(py::module_& m);
 [[gnu::cold]] void bind_dense(py::module_& m);
 [[gnu::cold]] void bind_losses(py::module_& m);
 [[gnu::cold]] void bind_update(py::module_& m);

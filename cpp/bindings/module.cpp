@@ -85,6 +85,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bind_conv(m);
   bind_images(m);
   bind_norm(m);
+  bind_attention(m);
   bind_dense(m);
   bind_losses(m);
   bind_update(m);

@@ -3,6 +3,7 @@
 #define CNNLIB_CUTS_ALONE
 
 #include "kernels/conv/cuts.hpp"
+#include "kernels/attention/cuts.hpp"
 #include "kernels/channel_cuts.hpp"
 #include "kernels/conv/depthwise/cuts.hpp"
 #include "kernels/conv/direct/cuts.hpp"
@@ -27,6 +28,7 @@ namespace cnnlib::CNNLIB_ISA {
   template Index rows_of_band<T>(const ConvShape&, Index, Index);                    \
   template ChannelGradientCut channel_gradient_cut<T>(const ConvShape&);             \
   template Index gathered_images<T>(Index, Index);                                   \
+  template struct AttentionCut<T>;                                                   \
   template Index conv_norm_images<T>(const ConvShape&);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -23,6 +23,8 @@ NormKernels<T> norm_kernels();
 template <class T>
 DenseKernels<T> dense_kernels();
 template <class T>
+AttentionKernels<T> attention_kernels();
+template <class T>
 ElementwiseKernels<T> elementwise_kernels();
 ByteLayers byte_layers();
 ByteProducts byte_products();

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -120,6 +121,16 @@ class Program(metaclass=_Bound):
     conv_transpose = conv
     def affine(
         self, name: str, input: int, output: int, w: NDArray[_T], b: NDArray[_T] | None, bound: float | None
+    ) -> None: ...
+    def attention(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        output: int,
+        sizes: Sequence[int],
+        bias: NDArray[_T] | None,
+        scale: float,
+        causal: bool,
     ) -> None: ...
     def max_pool(
         self, name: str, input: int, output: int, like: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool
@@ -312,6 +323,15 @@ class Training(metaclass=_Bound):
     def scale(self, x: int, out: int, factor: float) -> None: ...
     def activation(self, x: int, out: int, like: NDArray[_T], kind: str, alpha: float) -> None: ...
     def softmax(self, x: int, out: int, like: NDArray[_T]) -> None: ...
+    def attention(
+        self,
+        xs: Sequence[int],
+        out: int,
+        sizes: Sequence[int],
+        bias: NDArray[_T] | None,
+        scale: float,
+        causal: bool,
+    ) -> None: ...
     def dropout(self, x: int, out: int) -> None: ...
     def add(self, terms: list[int], out: int, relu: bool) -> None: ...
     def concat(self, xs: list[int], out: int) -> None: ...
@@ -501,6 +521,30 @@ def rownorm_backward(
     groups: int,
     by_pixel: bool,
 ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
+def attention_forward(
+    function: str,
+    q: NDArray[_T],
+    k: NDArray[_T],
+    v: NDArray[_T],
+    bias: NDArray[_T] | None,
+    scale: float,
+    causal: bool,
+    keep: bool,
+) -> tuple[NDArray[_T], NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None]: ...
+def attention_backward(
+    function: str,
+    dout: NDArray[_T],
+    q: NDArray[_T],
+    k: NDArray[_T],
+    v: NDArray[_T],
+    bias: NDArray[_T] | None,
+    scale: float,
+    causal: bool,
+    out: NDArray[_T],
+    most: NDArray[_T],
+    total: NDArray[_T],
+    bias_gradient: bool,
+) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T], NDArray[_T] | None]: ...
 def affine_forward(
     function: str,
     x: NDArray[_T],

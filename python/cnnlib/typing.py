@@ -20,7 +20,8 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AlternatingFlipSettings", "Augment", "AvgPool1dParam", "AvgPool3dParam", "AvgPoolParam"]
+__all__ = ["AlternatingFlipSettings", "AttentionParam", "Augment", "AvgPool1dParam", "AvgPool3dParam"]
+__all__ += ["AvgPoolParam"]
 __all__ += ["BatchNormParam", "ConvParam", "ConvTransposeParam", "CosineSettings", "CropSettings"]
 __all__ += ["CutoutSettings", "DropoutParam", "FlipSettings", "MaxPool1dParam", "MaxPool3dParam"]
 __all__ += ["MaxPoolParam", "NormParam", "OneCycleSettings", "OptimConfig", "Schedule", "StepSettings"]
@@ -115,6 +116,14 @@ class NormParam(TypedDict, total=False):
 
     eps: float
     mode: Literal["train", "test"]
+
+
+class AttentionParam(TypedDict, total=False):
+    """`attention_param` of `attention_forward`."""
+
+    scale: float | None
+    bias: ArrayLike | None
+    causal: bool
 
 
 class _Probability(_Mode):

@@ -142,7 +142,7 @@ def test_masked_arrays(layer, rng):
     assert_same(layer.run([np.ma.masked_array(a) for a in arrays], np.ma.masked_array(dout)), want)
     mask = np.zeros(arrays[0].shape, bool)
     mask.flat[-1] = True
-    with pytest.raises(ValueError, match=f"^{layer.name}_forward: x has masked values"):
+    with pytest.raises(ValueError, match=f"^{layer.name}_forward: {layer.names[0]} has masked values"):
         layer.run([np.ma.masked_array(arrays[0], mask), *arrays[1:]], dout)
 
 

@@ -95,8 +95,26 @@ def sequences_or_volumes(source, name):
     return [x, dict(zip(names, taps)) | param]
 
 
+def attention_arguments(source):
+    """q, k, v and attention_param."""
+    dtype = source.choice(["f4", "f8"])
+    N, kv, L, S, D, Dv = source.choice([1, 2, 0]), source.choice([1, 2]), *(source.size() for _ in range(4))
+    heads = kv * source.choice([1, 1, 2])
+    shapes = (N, heads, min(L, 70), D), (N, kv, min(S, 110), D), (N, kv, min(S, 110), Dv)
+    param = {"causal": source.flag()}
+    if source.flag():
+        bias = [source.choice([size, 1]) for size in (N, heads, min(L, 70), min(S, 110))]
+        param["bias"] = source.array(tuple(bias), source.choice([dtype, "?"]))
+    if source.chance(8):
+        param[source.choice(["scale", "causal", "bias", "mask"])] = source.choice([2.0, source.garbage()])
+    arrays = [source.state_of(source.array(shape, dtype)) for shape in shapes]
+    return [*arrays, source.garbage() if source.chance(40) else param]
+
+
 def layer_arguments(source, name):
     """Arguments that mostly fit each other."""
+    if name == "attention":
+        return attention_arguments(source)
     if name.endswith(("1d", "3d")):
         return sequences_or_volumes(source, name)
     dtype = source.choice(["f4", "f8"])
@@ -290,6 +308,15 @@ def fitting_call(source, name):
         "adaptive_max_pool_backward": ("f", V((N, C, 2, K)), V(x), (2, K), A((N, C, 2, K), "i8")),
         "upsample_forward": ("f", V(x), (2, K), flags[0], flags[1], None),
         "upsample_backward": ("f", V((N, C, 2 * H, K * W)), V(x), (2, K), flags[0], flags[1]),
+        "attention_forward": (
+            *("f", V((N, 2 * K, H, C)), V((N, K, W, C)), V((N, K, W, F))),
+            *(source.choice([None, V((1, 2 * K, H, W)), V((1, 1, 1, W))]), 0.5, *flags[:2]),
+        ),
+        "attention_backward": (
+            *("f", V((N, 2 * K, H, F)), V((N, 2 * K, H, C)), V((N, K, W, C)), V((N, K, W, F))),
+            *(source.choice([None, V((1, 2 * K, H, W)), V((1, 1, 1, W))]), 0.5, flags[0]),
+            *(V((N, 2 * K, H, F)), V((N, 2 * K, H)), V((N, 2 * K, H)), flags[1]),
+        ),
         "sgd_step": (*update, 0.1),
         "momentum_step": (*update, V(n), 0.1, 0.9, flags[0]),
         "rmsprop_step": (*update, V(n), 0.1, 0.9, 1e-8),

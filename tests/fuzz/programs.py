@@ -105,6 +105,14 @@ def program(data):
                 told += [array for w, b, *_ in arguments[5] for array in (w, b) if array is not None]
                 continue
             if source.chance(6):
+                sizes = [C, source.choice([C, 1]), H, H, W, W]
+                if source.chance(4):
+                    sizes[source.byte() % 6] = other(C)
+                planes = [source.array((1, heads, rows, H), dtype) for heads, rows in ((C, H), (1, 1))]
+                bias = source.choice([None, *planes])
+                made.attention("", [place[0]] * 3, place[1], sizes, bias, 0.5, source.flag())
+                continue
+            if source.chance(6):
                 made.concat("", [place[0]] * source.choice([1, 1, 2, 0]), place[1])
                 continue
             table = steps(source, dtype, C, H, W)

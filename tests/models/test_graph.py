@@ -291,11 +291,12 @@ def test_scoring_without_caches_gives_the_same_bits(shape, rng, dtype, isa):
         "affine_relu": (flat, wide, b),
         "affine_bn_relu": (flat, wide, b, gamma, beta, bn),
         **dict.fromkeys(_KEEPING_A_COPY, (x,)),
+        "attention": (x, x, x, {}),
     }.items():
         want, _ = getattr(layers, f"{name}_forward")(*args)
         assert_same_bits(op_of(name).scoring(*args), want)
     sandwiches = {*layers_where(lambda op: "layers" in op.runs_in)} - {"add_relu"}
-    assert {*layers_where(lambda op: op.scoring)} == {*sandwiches, *_KEEPING_A_COPY}
+    assert {*layers_where(lambda op: op.scoring)} == {*sandwiches, *_KEEPING_A_COPY, "attention"}
 
 
 CANNOT_RUN = {

@@ -231,6 +231,7 @@ void bind_program(py::module_& m) {
       .def_property_readonly("packed_bytes", [](const P& p) { return p.weight_bytes(); });
   bind_weighted_steps(program);
   bind_image_layers(program);
+  bind_attention_layer(program);
   bind_elementwise_steps(program);
   bind_byte_steps(program);
 }

@@ -48,6 +48,11 @@ class BoundTraining {
     masks_.push_back(elements);
     return masks_.size() - 1;
   }
+  // The data of an array that a layer reads, which lives as long as the program; null for none.
+  In keep(const MaybeFloats& array) {
+    if (array) kept_.push_back(*array);
+    return array;
+  }
   // The layer that makes a value.
   void add(int out, Batch::Layer layer);
 
@@ -143,6 +148,7 @@ class BoundTraining {
   std::vector<bool> active_;            // of the layers
   std::vector<Index> norms_, masks_;    // channels, and elements of an image
   std::vector<Batch::Layer> layers_;
+  std::vector<Floats> kept_;
 };
 
 // Whether a ReLU follows a layer, and what the layer keeps of its result for it: the bits where the gradient
@@ -179,5 +185,6 @@ struct KeptRelu {
 // The layers by family.
 [[gnu::cold]] void bind_weighted_layers(py::class_<BoundTraining>& program);
 [[gnu::cold]] void bind_elementwise_layers(py::class_<BoundTraining>& program);
+[[gnu::cold]] void bind_attention_layer(py::class_<BoundTraining>& program);
 
 }  // namespace cnnlib

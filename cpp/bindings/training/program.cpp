@@ -95,6 +95,7 @@ void bind_training(py::module_& m) {
       .def("backward", &P::backward, Signature("(batch, douts)"));
   bind_weighted_layers(program);
   bind_image_layers(program);
+  bind_attention_layer(program);
   bind_elementwise_layers(program);
 }
 

@@ -76,6 +76,19 @@ class LayerCalls:
         name: str | None = None,
         label: str = "",
     ) -> str: ...
+    def attention(
+        self,
+        value1: str,
+        value2: str,
+        value3: str,
+        /,
+        *,
+        scale: float | None = ...,
+        bias: ArrayLike | None = ...,
+        causal: bool = ...,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
     def batchnorm(
         self,
         gamma: str,

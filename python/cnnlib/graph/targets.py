@@ -89,6 +89,15 @@ class Target(ABC):
     def scale(self, node: Node, factor: float) -> None:
         """A product with a number."""
 
+    def attention(
+        self, node: Node, sizes: Sequence[int], bias: Array | None, scale: float, causal: bool
+    ) -> None:
+        """Attention of heads, kv_heads, L, S, D and Dv.
+
+        The bias has the shape (1, heads, L, S), or 1 in place of a size.
+        """
+        self.call(node, "attention", sizes, bias, scale, causal, reads=(self.reads(node),))
+
     @abstractmethod
     def add(self, node: Node, bound: float | None) -> None:
         """A sum of two values."""

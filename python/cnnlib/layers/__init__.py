@@ -16,6 +16,7 @@ arrays, parameters or caches of an unsupported type, KeyError for a required key
 from typing import TYPE_CHECKING
 
 from cnnlib.layers.activations import *
+from cnnlib.layers.attention import *
 from cnnlib.layers.conv import *
 from cnnlib.layers.dense import *
 from cnnlib.layers.dense_sandwiches import *

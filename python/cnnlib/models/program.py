@@ -94,6 +94,9 @@ class Step:
             dx, *values = backward(dout, cache, needs=needs)
         elif self._names:
             dx, *values = backward(dout, cache)
+        elif len(self.inputs) > 1:
+            pairs = zip(self.needs, backward(dout, cache), strict=True)
+            return tuple(dx if needed else None for needed, dx in pairs)
         else:
             return (backward(dout, cache),)
         self.note(values, grads)

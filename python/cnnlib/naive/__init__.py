@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cnnlib.naive import quantized as quantized
 from cnnlib.naive.activations import *
+from cnnlib.naive.attention import *
 from cnnlib.naive.conv import *
 from cnnlib.naive.dense import *
 from cnnlib.naive.losses import *

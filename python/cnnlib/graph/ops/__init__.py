@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from cnnlib.graph.ops import activations, conv, dense, eight_bits, joins, norm, pool, resize
+from cnnlib.graph.ops import activations, attention, conv, dense, eight_bits, joins, norm, pool, resize
 from cnnlib.graph.ops.op import Executor, OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape
 
 __all__ = ["OPS", "Executor", "OnnxForm", "Op", "Shape", "Stage", "chains", "layers_where", "op_of"]
 
-FAMILIES: tuple[ModuleType, ...] = (conv, dense, norm, activations, pool, resize, joins, eight_bits)
+FAMILIES: tuple[ModuleType, ...] = (
+    conv,
+    dense,
+    attention,
+    norm,
+    activations,
+    pool,
+    resize,
+    joins,
+    eight_bits,
+)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 
 

@@ -27,7 +27,10 @@ def _dict_of(hint: Any) -> Any:
     return next((kind for kind in (hint, *typing.get_args(hint)) if typing.is_typeddict(kind)), None)
 
 
-_VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
+_VALUES, _PARAMETERS = (
+    ("x", "y", "xs", "q", "k", "v"),
+    ("w", "b", "gamma", "beta"),
+)  # in the signatures of layers
 Executor: TypeAlias = Literal["layers", "training", "inference"]
 ToOnnx: TypeAlias = Callable[
     ["Writer", "Node", list[str], str], Any
