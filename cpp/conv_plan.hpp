@@ -31,8 +31,7 @@ struct ConvRequest {
 
 // Whether one plan of the forward pass, or of dx, answers both: it takes any number of images.
 inline bool same_but_for_batch(const ConvRequest& a, const ConvRequest& b) {
-  return a.wish == b.wish && a.weights == b.weights && a.adds == b.adds &&
-         same_images(a.shape, b.shape);
+  return a.wish == b.wish && a.weights == b.weights && a.adds == b.adds && same_images(a.shape, b.shape);
 }
 
 // A request's pass and the row of the table that it takes.

@@ -188,4 +188,4 @@ def test_every_layer_was_among_them():
     if not LAYERS:
         pytest.skip("no networks were tried")
     prepared = layers_where(lambda op: not (op.not_prepared or op.runs_in or op.eight_bits))
-    assert set(prepared) == LAYERS
+    assert set(prepared) - {"attention"} == LAYERS  # models/test_attention_networks.py prepares those

@@ -74,7 +74,9 @@ struct TilePanels : ConvPanels {
     paired = c.epilogue.scores ? 0 : filters / (2 * IntLanes::size) * 2;
   }
   Index weights() const { return groups * vectors * tiles * amx_tile_bytes; }
-  Index offset(Index group, Index vector) const { return (group * vectors + vector) * tiles * amx_tile_bytes; }
+  Index offset(Index group, Index vector) const {
+    return (group * vectors + vector) * tiles * amx_tile_bytes;
+  }
 };
 
 // How the taps are grouped: by columns, each of which serves the windows of two rows and three positions.
