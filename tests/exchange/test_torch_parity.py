@@ -118,7 +118,7 @@ def test_equals_torch(name, batch, record_property, pytestconfig):
 
 
 def test_every_layer_is_compared():
-    """Except losses (test_torch_losses.py), attention (kernels/test_attention.py) and dropout, which is random."""
+    """Except losses (test_torch_losses.py), attention (test_attention.py) and dropout, which is random."""
     import cnnlib
 
     layers = {n.removesuffix("_forward") for n in cnnlib.layers.__all__ if not n.endswith("_backward")}
