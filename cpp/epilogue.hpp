@@ -1,5 +1,5 @@
-// What becomes of the sums that a layer makes, of floats or of bytes: plain data that crosses the border
-// between the bindings and the kernels.
+// Epilogues: how a layer finishes its sums, of floats or of bytes. Plain data that crosses the border between
+// the bindings and the kernels.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ struct Clamp {
   T low = -infinity, high = infinity;
 
   bool changes() const { return low > -infinity || high < infinity; }
-  // The same numbers as another type.
+  // Converts the limits to another type.
   template <class U>
   operator Clamp<U>() const {
     return {static_cast<U>(low), static_cast<U>(high)};
@@ -34,7 +34,7 @@ struct Epilogue {
   bool add = false;
   Clamp<T> activation{};
 
-  // That of the filters from f on.
+  // Returns the epilogue for the filters from f on.
   Epilogue from(std::ptrdiff_t f) const { return {bias != nullptr ? bias + f : nullptr, add, activation}; }
 };
 

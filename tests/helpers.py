@@ -132,11 +132,11 @@ class Layer:
 
     @property
     def by_sample(self):
-        """Of each array whether it has an axis of samples."""
+        """Say for each array whether it has an axis of samples."""
         return [name in ("x", "q", "k", "v") for name in self.names]
 
     def samples(self, arrays, chosen):
-        """The arrays, those of samples with the chosen ones alone."""
+        """Return the arrays, with the chosen samples alone where they have samples."""
         return [a[chosen] if own else a for a, own in zip(arrays, self.by_sample, strict=True)]
 
     def arrays(self, rng, dtype=np.float64):

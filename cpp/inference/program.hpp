@@ -9,7 +9,7 @@
 
 namespace cnnlib {
 
-// Where a value of the network lies: at the caller's input, at the caller's output, or in the arena, behind
+// A value of the network. It lies at the caller's input, at the caller's output, or in the arena, behind
 // `offset` bytes for each image.
 struct Value {
   enum class Place { input, output, arena } place;
@@ -69,7 +69,7 @@ class Program {
  public:
   const AnyKernels kernels;  // that the steps run
 
-  // Bytes of an image at the caller's and in the arena.
+  // Sizes are the bytes that one image takes in the input, in the output and in the arena.
   Program(const AnyKernels& of_steps, std::vector<Value> values, Index input_bytes, Index output_bytes,
           Index arena_bytes)
       : kernels(of_steps),
@@ -81,7 +81,7 @@ class Program {
   void add(Step step);
   std::size_t weight_bytes() const { return weight_bytes_; }  // that all steps read
 
-  // N images of input and output.
+  // Runs N images from input to output.
   void run(const Samples& input, const Weights& weights, Out output, Index N) const;
   // The seconds of each step while all N images go through it, all threads on them: the least of the repeats,
   // of which there is at least one.

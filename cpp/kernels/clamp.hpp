@@ -1,4 +1,4 @@
-// An activation on the way to memory.
+// Applies a Clamp to vectors and to single values.
 #pragma once
 
 #include "epilogue.hpp"

@@ -31,6 +31,9 @@ LARGEST_BYTES = 32 << 20  # of an input; beyond any second-level cache, below wh
 MOST_WORK = 4e8  # multiply-adds of a pass, some hundredths of a second
 MOST_THREADS = 64
 CONVOLUTIONS = ("conv", "conv_relu")
+# Sizes in plans at whose multiples sums are rounded; not Winograd's, whose sums go on from block to block.
+SUM_BLOCKS = ("channels", "terms", "partial sums", "channels of a row", "images")
+PLANNED_THREADS = (1, 5, 64)
 
 
 def log_uniform(rng, low, high):
@@ -85,11 +88,6 @@ def draw_conv(rng, dtype):
                for name, _ in plan.alternatives}  # fmt: skip
     param["algorithm"] = str(rng.choice(["auto", *sorted(methods)]))
     return [(N, C, H, W), w, (F,)], param
-
-
-# Sizes in plans at whose multiples sums are rounded; not Winograd's, whose sums go on from block to block.
-SUM_BLOCKS = ("channels", "terms", "partial sums", "channels of a row", "images")
-PLANNED_THREADS = (1, 5, 64)
 
 
 def plans_of(drawn):
@@ -228,6 +226,7 @@ class Problem:
 
     def __init__(self, drawn):
         self.drawn = drawn
+        _core.use_isa(drawn["isa"])
         names = {3: ("x", "gamma", "beta"), 1: ("x",)}[len(drawn["shapes"])]
         if drawn["layer"] in ("conv", "conv_relu", "affine"):
             names = ("x", "w", "b")
@@ -254,7 +253,6 @@ class Problem:
 
     def differences(self):
         """Yield a text for each result whose bits differ from those on one thread."""
-        _core.use_isa(self.drawn["isa"])
         names = ["out", *(f"d{name}" for name in self.layer.names), "out of packed weights"]
         cnnlib.set_num_threads(1)
         want = self.results()
@@ -287,7 +285,6 @@ def search(problems, seconds, seed):
     tried, found, end, choice = Counter(), 0, time.monotonic() + seconds, Choice()
     while tried["problems"] < problems and time.monotonic() < end:
         drawn = choice.draw(rng)
-        _core.use_isa(drawn["isa"])
         found += check(drawn)
         tried["problems"] += 1
         size = np.prod(drawn["shapes"][0]) * np.dtype(drawn["dtype"]).itemsize

@@ -96,7 +96,7 @@ def sequences_or_volumes(source, name):
 
 
 def attention_arguments(source):
-    """q, k, v and attention_param."""
+    """Draw q, k, v and attention_param."""
     dtype = source.choice(["f4", "f8"])
     N, kv, L, S, D, Dv = source.choice([1, 2, 0]), source.choice([1, 2]), *(source.size() for _ in range(4))
     heads = kv * source.choice([1, 1, 2])

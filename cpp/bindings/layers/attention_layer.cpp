@@ -6,10 +6,10 @@
 namespace cnnlib {
 namespace {
 
-// Of a sample heads, kv_heads, L, S, D and Dv.
+// heads, kv_heads, L, S, D and Dv, of a sample.
 using Sizes = std::array<Index, 6>;
 
-// Of one sample. A bias is one for all samples.
+// The shape of one sample. All samples share one bias.
 AttentionShape shape_of(Text function, const Sizes& sizes, const MaybeFloats& bias, double scale,
                         bool causal) {
   const auto [heads, kv_heads, L, S, D, Dv] = sizes;

@@ -60,7 +60,7 @@ class BoundProgram : public Program {
     writes(output, out_shape);
   }
 
-  // The same of images of bytes.
+  // The step reads and writes images of bytes.
   void reads_image(int input, const ByteImage& s) const { reads(input, s.bytes(), {s.C, s.H, s.W}); }
   void writes_image(int output, const ByteImage& s) const { writes(output, s.bytes(), {s.C, s.H, s.W}); }
 
@@ -153,7 +153,7 @@ class BoundProgram : public Program {
   }
 
  private:
-  // Messages name `shape`.
+  // Require that a value takes so many bytes; messages name `shape`.
   void reads(int input, Index bytes, const ShapeView& shape) const;
   void writes(int output, Index bytes, const ShapeView& shape) const;
   Index bytes_of_floats(const ShapeView& shape) const { return elements_of(shape) * kernels.item(); }

@@ -1,5 +1,4 @@
-// Steps of eight-bit networks, which are programs in float32: a value of bytes lies where as many floats
-// would.
+// Steps of eight-bit networks: programs in float32, some of whose values are images of bytes.
 #include <array>
 
 #include "../../dispatch.hpp"

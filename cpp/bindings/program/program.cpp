@@ -35,14 +35,13 @@ std::vector<Value> checked_values(const Values& of_values, Index item, Index inp
   return values;
 }
 
-// Whether a prepared convolution takes the same method if it is to add its result to what lies in the output.
+// Whether the method that a prepared convolution takes can add its result to what lies in the output.
 bool conv_adds(const Floats& like, const Floats& w, const py::object& conv_param) {
   const ConvRequest alone = network_request(conv_request("prepare", like, w, conv_param), false);
   ConvRequest adding = alone;
   adding.adds = true;
   return AnyKernels(w.single())([&](const auto& k) {
-    const auto method = [&](const ConvRequest& r) { return planned(k, r, Pass::forward)->choice.method; };
-    return method(alone) == method(adding);
+    return k.conv_fits(adding, Pass::forward, planned(k, alone, Pass::forward)->choice.method);
   });
 }
 

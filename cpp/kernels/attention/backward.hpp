@@ -51,33 +51,30 @@ class AttentionBackward {
     Index count() const { return (samples.last - samples.first) * (kv.last - kv.first); }
   };
 
-  // What a thread has, and what all share.
+  // Scratch of each thread, and scratch that all share.
   struct Memory {
-    Places places;
-    // Of a block of queries: q times the scale, dout and dq by lanes, q and dout by rows of whole vectors,
-    // and what the lanes have.
-    Index queries, douts, dq, q_rows, dout_rows, of_lanes;
-    // Of a block of keys, too: p, ds, the bias, and ds by queries.
-    Index p, ds, spread, turned;
-    Index dk, dv;  // of a part of the keys
-    ThreadReserved<T> own;
+    // For a block of queries: q times the scale, dout and dq by lanes; q and dout by rows of whole vectors;
+    // four numbers for each lane.
+    ThreadReserved<T> queries, douts, dq, q_rows, dout_rows, of_lanes;
+    // For a block of queries and one of keys: p, ds, the bias, and ds by queries.
+    ThreadReserved<T> p, ds, spread, turned;
+    ThreadReserved<T> dk, dv;       // of a part of the keys
     Reserved<T> shares, bias_sums;  // of dq [part - 1][head of the chunk], and of dbias
     Reserved<Index> offset;
 
     [[gnu::cold]] Memory(Layout& layout, int threads, const AttentionBackward& a)
-        : queries(places.add(a.s.D * lanes)),
-          douts(places.add(a.s.Dv * lanes)),
-          dq(places.add(a.s.D * lanes)),
-          q_rows(places.add(whole(a.s.D) * lanes)),
-          dout_rows(places.add(whole(a.s.Dv) * lanes)),
-          of_lanes(places.add(4 * lanes)),
-          p(places.add(most_keys * lanes)),
-          ds(places.add(most_keys * lanes)),
-          spread(places.add(a.g.bias != nullptr ? most_keys * lanes : 0)),
-          turned(places.add(a.adds_bias() ? most_keys * lanes : 0)),
-          dk(places.add(a.cut.longest_part() * whole(a.s.D))),
-          dv(places.add(a.cut.longest_part() * whole(a.s.Dv))),
-          own(layout, threads, places.size),
+        : queries(layout, threads, a.s.D * lanes),
+          douts(layout, threads, a.s.Dv * lanes),
+          dq(layout, threads, a.s.D * lanes),
+          q_rows(layout, threads, whole(a.s.D) * lanes),
+          dout_rows(layout, threads, whole(a.s.Dv) * lanes),
+          of_lanes(layout, threads, 4 * lanes),
+          p(layout, threads, most_keys * lanes),
+          ds(layout, threads, most_keys * lanes),
+          spread(layout, threads, a.g.bias != nullptr ? most_keys * lanes : 0),
+          turned(layout, threads, a.adds_bias() ? most_keys * lanes : 0),
+          dk(layout, threads, a.cut.longest_part() * whole(a.s.D)),
+          dv(layout, threads, a.cut.longest_part() * whole(a.s.Dv)),
           shares(layout, (a.cut.parts - 1) * a.chunk_heads() * a.s.L * a.s.D),
           bias_sums(layout, a.adds_bias() ? (a.cut.bias_sums - 1) * a.bias_size() : 0),
           offset(layout, most_keys) {}
@@ -102,23 +99,22 @@ class AttentionBackward {
     const bool shared = adds_bias() && s.bias[0] == 1 && s.N > 1;
     const Index sample_tasks = shared ? std::min(samples, cut.bias_sums) : samples;
     const Index head_tasks = adds_bias() && s.bias[1] == 1 && s.heads > 1 ? 1 : kv;
-    parallel_grid({sample_tasks, head_tasks, cut.parts}, threads,
-                  [&](Index first, Index head, Index part, int slot) {
-                    T* dbias = !adds_bias()            ? nullptr
-                               : !shared || first == 0 ? g.dbias
-                                                       : memory.bias_sums.data() + (first - 1) * bias_size();
-                    for (Index n = first; n < samples; n += sample_tasks)
-                      for (Index at = head; at < kv; at += head_tasks)
-                        run_part(chunk, chunk.samples.first + n, chunk.kv.first + at, part, dbias, memory,
-                                 memory.own[slot]);
-                  });
+    parallel_grid(
+        {sample_tasks, head_tasks, cut.parts}, threads, [&](Index first, Index head, Index part, int slot) {
+          T* dbias = !adds_bias()            ? nullptr
+                     : !shared || first == 0 ? g.dbias
+                                             : memory.bias_sums.data() + (first - 1) * bias_size();
+          for (Index n = first; n < samples; n += sample_tasks)
+            for (Index at = head; at < kv; at += head_tasks)
+              run_part(chunk, chunk.samples.first + n, chunk.kv.first + at, part, dbias, memory, slot);
+        });
   }
 
   // The keys of a part, of a head of k and v.
   void run_part(const Chunk& chunk, Index n, Index kv, Index part, T* dbias, const Memory& memory,
-                T* own) const {
+                int slot) const {
     const Index begin = cut.part_first(part), end = cut.part_end(part);
-    T *dk = own + memory.dk, *dv = own + memory.dv;
+    T *dk = memory.dk[slot], *dv = memory.dv[slot];
     std::fill_n(dk, (end - begin) * whole(s.D), T(0));
     std::fill_n(dv, (end - begin) * whole(s.Dv), T(0));
     for (Index head = kv * group(); head < (kv + 1) * group(); ++head) {
@@ -131,7 +127,7 @@ class AttentionBackward {
       }
       for (Index first = 0; first < s.L; first += lanes)
         run_queries({n, head, kv, first, begin, end}, dq + first * s.D, bias_of_head(dbias, s, n, head),
-                    memory, own);
+                    memory, slot);
     }
     const Index row = (n * s.kv_heads + kv) * s.S + begin;
     store_rows(dk, s.D, end - begin, T(s.scale), g.dk + row * s.D);
@@ -143,34 +139,34 @@ class AttentionBackward {
     Index n, head, kv, first, begin, end;
   };
 
-  void run_queries(const Place& at, T* dq_rows, T* dbias, const Memory& memory, T* own) const {
+  void run_queries(const Place& at, T* dq_rows, T* dbias, const Memory& memory, int slot) const {
     const Index count = std::min(lanes, s.L - at.first);
     const Index row = (at.n * s.heads + at.head) * s.L + at.first, kv_row = (at.n * s.kv_heads + at.kv) * s.S;
-    T *queries = own + memory.queries, *douts = own + memory.douts, *dq = own + memory.dq;
-    T *p = own + memory.p, *ds = own + memory.ds, *of_lanes = own + memory.of_lanes;
+    T *queries = memory.queries[slot], *douts = memory.douts[slot], *dq = memory.dq[slot];
+    T *p = memory.p[slot], *ds = memory.ds[slot], *of_lanes = memory.of_lanes[slot];
     T* factor = of_lanes + 3 * lanes;
     const Scores<T> scores{
-        s, bias_of_head(g.bias, s, at.n, at.head), own + memory.spread, at.first, count, queries};
+        s, bias_of_head(g.bias, s, at.n, at.head), memory.spread[slot], at.first, count, queries};
     std::fill_n(factor, lanes, T(s.scale));
     to_lanes(g.q + row * s.D, count, s.D, queries);
     multiply_lanes(queries, s.D, scores.vectors(), factor);
     to_lanes(g.dout + row * s.Dv, count, s.Dv, douts);
-    const T* q_rows = whole_rows(g.q + row * s.D, s.D, count, own + memory.q_rows);
-    const T* dout_rows = whole_rows(g.dout + row * s.Dv, s.Dv, count, own + memory.dout_rows);
+    const T* q_rows = whole_rows(g.q + row * s.D, s.D, count, memory.q_rows[slot]);
+    const T* dout_rows = whole_rows(g.dout + row * s.Dv, s.Dv, count, memory.dout_rows[slot]);
     find_lanes(row, count, of_lanes);
     std::fill_n(dq, s.D * lanes, T(0));
     for (Index key = at.begin, stop = std::min(at.end, scores.keys_end()); key < stop; key += cut.keys.size) {
       const Index keys = std::min(cut.keys.size, stop - key);
       const T *k = g.k + kv_row * s.D, *v = g.v + kv_row * s.Dv;
-      T* dk = own + memory.dk + (key - at.begin) * whole(s.D);
-      T* dv = own + memory.dv + (key - at.begin) * whole(s.Dv);
+      T* dk = memory.dk[slot] + (key - at.begin) * whole(s.D);
+      T* dv = memory.dv[slot] + (key - at.begin) * whole(s.Dv);
       scores.find(k, key, key + keys, p);
       multiply_along_rows(keys, s.Dv, count, v + key * s.Dv, s.Dv, douts, lanes, ds, lanes, false);
       differentiate(p, ds, keys, scores.vectors(), of_lanes);
       multiply_along_rows(keys, count, s.Dv, p, lanes, dout_rows, whole(s.Dv), dv, whole(s.Dv), true);
       multiply_along_rows(keys, count, s.D, ds, lanes, q_rows, whole(s.D), dk, whole(s.D), true);
       multiply_along_columns(s.D, keys, count, k + key * s.D, s.D, ds, memory.offset.data(), dq, lanes, true);
-      if (dbias != nullptr) add_to_bias(dbias, at.first, key, keys, count, ds, own + memory.turned);
+      if (dbias != nullptr) add_to_bias(dbias, at.first, key, keys, count, ds, memory.turned[slot]);
     }
     multiply_lanes(dq, s.D, scores.vectors(), factor);
     transpose_block<T>(dq, lanes, s.D, count, dq_rows, s.D);

@@ -30,27 +30,23 @@ class AttentionForward {
     const Memory memory(layout, threads, s, bias_ != nullptr);
     const LayoutMemory scratch(layout);
     fill_row_offsets<T>(memory.offset.data());
-    parallel_grid({s.N, s.heads, ceil_div(s.L, lanes)}, threads,
-                  [&](Index n, Index head, Index block, int slot) {
-                    attend(n, head, block * lanes, memory, memory.own[slot]);
-                  });
+    parallel_grid(
+        {s.N, s.heads, ceil_div(s.L, lanes)}, threads,
+        [&](Index n, Index head, Index block, int slot) { attend(n, head, block * lanes, memory, slot); });
   }
 
  private:
-  // What a thread has, and what all share.
+  // Scratch of each thread, and scratch that all share.
   struct Memory {
-    Places places;
-    Index queries, scores, spread, sums, rows;
-    ThreadReserved<T> own;
+    ThreadReserved<T> queries, scores, spread, sums, rows;
     Reserved<Index> offset;
 
     [[gnu::cold]] Memory(Layout& layout, int threads, const AttentionShape& s, bool has_bias)
-        : queries(places.add(s.D * lanes)),
-          scores(places.add(AttentionCut<T>::most_keys * lanes)),
-          spread(places.add(has_bias ? AttentionCut<T>::most_keys * lanes : 0)),
-          sums(places.add(s.Dv * lanes)),
-          rows(places.add(3 * lanes)),
-          own(layout, threads, places.size),
+        : queries(layout, threads, s.D * lanes),
+          scores(layout, threads, AttentionCut<T>::most_keys * lanes),
+          spread(layout, threads, has_bias ? AttentionCut<T>::most_keys * lanes : 0),
+          sums(layout, threads, s.Dv * lanes),
+          rows(layout, threads, 3 * lanes),
           offset(layout, AttentionCut<T>::most_keys) {}
   };
 
@@ -60,16 +56,16 @@ class AttentionForward {
   };
 
   // Queries from `first` on.
-  void attend(Index n, Index head, Index first, const Memory& memory, T* own) const {
+  void attend(Index n, Index head, Index first, const Memory& memory, int slot) const {
     const AttentionCut<T> cut(s);
     const Index row = (n * s.heads + head) * s.L + first;  // of q, out and the statistics
     const Index kv_head = n * s.kv_heads + head / (s.heads / s.kv_heads);
     const T *k = k_ + kv_head * s.S * s.D, *v = v_ + kv_head * s.S * s.Dv;
     const Index count = std::min(lanes, s.L - first);
-    T *queries = own + memory.queries, *p = own + memory.scores, *o = own + memory.sums;
-    T* rows = own + memory.rows;
+    T *queries = memory.queries[slot], *p = memory.scores[slot], *o = memory.sums[slot];
+    T* rows = memory.rows[slot];
     const Running running{rows, rows + lanes, rows + 2 * lanes};
-    const Scores<T> scores{s, bias_of_head(bias_, s, n, head), own + memory.spread, first, count, queries};
+    const Scores<T> scores{s, bias_of_head(bias_, s, n, head), memory.spread[slot], first, count, queries};
     std::fill_n(running.factor, lanes, T(s.scale));
     to_lanes(q_ + row * s.D, count, s.D, queries);
     multiply_lanes(queries, s.D, scores.vectors(), running.factor);

@@ -84,7 +84,7 @@ void multiply_along_rows(Index rows, Index K, Index lanes, const T* a, Index a_s
   }
 }
 
-// The same of a (K, rows); row k of b begins at offset[k].
+// Computes the same for a (K, rows), where row k of b begins at offset[k].
 template <class T>
 void multiply_along_columns(Index rows, Index K, Index lanes, const T* a, Index a_step, const T* b,
                             const Index* offset, T* c, Index c_step, bool add) {

@@ -53,8 +53,8 @@ Packet<T> highest(const T* scores, Index count, Packet<T> most) {
   return S::max(S::max(part[0], part[1]), S::max(part[2], part[3]));
 }
 
-// What is subtracted from a row's scores before the exponential: its largest one, or 0 in a row that sees
-// no key, whose exponentials then are 0.
+// Returns the number that is subtracted from a row's scores before the exponential: its largest score, or 0
+// for a row that sees no key, whose exponentials are 0 then.
 template <class T>
 Packet<T> base_of(Packet<T> most) {
   using S = Simd<T>;
@@ -110,25 +110,13 @@ struct Scores {
   }
 };
 
-// Where the bias of a head begins, of sample n.
+// Returns the bias of a head of sample n.
 template <class T>
 T* bias_of_head(T* bias, const AttentionShape& s, Index n, Index head) {
   if (bias == nullptr) return nullptr;
   const Index plane = s.bias[2] * s.bias[3];
   return bias + (s.bias[0] > 1 ? n * s.bias[1] * plane : 0) + (s.bias[1] > 1 ? head * plane : 0);
 }
-
-// Arrays of a thread, one behind the other in one.
-struct Places {
-  Index size = 0;
-  // Where an array of so many values begins.
-  Index add(Index count) {
-    constexpr Index line = 64;  // values, so that arrays begin at multiples of whole vectors
-    const Index at = size;
-    size += round_up(count, line);
-    return at;
-  }
-};
 
 // For products whose second operand is scores: offset[k] of row k.
 template <class T>

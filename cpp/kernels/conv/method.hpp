@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "conv_plan.hpp"
-#include "kernels/clamp.hpp"
 #include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

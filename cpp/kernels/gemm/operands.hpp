@@ -1,6 +1,7 @@
 // The operands of a matrix product c = a * b + bias, and the order of its sums.
 #pragma once
 
+#include "kernels/clamp.hpp"
 #include "kernels/gemm/cuts.hpp"
 #include "kernels/scratch_layout.hpp"
 #include "kernels/simd/loops.hpp"

@@ -3,6 +3,7 @@
 // holds its zero point.
 #pragma once
 
+#include "kernels/int8/cuts.hpp"
 #include "kernels/int8/epilogue.hpp"
 #include "memory/scratch.hpp"
 #include "threads/grid.hpp"

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "int8_shapes.hpp"
-#include "kernels/int8/cuts.hpp"
+#include "kernels/int8/lanes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -148,6 +148,17 @@ def attention_backward(
     return (dq, dk, dv, dbias) if wants_bias else (dq, dk, dv)
 
 
+def scale_of(attention_param: AttentionParam, features: int) -> Any:
+    """Return the factor of the scores: by default 1 / sqrt(features)."""
+    scale = attention_param.get("scale")
+    return 1 / math.sqrt(max(1, features)) if scale is None else scale
+
+
+def added_bias(bias: np.ndarray) -> np.ndarray:
+    """Return what is added to the scores: minus infinity where booleans are False."""
+    return np.where(bias, 0.0, -np.inf) if bias.dtype == bool else bias
+
+
 def _is_mask(attention_param):
     return as_array("attention_forward", "bias", attention_param["bias"]).dtype == bool
 
@@ -167,10 +178,7 @@ def _prepared(function, q, k, v, attention_param, where=""):
     if len(arrays) == 4:
         bias = arrays[3]
     elif bias is not None:
-        bias = np.where(bias, 0, -np.inf).astype(arrays[0].dtype)
-    scale = param.get("scale")
-    if scale is None:
-        features = arrays[0].shape[-1] if arrays[0].ndim else 0
-        scale = 1 / math.sqrt(max(1, features))
-    scale = number(function, "scale", scale)
+        bias = added_bias(bias).astype(arrays[0].dtype)
+    features = arrays[0].shape[-1] if arrays[0].ndim else 0
+    scale = number(function, "scale", scale_of(param, features))
     return arrays[:3], bias, scale, flag(function, "causal", param.get("causal", False)), dtype

@@ -69,8 +69,11 @@ def window_spans(function: str, taps: Sequence[int], dilation: Any) -> list[int]
 
     `dilation` is that of the call `function`, which refuses it if it is none.
     """
-    steps = _numbers(function, "dilation", dilation, len(taps), 1)
-    return [step * (max(count, 1) - 1) + 1 for step, count in zip(steps, taps, strict=True)]
+    return _spans(_numbers(function, "dilation", dilation, len(taps), 1), taps)
+
+
+def _spans(dilations, taps):
+    return [d * (k - 1) + 1 for d, k in zip(dilations, taps)]
 
 
 def _sides(function, value):
@@ -115,7 +118,7 @@ def _axes(function, window, param, sizes, taps, ceil_mode=False):
     count = len(sizes)
     strides = _numbers(function, "stride", param.get("stride", 1), count, 1)
     dilations = _numbers(function, "dilation", param.get("dilation", 1), count, 1)
-    spans = [d * (k - 1) + 1 for d, k in zip(dilations, taps)]
+    spans = _spans(dilations, taps)
     pads = _pads(function, param.get("pad", 0), sizes, spans, strides)
     axes = []
     for name, n, k, span, s, d, sides in zip(AXES[count], sizes, taps, spans, strides, dilations, pads):
@@ -169,7 +172,7 @@ def conv_transpose_axes(function, conv_param, x, w):
     pad = conv_param.get("pad", 0)
     if isinstance(pad, str) and pad == "same":
         raise ValueError(f"{function}: pad must be numbers or 'valid' ('same' is not defined here)")
-    sizes, spans = x.shape[2:], [d * (k - 1) + 1 for d, k in zip(dilations, w.shape[2:])]
+    sizes, spans = x.shape[2:], _spans(dilations, w.shape[2:])
     sides = _pads(function, pad, sizes, spans, strides)
     if any(extra >= max(s, d) for extra, s, d in zip(extras, strides, dilations)):
         raise ValueError(f"{function}: output_pad must be smaller than stride or dilation, got {extras}")

@@ -58,7 +58,7 @@ class PreparedConv:
         channels = groups * (self.w.shape[1] if self.w.ndim == 4 else 1)
         taps = self.w.shape[2:] if self.w.ndim == 4 else (1, 1)
         spans = window_spans("prepare_conv", taps, self.conv_param.get("dilation", 1))
-        none = np.empty((0, max(channels, 1), *spans), own)
+        none = np.empty((0, max(channels, 1), *(max(span, 1) for span in spans)), own)
         _core.conv_forward("prepare_conv", none, self.w, self.b, {**self.conv_param, "algorithm": "auto"})
         self._packed = _core.PreparedConv(self.w, self.b, self.conv_param)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from cnnlib._params import check_keys, flag, number
 from cnnlib._params.arrays import as_array
 from cnnlib.graph.ops.op import Op
 from cnnlib.graph.ops.sizes import Shape, batch_of
-from cnnlib.layers.attention import KEYS, scores_of_attention
+from cnnlib.layers.attention import KEYS, added_bias, scale_of, scores_of_attention
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
@@ -50,16 +49,16 @@ def _shape(function: str, q: Shape, k: Shape, v: Shape, attention_param: Any) ->
 def _emit(target: Target, node: Node, bound: float | None) -> None:
     (heads, L, D), (kv_heads, S, _), (*_, Dv) = (target.shapes[name] for name in node.inputs)
     param = node.args[0]
-    bias = param.get("bias")
+    bias = _bias(param)
     if bias is not None:
-        bias = np.require(_added(bias), target.dtype, ("C", "A"))
+        bias = np.require(bias, target.dtype, ("C", "A"))
     sizes = (heads, kv_heads, L, S, D, Dv)
-    target.attention(node, sizes, bias, _scale(param, D), bool(param.get("causal", False)))
+    target.attention(node, sizes, bias, float(scale_of(param, D)), bool(param.get("causal", False)))
 
 
-def _scale(param: Any, features: int) -> float:
-    scale = param.get("scale")
-    return 1 / math.sqrt(features) if scale is None else float(scale)
+def _bias(param: Any) -> np.ndarray | None:
+    bias = param.get("bias")
+    return None if bias is None else added_bias(np.asarray(bias))
 
 
 def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
@@ -71,24 +70,18 @@ def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
             f"cnnlib.onnx.save: {node.title}: heads of q that share one of k and v have no operator; q has "
             f"{heads}, k {kv_heads}"
         )
-    bias = param.get("bias")
-    q = writer.operator("Mul", node, [q, writer.constant(node, "scale", _scale(param, D))])
+    bias = _bias(param)
+    q = writer.operator("Mul", node, [q, writer.constant(node, "scale", float(scale_of(param, D)))])
     k = writer.operator("Transpose", node, [k], perm=[0, 1, 3, 2])
     scores = writer.operator("MatMul", node, [q, k])
     if param.get("causal", False):
         writer.fix(node, f"its causal mask is for {L} queries and {S} keys")
         seen = np.tri(L, S, dtype=bool)[None, None]
-        bias = np.where(seen, 0 if bias is None else _added(bias), -np.inf)
+        bias = np.where(seen, 0 if bias is None else bias, -np.inf)
     if bias is not None:
-        scores = writer.operator("Add", node, [scores, writer.constant(node, "bias", _added(bias))])
+        scores = writer.operator("Add", node, [scores, writer.constant(node, "bias", bias)])
     weights = writer.operator("Softmax", node, [scores], axis=3)
     writer.operator("MatMul", node, [weights, v], output)
-
-
-def _added(bias: Any) -> np.ndarray:
-    """What is added to the scores: minus infinity where booleans are False."""
-    bias = np.asarray(bias)
-    return np.where(bias, 0.0, -np.inf) if bias.dtype == bool else bias
 
 
 OPS = (

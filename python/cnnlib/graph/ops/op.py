@@ -27,10 +27,9 @@ def _dict_of(hint: Any) -> Any:
     return next((kind for kind in (hint, *typing.get_args(hint)) if typing.is_typeddict(kind)), None)
 
 
-_VALUES, _PARAMETERS = (
-    ("x", "y", "xs", "q", "k", "v"),
-    ("w", "b", "gamma", "beta"),
-)  # in the signatures of layers
+# In the signatures of layers.
+_VALUES = ("x", "y", "xs", "q", "k", "v")
+_PARAMETERS = ("w", "b", "gamma", "beta")
 Executor: TypeAlias = Literal["layers", "training", "inference"]
 ToOnnx: TypeAlias = Callable[
     ["Writer", "Node", list[str], str], Any
