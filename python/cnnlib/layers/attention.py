@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -148,7 +149,7 @@ def attention_backward(
     return (dq, dk, dv, dbias) if wants_bias else (dq, dk, dv)
 
 
-def scale_of(attention_param: AttentionParam, features: int) -> Any:
+def scale_of(attention_param: Mapping[str, Any], features: int) -> Any:
     """Return the factor of the scores: by default 1 / sqrt(features)."""
     scale = attention_param.get("scale")
     return 1 / math.sqrt(max(1, features)) if scale is None else scale
