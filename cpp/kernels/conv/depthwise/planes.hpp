@@ -50,11 +50,26 @@ struct PlaneFilter {
   }
 };
 
+// Ends a walk's sums with the activation, if there is one. The nine weights leave few registers, which the
+// limits of an activation that changes nothing must not take.
+template <class T>
+class ColumnEnd {
+ public:
+  explicit ColumnEnd(const Clamp<T>& limits) : activation(limits), changes(limits.changes()) {}
+  [[gnu::always_inline]] Packet<T> operator()(Packet<T> sum) const {
+    return changes ? clamp(activation, sum) : sum;
+  }
+
+ private:
+  Clamp<T> activation;
+  bool changes;
+};
+
 // A vector of columns of dx at stride 1, from `column` on: `start` and dout (OH, OW) through the filter.
 template <class T, bool at_edge>
 [[gnu::always_inline]] inline void gather_column(const PoolShape& s, Index column, const T* dout,
                                                  const PlaneFilter<T>& weight, T start_value,
-                                                 Clamp<T> activation, T* dx, const T* end,
+                                                 const ColumnEnd<T>& finish, T* dx, const T* end,
                                                  StreamPrefetch<false>& next_dout,
                                                  StreamPrefetch<true>& next_dx) {
   using S = Simd<T>;
@@ -92,11 +107,11 @@ template <class T, bool at_edge>
   T* to = dx + column;
   Index h = 0;
   for (; h < whole; ++h, row += OW, to += W) {
-    S::store(to, clamp(activation, add_row(row)));
+    S::store(to, finish(add_row(row)));
   }
-  for (; h < rows; ++h, row += OW) store_in_rows(dx + h * W, W, column, end, clamp(activation, add_row(row)));
+  for (; h < rows; ++h, row += OW) store_in_rows(dx + h * W, W, column, end, finish(add_row(row)));
   for (; h < s.H; ++h) {
-    store_in_rows(dx + h * W, W, column, end, clamp(activation, first));
+    store_in_rows(dx + h * W, W, column, end, finish(first));
     first = second;
     second = start;
   }
@@ -110,12 +125,13 @@ template <class T>
   const PlaneFilter<T> weight = filter;
   StreamPrefetch<false> next_dout(dout + s.OH * s.OW);
   StreamPrefetch<true> next_dx(dx + s.H * s.W);
+  const ColumnEnd<T> finish(activation);
   for (Index w = last_vector(s.W, S::size); w >= 0; w -= S::size) {
     const bool inside = w + s.pad_left >= 2 && w + s.pad_left + S::size <= s.OW;
     if (inside)
-      gather_column<T, false>(s, w, dout, weight, start, activation, dx, end, next_dout, next_dx);
+      gather_column<T, false>(s, w, dout, weight, start, finish, dx, end, next_dout, next_dx);
     else
-      gather_column<T, true>(s, w, dout, weight, start, activation, dx, end, next_dout, next_dx);
+      gather_column<T, true>(s, w, dout, weight, start, finish, dx, end, next_dout, next_dx);
   }
 }
 
@@ -149,7 +165,7 @@ template <class T>
                                   return S::fma(weight.tap[3 * kh + kw], row.dout[i], sum);
                                 });
         },
-        [&](typename S::Packet sum) { return clamp(activation, sum); });
+        ColumnEnd<T>(activation));
   }
 }
 
@@ -193,7 +209,7 @@ template <class T, class LineOf, class Window>
 template <class T, bool at_edge>
 [[gnu::always_inline]] inline void correlate_strided_column(const PoolShape& s, Index j, const T* x,
                                                             const PlaneFilter<T>& weight, T bias,
-                                                            Clamp<T> activation, T* out, const T* end,
+                                                            const ColumnEnd<T>& finish, T* out, const T* end,
                                                             StreamPrefetch<false>& next_x,
                                                             StreamPrefetch<true>& next_out) {
   using S = Simd<T>;
@@ -220,11 +236,11 @@ template <class T, bool at_edge>
     for (int kw = 0; kw < 3; ++kw) sum = S::fma(weight.tap[3 * kh + kw], line.tap[kw], sum);
     return sum;
   };
-  const auto window = [&](const TapLine<T>& first, const TapLine<T>& second,
-                          const TapLine<T>& third) __attribute__((always_inline)) {
+  using Line = const TapLine<T>&;
+  const auto window = [&](Line first, Line second, Line third) __attribute__((always_inline)) {
     next_out.template step<S::bytes>();
-    return clamp(activation,
-                 S::add(through(second, 1, start), S::add(through(first, 0, zero), through(third, 2, zero))));
+    return finish(
+        S::add(through(second, 1, start), S::add(through(first, 0, zero), through(third, 2, zero))));
   };
   TapLine<T> first = load_inside(-s.pad_top);
   Index oh = 0, h = 1 - s.pad_top;  // h: the window's second line
@@ -254,12 +270,13 @@ template <class T>
   const PlaneFilter<T> weight = filter;
   StreamPrefetch<false> next_x(x + s.H * s.W);
   StreamPrefetch<true> next_out(out + s.OH * s.OW);
+  const ColumnEnd<T> finish(activation);
   for (Index j = last_vector(s.OW, Simd<T>::size); j >= 0; j -= Simd<T>::size) {
     const Index column = 2 * j - s.pad_left;
     if (column >= 0 && column + 2 * Simd<T>::size < s.W)
-      correlate_strided_column<T, false>(s, j, x, weight, bias, activation, out, end, next_x, next_out);
+      correlate_strided_column<T, false>(s, j, x, weight, bias, finish, out, end, next_x, next_out);
     else
-      correlate_strided_column<T, true>(s, j, x, weight, bias, activation, out, end, next_x, next_out);
+      correlate_strided_column<T, true>(s, j, x, weight, bias, finish, out, end, next_x, next_out);
   }
 }
 
