@@ -206,7 +206,17 @@ def _rows(name: str, rank: int, param: str, rows: Callable[..., _Rows], **known:
 
 OPS = (
     _batch(
-        "batchnorm", 1, stages=(Stage("batchnorm", ("momentum", "eps", "scale"), "none", build=_build_batch),)
+        "batchnorm",
+        1,
+        stages=(
+            Stage(
+                "batchnorm",
+                ("momentum", "eps", "scale"),
+                "none",
+                subtracts_bias=True,
+                build=_build_batch,
+            ),
+        ),
     ),
     _batch("spatial_batchnorm", 3),
     _rectified("batchnorm", 1, ("training", "inference")),

@@ -43,11 +43,12 @@ class Stage:
     """What a layer is called in a ConvNet's spec.
 
     `options` may stand beside the stage's value. `value`: 'none' for a stage that takes none, 'default' for
-    one that may do without, 'needed'. `images`: it needs images (C, H, W). `bias`: it has a bias, which a
-    batch norm behind it makes superfluous. `build`: ``build(builder, where, value, options)`` puts it into a
-    network, see :mod:`cnnlib.models.spec.builder`; None for a layer of that name without arguments.
-    `by_axis`: its value is a number for both axes of images, or a pair. `size`: that of its windows where its
-    option `size` is left out.
+    one that may do without, 'needed'. `images`: it needs images (C, H, W). `bias`: it has a bias.
+    `subtracts_bias`: it subtracts any bias of the stage before, which is therefore built without one.
+    `build`: ``build(builder, where, value, options)`` puts it into a network, see
+    :mod:`cnnlib.models.spec.builder`; None for a layer of that name without arguments. `by_axis`: its value
+    is a number for both axes of images, or a pair. `size`: that of its windows where its option `size` is
+    left out.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Stage:
     value: Literal["none", "default", "needed"] = "needed"
     images: bool = False
     bias: bool = False
+    subtracts_bias: bool = False
     build: BuildStage | None = None
     by_axis: bool = False
     size: int | None = None

@@ -73,8 +73,9 @@ class Builder:
             where = f"ConvNet: {place} {i + 1} ({kind})"
             name, source = options.pop("name", None), options.pop("from", None)
             if KINDS[kind].bias:
-                before_norm = name is None and i + 1 < len(parsed) and parsed[i + 1][0] == "batchnorm"
-                options.setdefault("bias", not before_norm)  # the norm would subtract it again
+                read_by_next_alone = name is None and i + 1 < len(parsed)
+                subtracted = read_by_next_alone and KINDS[parsed[i + 1][0]].subtracts_bias
+                options.setdefault("bias", not subtracted)
             try:
                 if source is not None:
                     self._go_to(where, source)
