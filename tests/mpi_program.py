@@ -51,6 +51,8 @@ def worst(scores, y):
 
 def targets(data, name):
     """Other targets than labels for the cases of these names."""
+    if name in ("sequence", "stream"):
+        return in_batches(data, name)
     if name == "outputs":
         return with_targets(data, ignored=0)
     for part in ("train", "val"):
@@ -60,6 +62,17 @@ def targets(data, name):
         elif name == "pixels":
             data[f"y_{part}"] = (X[:, 0] > 0.5).astype(np.int64)
     return data
+
+
+def in_batches(data, name):
+    """The data as weighted batches of 13, as a sequence or as a function of the epoch."""
+    weights = np.random.default_rng(3).random(61)
+    rows = [slice(start, start + 13) for start in range(0, 61, 13)]
+    train = [(data["X_train"][part], data["y_train"][part], weights[part]) for part in rows]
+    val = [(data["X_val"][part], data["y_val"][part]) for part in (slice(0, 13), slice(13, 20))]
+    if name == "sequence":
+        return {"train": train, "val": val}
+    return {"train": lambda epoch: train[epoch:] + train[:epoch], "val": lambda: iter(val)}
 
 
 # Runs whose results must not depend on the number of ranks. 61 samples in minibatches of 15 and 16.
@@ -102,6 +115,8 @@ CASES = {
         lambda: several_outputs(norm=False),
         {"metrics": {"label": "top5", "size": ["mae", worst]}, "augment": "flip", "update_rule": "adam"},
     ),
+    "sequence": (dense, {"augment": "alternating-flip", "num_val_samples": 13}),
+    "stream": (dense, {"update_rule": "adam", "num_train_samples": 20}),
     "local": (residual, {}),
     "noisy": (lambda: NoisyModel(36, 4), {"seed": None}),
 }

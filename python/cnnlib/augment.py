@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from cnnlib._params import choice, number, positive_int
 from cnnlib._params.functions import check_call
 from cnnlib._params.registry import Registry
-from cnnlib.data.shards import Targets
+from cnnlib.data.targets import Targets
 
 __all__ = ["AUGMENTATIONS", "TTA", "AlternatingFlip", "Cutout", "HorizontalFlip", "RandomCrop", "Samples"]
 __all__ += ["averaged_scores"]

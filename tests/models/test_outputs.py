@@ -9,7 +9,7 @@ from cnnlib import layers
 from cnnlib.augment import augmented, build_augmentation
 from cnnlib.cli.run.trained import open_trained
 from cnnlib.data import Normalization
-from cnnlib.data.shards import Targets
+from cnnlib.data.targets import Targets
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from cnnlib.models import Graph, GraphNet, Node, WeightedLosses
 from cnnlib.solver import Solver

@@ -201,8 +201,8 @@ def test_average_of_the_weights():
     statistics, checked = [], []
     step = solver._step
 
-    def watched_step(X, y):
-        step(X, y)
+    def watched_step(minibatch):
+        step(minibatch)
         d = min(0.9, (1 + len(solver.loss_history)) / (10 + len(solver.loss_history)))
         for name, value in model.params.items():
             average[name] = d * average[name] + (1 - d) * value
@@ -455,7 +455,7 @@ def test_the_thread_ends_with_the_training():
     solver = trained(model, digits_like(), augment="flip")
     assert not running()
 
-    def interrupt(X, y):
+    def interrupt(minibatch):
         raise KeyboardInterrupt
 
     solver._step, solver.num_epochs = interrupt, 3
@@ -511,11 +511,11 @@ def test_interrupted_and_continued_with_a_prefetching_thread():
     solver = quiet_solver(conv_net(), data, num_epochs=3, seed=1, **ALL)
     step, stops = solver._step, [2, 6]
 
-    def interrupted_step(X, y):
+    def interrupted_step(minibatch):
         if stops and len(solver.loss_history) == stops[0]:
             stops.pop(0)
             raise KeyboardInterrupt
-        step(X, y)
+        step(minibatch)
 
     solver._step = interrupted_step
     for _ in range(2):

@@ -19,7 +19,7 @@ from cnnlib._params.arrays import as_array, reals
 from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import new_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
-from cnnlib.data.shards import Targets
+from cnnlib.data.targets import Targets
 from cnnlib.graph.compile import why_interpreted, why_not_ready, why_not_scored
 from cnnlib.graph.description import batch_norms
 from cnnlib.graph.graph import Graph

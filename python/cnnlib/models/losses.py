@@ -17,7 +17,7 @@ from cnnlib._params import check_keys, hint, number
 from cnnlib._params.arrays import gradient_like
 from cnnlib._params.functions import check_call, is_of_torch
 from cnnlib._params.registry import OWN
-from cnnlib.data.shards import Targets
+from cnnlib.data.targets import Targets
 
 _ENDING = "_loss"
 LOSSES: dict[str, Callable[..., Any]] = {

@@ -2,50 +2,25 @@
 
 import numpy as np
 
-from cnnlib._params import type_name
-from cnnlib._params.arrays import as_array
-from cnnlib.data.shards import ShardedArray, Targets, named_arrays
+from cnnlib.data.rows import as_rows
 
-_KEYS = ("X_train", "y_train", "X_val", "y_val")
 _LOOKED_AT = 1000  # targets, from which messages tell what they may be: large files are not read whole
 
 
-def checked_data(data, labels=True, outputs=()):
-    """X_train, y_train, X_val, y_val of the dict `data`, none of them copied.
-
-    `labels`: the targets must be labels of classes, one for each sample. `outputs`: the names of several that
-    have targets each. TypeError if `data` is no dict, or labels are not integers; ValueError if a key is
-    missing, a split is empty, or images and labels differ in number.
-    """
-    if not hasattr(data, "keys"):
-        raise TypeError(f"Solver: data must be a dict with {', '.join(_KEYS)}, got {type_name(data)}")
-    missing = [key for key in _KEYS if key not in data]
-    if missing:
-        raise ValueError(
-            f"Solver: data lacks {', '.join(missing)}; it has {', '.join(map(str, data.keys()))}"
-        )
-    found = []
-    for X_name, y_name in (("X_train", "y_train"), ("X_val", "y_val")):
-        X, y = data[X_name], data[y_name]
-        if outputs:
-            y = Targets.of(f"Solver: {y_name}", y, outputs)
-            for name, array in named_arrays(y_name, y):
-                X, _ = checked_split("Solver", X, array, X_name, name, labels=False)
-        else:
-            X, y = checked_split("Solver", X, y, X_name, y_name, labels)
-        found += [X, y]
-    return found
+def check_samples(where, name, X):
+    """ValueError for an array without samples."""
+    if X.ndim == 0 or len(X) == 0:
+        raise ValueError(f"{where}: {name} is empty (shape {X.shape})")
 
 
 def checked_split(where, X, y, X_name="X", y_name="y", labels=True):
-    """X and y as arrays with a target for each sample; arrays, memory maps and shards stay what they are."""
-    kept = (np.ndarray, ShardedArray)
-    X, y = (
-        part if isinstance(part, kept) and not np.ma.isMaskedArray(part) else as_array(where, name, part)
-        for name, part in ((X_name, X), (y_name, y))
-    )
-    if X.ndim == 0 or len(X) == 0:
-        raise ValueError(f"{where}: {X_name} is empty (shape {X.shape})")
+    """X and y, a target for each sample, as arrays; what is read by rows stays where it is.
+
+    `labels`: the targets must be labels of classes, one for each sample. TypeError if they are not integers,
+    or other targets no numbers; ValueError if there are no samples, or not as many targets.
+    """
+    X, y = as_rows(where, X_name, X), as_rows(where, y_name, y)
+    check_samples(where, X_name, X)
     if y.ndim == 0 or len(y) != len(X) or (labels and y.ndim != 1):
         want = f"({len(X)},)" if labels else f"({len(X)}, ...)"
         advice = _as_labels(y_name, y) if labels and y.ndim == 2 and len(y) == len(X) else ""

@@ -13,7 +13,6 @@ import numpy as np
 
 from cnnlib._params import check_keys
 from cnnlib.data.normalization import preprocessed
-from cnnlib.data.shards import ShardedArray
 from cnnlib.models.graph_model import Model
 from cnnlib.models.losses import OF_CLASSES, OF_LOGITS, OF_NUMBERS, Loss, WeightedLosses, build_loss
 from cnnlib.solver.data import refuse_labels, refuse_odd_masks
@@ -39,20 +38,6 @@ class ValidationLoss(Metric):
         return math.nan if self.loss is None else self.loss.mean(kept)
 
 
-def subsample(X: np.ndarray | ShardedArray, num_samples: int | None, random: Any) -> np.ndarray | None:
-    """Draw sorted indices of `num_samples` different samples, or None for all of them."""
-    if num_samples is None or num_samples >= len(X):
-        return None
-    return np.sort(random.choice(len(X), size=num_samples, replace=False))
-
-
-def batches_of(X: np.ndarray | ShardedArray, rows: np.ndarray | None, batch_size: int) -> list[Any]:
-    """The samples `rows` (None: all) batch by batch: slices, or arrays of indices."""
-    total = len(X) if rows is None else len(rows)
-    slices = [slice(start, start + batch_size) for start in range(0, total, batch_size)]
-    return slices if rows is None else [rows[part] for part in slices]
-
-
 def look_at(scores_of: Callable[..., Any], metrics: Sequence[Metric], images: Any, y: Any) -> list[Any]:
     """Return what each metric keeps of a batch."""
     scores = scores_of(images)
@@ -68,14 +53,14 @@ def values_of(metrics: Sequence[Metric], results: Iterable[list[Any]]) -> dict[s
     }
 
 
-def check_batch_size(X: np.ndarray | ShardedArray, training: int) -> int:
+def check_batch_size(X: Any, training: int) -> int:
     """Images of X in a batch of an accuracy check: 100, or fewer if they are large and the training's few."""
     return min(100, max(training, _BATCH_VALUES // max(X[0].size, 1)))
 
 
-def sample_images(X: np.ndarray | ShardedArray, preprocess: Callable[..., Any] | None) -> np.ndarray:
-    """Training images for a model's ``initialize``: all, or as many as may be preprocessed, or read from
-    shards, at once.
+def sample_images(X: Any, preprocess: Callable[..., Any] | None) -> np.ndarray:
+    """Training images for a model's ``initialize``: all, or as many as may be preprocessed, or read from the
+    disk, at once.
     """
     if preprocess is None and isinstance(X, np.ndarray):
         return X

@@ -41,6 +41,7 @@ from cnnlib.solver.monitor import (
     checked_monitor,
     describe_early_stopping,
 )
+from cnnlib.solver.weights import BALANCED, checked_class_weight
 
 T = TypeVar("T")
 
@@ -86,14 +87,16 @@ _OF_RULES = {  # keys of optim_config
     "lr": "learning_rate",
 }
 # What other libraries say to what trains, and how it is said here.
-_CLASS_WEIGHTS = "the loss weighs classes: loss={{'name': 'softmax', 'weights': [...]}}"
-_SAMPLE_WEIGHTS = "a loss of your own, loss(scores, y), can weigh samples"
-_VALIDATION = "data holds the validation samples, as X_val and y_val"
+_CLASS_WEIGHTS = "class_weight='balanced', or a dict or list of weights"
+_SAMPLE_WEIGHTS = "data holds the weights of samples, as weights_train"
+_VALIDATION = "data holds the validation samples, as X_val and y_val, or validation_fraction=0.1 takes some"
+_STEPS = "batches_per_epoch= says how many batches make an epoch of a source without len()"
 _OF_THE_MODEL = "it is an argument of the model: ConvNet(..., {name}=...)"
 _ELSEWHERE = {
-    **dict.fromkeys(("class_weight", "class_weights"), _CLASS_WEIGHTS),
+    "class_weights": _CLASS_WEIGHTS,
     **dict.fromkeys(("sample_weight", "sample_weights"), _SAMPLE_WEIGHTS),
-    **dict.fromkeys(("validation_split", "validation_fraction", "val_fraction"), _VALIDATION),
+    **dict.fromkeys(("validation_split", "val_fraction"), _VALIDATION),
+    "steps_per_epoch": _STEPS,
     **dict.fromkeys(("reg", "dtype", "num_classes", "input_dim", "weight_scale"), _OF_THE_MODEL),
     "validation_data": _VALIDATION,
     "dropout": "it is the model's: {{'dropout': 0.5}} is a stage of a ConvNet",
@@ -142,6 +145,11 @@ _at_least_0 = functools.partial(number, "Solver", low=0)
 _above_0 = functools.partial(above_0, "Solver")
 _share = functools.partial(probability, "Solver")  # in [0, 1)
 _count, _count_or_0 = (functools.partial(at_least, least, "Solver") for least in (1, 0))
+
+
+def _part(name: str, value: Any) -> float:
+    """A number between 0 and 1, both excluded."""
+    return _share(name, _above_0(name, value))
 
 
 def _one_of(*allowed: str) -> Callable[[str, Any], str]:
@@ -249,6 +257,13 @@ class Options:
         metadata=_row(_or_none(_above_0), "positive number", "largest norm of all gradients")
     )
     loss: Loss | WeightedLosses | None = field(metadata=_row(_or_none(build_loss), saved=describe_loss))
+    class_weight: Any = field(
+        metadata=_row(
+            _or_none(checked_class_weight),
+            (BALANCED, "none"),
+            "balanced: rare classes count as much as frequent ones",
+        )
+    )
     metrics: tuple[Metric, ...] | None = field(metadata=_row(_or_none(build_metrics), saved=describe_metrics))
     monitor: str | dict[str, str] | None = field(metadata=_row(_or_none(checked_monitor)))
     label_smoothing: float | None = field(
@@ -278,6 +293,8 @@ class Options:
     prefetch: int = field(metadata=_row(_count_or_0))
     batch_size: int = field(metadata=_row(_count, "count"))
     num_epochs: int = field(metadata=_row(_count_or_0, "count", "with --resume: the run's new end"))
+    batches_per_epoch: int | None = field(metadata=_row(_or_none(_count)))
+    validation_fraction: float | None = field(metadata=_row(_or_none(_part)))
     num_train_samples: int | None = field(metadata=_row(_or_none(_count)))
     num_val_samples: int | None = field(metadata=_row(_or_none(_count)))
     keep: str = field(
@@ -317,7 +334,8 @@ class Options:
     on_epoch: Callable[..., Any] | None = field(metadata=_row(_or_none(_on_epoch), saved=None))
 
     def __post_init__(self) -> None:
-        for one, other in (("ema_decay", "lookahead"), ("label_smoothing", "loss")):
+        pairs = ("ema_decay", "lookahead"), ("label_smoothing", "loss"), ("label_smoothing", "class_weight")
+        for one, other in pairs:
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"Solver: {one} and {other} exclude each other")
         if self.micro_batches is not None and self.batchnorm_statistics == "global":

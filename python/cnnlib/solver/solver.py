@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -26,9 +27,7 @@ from cnnlib._system.ahead import in_order
 from cnnlib._typing import Gradients, Params, Trainable
 from cnnlib.augment import Samples, augmented
 from cnnlib.data.normalization import Normalization
-from cnnlib.data.shards import ShardedArray, named_arrays
 from cnnlib.distributed.communicator import as_communicator
-from cnnlib.distributed.start_checks import data_facts
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import (
@@ -41,10 +40,9 @@ from cnnlib.models.state import (
     undone_on_error,
 )
 from cnnlib.solver.checkpoints import checkpoint_prefix, read_run, save_run
-from cnnlib.solver.data import checked_data, checked_split
+from cnnlib.solver.data import checked_split
 from cnnlib.solver.evaluation import (
     ValidationLoss,
-    batches_of,
     check_batch_size,
     chosen_loss,
     chosen_metrics,
@@ -53,7 +51,6 @@ from cnnlib.solver.evaluation import (
     outputs_of,
     refuse_odd_targets,
     sample_images,
-    subsample,
 )
 from cnnlib.solver.histories import Histories, metrics_of, new_histories, train_name, val_name
 from cnnlib.solver.interrupts import Interrupts
@@ -61,6 +58,16 @@ from cnnlib.solver.metrics import Accuracy, Metric
 from cnnlib.solver.monitor import build_early_stopping, build_monitor
 from cnnlib.solver.options import Options, is_own, refuse_unknown
 from cnnlib.solver.progress import Progress
+from cnnlib.solver.sources import (
+    ArraySource,
+    Minibatch,
+    Source,
+    Sources,
+    Wanted,
+    batches_of,
+    build_sources,
+    subsample,
+)
 from cnnlib.solver.state import TrainingState, check_content
 from cnnlib.solver.step_profile import StepProfile, profile_step
 from cnnlib.solver.update import (
@@ -72,6 +79,7 @@ from cnnlib.solver.update import (
     fault_of_rows,
     holding,
 )
+from cnnlib.solver.weights import Weighted, class_weighted, sample_weighted
 from cnnlib.solver.worker import build_worker
 from cnnlib.typing import Augment, OptimConfig, Schedule
 
@@ -101,9 +109,21 @@ class Solver:
         ``X_train`` (N, ...), ``y_train``, ``X_val``, ``y_val``. Targets are integer labels (N,), or with
         `loss` or `metrics` what these take: labels of pixels, numbers (N, ...) of any shape, (N,) too for a
         network of one output; for several
-        outputs a dict of targets by the outputs' names, or a tuple in their order. Never copied as a whole:
-        each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work,
-        and several of them as a :class:`cnnlib.data.ShardedArray`.
+        outputs a dict of targets by the outputs' names, or a tuple in their order. ``weights_train`` (N,),
+        optional, weighs the training samples: the loss is the mean of ``weight * loss`` by the sum of the
+        weights. (Metrics and the validation loss count all samples alike.)
+
+        Arrays are never copied as a whole: each minibatch is gathered by itself, so memory maps
+        (``np.load(..., mmap_mode='r')``) work, several of them as a :class:`cnnlib.data.ShardedArray`, and
+        arrays of h5py, Zarr and others that have `shape`, `dtype` and ``[...]``.
+
+        Or ``train`` and ``val`` in place of arrays: batches ``(X, y)`` or ``(X, y, weights)`` that somebody
+        else makes. That is an object with ``len()`` and ``[number]``, whose batches come in a new order in
+        each epoch; an iterable, such as PyTorch's DataLoader; or a function ``batches()`` or
+        ``batches(epoch)`` (0 is the first) that returns an iterable. A run goes on from a checkpoint to the
+        same bits with the first, and with a function of the epoch, of which it takes the same batches for
+        the same epoch; for other iterables :meth:`resume` says why not. See
+        :mod:`cnnlib.solver.sources`.
     update_rule : str or callable
         A name in :mod:`cnnlib.optim`, or any ``rule(w, dw, config) -> (next_w, config)``.
     optim_config : dict or None
@@ -129,6 +149,9 @@ class Solver:
         that takes no loss) wins; `loss` is then what validation samples are measured with.
         Several outputs: a dict of these by the outputs' names, or a :class:`cnnlib.models.WeightedLosses`.
         None: the model's own, of the library's models the cross-entropy of labels.
+    class_weight : 'balanced', dict, list or None
+        How much each class counts in the loss 'softmax': a list in the order of the labels, a dict by label
+        (1 where it has none), or 'balanced', ``N / (K * count)`` for each of the K classes that occur.
     metrics : str, dict, callable, list of these, or None
         What is measured of training and validation samples before the first epoch and after each: by name
         'accuracy', 'top5', 'rmse', 'mae', 'r2', 'psnr' (``{'name': 'psnr', 'range': 255}``), 'iou', 'f1', see
@@ -164,8 +187,17 @@ class Solver:
         Their randomness comes from a stream for each iteration, whose seed the Solver draws once.
     prefetch : int
         Minibatches that a thread prepares ahead of the training where that pays: with `augment`, and
-        from memory maps. 0: no thread. The results are the same.
-    batch_size, num_epochs : int
+        from memory maps, other arrays on the disk, and batches that somebody else makes. 0: no thread. The
+        results are the same.
+    batch_size : int
+        Samples in a minibatch; of batches that somebody else makes these are the minibatches.
+    num_epochs : int
+    batches_per_epoch : int or None
+        Batches of ``train`` that make an epoch, at most as many as it has. None: all; a source that does not
+        say how many it has is read once to count them.
+    validation_fraction : float or None
+        Share of the training samples, of labels the same of each, by which the run is validated, where data
+        have no validation split. The choice follows from `seed`.
     num_train_samples, num_val_samples : int or None
         Samples (a random subset) that an epoch's accuracy check looks at; None for all of the split.
     keep : 'best' or 'last'
@@ -268,7 +300,7 @@ class Solver:
     def __init__(
         self,
         model: Trainable,
-        data: Mapping[str, Any],
+        data: Mapping[str, Any] | Sources,
         *,
         update_rule: str | Callable[..., Any] = "sgd",
         optim_config: OptimConfig | None = None,
@@ -278,6 +310,7 @@ class Solver:
         weight_decay: float | None = None,
         clip_norm: float | None = None,
         loss: _Metric | None = None,
+        class_weight: str | Mapping[int, float] | Sequence[float] | None = None,
         metrics: Metrics | None = None,
         monitor: str | Mapping[str, str] | None = None,
         label_smoothing: float | None = None,
@@ -288,6 +321,8 @@ class Solver:
         prefetch: int = 2,
         batch_size: int = 100,
         num_epochs: int = 10,
+        batches_per_epoch: int | None = None,
+        validation_fraction: float | None = None,
         num_train_samples: int | None = 1000,
         num_val_samples: int | None = None,
         keep: str = "best",
@@ -313,6 +348,7 @@ class Solver:
             weight_decay=weight_decay,
             clip_norm=clip_norm,
             loss=loss,
+            class_weight=class_weight,
             metrics=metrics,
             monitor=monitor,
             label_smoothing=label_smoothing,
@@ -323,6 +359,8 @@ class Solver:
             prefetch=prefetch,
             batch_size=batch_size,
             num_epochs=num_epochs,
+            batches_per_epoch=batches_per_epoch,
+            validation_fraction=validation_fraction,
             num_train_samples=num_train_samples,
             num_val_samples=num_val_samples,
             keep=keep,
@@ -338,21 +376,31 @@ class Solver:
             batchnorm_statistics=batchnorm_statistics,
         )
         check_model("Solver", model)
-        splits = checked_data(data, learns_labels(model, options.loss, options.metrics), outputs_of(model))
+        sources = build_sources(data, outputs_of(model), _wanted(options))
+        labels = learns_labels(model, options.loss, options.metrics)
+        for source in (sources.train, sources.val):
+            source.check(labels)
         self.options = options
         self.model: Any = model
-        self.X_train, self.y_train, self.X_val, self.y_val = splits
-        # By their names in messages: images first, then the targets, of which several outputs have one each.
-        self._train_arrays = [("X_train", self.X_train), *named_arrays("y_train", self.y_train)]
-        self._val_arrays = [("X_val", self.X_val), *named_arrays("y_val", self.y_val)]
+        self._train: Source = sources.train
+        self._val: Source = sources.val
+        (X_train, y_train), (X_val, y_val) = self._train.example, self._val.example
         if options.preprocess is None or isinstance(options.preprocess, Normalization):
-            check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
+            check_sample_shapes(model, X_train=X_train, X_val=X_val)
         if hasattr(model, "initialize"):
-            model.initialize(sample_images(self.X_train, options.preprocess))
-        loss = chosen_loss(model, options.loss, self.y_train)
+            model.initialize(sample_images(X_train, options.preprocess))
+        loss = chosen_loss(model, options.loss, y_train)
         set_label_smoothing(model, options.label_smoothing, loss)
         was_chosen = options.loss is None and getattr(model, "criterion", None) is None
-        refuse_odd_targets(model, loss, was_chosen, y_train=self.y_train, y_val=self.y_val)
+        refuse_odd_targets(model, loss, was_chosen, y_train=y_train, y_val=y_val)
+        trained_with = options.loss
+        if options.class_weight is not None:
+            all_labels = isinstance(self._train, ArraySource)
+            loss = trained_with = class_weighted(model, loss, options.class_weight, y_train, all_labels)
+        if self._train.weighs:
+            if options.label_smoothing:
+                raise ValueError("Solver: weights of samples and label_smoothing exclude each other")
+            trained_with = sample_weighted(model, loss)
         self._loss_is_known = loss is not None
         self._frozen = checked_frozen("Solver: model", getattr(model, "frozen", ()), model.params)
         self._updater = Updater(
@@ -365,7 +413,7 @@ class Solver:
             clip_norm=options.clip_norm,
             rate_factors=options.rate_factors,
         )
-        self._metrics = chosen_metrics(options.metrics, loss, self.y_train)
+        self._metrics = chosen_metrics(options.metrics, loss, y_train)
         self._val_metrics = [*self._metrics, ValidationLoss(loss)]
         self._monitor = build_monitor(options.monitor, options.early_stopping, self._metrics)
         self._refuse_useless_options()
@@ -378,8 +426,9 @@ class Solver:
         )
         self._known_end = options.num_epochs  # of the training so far; a higher `num_epochs` has been raised
         self._interrupts = Interrupts()
-        sizes = self._minibatch_sizes()
-        self._worker = build_worker(model, options, self._state.random, sizes, self._interrupts)
+        self._worker = build_worker(
+            model, trained_with, options, self._state.random, self._train.sizes, self._interrupts
+        )
         self._worker.refuse_different(self._facts)
 
     # The training ---------------------------------------------------------------------------------------
@@ -455,14 +504,14 @@ class Solver:
         """Train an epoch, or what is left of it; return True if the training should end behind it."""
         state = self._state
         if state.pending is None:
-            state.pending = self._minibatches()[::-1]  # popped from the end
+            state.pending = self._train.plan(state.random)[::-1]  # popped from the end
         started = time.perf_counter()
         try:
             with contextlib.closing(self._prepared(state.pending[::-1])) as minibatches:
                 while state.pending:
                     with self._interrupts.allowed():
-                        X, y = next(minibatches)
-                    self._step(X, y)
+                        minibatch = next(minibatches)
+                    self._step(minibatch)
                     state.pending.pop()
                     progress.iteration(state.iteration, state.histories["loss"][-1])
         finally:
@@ -473,15 +522,16 @@ class Solver:
         ends = None if self.on_epoch is None else self._call_on_epoch()
         return self._worker.of_main(is_flag(ends) and bool(ends))
 
-    def _step(self, X: Any, y: Any) -> None:
-        """Make an iteration: the gradients of the next pending minibatch, and an update of each parameter."""
+    def _step(self, minibatch: Minibatch) -> None:
+        """Make an iteration: the gradients of the minibatch, and an update of each parameter."""
         state, model = self._state, self.model
-        assert state.pending is not None
-        batch, t = state.pending[-1], state.iteration + 1
+        X, y, t = minibatch.X, minibatch.y, state.iteration + 1
+        if minibatch.weights is not None:
+            y = Weighted(y, minibatch.weights)
         draws = self.options.loss is not None or not isinstance(model, GraphModel) or model._draws()
         # Only the streams that are drawn from: their states take longer than a small step.
         with undone_on_error(model, self._streams() if draws else ()):
-            loss, grads = self._worker.gradients(X, y, len(batch), t - 1)
+            loss, grads = self._worker.gradients(X, y, minibatch.total, t - 1)
             loss = float(loss)
             try:
                 if not math.isfinite(loss):
@@ -491,7 +541,7 @@ class Solver:
                 self._updater.step(model.params, grads, state.optim_configs, epoch, self.num_epochs)
             except FloatingPointError as error:
                 # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
-                fault = self._worker.first(fault_of_data(X, self._train_arrays, self._worker.share(batch)))
+                fault = self._worker.first(fault_of_data(X, minibatch.origin, minibatch.origin_rows))
                 advice = fault or fault_of_params(model.params) or "a lower learning rate may help"
                 message = f"iteration {t} (epoch {state.epoch + 1}): {error}; {advice}"
                 raise self._worker.on_all(FloatingPointError(message)) from None
@@ -502,52 +552,36 @@ class Solver:
 
     # Minibatches ----------------------------------------------------------------------------------------
 
-    def _minibatches(self) -> list[Any]:
-        """Draw the indices of an epoch's minibatches.
-
-        'epoch': a shuffled pass over all samples in minibatches whose sizes differ by one at most, so that
-        none is much smaller than `batch_size` (a last batch of one sample would upset batch norm).
-        'replacement': each minibatch draws `batch_size` samples independently, as the course does.
-        """
-        samples, count, random = len(self.X_train), self.iterations_per_epoch, self._state.random
-        if self.options.sampling == "epoch":
-            return np.array_split(random.permutation(samples), count)
-        return list(random.choice(samples, size=(count, self.options.batch_size)))
-
-    def _minibatch_sizes(self) -> tuple[int, int]:
-        """Count the samples in the smallest and the largest minibatch."""
-        if self.options.sampling == "epoch":
-            samples, count = len(self.X_train), self.iterations_per_epoch
-            return samples // count, -(-samples // count)
-        return self.options.batch_size, self.options.batch_size
-
-    def _prepared(self, batches: Sequence[Any]) -> Any:
-        """Iterate over images and targets of these minibatches, a thread being ahead where that pays."""
+    def _prepared(self, tickets: Sequence[Any]) -> Any:
+        """Iterate over the minibatches of these tickets, a thread being ahead where that pays."""
         first = self._state.iteration
-        jobs = [functools.partial(self._minibatch, batch, first + i) for i, batch in enumerate(batches)]
-        mapped = any(isinstance(array, (np.memmap, ShardedArray)) for _, array in self._train_arrays)
-        ahead = self.options.prefetch if self.options.augment is not None or mapped else 0
+        jobs = [functools.partial(self._minibatch, ticket, first + i) for i, ticket in enumerate(tickets)]
+        ahead = self.options.prefetch if self.options.augment is not None or self._train.waits else 0
         return in_order(lambda job: job(), jobs, 1, ahead) if ahead else (job() for job in jobs)
 
-    def _minibatch(self, batch: Any, iteration: int) -> tuple[Any, Any]:
-        """Return images and targets of this rank's share of a minibatch.
+    def _minibatch(self, ticket: Any, iteration: int) -> Minibatch:
+        """Return this rank's share of a minibatch, preprocessed and augmented.
 
-        Runs in the prefetching thread, so it changes no state.
+        Runs in the prefetching thread, so it changes no state but the source's.
         """
-        rows, options = self._worker.share(batch), self.options
-        X, y = self.X_train[rows], self.y_train[rows]
+        options, epoch = self.options, iteration // self.iterations_per_epoch
+        minibatch = self._train.read(ticket, epoch, self._worker.share)
+        if minibatch.total < self._worker.size:
+            raise ValueError(
+                f"Solver: {minibatch.total} samples in a minibatch are too few for {self._worker.size} ranks"
+            )
+        X, y = minibatch.X, minibatch.y
         if options.preprocess is not None:
             X = options.preprocess(X)
         if options.augment is not None:
             shapes, seed = (X.shape, y.shape), self._state.augment_seed
             assert seed is not None
-            rng = self._worker.generator([seed, iteration], len(batch))
-            epoch = iteration // self.iterations_per_epoch
-            X, y = augmented(options.augment, X, y, rng, Samples(rows, epoch, seed))
+            rng = self._worker.generator([seed, iteration], minibatch.total)
+            X, y = augmented(options.augment, X, y, rng, Samples(minibatch.rows, epoch, seed))
             for what, array, shape in zip(("images", "targets"), (X, y), shapes, strict=True):
                 if np.shape(array) != shape:
                     raise ValueError(f"Solver: augment made {what} of shape {np.shape(array)} from {shape}")
-        return X, y
+        return replace(minibatch, X=X, y=y)
 
     # The end of an epoch --------------------------------------------------------------------------------
 
@@ -556,12 +590,8 @@ class Solver:
         state = self._state
         with undone_on_error(self.model, self._streams()), holding(state.average, self.model):
             make_scorer = functools.partial(BatchScorer, self.model, self.options.preprocess)
-            train = self._measured(
-                self._metrics, self.X_train, self.y_train, self.options.num_train_samples, make_scorer
-            )
-            val = self._measured(
-                self._val_metrics, self.X_val, self.y_val, self.options.num_val_samples, make_scorer
-            )
+            train = self._measured(self._metrics, self._train, self.options.num_train_samples, make_scorer)
+            val = self._measured(self._val_metrics, self._val, self.options.num_val_samples, make_scorer)
             values = {train_name(metric): value for metric, value in train.items()}
             values |= {val_name(metric): value for metric, value in val.items()}
             self._refuse_faulty_samples(values["val_loss"])
@@ -580,12 +610,12 @@ class Solver:
         progress.message(f"(Epoch {state.epoch} / {self.num_epochs}) {shown}")
 
     def _measured(
-        self, metrics: Sequence[Metric], X: Any, y: Any, num_samples: int | None, make_scorer: Any
+        self, metrics: Sequence[Metric], source: Source, num_samples: int | None, make_scorer: Any
     ) -> dict[str, float]:
-        """Return metrics of the samples, or of a random subset; the ranks share the work."""
-        size = check_batch_size(X, self.options.batch_size)
-        batches = batches_of(X, subsample(X, num_samples, self._state.random), size)
-        return self._worker.measure(metrics, X, y, batches, make_scorer, self._state.iteration)
+        """Return metrics of the samples, or of some of them; the ranks share the work."""
+        size = check_batch_size(source.example[0], self.options.batch_size)
+        batches = source.to_measure(num_samples, self._state.random, size)
+        return self._worker.measure(metrics, batches, make_scorer, self._state.iteration)
 
     def _is_best(self, values: Mapping[str, float]) -> bool:
         """Return whether a model with these values is the best so far."""
@@ -659,7 +689,7 @@ class Solver:
             raise ValueError(
                 "check_accuracy: the model has several outputs; their metrics are in `histories`"
             )
-        if learns_numbers(self.model, self.options.loss, self.y_train):
+        if learns_numbers(self.model, self.options.loss, self._train.example[1]):
             raise ValueError(
                 "check_accuracy: the model learns numbers, which have no accuracy; its metrics are in "
                 "`histories`, and cnnlib.prepare(model)(X) gives the numbers"
@@ -668,10 +698,10 @@ class Solver:
         if num_samples is not None:
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        batches = batches_of(images, subsample(images, num_samples, self._state.random), batch_size)
+        rows = subsample(images, num_samples, self._state.random)
+        batches = batches_of(images, labels, rows, batch_size)
         scorer = functools.partial(BatchScorer, self.model, self.options.preprocess)
-        measure = self._worker.measure_alone
-        return measure([Accuracy()], images, labels, batches, scorer, tta)["accuracy"]
+        return self._worker.measure_alone([Accuracy()], batches, scorer, tta)["accuracy"]
 
     # What the training has come to ----------------------------------------------------------------------
 
@@ -748,10 +778,27 @@ class Solver:
     @property
     def iterations_per_epoch(self) -> int:
         """Minibatches of an epoch."""
-        samples, size = len(self.X_train), self.options.batch_size
-        if self.options.sampling == "epoch":  # no sample is missed
-            return -(-samples // size)
-        return max(samples // size, 1)
+        return self._train.steps
+
+    @property
+    def X_train(self) -> Any:
+        """The training images; of batches that somebody else makes those of the first one."""
+        return self._train.example[0]
+
+    @property
+    def y_train(self) -> Any:
+        """The training targets, as `X_train`."""
+        return self._train.example[1]
+
+    @property
+    def X_val(self) -> Any:
+        """The validation images, as `X_train`."""
+        return self._val.example[0]
+
+    @property
+    def y_val(self) -> Any:
+        """The validation targets, as `X_train`."""
+        return self._val.example[1]
 
     # The state, and going on from it --------------------------------------------------------------------
 
@@ -765,7 +812,7 @@ class Solver:
             parameters, averages, the optimizer's state, random streams, what is left of an epoch that is
             under way: what :func:`cnnlib.checkpoint.save_checkpoint` can store.
         """
-        return self._state.content(self.model, len(self.X_train))
+        return self._state.content(self.model, self._train.count)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore a :meth:`state`, and the parameters of its model.
@@ -775,17 +822,19 @@ class Solver:
         Raises
         ------
         ValueError
-            If it is no state, or one of another model, number of training samples or metrics; nothing has
-            changed then.
+            If it is no state, or one of another model, number of training samples or metrics, or the
+            training data cannot seek; nothing has changed then.
         """
+        _refuse_without_seek("load_state", self._train)
         self._load("load_state", state)
 
     def _load(self, where: str, state: Mapping[str, Any]) -> None:
         """Restore a state; the message of a ValueError begins with `where`."""
         check_content(where, state, self.model)
-        if state["num_train"] != len(self.X_train):
+        if state["num_train"] != self._train.count:
             raise ValueError(
-                f"{where}: the run had {state['num_train']} training samples, this one {len(self.X_train)}"
+                f"{where}: the run had {state['num_train']} training {self._train.unit}, this one "
+                f"{self._train.count}"
             )
         if (state["average"] is None) != (self._averaging is None):
             raise ValueError(f"{where}: one run has averages (ema_decay, lookahead), the other none")
@@ -848,7 +897,8 @@ class Solver:
         ------
         ValueError
             If the file is damaged, no checkpoint of a Solver, or from another model or number of training
-            samples; the message names it, and the model is left alone.
+            samples, or the training data cannot go back to where they stood; the message names it, and the
+            model is left alone.
         OSError
             If it cannot be read.
         """
@@ -874,16 +924,20 @@ class Solver:
         for name, value in saved.items():
             if is_own(value) and name not in given:
                 raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
-        num_train = len(checked_data(data, labels=False, outputs=outputs_of(model))[0])
-        if num_train != state["num_train"]:
+        wanted = ("sampling", "batch_size", "batches_per_epoch", "validation_fraction", "seed", "prefetch")
+        options = Wanted(**{name: saved[name] for name in wanted}, tell=_teller(saved["verbose"]))
+        sources = build_sources(data, outputs_of(model), options)
+        train = sources.train
+        if train.count != state["num_train"]:
             raise ValueError(
-                f"{path}: the run had {state['num_train']} training samples, data has {num_train}"
+                f"{path}: the run had {state['num_train']} training {train.unit}, data has {train.count}"
             )
+        _refuse_without_seek(path, train)
         settings = {**saved, "checkpoint_name": checkpoint_prefix(path) or saved["checkpoint_name"], **given}
         rule = build_early_stopping(given.get("early_stopping"))
         if saved["monitor"] is None and "early_stopping" in given and not (rule and rule.monitor):
             settings["monitor"] = (saved["early_stopping"] or {}).get("monitor")
-        solver = cls(model, data, **settings)
+        solver = cls(model, sources, **settings)
         solver._load(path, state)
         solver._known_end = saved["num_epochs"]
         return solver
@@ -954,7 +1008,7 @@ class Solver:
     def _refuse_faulty_samples(self, val_loss: float) -> None:
         """FloatingPointError where NaN among the validation samples is why their loss is NaN."""
         if math.isnan(val_loss) and self._loss_is_known:
-            fault = fault_of_rows(self._val_arrays, range(len(self.X_val)))
+            fault = self._val.not_finite(fault_of_rows)
             if fault is not None:
                 raise self._worker.on_all(FloatingPointError(f"the validation loss is {val_loss}; {fault}"))
 
@@ -962,13 +1016,13 @@ class Solver:
         """Collect what has to be the same on all ranks beside the model."""
         saved = self.options.saved().items()
         facts = {name: repr(value) for name, value in saved if name not in _EACH_RANKS_OWN}
-        return facts | data_facts(dict([*self._train_arrays, *self._val_arrays]))
+        return facts | self._train.facts() | self._val.facts()
 
     def _take_state_of_main(self) -> None:
         """Give all ranks the state of rank 0: parameters, optimizer state, random streams, histories."""
         state = self._worker.of_main(self.state() if self._worker.main else None)
         if not self._worker.main:
-            self.load_state(state)
+            self._load("load_state", state)
 
     def __repr__(self) -> str:
         rule = self._updater.rule_name or getattr(self.options.update_rule, "__name__", "own")
@@ -976,7 +1030,7 @@ class Solver:
             repr(self.model),
             f"update_rule={rule!r}",
             f"batch_size={self.options.batch_size}",
-            f"{len(self.X_train):,} training samples",
+            f"{self._train.count:,} training {self._train.unit}",
             f"epoch {self.epoch} of {self.num_epochs}",
         ]
         best = self._state.at_best(self.monitored)
@@ -1019,6 +1073,33 @@ class Solver:
             updater.step(model.params, grads, configs, *course)
 
         return profile_step(model, X, y, update, max(1, steps))
+
+
+def _wanted(options: Options) -> Wanted:
+    """What sources need to know of the options."""
+    return Wanted(
+        sampling=options.sampling,
+        batch_size=options.batch_size,
+        batches_per_epoch=options.batches_per_epoch,
+        validation_fraction=options.validation_fraction,
+        seed=options.seed,
+        prefetch=options.prefetch,
+        tell=_teller(options.verbose and options.comm.rank == 0),
+    )
+
+
+def _teller(verbose: bool) -> Callable[[str], None]:
+    """Print, or nothing."""
+    return print if verbose else lambda text: None
+
+
+def _refuse_without_seek(where: str, source: Source) -> None:
+    """ValueError if a training from this source cannot go on to the same bits."""
+    if source.cannot_seek:
+        raise ValueError(
+            f"{where}: the run cannot go on to the same bits: {source.cannot_seek}. To train on from its "
+            "weights, give load_weights(path, model) and a new Solver"
+        )
 
 
 def _short(value: float) -> str:

@@ -6,12 +6,12 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import hint, number, type_name
-from cnnlib.data.shards import ShardedArray
 from cnnlib.models.state import average_into, restore, snapshot
 from cnnlib.solver.options import rule_name
 
@@ -217,9 +217,7 @@ def holding(average, model):
         restore(model, newest)
 
 
-def fault_of_data(
-    X: np.ndarray, arrays: Sequence[tuple[str, np.ndarray | ShardedArray]], rows: np.ndarray
-) -> str | None:
+def fault_of_data(X: np.ndarray, arrays: Sequence[tuple[str, Any]], rows: Iterable[int]) -> str | None:
     """Say why the images X that the model saw, or their targets, are not finite; None if they are.
 
     They were made of these rows of `arrays`, the images first.
@@ -227,11 +225,13 @@ def fault_of_data(
     finite = _finite(X)
     fault = fault_of_rows(arrays[1:] if finite else arrays, rows)
     if fault is None and not finite:
-        return "the images of X_train are finite, but preprocess or augment made NaN or infinity of them"
+        return (
+            f"the images of {arrays[0][0]} are finite, but preprocess or augment made NaN or infinity of them"
+        )
     return fault
 
 
-def fault_of_rows(arrays: Sequence[tuple[str, np.ndarray | ShardedArray]], rows: Iterable[int]) -> str | None:
+def fault_of_rows(arrays: Sequence[tuple[str, Any]], rows: Iterable[int]) -> str | None:
     """Name the first of these rows of `arrays` that is not finite; None if all are."""
     for name, array in arrays:
         for row in rows:

@@ -23,18 +23,25 @@ from cnnlib.solver.evaluation import look_at, takes_loss, values_of
 from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.metrics import Metric
 from cnnlib.solver.options import Options
+from cnnlib.solver.sources import Batches
 from cnnlib.solver.update import checked_gradients
 
 
 def build_worker(
-    model: Any, options: Options, random: Any, sizes: tuple[int, int], interrupts: Interrupts
+    model: Any,
+    loss: Loss | WeightedLosses | None,
+    options: Options,
+    random: Any,
+    sizes: tuple[int, int],
+    interrupts: Interrupts,
 ) -> Worker:
     """Make the worker of a training with these options, whose Solver draws from `random`.
 
-    `sizes` are the samples in the smallest and the largest minibatch.
+    `loss` is what a model that takes one is trained with. `sizes` are the samples in the smallest and the
+    largest minibatch.
     """
     stream = None if options.seed is None else random
-    loss = options.loss if takes_loss(model) else None
+    loss = loss if takes_loss(model) else None
     norms = options.batchnorm_statistics
     if norms == "global":
         refuse_without_graph(model)
@@ -123,20 +130,20 @@ class Worker:
     # The end of an epoch ----------------------------------------------------------------------------------
 
     def measure(
-        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, iteration: int
+        self, metrics: Sequence[Metric], batches: Batches, scorer: Any, iteration: int
     ) -> dict[str, float]:
-        """Return the metrics, by their names, of `batches` of X and y; the ranks share the work.
+        """Return the metrics, by their names, of batches of images and targets; the ranks share the work.
 
         ``scorer(tta, around)`` makes a :class:`BatchScorer`.
         """
-        return self.measure_alone(metrics, X, y, batches, scorer)
+        return self.measure_alone(metrics, batches, scorer)
 
     def measure_alone(
-        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, tta: str | None = None
+        self, metrics: Sequence[Metric], batches: Batches, scorer: Any, tta: str | None = None
     ) -> dict[str, float]:
         """Like `measure`, on this rank alone."""
         scores = scorer(tta, self._scoring)
-        return values_of(metrics, (look_at(scores, metrics, X[batch], y[batch]) for batch in batches))
+        return values_of(metrics, (look_at(scores, metrics, X, y) for X, y in batches))
 
     def _drawing(self) -> contextlib.AbstractContextManager[Any]:
         """Let the model draw from the Solver's own stream, where that has one."""
@@ -290,7 +297,7 @@ class DataParallel(Worker):
     # The end of an epoch ----------------------------------------------------------------------------------
 
     def measure(
-        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, scorer: Any, iteration: int
+        self, metrics: Sequence[Metric], batches: Batches, scorer: Any, iteration: int
     ) -> dict[str, float]:
         """The metrics as one process would have them; each rank looks at every size-th batch.
 
@@ -300,10 +307,11 @@ class DataParallel(Worker):
         scores = scorer(None, self.interrupts.allowed)
         seed, own = self._seed(iteration, "test"), []
         for number in range(self.comm.rank, len(batches), self.comm.size):
+            X, y = batches[number]
             with sharding.own_stream(self.model, [*seed, number]):
-                own.append(look_at(scores, metrics, X[batches[number]], y[batches[number]]))
+                own.append(look_at(scores, metrics, X, y))
         ranks = itertools.cycle(map(iter, self.comm.allgather(own)))
-        return values_of(metrics, (next(results) for results, _ in zip(ranks, batches)))
+        return values_of(metrics, (next(results) for results, _ in zip(ranks, range(len(batches)))))
 
     def refuse_other_parameters(self, epoch: int) -> None:
         """OutOfStepError on all ranks where the parameters have come to differ."""
