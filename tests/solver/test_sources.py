@@ -229,6 +229,24 @@ class TestStreams:
         assert_same_run(solver, whole)
 
     @pytest.mark.parametrize("prefetch", [0, 2])
+    def test_a_generator_that_an_exception_ended_is_opened_again(self, prefetch):
+        faults = [OSError("the disk is away")]
+
+        def batches_of(epoch):
+            for number, batch in enumerate(of_epoch(epoch)):
+                if epoch == 1 and number == 2 and faults:
+                    raise faults.pop()
+                yield batch
+
+        settings = {"seed": 1, "prefetch": prefetch}
+        whole = trained(net(), {"train": of_epoch, "val": batches("val")}, **settings)
+        solver = quiet_solver(net(), {"train": batches_of, "val": batches("val")}, **settings)
+        with pytest.raises(OSError, match="the disk is away"):
+            solver.train()
+        solver.train()
+        assert_same_run(solver, whole)
+
+    @pytest.mark.parametrize("prefetch", [0, 2])
     def test_an_iterable_goes_on_in_the_process_that_was_interrupted(self, prefetch):
         loader = Loader(batches())
         settings = {"seed": 1, "prefetch": prefetch, "num_train_samples": 7}
@@ -314,6 +332,26 @@ class TestStreams:
         settings = {"preprocess": Normalization([0.5], [2.0]), "augment": "flip", "seed": 3}
         solver = trained(net(), one, **settings)
         assert solver.check_accuracy(data["X_val"], data["y_val"]) == solver.best_val_acc
+
+
+class TestLoadersOfPyTorch:
+    def test_a_loader_trains_and_says_why_it_cannot_be_resumed(self, tmp_path):
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        utils, data = torch.utils.data, digits_like()
+
+        def loader(part):
+            arrays = (torch.from_numpy(data[f"{name}_{part}"]) for name in "Xy")
+            return utils.DataLoader(utils.TensorDataset(*arrays), batch_size=20)
+
+        parts = {"train": loader("train"), "val": loader("val")}
+        solver = trained(net(), parts, seed=1, checkpoint_name=tmp_path / "run")
+        lists = {part: Batches(data[f"X_{part}"], data[f"y_{part}"], 20) for part in ("train", "val")}
+        same_order = {"train": lambda epoch: iter(lists["train"]), "val": lists["val"]}
+        assert_same_run(solver, trained(net(), same_order, seed=1))
+        with pytest.raises(ValueError, match="train cannot go back to where it stood"):
+            Solver.resume(tmp_path / "run_epoch_1.npz", net(), parts)
+        with pytest.raises(ValueError, match=r"is a single sample, .* a DataLoader makes them"):
+            Solver(net(), {**parts, "train": parts["train"].dataset})
 
 
 @pytest.mark.parametrize(
@@ -410,6 +448,16 @@ class TestValidationFraction:
             ({"train": batches()}, 0.01, "of 9 batches leaves 9 to train with and 0"),
             (digits_like(), 1, "validation_fraction must be below 1"),
             (digits_like(), 0, "validation_fraction must be above 0"),
+            (
+                {"X_train": np.zeros((60, 1, 6, 6)), "y_train": np.zeros(50, int)},
+                0.1,
+                r"y_train must have shape \(60,\) as X_train has 60 samples, got \(50,\)",
+            ),
+            (
+                {"X_train": np.zeros((60, 1, 6, 6)), "y_train": np.zeros((60, 1), int)},
+                0.1,
+                r"got \(60, 1\): y_train\[:, 0\]",
+            ),
         ],
     )
     def test_that_cannot_be(self, data, fraction, message):
@@ -511,8 +559,9 @@ class TestWeights:
         partial = trained(net(), data, seed=1, class_weight={1: 2.0})
         assert_same_run(partial, trained(net(), data, seed=1, class_weight=[1, 2, 1, 1]))
 
-    def test_of_classes_resume(self, tmp_path):
-        data, settings = digits_like(), {"class_weight": "balanced", "num_epochs": 2, "seed": 1}
+    @pytest.mark.parametrize("class_weight", ["balanced", {1: 2.0, 3: 0.5}, [1, 2, 3, 4]], ids=str)
+    def test_of_classes_resume(self, tmp_path, class_weight):
+        data, settings = digits_like(), {"class_weight": class_weight, "num_epochs": 2, "seed": 1}
         whole = trained(net(), data, checkpoint_name=tmp_path / "run", **settings)
         resumed = Solver.resume(tmp_path / "run_epoch_1.npz", net(), data)
         resumed.train()
@@ -524,6 +573,7 @@ class TestWeights:
             ({"class_weight": "even"}, "class_weight must be 'balanced', a dict or a list, got 'even'"),
             ({"class_weight": [1, 2]}, "class_weight is of 2 classes, the network has 4"),
             ({"class_weight": {7: 2}}, "class_weight is of 8 classes, the network has 4"),
+            ({"class_weight": {}}, "class_weight must have the weight of a class at least"),
             ({"class_weight": [1, 1, -1, 1]}, r"class_weight\[2\]"),
             ({"class_weight": "balanced", "loss": "svm"}, "class_weight is for the loss 'softmax'"),
             ({"class_weight": "balanced", "label_smoothing": 0.1}, "exclude each other"),
@@ -536,3 +586,20 @@ class TestWeights:
     def test_balanced_of_batches_is_refused(self):
         with pytest.raises(ValueError, match="of batches give the weights"):
             Solver(net(), {"train": batches(), "val": batches("val")}, class_weight="balanced")
+
+    @pytest.mark.parametrize(
+        ("weights", "options", "what"),
+        [
+            (None, {"class_weight": [1, 2, 3, 4]}, "class_weight"),
+            (np.ones(60), {}, "weights of samples"),
+            (np.ones(60), {"loss": "softmax"}, "weights of samples"),
+        ],
+    )
+    def test_that_a_model_with_its_own_loss_would_not_see_are_refused(self, weights, options, what):
+        message = rf"Solver: {what} must go into the Solver's loss; the model's loss\(X, y\) takes none"
+        with pytest.raises(ValueError, match=message):
+            Solver(LinearModel(36, 4), self.weighted(weights), **options)
+        criterion = net()
+        criterion.criterion = "softmax"
+        with pytest.raises(ValueError, match=f"Solver: {what} must go into .* the model has a criterion"):
+            Solver(criterion, self.weighted(weights), **options)

@@ -86,6 +86,17 @@ def takes_loss(model: Any) -> bool:
         return False
 
 
+def refuse_own_loss(what: str, model: Any) -> None:
+    """ValueError if a model is trained with a loss of its own, to which `what` would mean nothing."""
+    if getattr(model, "criterion", None) is not None:
+        raise ValueError(f"Solver: {what} must go into the Solver's loss; the model has a criterion")
+    if not takes_loss(model):
+        raise ValueError(
+            f"Solver: {what} must go into the Solver's loss; the model's loss(X, y) takes none, as "
+            "loss(X, y, loss=None) would"
+        )
+
+
 def learns_labels(model: Any, loss: Loss | WeightedLosses | None, metrics: Sequence[Metric] | None) -> bool:
     """Return whether targets can be nothing but a label (N,) for each sample."""
     if getattr(model, "criterion", None) is not None or getattr(model, "head", "classes") != "classes":

@@ -41,7 +41,7 @@ from cnnlib.solver.monitor import (
     checked_monitor,
     describe_early_stopping,
 )
-from cnnlib.solver.weights import BALANCED, checked_class_weight
+from cnnlib.solver.weights import BALANCED, checked_class_weight, described_class_weight
 
 T = TypeVar("T")
 
@@ -262,6 +262,7 @@ class Options:
             _or_none(checked_class_weight),
             (BALANCED, "none"),
             "balanced: rare classes count as much as frequent ones",
+            saved=described_class_weight,
         )
     )
     metrics: tuple[Metric, ...] | None = field(metadata=_row(_or_none(build_metrics), saved=describe_metrics))

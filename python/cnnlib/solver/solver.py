@@ -50,6 +50,7 @@ from cnnlib.solver.evaluation import (
     learns_numbers,
     outputs_of,
     refuse_odd_targets,
+    refuse_own_loss,
     sample_images,
 )
 from cnnlib.solver.histories import Histories, metrics_of, new_histories, train_name, val_name
@@ -117,13 +118,12 @@ class Solver:
         (``np.load(..., mmap_mode='r')``) work, several of them as a :class:`cnnlib.data.ShardedArray`, and
         arrays of h5py, Zarr and others that have `shape`, `dtype` and ``[...]``.
 
-        Or ``train`` and ``val`` in place of arrays: batches ``(X, y)`` or ``(X, y, weights)`` that somebody
-        else makes. That is an object with ``len()`` and ``[number]``, whose batches come in a new order in
-        each epoch; an iterable, such as PyTorch's DataLoader; or a function ``batches()`` or
+        Or ``train`` and ``val`` in place of arrays: batches ``(X, y)`` or ``(X, y, weights)`` of your own.
+        They come from an object with ``len()`` and ``[number]``, whose batches are taken in a new order in
+        each epoch; from an iterable, such as PyTorch's DataLoader; or from a function ``batches()`` or
         ``batches(epoch)`` (0 is the first) that returns an iterable. A run goes on from a checkpoint to the
-        same bits with the first, and with a function of the epoch, of which it takes the same batches for
-        the same epoch; for other iterables :meth:`resume` says why not. See
-        :mod:`cnnlib.solver.sources`.
+        same bits with an object of the first kind, and with a function of the epoch, which must give the same
+        batches for the same epoch. For other iterables :meth:`resume` says why not.
     update_rule : str or callable
         A name in :mod:`cnnlib.optim`, or any ``rule(w, dw, config) -> (next_w, config)``.
     optim_config : dict or None
@@ -187,17 +187,17 @@ class Solver:
         Their randomness comes from a stream for each iteration, whose seed the Solver draws once.
     prefetch : int
         Minibatches that a thread prepares ahead of the training where that pays: with `augment`, and
-        from memory maps, other arrays on the disk, and batches that somebody else makes. 0: no thread. The
-        results are the same.
+        from memory maps, other arrays on the disk, and batches of your own. 0: no thread. The results are the
+        same.
     batch_size : int
-        Samples in a minibatch; of batches that somebody else makes these are the minibatches.
+        Samples in a minibatch. Batches of your own are minibatches as they are.
     num_epochs : int
     batches_per_epoch : int or None
         Batches of ``train`` that make an epoch, at most as many as it has. None: all; a source that does not
         say how many it has is read once to count them.
     validation_fraction : float or None
-        Share of the training samples, of labels the same of each, by which the run is validated, where data
-        have no validation split. The choice follows from `seed`.
+        Share of the training samples to validate by, where the data have no validation split; of each label
+        the same share. The choice depends on `seed` alone.
     num_train_samples, num_val_samples : int or None
         Samples (a random subset) that an epoch's accuracy check looks at; None for all of the split.
     keep : 'best' or 'last'
@@ -376,10 +376,8 @@ class Solver:
             batchnorm_statistics=batchnorm_statistics,
         )
         check_model("Solver", model)
-        sources = build_sources(data, outputs_of(model), _wanted(options))
         labels = learns_labels(model, options.loss, options.metrics)
-        for source in (sources.train, sources.val):
-            source.check(labels)
+        sources = build_sources(data, outputs_of(model), _wanted(options), labels)
         self.options = options
         self.model: Any = model
         self._train: Source = sources.train
@@ -395,12 +393,14 @@ class Solver:
         refuse_odd_targets(model, loss, was_chosen, y_train=y_train, y_val=y_val)
         trained_with = options.loss
         if options.class_weight is not None:
+            refuse_own_loss("class_weight", model)
             all_labels = isinstance(self._train, ArraySource)
             loss = trained_with = class_weighted(model, loss, options.class_weight, y_train, all_labels)
         if self._train.weighs:
             if options.label_smoothing:
                 raise ValueError("Solver: weights of samples and label_smoothing exclude each other")
-            trained_with = sample_weighted(model, loss)
+            refuse_own_loss("weights of samples", model)
+            trained_with = sample_weighted(loss)
         self._loss_is_known = loss is not None
         self._frozen = checked_frozen("Solver: model", getattr(model, "frozen", ()), model.params)
         self._updater = Updater(
@@ -782,7 +782,7 @@ class Solver:
 
     @property
     def X_train(self) -> Any:
-        """The training images; of batches that somebody else makes those of the first one."""
+        """The training images; of batches of your own those of the first one."""
         return self._train.example[0]
 
     @property
@@ -926,7 +926,7 @@ class Solver:
                 raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
         wanted = ("sampling", "batch_size", "batches_per_epoch", "validation_fraction", "seed", "prefetch")
         options = Wanted(**{name: saved[name] for name in wanted}, tell=_teller(saved["verbose"]))
-        sources = build_sources(data, outputs_of(model), options)
+        sources = build_sources(data, outputs_of(model), options, labels=False)
         train = sources.train
         if train.count != state["num_train"]:
             raise ValueError(
@@ -1076,7 +1076,7 @@ class Solver:
 
 
 def _wanted(options: Options) -> Wanted:
-    """What sources need to know of the options."""
+    """Return the options that sources depend on."""
     return Wanted(
         sampling=options.sampling,
         batch_size=options.batch_size,
@@ -1089,7 +1089,7 @@ def _wanted(options: Options) -> Wanted:
 
 
 def _teller(verbose: bool) -> Callable[[str], None]:
-    """Print, or nothing."""
+    """Return what prints a line, if `verbose`; else what does nothing."""
     return print if verbose else lambda text: None
 
 

@@ -1,25 +1,28 @@
-"""Where a Solver's samples come from: arrays, or batches that somebody else makes.
+"""Sources of a Solver's samples: arrays, or batches of the user's own.
 
-A :class:`Source` hands out the minibatches of an epoch. The Solver asks it for four things only:
+A :class:`Source` hands out the minibatches of an epoch. The Solver asks it for four things:
 
 - ``plan(random)``: a ticket for each minibatch of the next epoch, an array of integers. A checkpoint holds
   the tickets that are left, so an interrupted epoch goes on where it stood.
-- ``read(ticket, epoch, share)``: the :class:`Minibatch` of a ticket. `share` picks this rank's rows. It is
-  called in the order of the plan, by a thread that is ahead of the training where reading takes time
-  (`waits`), so the order, and with it every bit, is the same with and without that thread.
+- ``read(ticket, epoch, share)``: the :class:`Minibatch` of a ticket. `share` picks this rank's rows. Tickets
+  are read in the order of the plan. A thread reads ahead of the training where reading takes time (`waits`).
+  The order, and with it every bit, is the same with and without that thread.
 - ``to_measure(num_samples, random, size)``: the batches that are measured, a :class:`Batches`.
 - `example`: images and targets to look at before the training; loss, metrics and checks follow from them.
 
-There are three of them. :class:`ArraySource` has arrays, in memory or not: its tickets are indices of
-samples. :class:`BatchSequence` has an object with ``len()`` and ``[number]``: its tickets are numbers of
-batches, which come in a new order in each epoch. :class:`BatchStream` has an iterable, or a function that
-returns one: its tickets are the places in the stream, and its order is its own.
+There are three kinds:
+
+- :class:`ArraySource` has arrays, in memory or not. A ticket holds the indices of a minibatch's samples.
+- :class:`BatchSequence` has an object with ``len()`` and ``[number]``. A ticket is the number of a batch;
+  each epoch has the batches in a new order.
+- :class:`BatchStream` has an iterable, or a function that returns one. A ticket is a place in the stream,
+  whose order is its own.
 
 Exact resumption needs a source that can seek. The first two can. A stream can if it is a function of the
-epoch, ``batches(epoch)``, as such a function promises the same batches for the same epoch; batches of that
-epoch that the run has seen are read and dropped. Any other stream has `cannot_seek`, which says why not.
+epoch, ``batches(epoch)``: such a function promises the same batches for the same epoch, so those that the run
+has seen are read again and dropped. Any other stream has `cannot_seek`, which says why not.
 
-With several ranks every rank reads the same batches, and takes its share of their rows; of arrays it reads
+With several ranks every rank reads the same batches, and takes its share of their rows. Of arrays it reads
 its share alone.
 """
 
@@ -44,12 +47,12 @@ from cnnlib.solver.data import check_samples, checked_split
 Ticket: TypeAlias = np.ndarray
 Named: TypeAlias = Sequence[tuple[str, Any]]  # arrays by what messages call them, the images first
 Share: TypeAlias = Callable[[Any], Any]
-_UNKNOWN = 2**31  # samples in the largest minibatch, where nobody knows
+_UNKNOWN = 2**31  # samples in the largest minibatch where it is not known: more than any has
 
 
 @dataclass
 class Minibatch:
-    """This rank's share of a minibatch.
+    """A rank's share of a minibatch.
 
     Attributes
     ----------
@@ -60,9 +63,9 @@ class Minibatch:
     total : int
         Samples of the whole minibatch.
     rows : ndarray
-        The samples' numbers, which augmentations may want to know.
+        The samples' numbers, for augmentations that depend on them.
     origin, origin_rows
-        The arrays, by name, of whose rows `origin_rows` the minibatch was made.
+        The arrays that the samples come from, by name, and their rows there: a message can name a bad one.
     """
 
     X: Any
@@ -106,9 +109,9 @@ class Source(ABC):
     sizes : (int, int)
         Samples in the smallest and the largest minibatch, as far as they are known.
     waits : bool
-        Whether a thread should read ahead.
+        True if a thread should read ahead.
     weighs : bool
-        Whether samples have weights.
+        True if samples have weights.
     cannot_seek : str
         Why a run cannot go on from a checkpoint; empty where it can.
     """
@@ -149,7 +152,7 @@ class Source(ABC):
 
 
 class ArraySource(Source):
-    """Samples in arrays, or in what :func:`cnnlib.data.rows.as_rows` makes of others.
+    """Samples in arrays, in memory or read by rows.
 
     `sampling` and `batch_size` are the Solver's options. ValueError or TypeError for unusable arrays.
     """
@@ -217,7 +220,7 @@ class ArraySource(Source):
 
 
 class _BatchSource(Source):
-    """Batches ``(X, y)`` or ``(X, y, weights)`` that somebody else makes, numbered from 0 in each epoch."""
+    """Batches ``(X, y)`` or ``(X, y, weights)`` of the user's own, numbered from 0 in each epoch."""
 
     def __init__(self, part: str, outputs: Sequence[str]) -> None:
         self.part, self._outputs, self._labels = part, outputs, False
@@ -230,7 +233,7 @@ class _BatchSource(Source):
         self._stride = max(len(X), 1)
 
     def _checked(self, batch: Any, number: int) -> tuple[Any, Any, Any]:
-        """Images, targets and weights of a batch; ValueError or TypeError where it is none."""
+        """Return images, targets and weights of a batch; ValueError or TypeError if it is none."""
         where = f"Solver: {self.part}: batch {number}"
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise TypeError(f"{where} must be (X, y) or (X, y, weights), got {_told(batch)}{_advice(batch)}")
@@ -298,8 +301,8 @@ class _BatchSource(Source):
 class BatchSequence(_BatchSource):
     """Batches of an object with ``len()`` and ``[number]``; each epoch has them in a new order.
 
-    `numbers` are those that count, None: all. `sampling` and `steps`, at most so many in an epoch, are the
-    Solver's options.
+    `numbers` are those of the batches to use; None: all. `steps` is the Solver's `batches_per_epoch`,
+    `sampling` its option of that name.
     """
 
     def __init__(
@@ -346,9 +349,9 @@ class BatchSequence(_BatchSource):
 class BatchStream(_BatchSource):
     """Batches of an iterable, or of a function that returns one, in their own order.
 
-    `steps`, batches in an epoch, is the Solver's option; where nobody says it, the batches are counted, which
-    `tell` is told first. `kept` batches are kept so that a training that was stopped goes on: those that a
-    thread may have read ahead.
+    `steps` is the Solver's `batches_per_epoch`. Where it is None, and the iterable has no length, the batches
+    are counted; `tell` is called with a line that says so. The last `kept` batches, which a thread may have
+    read ahead, and two more are kept, so that a training that was stopped can go on in the same process.
     """
 
     def __init__(
@@ -399,12 +402,15 @@ class BatchStream(_BatchSource):
                 raise ValueError(f"Solver: {self.cannot_seek}")
             self._iterator, self._epoch, self._next = iter(self._open(epoch)), epoch, 0
         assert self._iterator is not None
-        batch = None
+        batch, iterator = None, self._iterator
+        if not self.cannot_seek:
+            self._epoch = -1  # an exception ends a generator: the next call opens the epoch again
         while self._next <= number:
-            batch = _next_of(self._iterator, self.part, epoch, self._next, self.steps)
+            batch = _next_of(iterator, self.part, epoch, self._next, self.steps)
             self._next += 1
+        self._epoch = epoch
         self._kept.append((epoch, number, batch))
-        if self._next == self.steps:  # what stands behind the iterator, a loader's processes say, may go
+        if self._next == self.steps:  # lets go of what the iterator holds, such as a loader's processes
             self._iterator, self._epoch = None, -1
         return batch
 
@@ -425,7 +431,7 @@ class BatchStream(_BatchSource):
 
 @dataclass
 class Sources:
-    """What the Solver trains with, and what it validates by."""
+    """The samples to train with, and those to validate by."""
 
     train: Source
     val: Source
@@ -439,7 +445,7 @@ def subsample(X: Any, num_samples: int | None, random: Any) -> np.ndarray | None
 
 
 def batches_of(X: Any, y: Any, rows: np.ndarray | None, batch_size: int) -> Batches:
-    """The samples `rows` (None: all) of arrays, batch by batch."""
+    """Return the samples `rows` (None: all) of arrays, batch by batch."""
     total = len(X) if rows is None else len(rows)
 
     def read(number: int) -> tuple[Any, Any]:
@@ -451,7 +457,7 @@ def batches_of(X: Any, y: Any, rows: np.ndarray | None, batch_size: int) -> Batc
 
 
 def checked_weights(where: str, name: str, value: Any, samples: int) -> np.ndarray:
-    """Weights (N,) of samples, float64; ValueError if they are no numbers of at least 0."""
+    """Return weights (N,) of samples as float64; ValueError if they are no numbers of at least 0."""
     weights = as_array(where, name, value)
     if weights.shape != (samples,) or weights.dtype.kind not in "biuf":
         raise ValueError(
@@ -465,8 +471,8 @@ def checked_weights(where: str, name: str, value: Any, samples: int) -> np.ndarr
 
 
 def _opener(part: str, batches: Any) -> tuple[Callable[[int], Iterable[Any]], bool]:
-    """A function from an epoch to an iterable, and whether it gives the same one for the same epoch."""
-    if not callable(batches) or hasattr(batches, "__iter__"):
+    """Return a function from an epoch to an iterable, and True if it gives the same for the same epoch."""
+    if hasattr(type(batches), "__iter__"):
         if hasattr(batches, "__next__"):
             raise TypeError(
                 f"Solver: {part} is a {type(batches).__name__}, which is over after one pass: give the "
@@ -492,7 +498,7 @@ def _opener(part: str, batches: Any) -> tuple[Callable[[int], Iterable[Any]], bo
 
 
 def _positional(function: Callable[..., Any]) -> int:
-    """Count the arguments that a call must or may have, of which those with a default do not count."""
+    """Count the arguments that a call needs: those without a default, and one called `epoch`."""
     parameters = inspect.signature(function).parameters.values()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [each for each in parameters if each.kind in kinds]
@@ -502,7 +508,7 @@ def _positional(function: Callable[..., Any]) -> int:
 
 
 def _length(batches: Any) -> int | None:
-    """The number of batches that an iterable names; None if it does not."""
+    """Return the number of batches of an iterable; None if it has no length."""
     if not hasattr(type(batches), "__len__"):
         return None
     try:
@@ -512,6 +518,7 @@ def _length(batches: Any) -> int | None:
 
 
 def _next_of(iterator: Iterator[Any], part: str, epoch: int, number: int, steps: int) -> Any:
+    """Return the next batch, which has this number; ValueError if there is none."""
     try:
         return next(iterator)
     except StopIteration:
@@ -521,12 +528,14 @@ def _next_of(iterator: Iterator[Any], part: str, epoch: int, number: int, steps:
 
 
 def _told(batch: Any) -> str:
+    """Name what came in place of a batch."""
     if isinstance(batch, (tuple, list)):
         return f"a {type(batch).__name__} of {len(batch)}"
     return type_name(batch)
 
 
 def _advice(batch: Any) -> str:
+    """Say how it becomes a batch, where that is known."""
     if isinstance(batch, dict):
         keys = ", ".join(repr(key) for key in list(batch)[:2])
         return f"; make pairs of it: ((b[k], b[l]) for b in batches), where k, l = {keys}"
@@ -540,7 +549,7 @@ def _advice(batch: Any) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The Solver's options that bear on its sources."""
+    """The Solver's options that sources depend on."""
 
     sampling: str = "epoch"
     batch_size: int = 1
@@ -554,13 +563,19 @@ class Wanted:
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
 
 
-def build_sources(data: Any, outputs: Sequence[str], wanted: Wanted) -> Sources:
-    """The sources in the Solver's `data`: a dict of arrays, or of batches, or of both.
+def build_sources(data: Any, outputs: Sequence[str], wanted: Wanted, labels: bool) -> Sources:
+    """Return the sources in the Solver's `data`: a dict of arrays, or of batches, or of both.
 
-    `outputs` are the names of several that have targets each. TypeError or ValueError for anything else.
+    `outputs` are the names of several outputs, which have targets each. `labels`: targets must be labels of
+    classes. TypeError or ValueError for anything else.
     """
-    if isinstance(data, Sources):
-        return data
+    sources = data if isinstance(data, Sources) else _sources(data, outputs, wanted, labels)
+    for source in (sources.train, sources.val):
+        source.check(labels)
+    return sources
+
+
+def _sources(data: Any, outputs: Sequence[str], wanted: Wanted, labels: bool) -> Sources:
     if not hasattr(data, "keys"):
         advice = ""
         if hasattr(data, "__iter__") and not isinstance(data, str) and not hasattr(data, "shape"):
@@ -573,10 +588,12 @@ def build_sources(data: Any, outputs: Sequence[str], wanted: Wanted) -> Sources:
         raise ValueError("Solver: validation_fraction is for data without a validation split; this has one")
     if fraction is None:
         return Sources(train, _one(data, "val", outputs, wanted))
+    train.check(labels)  # the targets must fit the samples before both are divided
     return Sources(*_split(train, fraction, outputs, wanted))
 
 
 def _one(data: Any, part: str, outputs: Sequence[str], wanted: Wanted) -> Source:
+    """Return the source of a part, 'train' or 'val'."""
     X_name, y_name = f"X_{part}", f"y_{part}"
     if part in data:
         if X_name in data or y_name in data:
@@ -604,15 +621,16 @@ def _one(data: Any, part: str, outputs: Sequence[str], wanted: Wanted) -> Source
 
 
 def _batches(batches: Any, part: str, outputs: Sequence[str], wanted: Wanted) -> Source:
+    """Return the source of a part that is given as batches."""
     steps = wanted.batches_per_epoch if part == "train" else None
     if hasattr(batches, "shape") or hasattr(batches, "keys"):
         raise TypeError(
             f"Solver: {part} must be batches (X, y), got {type_name(batches)}; arrays are X_{part}, y_{part}"
         )
-    is_loader = hasattr(batches, "dataset") and hasattr(batches, "__iter__")
+    is_loader = hasattr(batches, "dataset") and hasattr(type(batches), "__iter__")
     if not is_loader and hasattr(type(batches), "__getitem__") and hasattr(type(batches), "__len__"):
         return BatchSequence(part, batches, outputs, wanted.sampling, steps)
-    if not callable(batches) and not hasattr(batches, "__iter__"):
+    if not callable(batches) and not hasattr(type(batches), "__iter__"):
         raise TypeError(
             f"Solver: {part} must be an iterable of batches (X, y), a sequence of them, or a function that "
             f"returns an iterable, got {type_name(batches)}"
@@ -625,7 +643,7 @@ def _batches(batches: Any, part: str, outputs: Sequence[str], wanted: Wanted) ->
 
 
 def _split(train: Source, fraction: float, outputs: Sequence[str], wanted: Wanted) -> tuple[Source, Source]:
-    """Take a share of the training samples, or batches, to validate by: of labels the same of each."""
+    """Divide the training samples, or batches, in two: of labels both parts get the same share of each."""
     if isinstance(train, BatchStream):
         raise ValueError(
             "Solver: validation_fraction needs arrays or a sequence of batches; of a stream give 'val', too"
@@ -661,6 +679,7 @@ def _split(train: Source, fraction: float, outputs: Sequence[str], wanted: Wante
 
 
 def _rows_of(y: Any, rows: np.ndarray) -> Any:
+    """Return these rows of targets, of several outputs those of each."""
     if isinstance(y, Targets):
         return Targets({name: Rows(array, rows) for name, array in y.arrays.items()})
     return Rows(y, rows)

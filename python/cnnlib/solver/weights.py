@@ -15,7 +15,7 @@ _LABELS_AT_ONCE = 2**24  # that are counted together
 
 
 class Weighted:
-    """Targets and a weight for each of them, indexed together; otherwise they look like the targets."""
+    """Targets and a weight for each of them, indexed together."""
 
     def __init__(self, y: Any, weights: np.ndarray) -> None:
         self.y, self.weights = y, weights
@@ -28,10 +28,10 @@ class Weighted:
 
 
 class SampleWeighted(Loss):
-    """The weighted mean of the samples' losses, ``sum(w * loss) / sum(w)``, of targets :class:`Weighted`.
+    """The weighted mean of the samples' losses, ``sum(w * loss) / sum(w)``; targets are :class:`Weighted`.
 
-    Samples of the same weight are one call of the loss. Where classes have weights, too, these multiply. The
-    loss of a batch without weight is 0.
+    The loss is called once for each value among the weights, with the samples that have it. Weights of
+    classes multiply those of samples. The loss of a batch without weight is 0.
     """
 
     def __init__(self, loss: Loss) -> None:
@@ -61,10 +61,8 @@ class SampleWeighted(Loss):
         return float(sum(w * self.loss.weight(y.y[np.flatnonzero(y.weights == w)]) for w in weights))
 
 
-def sample_weighted(model: Any, loss: Loss | WeightedLosses | None) -> Loss:
+def sample_weighted(loss: Loss | WeightedLosses | None) -> Loss:
     """Weigh the samples of a loss; ValueError where that cannot be done."""
-    if getattr(model, "criterion", None) is not None:
-        raise ValueError("Solver: weights of samples need a loss of the Solver's; the model has a criterion")
     if loss is None:
         raise ValueError("Solver: weights of samples need a loss=, as the model's own does not know them")
     if isinstance(loss, WeightedLosses):
@@ -75,17 +73,24 @@ def sample_weighted(model: Any, loss: Loss | WeightedLosses | None) -> Loss:
 
 
 def checked_class_weight(name: str, value: Any) -> Any:
-    """'balanced', or a weight of at least 0 for each class, by its label or in the order of the labels."""
+    """Return 'balanced', or weights of at least 0 by label or in the order of the labels.
+
+    A checkpoint has labels as text, which the keys of its dicts are.
+    """
     if isinstance(value, str):
         if value != BALANCED:
             raise ValueError(f"Solver: {name} must be 'balanced', a dict or a list, got {value!r}")
         return value
     if isinstance(value, Mapping):
-        for label, weight in value.items():
+        if not value:
+            raise ValueError(f"Solver: {name} must have the weight of a class at least, got an empty dict")
+        weights = {}
+        for key, weight in value.items():
+            label = int(key) if isinstance(key, str) and key.isdecimal() else key
             if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < 0:
-                raise TypeError(f"Solver: {name} must have labels as keys, got {label!r}")
-            number("Solver", f"{name}[{label}]", weight, 0)
-        return {int(label): float(weight) for label, weight in value.items()}
+                raise TypeError(f"Solver: {name} must have labels as keys, got {key!r}")
+            weights[int(label)] = float(number("Solver", f"{name}[{label}]", weight, 0))
+        return weights
     if isinstance(value, (list, tuple, np.ndarray)):
         return [
             float(number("Solver", f"{name}[{k}]", w, 0)) for k, w in enumerate(np.asarray(value).tolist())
@@ -93,14 +98,18 @@ def checked_class_weight(name: str, value: Any) -> Any:
     raise TypeError(f"Solver: {name} must be 'balanced', a dict or a list, got {type_name(value)}")
 
 
-def class_weighted(model: Any, loss: Any, class_weight: Any, y: Any, all_labels: bool) -> Loss:
-    """The softmax loss with these weights of classes.
+def described_class_weight(value: Any) -> Any:
+    """Return what a checkpoint holds of a class_weight: its dicts have text as keys."""
+    return {str(label): weight for label, weight in value.items()} if isinstance(value, dict) else value
 
-    'balanced' gives class k ``N / (K * count of k)``, as scikit-learn does: the N labels are those of y, all
-    of the training's where `all_labels` says so. A dict gives 1 to labels that it does not name.
+
+def class_weighted(model: Any, loss: Any, class_weight: Any, y: Any, all_labels: bool) -> Loss:
+    """Return the softmax loss with these weights of classes.
+
+    'balanced' gives class k ``N / (K * count of k)``, as scikit-learn does, where N counts the labels y and K
+    the classes among them. It needs all labels of the training, which y has if `all_labels`. A dict gives 1
+    to labels that it does not name.
     """
-    if getattr(model, "criterion", None) is not None:
-        raise ValueError("Solver: class_weight needs a loss of the Solver's; the model has a criterion")
     is_softmax = isinstance(loss, Loss) and loss.name == "softmax"
     if not is_softmax or loss.settings.get("weights") is not None:
         raise ValueError("Solver: class_weight is for the loss 'softmax' without weights of its own")
@@ -127,7 +136,7 @@ def class_weighted(model: Any, loss: Any, class_weight: Any, y: Any, all_labels:
 
 
 def _counts(y: Any, ignore: int | None) -> np.ndarray:
-    """How often each label occurs."""
+    """Count how often each label occurs."""
     size = max(1, _LABELS_AT_ONCE // max(int(np.prod(y.shape[1:])), 1))
     counts = np.zeros(0, np.int64)
     for start in range(0, len(y), size):
