@@ -115,6 +115,11 @@ class TestRows:
         with pytest.raises(ValueError, match=r"of shape \(12, 4\) gave \(2, 3\) for 2 rows"):
             Rows(disk)[:2]
 
+    def test_as_an_array_share_no_memory(self):
+        array = np.asarray(Rows(self.rows))
+        np.testing.assert_array_equal(array, self.rows)
+        assert not np.shares_memory(array, self.rows)
+
     def test_arrays_in_memory_stay_arrays(self):
         assert as_rows("f", "x", self.rows) is self.rows
         assert isinstance(as_rows("f", "x", [1, 2]), np.ndarray)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlib._params import above_0, flag, number
 from cnnlib._params.registry import Registry
-from cnnlib.data.shards import ShardedArray
+from cnnlib.data.row_array import RowArray
 
 _NEARLY_ALL, _LARGE = 0.95, 2.0**16
 ROUNDING = 1e-13  # of a mean of many equal numbers, which so have a standard deviation
@@ -71,7 +71,7 @@ class Normalization:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def fit(cls, X: np.ndarray | ShardedArray, *, ink: bool | None = None) -> Normalization:
+    def fit(cls, X: np.ndarray | RowArray, *, ink: bool | None = None) -> Normalization:
         """The mean and the standard deviation of each channel of the training images X (N, C, H, W).
 
         X may be a memory map, or several; it is read in parts. A channel without any contrast gets the

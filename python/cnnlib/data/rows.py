@@ -6,13 +6,13 @@ import operator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from cnnlib._params.arrays import as_array
-from cnnlib.data.shards import ShardedArray
+from cnnlib.data.row_array import RowArray
 
 
-class Rows:
+class Rows(RowArray):
     """Rows of an array that stays where it is: in an HDF5 file, in a Zarr store, on the disk.
 
     It is read like an array along its first axis, by an integer, a slice, or an array of integers; only these
@@ -49,38 +49,18 @@ class Rows:
     def __init__(self, array: Any, rows: NDArray[np.integer[Any]] | None = None) -> None:
         self.array, self.rows = array, rows
         count = array.shape[0] if rows is None else len(rows)
-        self.shape: tuple[int, ...] = (int(count), *map(int, array.shape[1:]))
-        self.dtype: np.dtype[Any] = np.dtype(array.dtype)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
+        self.shape = (int(count), *map(int, array.shape[1:]))
+        self.dtype = np.dtype(array.dtype)
 
     def __repr__(self) -> str:
         return f"Rows(shape={self.shape}, dtype={self.dtype}, of {type(self.array).__name__})"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All rows, read into memory."""
-        if copy is False:
-            raise ValueError("Rows: an array of rows that are read is a copy")
-        return np.asarray(self[:], dtype=dtype)
+    def _between(self, start: int, stop: int) -> NDArray[Any]:
+        if self.rows is None:
+            return self._read(slice(start, stop), stop - start)
+        return self._at(np.arange(start, stop))
 
-    def __getitem__(self, rows: int | slice | ArrayLike) -> Any:
-        if isinstance(rows, slice):
-            start, stop, step = rows.indices(len(self))
-            if step == 1 and self.rows is None:
-                return self._read(slice(start, max(start, stop)), max(stop - start, 0))
-            rows = np.arange(start, stop, step)
-        index = np.asarray(rows)
-        if isinstance(rows, tuple) or index.dtype.kind not in "iu":
-            got = "a tuple" if isinstance(rows, tuple) else index.dtype
-            raise IndexError(f"Rows: rows are chosen by integers or a slice, got {got}")
-        if index.size and not -len(self) <= index.min() <= index.max() < len(self):
-            raise IndexError(f"Rows: there are {len(self)} rows, got {index.min()} to {index.max()}")
-        index = index % max(len(self), 1)
+    def _at(self, index: NDArray[np.integer[Any]]) -> Any:
         if self.rows is not None:
             index = self.rows[index]
         if index.ndim == 0:
@@ -107,7 +87,7 @@ def as_rows(where: str, name: str, value: Any) -> Any:
 
     Arrays on the disk become :class:`Rows`; anything else becomes an array in memory.
     """
-    if isinstance(value, (ShardedArray, Rows)):
+    if isinstance(value, RowArray):
         return value
     if isinstance(value, np.ndarray) and not np.ma.isMaskedArray(value):
         return value
@@ -118,7 +98,7 @@ def waits(array: Any) -> bool:
     """Return whether reading rows takes more than memory's time, so that a thread had better read ahead."""
     if isinstance(array, Rows):
         return not isinstance(array.array, np.ndarray) or waits(array.array)
-    return isinstance(array, (np.memmap, ShardedArray))
+    return isinstance(array, (np.memmap, RowArray))
 
 
 def _is_read_by_rows(value: Any) -> bool:

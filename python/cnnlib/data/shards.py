@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from cnnlib.data.row_array import RowArray
 
 
-class ShardedArray:
+class ShardedArray(RowArray):
     """The rows of several arrays, one after the other, without a copy of them.
 
     It is read like an array along its first axis: by an integer, a slice, or an array of integers. What comes
@@ -53,39 +55,17 @@ class ShardedArray:
                     f"shard 0 {first.shape} and {first.dtype}: they cannot be joined"
                 )
         self._starts = np.array([0, *itertools.accumulate(map(len, self.shards))])
-        self.shape: tuple[int, ...] = (int(self._starts[-1]), *first.shape[1:])
-        self.dtype: np.dtype[Any] = first.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
+        self.shape = (int(self._starts[-1]), *first.shape[1:])
+        self.dtype = first.dtype
 
     def __repr__(self) -> str:
         return f"ShardedArray(shape={self.shape}, dtype={self.dtype}, {len(self.shards)} shards)"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All rows, read into memory."""
-        if copy is False:
-            raise ValueError("ShardedArray: an array of all shards is a copy")
-        return np.asarray(np.concatenate(self.shards), dtype=dtype)
+    def _between(self, start: int, stop: int) -> NDArray[Any]:
+        part = self.part(start, stop)
+        return np.concatenate(part.shards) if isinstance(part, ShardedArray) else part
 
-    def __getitem__(self, rows: int | slice | ArrayLike) -> Any:
-        if isinstance(rows, slice):
-            start, stop, step = rows.indices(len(self))
-            if step == 1:
-                part = self.part(start, max(start, stop))
-                return np.concatenate(part.shards) if isinstance(part, ShardedArray) else part
-            rows = np.arange(start, stop, step)
-        index = np.asarray(rows)
-        if isinstance(rows, tuple) or index.dtype.kind not in "iu":
-            got = "a tuple" if isinstance(rows, tuple) else index.dtype
-            raise IndexError(f"ShardedArray: rows are chosen by integers or a slice, got {got}")
-        if index.size and not -len(self) <= index.min() <= index.max() < len(self):
-            raise IndexError(f"ShardedArray: there are {len(self)} rows, got {index.min()} to {index.max()}")
-        index = index % max(len(self), 1)
+    def _at(self, index: NDArray[np.integer[Any]]) -> Any:
         if index.ndim == 0:
             number = self._shard_of(index)
             return self.shards[number][operator.index(index - self._starts[number])]

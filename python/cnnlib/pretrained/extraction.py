@@ -22,7 +22,7 @@ from cnnlib._typing import Array
 from cnnlib.augment import HorizontalFlip, RandomCrop
 from cnnlib.data.image_files import photo
 from cnnlib.data.normalization import of_bytes
-from cnnlib.data.shards import ShardedArray
+from cnnlib.data.row_array import RowArray
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.preparation import prepare
 from cnnlib.pretrained.store import KEY_BYTES, Features, Store
@@ -159,7 +159,7 @@ def _source(images: Any, predictor: Predictor) -> _Source:
         return _Source(
             len(images), predictor.input_dim, photos, lambda k: _digest(Path(images[k]).read_bytes())
         )
-    X = images if isinstance(images, (np.ndarray, ShardedArray)) else np.asarray(images)
+    X = images if isinstance(images, (np.ndarray, RowArray)) else np.asarray(images)
     if X.ndim < 2 or X.dtype.kind not in "fiub":
         raise ValueError(f"features: images must be samples (N, ...) or paths, got {type_name(images)}")
     about = f"{X.dtype.str} {X.shape[1:]}".encode()

@@ -56,12 +56,6 @@ class Features(ShardedArray):
     def __repr__(self) -> str:
         return f"Features(shape={self.shape}, dtype={self.dtype})"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All rows, read into memory."""
-        if copy is False:
-            raise ValueError("Features: an array of mapped rows is a copy")
-        return np.asarray(self[:], dtype=dtype)
-
     def __getitem__(self, rows: int | slice | ArrayLike) -> Any:
         if isinstance(rows, tuple):
             raise IndexError("Features: rows are chosen by integers or a slice, got a tuple")

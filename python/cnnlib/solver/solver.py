@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -377,7 +377,7 @@ class Solver:
         )
         check_model("Solver", model)
         labels = learns_labels(model, options.loss, options.metrics)
-        sources = build_sources(data, outputs_of(model), _wanted(options), labels)
+        sources = build_sources(data, outputs_of(model), _wanted(vars(options), options.comm.rank), labels)
         self.options = options
         self.model: Any = model
         self._train: Source = sources.train
@@ -924,16 +924,14 @@ class Solver:
         for name, value in saved.items():
             if is_own(value) and name not in given:
                 raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
-        wanted = ("sampling", "batch_size", "batches_per_epoch", "validation_fraction", "seed", "prefetch")
-        options = Wanted(**{name: saved[name] for name in wanted}, tell=_teller(saved["verbose"]))
-        sources = build_sources(data, outputs_of(model), options, labels=False)
+        settings = {**saved, "checkpoint_name": checkpoint_prefix(path) or saved["checkpoint_name"], **given}
+        sources = build_sources(data, outputs_of(model), _wanted(settings, comm.rank), labels=False)
         train = sources.train
         if train.count != state["num_train"]:
             raise ValueError(
                 f"{path}: the run had {state['num_train']} training {train.unit}, data has {train.count}"
             )
         _refuse_without_seek(path, train)
-        settings = {**saved, "checkpoint_name": checkpoint_prefix(path) or saved["checkpoint_name"], **given}
         rule = build_early_stopping(given.get("early_stopping"))
         if saved["monitor"] is None and "early_stopping" in given and not (rule and rule.monitor):
             settings["monitor"] = (saved["early_stopping"] or {}).get("monitor")
@@ -1075,22 +1073,10 @@ class Solver:
         return profile_step(model, X, y, update, max(1, steps))
 
 
-def _wanted(options: Options) -> Wanted:
-    """Return the options that sources depend on."""
-    return Wanted(
-        sampling=options.sampling,
-        batch_size=options.batch_size,
-        batches_per_epoch=options.batches_per_epoch,
-        validation_fraction=options.validation_fraction,
-        seed=options.seed,
-        prefetch=options.prefetch,
-        tell=_teller(options.verbose and options.comm.rank == 0),
-    )
-
-
-def _teller(verbose: bool) -> Callable[[str], None]:
-    """Return what prints a line, if `verbose`; else what does nothing."""
-    return print if verbose else lambda text: None
+def _wanted(settings: Mapping[str, Any], rank: int) -> Wanted:
+    """Return the Solver's options that sources depend on; rank 0 tells what takes long, if `verbose`."""
+    own = {field.name: settings[field.name] for field in fields(Wanted) if field.name != "tell"}
+    return Wanted(**own, tell=print) if settings["verbose"] and rank == 0 else Wanted(**own)
 
 
 def _refuse_without_seek(where: str, source: Source) -> None:

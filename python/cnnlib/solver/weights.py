@@ -40,16 +40,14 @@ class SampleWeighted(Loss):
 
     def __call__(self, scores: Any, y: Any) -> tuple[float, Any]:
         dscores, value = np.zeros_like(scores), 0.0
-        total = self.weight(y)
-        for weight in np.unique(y.weights):
-            rows = np.flatnonzero(y.weights == weight)
-            of_rows = y.y[rows]
-            share = float(weight) * self.loss.weight(of_rows)
-            if share == 0:
+        parts = self._parts(y)
+        total = sum(weight for _, _, weight in parts)
+        for rows, targets, weight in parts:
+            if weight == 0:
                 continue
-            part, gradient = self.loss(scores[rows], of_rows)
-            value += part * share / total
-            dscores[rows] = gradient * gradient.dtype.type(share / total)
+            part, gradient = self.loss(scores[rows], targets)
+            value += part * weight / total
+            dscores[rows] = gradient * gradient.dtype.type(weight / total)
         return value, dscores
 
     @property
@@ -57,8 +55,16 @@ class SampleWeighted(Loss):
         return False
 
     def weight(self, y: Any) -> float:
-        weights = np.unique(y.weights)
-        return float(sum(w * self.loss.weight(y.y[np.flatnonzero(y.weights == w)]) for w in weights))
+        return float(sum(weight for _, _, weight in self._parts(y)))
+
+    def _parts(self, y: Any) -> list[tuple[np.ndarray, Any, float]]:
+        """Return the samples of each value among the weights: rows, targets, their weight together."""
+        parts = []
+        for weight in np.unique(y.weights):
+            rows = np.flatnonzero(y.weights == weight)
+            targets = y.y[rows]
+            parts.append((rows, targets, float(weight) * self.loss.weight(targets)))
+        return parts
 
 
 def sample_weighted(loss: Loss | WeightedLosses | None) -> Loss:
