@@ -44,15 +44,15 @@ void fill_in(ConvExplanation& to, const Index (&tile)[2], int threads, const Blo
 }
 
 // The plan of a pass that is one correlation or several, one after the other, whose packed weights lie in
-// this order. Cut holds their cuts: cut.each(N, operands, body) calls body(correlation) with the schedule of
-// each.
-template <class T, class Cut>
+// this order. Correlations holds their cuts: correlations.each(N, operands, body) makes the schedule of each
+// for N images, and calls body(correlation).
+template <class T, class Correlations>
 class CorrelationPlan final : public ConvPlan<T> {
  public:
-  explicit CorrelationPlan(const ConvChoice& choice) : ConvPlan<T>(choice), cut(choice) {}
+  explicit CorrelationPlan(const ConvChoice& choice) : ConvPlan<T>(choice), correlations(choice) {}
 
   void pack(const T* w, T* packed) const override {
-    cut.each(1, ConvOperands<T>(w), [&](const auto& correlation) {
+    correlations.each(1, ConvOperands<T>(w), [&](const auto& correlation) {
       correlation.pack(packed);
       packed = after(packed, correlation.packed_size());
     });
@@ -60,7 +60,7 @@ class CorrelationPlan final : public ConvPlan<T> {
 
   void run(const ConvCall<T>& call) const override {
     const T* packed = call.packed;
-    cut.each(call.N, ConvOperands<T>(call), [&](const auto& correlation) {
+    correlations.each(call.N, ConvOperands<T>(call), [&](const auto& correlation) {
       if (packed == nullptr) return pack_and_run(correlation);
       correlation.run(packed);
       packed += correlation.packed_size();
@@ -71,7 +71,7 @@ class CorrelationPlan final : public ConvPlan<T> {
     ConvExplanation all{};
     Index packed = 0;
     bool first = true;
-    cut.each(N, ConvOperands<T>(), [&](const auto& correlation) {
+    correlations.each(N, ConvOperands<T>(), [&](const auto& correlation) {
       ConvExplanation own{};
       correlation.describe(own);
       own.scratch_bytes = std::max(own.scratch_bytes, all.scratch_bytes);
@@ -94,11 +94,10 @@ class CorrelationPlan final : public ConvPlan<T> {
     correlation.run(packed);
   }
 
-  Cut cut;
+  Correlations correlations;
 };
 
-// The cut of a method that computes a pass as one correlation of a shape, all of whose sums are taken at
-// once.
+// The correlation of a method that computes a pass as one, and takes each sum in one go.
 template <class T, template <class> class Correlation>
 struct SingleCorrelation {
   ConvShape s;

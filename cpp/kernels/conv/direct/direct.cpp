@@ -1,5 +1,5 @@
 #include "kernels/conv/direct/col2im.hpp"
-#include "kernels/conv/direct/direct_cut.hpp"
+#include "kernels/conv/direct/direct_correlations.hpp"
 #include "kernels/conv/direct/filter_lanes.hpp"
 #include "kernels/conv/direct/pixel_lanes.hpp"
 #include "kernels/conv/direct/position_panels.hpp"
@@ -9,16 +9,16 @@ namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 OwnedPlan<T> pixel_lanes(const ConvChoice& choice) {
-  return OwnedPlan<T>(new CorrelationPlan<T, DirectCut<T, PixelLanes>>(choice));
+  return OwnedPlan<T>(new CorrelationPlan<T, DirectCorrelations<T, PixelLanes>>(choice));
 }
 template <class T>
 OwnedPlan<T> filter_lanes(const ConvChoice& choice) {
-  return OwnedPlan<T>(new CorrelationPlan<T, DirectCut<T, FilterLanes>>(choice));
+  return OwnedPlan<T>(new CorrelationPlan<T, DirectCorrelations<T, FilterLanes>>(choice));
 }
 template <class T>
 OwnedPlan<T> position_panels([[maybe_unused]] const ConvChoice& choice) {
   if constexpr (InstructionSet::position_panels)
-    return OwnedPlan<T>(new CorrelationPlan<T, DirectCut<T, PositionPanels>>(choice));
+    return OwnedPlan<T>(new CorrelationPlan<T, DirectCorrelations<T, PositionPanels>>(choice));
   else
     return nullptr;
 }

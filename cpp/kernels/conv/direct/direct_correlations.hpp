@@ -1,4 +1,4 @@
-// The cut of the direct methods, which compute a pass as one correlation or several.
+// The correlations of the direct methods, which compute a pass as one or several.
 #pragma once
 
 #include <memory>
@@ -50,9 +50,9 @@ template <class T>
 
 // The correlations of a pass, each with the cut of the method that Blocked<T> runs.
 template <class T, template <class> class Blocked>
-class DirectCut {
+class DirectCorrelations {
  public:
-  explicit DirectCut(const ConvChoice& choice)
+  explicit DirectCorrelations(const ConvChoice& choice)
       : s(with_images(choice.request.shape, 1)),
         pass(choice.pass),
         parts(new std::optional<Part>[static_cast<std::size_t>(most_parts())]) {
