@@ -131,6 +131,27 @@ class GradientPlan final : public WeightGradientPlan<T> {
   typename Gradient<T>::Cut cut;
 };
 
+// Operands of all gradients. Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless
+// that is null.
+template <class T>
+struct AllGradients {
+  const T *x, *w, *dout, *bias;
+  T *dx, *dw, *db;
+};
+// The plan of dx, dw and db in one pass over dout, which is staged once for all.
+template <class T>
+class AllGradientsPlan {
+ public:
+  explicit AllGradientsPlan(const ConvChoice& chosen) : choice(chosen) {}
+  AllGradientsPlan(const AllGradientsPlan&) = delete;
+  virtual ~AllGradientsPlan() = default;
+
+  const ConvChoice choice;
+
+  virtual void run(const AllGradients<T>&) const = 0;
+  virtual ConvExplanation explain() const = 0;
+};
+
 // Owners of plans. Each set deletes by a type of its own: a template of the standard library over types that
 // the sets share would be one function for all of them, with the instructions of one.
 struct DeletePlan {
@@ -143,5 +164,7 @@ template <class T>
 using OwnedPlan = std::unique_ptr<const ConvPlan<T>, DeletePlan>;
 template <class T>
 using OwnedGradientPlan = std::unique_ptr<const WeightGradientPlan<T>, DeletePlan>;
+template <class T>
+using OwnedAllGradientsPlan = std::unique_ptr<const AllGradientsPlan<T>, DeletePlan>;
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -52,29 +52,6 @@ template <class T>
 OwnedPlan<T> depthwise(const ConvChoice&);
 template <class T>
 OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice&);
-
-// Operands of all gradients. Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless
-// that is null.
-template <class T>
-struct AllGradients {
-  const T *x, *w, *dout, *bias;
-  T *dx, *dw, *db;
-};
-// The plan of dx, dw and db in one pass over dout, which is staged once for all.
-template <class T>
-class AllGradientsPlan {
- public:
-  explicit AllGradientsPlan(const ConvChoice& chosen) : choice(chosen) {}
-  AllGradientsPlan(const AllGradientsPlan&) = delete;
-  virtual ~AllGradientsPlan() = default;
-
-  const ConvChoice choice;
-
-  virtual void run(const AllGradients<T>&) const = 0;
-  virtual ConvExplanation explain() const = 0;
-};
-template <class T>
-using OwnedAllGradientsPlan = std::unique_ptr<const AllGradientsPlan<T>, DeletePlan>;
 template <class T>
 OwnedAllGradientsPlan<T> depthwise_gradients(const ConvChoice&);
 
