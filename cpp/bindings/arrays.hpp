@@ -19,8 +19,8 @@ namespace cnnlib {
 
 namespace py = pybind11;
 
-// Contiguous and of exactly this type: cnnlib._arrays has made it so. A class of its own, because pybind11
-// hands an array_t through NumPy's conversion even where there is nothing to convert.
+// Contiguous and of exactly this type: cnnlib._params.arrays has made it so. A class of its own, because
+// pybind11 hands an array_t through NumPy's conversion even where there is nothing to convert.
 template <class T>
 class Array : public py::array_t<T, py::array::c_style> {
  public:
