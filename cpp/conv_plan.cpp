@@ -5,11 +5,11 @@ namespace cnnlib {
 template <class T>
 ConvPlan<T>::~ConvPlan() = default;
 template <class T>
-WeightGradientPlan<T>::~WeightGradientPlan() = default;
+GradientPlan<T>::~GradientPlan() = default;
 
 template class ConvPlan<float>;
 template class ConvPlan<double>;
-template class WeightGradientPlan<float>;
-template class WeightGradientPlan<double>;
+template class GradientPlan<float>;
+template class GradientPlan<double>;
 
 }  // namespace cnnlib

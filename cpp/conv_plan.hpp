@@ -39,10 +39,8 @@ struct ConvChoice {
   ConvRequest request;
   Pass pass;
   Method method;
-  double cycles;  // estimated, of one image on a reference processor
-  // Facts from the method's row: it makes db on the way to dw; makes all gradients at once, where dx and dw
-  // both take it.
-  bool makes_db, makes_all;
+  double cycles;   // estimated, of one image on a reference processor
+  bool makes_all;  // the method makes all gradients at once, where dx and dw both take it
 };
 
 // A size that a method cut its work by, for people to read.
@@ -66,22 +64,24 @@ struct ConvExplanation {
 // Operands of a forward pass, or of dx, which is a correlation as well:
 //   forward  in = x (N, C, H, W)        out = (N, F, OH, OW)
 //   dx       in = dout (N, F, OH, OW)   out = dx (N, C, H, W)
+// Arrays that a step does without are null: packing has the weights alone, and explaining nothing but N.
 template <class T>
-struct ConvCall {
+struct ConvOperands {
   Index N;
-  const T* in;
-  const T* w;       // (F, C / groups, KH, KW) as the caller has it
-  const T* packed;  // what the plan made of it; null: it packs for itself
-  Epilogue<T> epilogue;
-  T* out;
+  const T* in = nullptr;
+  const T* w = nullptr;       // (F, C / groups, KH, KW) as the caller has it
+  const T* packed = nullptr;  // what the plan made of it; null: it packs for itself
+  Epilogue<T> epilogue{};
+  T* out = nullptr;
 };
 
-// Operands of dw (F, C / groups, KH, KW) and db (F,); either may be null: not wanted. A method that makes
-// db on the way makes the same bits with dw and without.
+// Operands of the gradients dx, dw (F, C / groups, KH, KW) and db (F,); any of these may be null: not wanted,
+// which changes no bit of the others. dx starts from `bias` (C,) unless that is null. A plan of dw and db
+// leaves dx, w and bias alone.
 template <class T>
-struct WeightGradientOperands {
-  const T *x, *dout;
-  T *dw, *db;
+struct GradientOperands {
+  const T *x, *w, *dout, *bias;
+  T *dx, *dw, *db;
 };
 
 // The plan of a forward pass or of dx: a method and its cut. It runs batches of any size, and weights that it
@@ -96,29 +96,29 @@ class ConvPlan {
   const ConvChoice choice;
 
   virtual void pack(const T* w, T* packed) const = 0;
-  virtual void run(const ConvCall<T>&) const = 0;
+  virtual void run(const ConvOperands<T>&) const = 0;
   virtual ConvExplanation explain(Index N) const = 0;
 };
 
-// That of dw and db, of the request's batch.
+// That of dw and db, or of all gradients in one pass, of the request's batch.
 template <class T>
-class WeightGradientPlan {
+class GradientPlan {
  public:
-  explicit WeightGradientPlan(const ConvChoice& chosen) : choice(chosen) {}
-  WeightGradientPlan(const WeightGradientPlan&) = delete;
-  virtual ~WeightGradientPlan();
+  explicit GradientPlan(const ConvChoice& chosen) : choice(chosen) {}
+  GradientPlan(const GradientPlan&) = delete;
+  virtual ~GradientPlan();
 
   const ConvChoice choice;
 
-  virtual void run(const WeightGradientOperands<T>&) const = 0;
+  virtual void run(const GradientOperands<T>&) const = 0;
   virtual ConvExplanation explain() const = 0;
 };
 
 // Each instruction set's units would define these with its own instructions: conv_plan.cpp alone does.
 extern template class ConvPlan<float>;
 extern template class ConvPlan<double>;
-extern template class WeightGradientPlan<float>;
-extern template class WeightGradientPlan<double>;
+extern template class GradientPlan<float>;
+extern template class GradientPlan<double>;
 
 // Bytes that convolution, batch norm and ReLU in a row take beside their arrays, in all threads.
 struct ConvNormScratch {

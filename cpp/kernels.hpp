@@ -47,9 +47,7 @@ struct SoftmaxTargets {
 template <class T>
 struct ConvKernels {
   void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvRequest&, const Clamp<T>&);
-  // dx, dw and db may be null; dx starts from b (C,) unless that is null.
-  void (*conv_backward)(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
-                        const ConvRequest&);
+  void (*conv_backward)(const GradientOperands<T>&, const ConvRequest&);
   void (*bias_gradient)(const T* dout, T* db, Index N, Index F, Index plane);
   // Whether a method can compute a pass; what a pass takes and how it will be computed; and the methods that
   // fit, from the cheapest on, of which it returns the number.

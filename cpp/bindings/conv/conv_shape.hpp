@@ -63,16 +63,16 @@ struct ConvLayer {
   template <class Kernels>
   void forward(const Kernels& k, In x, In w, In b, Out y, const Clamp<double>& activation) const {
     if constexpr (transposed)
-      k.conv_backward(nullptr, w, x, b, y, nullptr, nullptr, request);
+      k.conv_backward({nullptr, w, x, b, y, nullptr, nullptr}, request);
     else
       k.conv_forward(x, w, b, y, request, activation);
   }
   // The gradients may be null: not wanted.
   template <class Kernels>
   void backward(const Kernels& k, In dout, In x, In w, Out dx, Out dw, Out db) const {
-    if constexpr (!transposed) return k.conv_backward(x, w, dout, nullptr, dx, dw, db, request);
+    if constexpr (!transposed) return k.conv_backward({x, w, dout, nullptr, dx, dw, db}, request);
     if (dx) k.conv_forward(dout, w, nullptr, dx, request, Clamp<double>{});
-    if (dw) k.conv_backward(dout, nullptr, x, nullptr, nullptr, dw, nullptr, request);
+    if (dw) k.conv_backward({dout, nullptr, x, nullptr, nullptr, dw, nullptr}, request);
     if (db) k.bias_gradient(dout, db, shape().N, shape().C, shape().H * shape().W);
   }
 };

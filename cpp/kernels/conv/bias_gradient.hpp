@@ -1,6 +1,7 @@
 // db[f] = sum over n and positions of dout[n, f], dout (N, F, plane).
 #pragma once
 
+#include "conv_plan.hpp"
 #include "kernels/channel_parts.hpp"
 #include "kernels/scratch_layout.hpp"
 
@@ -11,12 +12,12 @@ struct ChannelSum {
   void add(const ChannelSum& more) { value += more.value; }
 };
 
-inline std::size_t bias_gradient_bytes(Index N, Index F, Index plane) {
-  return ScratchArray<ChannelSum>::bytes(ChannelParts{{N, F, plane}}.parts * F);
+inline std::size_t bias_gradient_bytes(const ConvShape& s) {
+  return ScratchArray<ChannelSum>::bytes(ChannelParts{{s.N, s.F, s.OH * s.OW}}.parts * s.F);
 }
 
 template <class T>
-void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
+[[gnu::noinline]] void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
   if (N * plane == 0) return void(std::fill_n(db, F, T(0)));
   const ChannelParts parts{{N, F, plane}};
   const ScratchArray<ChannelSum> memory(parts.parts * F);
@@ -27,6 +28,11 @@ void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
     return total;
   });
   add_parts_up(parts.parts, F, partial, [=](Index f, const ChannelSum& total) { db[f] = T(total.value); });
+}
+// The last step of a plan whose method makes dw alone.
+template <class T>
+void bias_gradient(const ConvShape& s, const GradientOperands<T>& o) {
+  if (o.db != nullptr) bias_gradient(o.dout, o.db, s.N, s.F, s.OH * s.OW);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

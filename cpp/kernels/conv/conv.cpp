@@ -47,16 +47,16 @@ const ConvPlan<T>& correlation_plan(const ConvRequest& r, Pass pass) {
   return plans.get(r, pass, [&] { return make_plan<T>(r, pass); });
 }
 template <class T>
-const WeightGradientPlan<T>& gradient_plan(const ConvRequest& r) {
-  static thread_local RememberedPlans<WeightGradientPlan<T>> plans;
+const GradientPlan<T>& gradient_plan(const ConvRequest& r) {
+  static thread_local RememberedPlans<GradientPlan<T>> plans;
   return plans.get(r, Pass::weight_gradient, [&] { return make_gradient_plan<T>(r); });
 }
 
 // Returns the plan that makes dx and dw in one pass, or null if they take different methods.
 template <class T>
-const AllGradientsPlan<T>* all_gradients_plan(const ConvRequest& r, const ConvChoice& input,
-                                              const ConvChoice& weight) {
-  static thread_local RememberedPlans<AllGradientsPlan<T>> plans;
+const GradientPlan<T>* all_gradients_plan(const ConvRequest& r, const ConvChoice& input,
+                                          const ConvChoice& weight) {
+  static thread_local RememberedPlans<GradientPlan<T>> plans;
   if (!weight.makes_all || input.method != weight.method) return nullptr;
   return &plans.get(r, Pass::weight_gradient,
                     [&] { return row_of<T>(weight.method)->all_gradients(weight); });
@@ -64,16 +64,12 @@ const AllGradientsPlan<T>* all_gradients_plan(const ConvRequest& r, const ConvCh
 
 template <class T>
 std::pair<ConvChoice, ConvExplanation> explain_conv(const ConvRequest& r, Pass pass) {
-  const ConvShape& s = r.shape;
   if (pass != Pass::weight_gradient) {
     const ConvPlan<T>& plan = correlation_plan<T>(r, pass);
-    return {plan.choice, plan.explain(std::max<Index>(s.N, 1))};
+    return {plan.choice, plan.explain(std::max<Index>(r.shape.N, 1))};
   }
-  const WeightGradientPlan<T>& plan = gradient_plan<T>(r);
-  ConvExplanation to = plan.explain();
-  if (!plan.choice.makes_db)
-    to.scratch_bytes = std::max(to.scratch_bytes, bias_gradient_bytes(s.N, s.F, s.OH * s.OW));
-  return {plan.choice, to};
+  const GradientPlan<T>& plan = gradient_plan<T>(r);
+  return {plan.choice, plan.explain()};
 }
 
 }  // namespace
@@ -86,8 +82,8 @@ std::size_t conv_scratch_bytes(const ConvRequest& r, Pass pass) {
 
 template <class T>
 std::size_t gradient_scratch_bytes(const ConvRequest& r) {
-  const AllGradientsPlan<T>* all = all_gradients_plan<T>(
-      r, correlation_plan<T>(r, Pass::input_gradient).choice, gradient_plan<T>(r).choice);
+  const auto* all = all_gradients_plan<T>(r, correlation_plan<T>(r, Pass::input_gradient).choice,
+                                          gradient_plan<T>(r).choice);
   if (all != nullptr) return all->explain().scratch_bytes;
   return std::max(conv_scratch_bytes<T>(r, Pass::input_gradient),
                   conv_scratch_bytes<T>(r, Pass::weight_gradient));
@@ -101,23 +97,22 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest&
 }
 
 template <class T>
-void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
-                   const ConvRequest& r) {
+void conv_backward(const GradientOperands<T>& o, const ConvRequest& r) {
   const ConvShape& s = r.shape;
   if (s.N == 0) {
-    if (dw != nullptr) std::fill_n(dw, s.F * (s.C / s.groups) * s.KH * s.KW, T(0));
-    if (db != nullptr) std::fill_n(db, s.F, T(0));
+    if (o.dw != nullptr) std::fill_n(o.dw, s.F * (s.C / s.groups) * s.KH * s.KW, T(0));
+    if (o.db != nullptr) std::fill_n(o.db, s.F, T(0));
     return;
   }
-  const bool weights = dw != nullptr || db != nullptr;
-  if (dx != nullptr) {
+  const bool weights = o.dw != nullptr || o.db != nullptr;
+  if (o.dx != nullptr) {
     const ConvPlan<T>& input = correlation_plan<T>(r, Pass::input_gradient);
     if (weights)
       if (const auto* all = all_gradients_plan<T>(r, input.choice, gradient_plan<T>(r).choice))
-        return all->run({x, w, dout, b, dx, dw, db});
-    input.run({s.N, dout, w, nullptr, {b}, dx});
+        return all->run(o);
+    input.run({s.N, o.dout, o.w, nullptr, {o.bias}, o.dx});
   }
-  if (weights) run_weight_gradient<T>(gradient_plan<T>(r), {x, dout, dw, db});
+  if (weights) gradient_plan<T>(r).run(o);
 }
 
 template <class T>
@@ -139,7 +134,7 @@ template ConvKernels<double> conv_kernels();
   template std::size_t conv_scratch_bytes<T>(const ConvRequest&, Pass);                              \
   template std::size_t gradient_scratch_bytes<T>(const ConvRequest&);                                \
   template void conv_forward(const T*, const T*, const T*, T*, const ConvRequest&, const Clamp<T>&); \
-  template void conv_backward(const T*, const T*, const T*, const T*, T*, T*, T*, const ConvRequest&);
+  template void conv_backward(const GradientOperands<T>&, const ConvRequest&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -19,9 +19,8 @@ std::size_t gradient_scratch_bytes(const ConvRequest&);
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvRequest&, const Clamp<T>&);
 
-// Any of dx, dw and db may be null: not wanted. With a bias (C,), dx is the transposed convolution of dout.
+// With a bias, dx is the transposed convolution of dout.
 template <class T>
-void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
-                   const ConvRequest&);
+void conv_backward(const GradientOperands<T>&, const ConvRequest&);
 
 }  // namespace cnnlib::CNNLIB_ISA

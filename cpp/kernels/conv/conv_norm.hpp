@@ -24,7 +24,7 @@ class ConvNormBackward {
     if (!cut) {
       batchnorm_backward(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.beta, a_gradient, c.dgamma, c.dbeta,
                          norm_shape(s), c.from_batch);
-      return conv_backward<T>(c.x, c.w, a_gradient, nullptr, c.dx, c.dw, c.db, r);
+      return conv_backward<T>({c.x, c.w, a_gradient, nullptr, c.dx, c.dw, c.db}, r);
     }
     auto* normed = gradient.data();
     with_through(c.mean, c.inv_std, c.gamma, c.beta, s.F, [&](const auto& through) {
@@ -38,8 +38,9 @@ class ConvNormBackward {
                                 through);
         T *more_dw = first > 0 && c.dw != nullptr ? dw.data() : c.dw,
           *more_db = first > 0 && c.db != nullptr ? db.data() : c.db;
-        conv_backward<T>(c.x + in, c.w, a_gradient, nullptr, c.dx != nullptr ? c.dx + in : nullptr, more_dw,
-                         more_db, block);
+        conv_backward<T>(
+            {c.x + in, c.w, a_gradient, nullptr, c.dx != nullptr ? c.dx + in : nullptr, more_dw, more_db},
+            block);
         if (more_dw != c.dw) add(more_dw, dw_size, c.dw);
         if (more_db != c.db) add(more_db, db_size, c.db);
       }

@@ -2,6 +2,7 @@
 // image meet weights (F, D).
 #pragma once
 
+#include "kernels/conv/bias_gradient.hpp"
 #include "kernels/conv/units.hpp"
 #include "kernels/gemm/operands.hpp"
 
@@ -26,26 +27,25 @@ class MatrixPlan final : public ConvPlan<T> {
   void pack(const T*, T*) const override {}
 
   // dx starts from the bias of a channel in each of its pixels.
-  void run(const ConvCall<T>& call) const override {
-    const ConvOperands<T> o(call);
+  void run(const ConvOperands<T>& o) const override {
     const T* bias = o.epilogue.bias;
-    if (forward || bias == nullptr) return void(matrix_product(product_of(call.N, o, bias)));
+    if (forward || bias == nullptr) return void(matrix_product(product_of(o, bias)));
     const Index D = image_values(s), pixels = D / s.C;
     const ScratchArray<T> pixel_bias(D);
     for (Index d = 0; d < D; ++d) pixel_bias.data()[d] = bias[d / pixels];
-    matrix_product<T>(product_of(call.N, o, pixel_bias.data()));
+    matrix_product<T>(product_of(o, pixel_bias.data()));
   }
 
   [[gnu::cold]] ConvExplanation explain(Index N) const override {
-    return explain_product(product_of(N, ConvOperands<T>(), nullptr));
+    return explain_product(product_of({N}, nullptr));
   }
 
  private:
-  MatrixProduct<T> product_of(Index N, const ConvOperands<T>& o, const T* bias) const {
+  MatrixProduct<T> product_of(const ConvOperands<T>& o, const T* bias) const {
     const Index D = image_values(s);
     const auto& activation = o.epilogue.activation;
-    if (forward) return {{o.in, D, 1}, {o.w, 1, D}, bias, activation, o.out, N, s.F, D};
-    return {{o.in, s.F, 1}, {o.w, D, 1}, bias, activation, o.out, N, D, s.F};
+    if (forward) return {{o.in, D, 1}, {o.w, 1, D}, bias, activation, o.out, o.N, s.F, D};
+    return {{o.in, s.F, 1}, {o.w, D, 1}, bias, activation, o.out, o.N, D, s.F};
   }
 
   ConvShape s;
@@ -53,18 +53,22 @@ class MatrixPlan final : public ConvPlan<T> {
 };
 
 template <class T>
-class MatrixGradientPlan final : public WeightGradientPlan<T> {
+class MatrixGradientPlan final : public GradientPlan<T> {
  public:
-  explicit MatrixGradientPlan(const ConvChoice& choice)
-      : WeightGradientPlan<T>(choice), s(choice.request.shape) {}
+  explicit MatrixGradientPlan(const ConvChoice& choice) : GradientPlan<T>(choice), s(choice.request.shape) {}
 
-  void run(const WeightGradientOperands<T>& o) const override {
+  void run(const GradientOperands<T>& o) const override {
     if (o.dw != nullptr) matrix_product(product_of(o));
+    bias_gradient(s, o);
   }
-  [[gnu::cold]] ConvExplanation explain() const override { return explain_product(product_of({})); }
+  [[gnu::cold]] ConvExplanation explain() const override {
+    ConvExplanation to = explain_product(product_of({}));
+    to.scratch_bytes = std::max(to.scratch_bytes, bias_gradient_bytes(s));
+    return to;
+  }
 
  private:
-  MatrixProduct<T> product_of(const WeightGradientOperands<T>& o) const {
+  MatrixProduct<T> product_of(const GradientOperands<T>& o) const {
     const Index D = image_values(s);
     return {{o.dout, 1, s.F}, {o.x, D, 1}, nullptr, {}, o.dw, s.F, D, s.N};
   }

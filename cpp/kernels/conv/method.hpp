@@ -1,4 +1,4 @@
-// The operands of a method of convolution, and the plans that run it. A plan holds the method's cut, which
+// The plans that run the methods of convolution. A plan holds the method's cut, which
 // decides bits and how packed weights lie; for each batch it makes a schedule and runs it.
 #pragma once
 
@@ -8,19 +8,6 @@
 #include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// A call's operands as the kernels take them; all null where a schedule is made for its sizes alone.
-template <class T>
-struct ConvOperands {
-  const T* in = nullptr;
-  const T* w = nullptr;
-  Epilogue<T> epilogue{};
-  T* out = nullptr;
-
-  ConvOperands() = default;
-  explicit ConvOperands(const T* weights) : w(weights) {}
-  explicit ConvOperands(const ConvCall<T>& c) : in(c.in), w(c.w), epilogue(c.epilogue), out(c.out) {}
-};
 
 // p + n, where there is a p: planning and packing have no images.
 template <class P>
@@ -44,23 +31,23 @@ void fill_in(ConvExplanation& to, const Index (&tile)[2], int threads, const Blo
 }
 
 // The plan of a pass that is one correlation or several, one after the other, whose packed weights lie in
-// this order. Correlations holds their cuts: correlations.each(N, operands, body) makes the schedule of each
-// for N images, and calls body(correlation).
+// this order. Correlations holds their cuts: correlations.each(operands, body) makes the schedule of each,
+// and calls body(correlation).
 template <class T, class Correlations>
 class CorrelationPlan final : public ConvPlan<T> {
  public:
   explicit CorrelationPlan(const ConvChoice& choice) : ConvPlan<T>(choice), correlations(choice) {}
 
   void pack(const T* w, T* packed) const override {
-    correlations.each(1, ConvOperands<T>(w), [&](const auto& correlation) {
+    correlations.each({1, nullptr, w}, [&](const auto& correlation) {
       correlation.pack(packed);
       packed = after(packed, correlation.packed_size());
     });
   }
 
-  void run(const ConvCall<T>& call) const override {
-    const T* packed = call.packed;
-    correlations.each(call.N, ConvOperands<T>(call), [&](const auto& correlation) {
+  void run(const ConvOperands<T>& o) const override {
+    const T* packed = o.packed;
+    correlations.each(o, [&](const auto& correlation) {
       if (packed == nullptr) return pack_and_run(correlation);
       correlation.run(packed);
       packed += correlation.packed_size();
@@ -71,7 +58,7 @@ class CorrelationPlan final : public ConvPlan<T> {
     ConvExplanation all{};
     Index packed = 0;
     bool first = true;
-    correlations.each(N, ConvOperands<T>(), [&](const auto& correlation) {
+    correlations.each({N}, [&](const auto& correlation) {
       ConvExplanation own{};
       correlation.describe(own);
       own.scratch_bytes = std::max(own.scratch_bytes, all.scratch_bytes);
@@ -104,20 +91,20 @@ struct SingleCorrelation {
 
   explicit SingleCorrelation(const ConvChoice& choice) : s(choice.request.shape) {}
   template <class Body>
-  void each(Index N, const ConvOperands<T>& operands, const Body& body) const {
-    body(Correlation<T>(with_images(s, N), operands));
+  void each(const ConvOperands<T>& o, const Body& body) const {
+    body(Correlation<T>(with_images(s, o.N), o));
   }
 };
 
-// The plan of dw and db by a class that makes its cut from a shape, and its schedule from both and from which
-// of the two are wanted.
+// The plan of dw and db by a class that makes its cut from a request, and its schedule from the shape, the
+// cut and which of the two are wanted.
 template <class T, template <class> class Gradient>
-class GradientPlan final : public WeightGradientPlan<T> {
+class WeightGradientPlan final : public GradientPlan<T> {
  public:
-  explicit GradientPlan(const ConvChoice& choice)
-      : WeightGradientPlan<T>(choice), s(choice.request.shape), cut(Gradient<T>::cut_of(s)) {}
+  explicit WeightGradientPlan(const ConvChoice& choice)
+      : GradientPlan<T>(choice), s(choice.request.shape), cut(Gradient<T>::cut_of(choice.request)) {}
 
-  void run(const WeightGradientOperands<T>& o) const override {
+  void run(const GradientOperands<T>& o) const override {
     Gradient<T>(s, cut, o.dw != nullptr, o.db != nullptr).run(o);
   }
   [[gnu::cold]] ConvExplanation explain() const override {
@@ -131,27 +118,6 @@ class GradientPlan final : public WeightGradientPlan<T> {
   typename Gradient<T>::Cut cut;
 };
 
-// Operands of all gradients. Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless
-// that is null.
-template <class T>
-struct AllGradients {
-  const T *x, *w, *dout, *bias;
-  T *dx, *dw, *db;
-};
-// The plan of dx, dw and db in one pass over dout, which is staged once for all.
-template <class T>
-class AllGradientsPlan {
- public:
-  explicit AllGradientsPlan(const ConvChoice& chosen) : choice(chosen) {}
-  AllGradientsPlan(const AllGradientsPlan&) = delete;
-  virtual ~AllGradientsPlan() = default;
-
-  const ConvChoice choice;
-
-  virtual void run(const AllGradients<T>&) const = 0;
-  virtual ConvExplanation explain() const = 0;
-};
-
 // Owners of plans. Each set deletes by a type of its own: a template of the standard library over types that
 // the sets share would be one function for all of them, with the instructions of one.
 struct DeletePlan {
@@ -163,8 +129,6 @@ struct DeletePlan {
 template <class T>
 using OwnedPlan = std::unique_ptr<const ConvPlan<T>, DeletePlan>;
 template <class T>
-using OwnedGradientPlan = std::unique_ptr<const WeightGradientPlan<T>, DeletePlan>;
-template <class T>
-using OwnedAllGradientsPlan = std::unique_ptr<const AllGradientsPlan<T>, DeletePlan>;
+using OwnedGradientPlan = std::unique_ptr<const GradientPlan<T>, DeletePlan>;
 
 }  // namespace cnnlib::CNNLIB_ISA

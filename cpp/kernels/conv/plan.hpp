@@ -3,7 +3,6 @@
 // row.
 #pragma once
 
-#include "kernels/conv/bias_gradient.hpp"
 #include "kernels/conv/costs.hpp"
 #include "kernels/conv/matrix.hpp"
 #include "kernels/conv/units.hpp"
@@ -19,9 +18,8 @@ struct ConvMethod {
   double (*cost)(const ConvRequest&, Pass);
   OwnedPlan<T> (*correlation)(const ConvChoice&);  // the forward pass and dx
   OwnedGradientPlan<T> (*weight_gradient)(const ConvChoice&);
-  bool adds = false;      // the correlation takes Epilogue::add
-  bool makes_db = false;  // on the way to dw
-  OwnedAllGradientsPlan<T> (*all_gradients)(const ConvChoice&) = nullptr;  // dx, dw and db in one pass
+  bool adds = false;                                                   // the correlation takes Epilogue::add
+  OwnedGradientPlan<T> (*all_gradients)(const ConvChoice&) = nullptr;  // dx, dw and db in one pass
 
   bool computes(const ConvRequest& r, Pass pass) const {
     return (pass == Pass::weight_gradient ? weight_gradient != nullptr : correlation != nullptr) &&
@@ -29,31 +27,29 @@ struct ConvMethod {
   }
 };
 
-constexpr bool adds = true, not_adding = false, makes_db = true;
+constexpr bool adds = true, not_adding = false;
 
 template <class T>
 inline constexpr ConvMethod<T> conv_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &matrix_correlation<T>,
      &matrix_weight_gradient<T>},
     {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T>, &depthwise<T>,
-     &depthwise_weight_gradient<T>, not_adding, makes_db, &depthwise_gradients<T>},
+     &depthwise_weight_gradient<T>, not_adding, &depthwise_gradients<T>},
     {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T>, &depthwise<T>,
-     &depthwise_weight_gradient<T>, not_adding, makes_db, &depthwise_gradients<T>},
+     &depthwise_weight_gradient<T>, not_adding, &depthwise_gradients<T>},
     {Method::winograd, &fits_winograd<T>, &cost_winograd<T>, &winograd<T>, &winograd_weight_gradient<T>,
      adds},
     {Method::winograd_rows, &fits_winograd_rows<T>, &cost_winograd_rows<T>, &winograd_rows<T>,
-     &winograd_rows_gradient<T>, not_adding, makes_db},
+     &winograd_rows_gradient<T>},
     {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T>, &pixel_lanes<T>, nullptr, adds},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T>, &filter_lanes<T>, nullptr, adds},
     {Method::position_panels, &fits_position_panels, &cost_position_panels<T>, &position_panels<T>, nullptr,
      adds},
     {Method::gathered, &fits_gathered<T>, &cost_gathered<T>, &gathered<T>, &gathered_weight_gradient<T>},
-    {Method::single_row, &fits_single_row, &cost_single_row<T>, &single_row<T>, &single_row_gradient<T>,
-     not_adding, makes_db},
+    {Method::single_row, &fits_single_row, &cost_single_row<T>, &single_row<T>, &single_row_gradient<T>},
     {Method::col2im, &fits_col2im<T>, &cost_col2im<T>, &col2im<T>, nullptr},
-    {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, nullptr, &dot_products<T>,
-     not_adding, makes_db},
-    {Method::tap_rows, &fits_tap_rows<T>, &cost_tap_rows<T>, nullptr, &tap_rows<T>, not_adding, makes_db},
+    {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, nullptr, &dot_products<T>},
+    {Method::tap_rows, &fits_tap_rows<T>, &cost_tap_rows<T>, nullptr, &tap_rows<T>},
     {Method::shared_panels, &fits_any, &cost_shared_panels<T>, nullptr, &shared_panels<T>},
 };
 
@@ -99,7 +95,7 @@ template <class T>
     ++i;
   const ConvCost& chosen = costs[i < count ? i : 0];
   const ConvMethod<T>& row = *row_of<T>(chosen.method);
-  return {r, pass, chosen.method, chosen.cycles, row.makes_db, row.all_gradients != nullptr};
+  return {r, pass, chosen.method, chosen.cycles, row.all_gradients != nullptr};
 }
 
 // A plan of the forward pass, or of dx, whatever the request's number of images.
@@ -113,14 +109,6 @@ template <class T>
 [[gnu::noinline]] OwnedGradientPlan<T> make_gradient_plan(const ConvRequest& r) {
   const ConvChoice choice = choose_method<T>(r, Pass::weight_gradient);
   return row_of<T>(choice.method)->weight_gradient(choice);
-}
-
-// dw and db, where the method leaves the latter to others.
-template <class T>
-void run_weight_gradient(const WeightGradientPlan<T>& plan, const WeightGradientOperands<T>& o) {
-  plan.run(o);
-  const ConvShape& s = plan.choice.request.shape;
-  if (o.db != nullptr && !plan.choice.makes_db) bias_gradient(o.dout, o.db, s.N, s.F, s.OH * s.OW);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -53,7 +53,7 @@ OwnedPlan<T> depthwise(const ConvChoice&);
 template <class T>
 OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice&);
 template <class T>
-OwnedAllGradientsPlan<T> depthwise_gradients(const ConvChoice&);
+OwnedGradientPlan<T> depthwise_gradients(const ConvChoice&);
 
 // matrix.hpp: a kernel that covers the image, as a matrix product.
 template <class T>

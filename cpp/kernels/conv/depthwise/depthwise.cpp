@@ -14,8 +14,8 @@ struct DepthwiseGradients {
   ConvShape s;
   typename Gradients<T>::Cut cut = Gradients<T>::cut_of(s);
 
-  // One copy of each for the three plans.
-  [[gnu::noinline]] void run(Index N, const AllGradients<T>& o) const {
+  // One copy of each for the plans.
+  [[gnu::noinline]] void run(Index N, const GradientOperands<T>& o) const {
     Gradients<T>(with_images(s, N), cut, o.dx != nullptr, o.dw != nullptr || o.db != nullptr).run(o);
   }
   [[gnu::noinline]] ConvExplanation explain(Index N, bool dx, bool sums) const {
@@ -31,8 +31,8 @@ class DepthwiseInputGradient final : public ConvPlan<T> {
   explicit DepthwiseInputGradient(const ConvChoice& choice)
       : ConvPlan<T>(choice), gradients{choice.request.shape} {}
   void pack(const T*, T*) const override {}
-  void run(const ConvCall<T>& c) const override {
-    gradients.run(c.N, {nullptr, c.w, c.in, c.epilogue.bias, c.out, nullptr, nullptr});
+  void run(const ConvOperands<T>& o) const override {
+    gradients.run(o.N, {nullptr, o.w, o.in, o.epilogue.bias, o.out, nullptr, nullptr});
   }
   [[gnu::cold]] ConvExplanation explain(Index N) const override { return gradients.explain(N, true, false); }
 
@@ -40,34 +40,24 @@ class DepthwiseInputGradient final : public ConvPlan<T> {
   DepthwiseGradients<T, Gradients> gradients;
 };
 
+// dw and db, or all gradients in one pass over dout, which is staged once for all.
 template <class T, template <class> class Gradients>
-class DepthwiseWeightGradient final : public WeightGradientPlan<T> {
+class DepthwiseGradientPlan final : public GradientPlan<T> {
  public:
-  explicit DepthwiseWeightGradient(const ConvChoice& choice)
-      : WeightGradientPlan<T>(choice), gradients{choice.request.shape} {}
-  void run(const WeightGradientOperands<T>& o) const override {
-    gradients.run(gradients.s.N, {o.x, nullptr, o.dout, nullptr, nullptr, o.dw, o.db});
+  DepthwiseGradientPlan(const ConvChoice& choice, bool all)
+      : GradientPlan<T>(choice), gradients{choice.request.shape}, with_dx(all) {}
+  void run(const GradientOperands<T>& o) const override {
+    GradientOperands<T> wanted = o;
+    if (!with_dx) wanted.dx = nullptr;
+    gradients.run(gradients.s.N, wanted);
   }
   [[gnu::cold]] ConvExplanation explain() const override {
-    return gradients.explain(gradients.s.N, false, true);
+    return gradients.explain(gradients.s.N, with_dx, true);
   }
 
  private:
   DepthwiseGradients<T, Gradients> gradients;
-};
-
-template <class T, template <class> class Gradients>
-class DepthwiseAllGradients final : public AllGradientsPlan<T> {
- public:
-  explicit DepthwiseAllGradients(const ConvChoice& choice)
-      : AllGradientsPlan<T>(choice), gradients{choice.request.shape} {}
-  void run(const AllGradients<T>& o) const override { gradients.run(gradients.s.N, o); }
-  [[gnu::cold]] ConvExplanation explain() const override {
-    return gradients.explain(gradients.s.N, true, true);
-  }
-
- private:
-  DepthwiseGradients<T, Gradients> gradients;
+  bool with_dx;
 };
 
 // Nothing is summed over channels, and nothing packed: the forward pass has no cut.
@@ -76,10 +66,8 @@ class DepthwiseForward final : public ConvPlan<T> {
  public:
   explicit DepthwiseForward(const ConvChoice& choice) : ConvPlan<T>(choice) {}
   void pack(const T*, T*) const override {}
-  void run(const ConvCall<T>& call) const override {
-    const ConvOperands<T> o(call);
-    by_rows(this->choice) ? run_depthwise_planes(batch(call.N), o)
-                          : DepthwiseForwardPass<T>(batch(call.N)).run(o);
+  void run(const ConvOperands<T>& o) const override {
+    by_rows(this->choice) ? run_depthwise_planes(batch(o.N), o) : DepthwiseForwardPass<T>(batch(o.N)).run(o);
   }
   [[gnu::cold]] ConvExplanation explain(Index N) const override {
     ConvExplanation to{};
@@ -101,22 +89,24 @@ OwnedPlan<T> depthwise(const ConvChoice& choice) {
   return OwnedPlan<T>(new DepthwiseInputGradient<T, DepthwiseGradientPass>(choice));
 }
 template <class T>
-OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice& choice) {
+OwnedGradientPlan<T> depthwise_gradient_plan(const ConvChoice& choice, bool all) {
   if (by_rows(choice))
-    return OwnedGradientPlan<T>(new DepthwiseWeightGradient<T, DepthwisePlaneGradients>(choice));
-  return OwnedGradientPlan<T>(new DepthwiseWeightGradient<T, DepthwiseGradientPass>(choice));
+    return OwnedGradientPlan<T>(new DepthwiseGradientPlan<T, DepthwisePlaneGradients>(choice, all));
+  return OwnedGradientPlan<T>(new DepthwiseGradientPlan<T, DepthwiseGradientPass>(choice, all));
 }
 template <class T>
-OwnedAllGradientsPlan<T> depthwise_gradients(const ConvChoice& choice) {
-  if (by_rows(choice))
-    return OwnedAllGradientsPlan<T>(new DepthwiseAllGradients<T, DepthwisePlaneGradients>(choice));
-  return OwnedAllGradientsPlan<T>(new DepthwiseAllGradients<T, DepthwiseGradientPass>(choice));
+OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice& choice) {
+  return depthwise_gradient_plan<T>(choice, false);
+}
+template <class T>
+OwnedGradientPlan<T> depthwise_gradients(const ConvChoice& choice) {
+  return depthwise_gradient_plan<T>(choice, true);
 }
 
 #define INSTANTIATE(T)                                                        \
   template OwnedPlan<T> depthwise(const ConvChoice&);                         \
   template OwnedGradientPlan<T> depthwise_weight_gradient(const ConvChoice&); \
-  template OwnedAllGradientsPlan<T> depthwise_gradients(const ConvChoice&);
+  template OwnedGradientPlan<T> depthwise_gradients(const ConvChoice&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

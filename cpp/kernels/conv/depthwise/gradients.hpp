@@ -18,7 +18,7 @@ namespace cnnlib::CNNLIB_ISA {
 // is the weight of tap t.
 template <class T>
 void finish_depthwise_sums(const double* totals, Index parts, Index filters, Index taps, const Index* order,
-                           const AllGradients<T>& o) {
+                           const GradientOperands<T>& o) {
   const Index values = taps + 1;
   for (Index i = 0; i < filters * values; ++i) {
     double total = 0;
@@ -44,7 +44,7 @@ class DepthwiseGradientPass {
     if (with_dx) dx_taps.list<T>(s, dout_staged.pitch, dout_size, lists, index_memory.data());
   }
 
-  void run(const AllGradients<T>& o) {
+  void run(const GradientOperands<T>& o) {
     const ScratchOf<Memory> scratch(*this);
     x_staged.set_pixel_offsets(scratch->x_pixels.data());
     dout_staged.set_pixel_offsets(scratch->dout_pixels.data());
@@ -92,7 +92,7 @@ class DepthwiseGradientPass {
   // One thread's work on a task: some bands of the images, in some groups of channels.
   struct Worker {
     const DepthwiseGradientPass& m;
-    const AllGradients<T>& o;
+    const GradientOperands<T>& o;
     T *staged_x, *staged_dout, *staged_dx, *weights, *sums;
     const ConvShape& s = m.s;
     const ChannelStencil<T>& stencil = m.stencil;

@@ -62,7 +62,7 @@ class DepthwisePlaneGradients {
     threads = threads_for(depthwise_work(s) * (with_dx + with_sums));
   }
 
-  void run(const AllGradients<T>& o) {
+  void run(const GradientOperands<T>& o) {
     const ScratchOf<Memory> scratch(*this);
     double* totals = scratch->totals.data();
     parallel_grid({parts, groups}, threads, [&](Index part, Index group, int slot) {
@@ -88,7 +88,7 @@ class DepthwisePlaneGradients {
 
   // Some images of channels [c0, c0 + count).
   void run_task(Range images, Index c0, Index count, T* sums, double* totals,
-                const AllGradients<T>& o) const {
+                const GradientOperands<T>& o) const {
     if (with_sums) {
       std::fill_n(sums, count * sums_of_channel * lanes, T(0));
       std::fill_n(totals + c0 * sums_of_channel, count * sums_of_channel, 0.0);
@@ -108,7 +108,7 @@ class DepthwisePlaneGradients {
     }
   }
 
-  void input_gradient(Index plane, Index c, const AllGradients<T>& o) const {
+  void input_gradient(Index plane, Index c, const GradientOperands<T>& o) const {
     const auto gather = s.stride_h == 1 ? &gather_plane<T> : &gather_strided_plane<T>;
     const PlaneFilter<T> filter(o.w + 9 * c, false);
     for (Index first = 0; first < s.H; first += dx_band) {
@@ -120,7 +120,7 @@ class DepthwisePlaneGradients {
     }
   }
 
-  void add_products(Index plane, T* sums, const AllGradients<T>& o) const {
+  void add_products(Index plane, T* sums, const GradientOperands<T>& o) const {
     const auto add = s.stride_h == 1 ? &add_plane_products<T, 1> : &add_plane_products<T, 2>;
     for (Index first = 0; first < s.OH; first += out_band) {
       const Index last = std::min(s.OH, first + out_band);

@@ -26,12 +26,11 @@ void write_bias(const Correlation<T>& p) {
 }
 
 template <class T>
-[[gnu::noinline]] void set_operands(const ConvShape& s, Index N, const ConvOperands<T>& o,
-                                    Correlation<T>& p) {
+[[gnu::noinline]] void set_operands(const ConvShape& s, const ConvOperands<T>& o, Correlation<T>& p) {
   if (pointwise(s))
-    p.H = p.OH = N;
+    p.H = p.OH = o.N;
   else
-    p.N = N;
+    p.N = o.N;
   p.x = o.in;
   p.w = o.w;
   p.w_end = after(o.w, p.weights);
@@ -41,9 +40,9 @@ template <class T>
 
 // The outputs of a pass that no tap reaches.
 template <class T>
-[[gnu::noinline]] void write_without_taps(const ConvShape& s, Pass pass, Index N, const ConvOperands<T>& o) {
+[[gnu::noinline]] void write_without_taps(const ConvShape& s, Pass pass, const ConvOperands<T>& o) {
   each_correlation<T>(s, pass, [&](Correlation<T>& p) {
-    set_operands(s, N, o, p);
+    set_operands(s, o, p);
     if (p.taps() == 0) write_bias(p);
   });
 }
@@ -67,14 +66,14 @@ class DirectCorrelations {
   }
 
   template <class Body>
-  void each(Index N, const ConvOperands<T>& operands, const Body& body) const {
+  void each(const ConvOperands<T>& o, const Body& body) const {
     for (Index i = 0; i < count; ++i) {
       const Part& part = *parts[i];
       Correlation<T> p = part.p;
-      set_operands(s, N, operands, p);
+      set_operands(s, o, p);
       body(Blocked<T>(p, part.cut));
     }
-    if (some_without_taps && operands.out != nullptr) write_without_taps(s, pass, N, operands);
+    if (some_without_taps && o.out != nullptr) write_without_taps(s, pass, o);
   }
 
  private:

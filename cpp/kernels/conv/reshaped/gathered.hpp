@@ -5,6 +5,7 @@
 //   w (F, C, KH, KW)   as it lies (F, C * KH * KW, 1, 1)
 #pragma once
 
+#include "kernels/conv/bias_gradient.hpp"
 #include "kernels/conv/cuts.hpp"
 #include "kernels/conv/plan.hpp"
 #include "kernels/conv/reshaped/windows.hpp"
@@ -112,22 +113,22 @@ class GatheredPlan final : public ConvPlan<T> {
 
   void pack(const T* w, T* packed) const override { points->pack(w, packed); }
 
-  void run(const ConvCall<T>& call) const override {
-    const GatheredBatch<T> batch = batch_of(call.N);
+  void run(const ConvOperands<T>& o) const override {
+    const GatheredBatch<T> batch = batch_of(o.N);
     batch.each_block([&](const auto& scratch, Index n, Index count) {
-      ConvCall<T> inner = call;
+      ConvOperands<T> inner = o;
       inner.N = count;
       if (this->choice.pass == Pass::forward) {
-        batch.gather(scratch, call.in, n, count);
+        batch.gather(scratch, o.in, n, count);
         inner.in = scratch->points.data();
-        inner.out = call.out + n * batch.out_size();
+        inner.out = o.out + n * batch.out_size();
         return points->run(inner);
       }
-      inner.in = call.in + n * batch.out_size();
+      inner.in = o.in + n * batch.out_size();
       inner.out = scratch->points.data();
       inner.epilogue = {};
       points->run(inner);
-      batch.spread(scratch, call.epilogue.bias, n, count, call.out);
+      batch.spread(scratch, o.epilogue.bias, n, count, o.out);
     });
   }
 
@@ -146,30 +147,38 @@ class GatheredPlan final : public ConvPlan<T> {
 
 // dw, a sum over the blocks of images.
 template <class T>
-class GatheredGradientPlan final : public WeightGradientPlan<T> {
+class GatheredGradientPlan final : public GradientPlan<T> {
  public:
   explicit GatheredGradientPlan(const ConvChoice& choice)
-      : WeightGradientPlan<T>(choice),
-        batch(choice.request.shape, choice.pass),
-        points(plan_of(batch.images)) {
+      : GradientPlan<T>(choice), batch(choice.request.shape, choice.pass), points(plan_of(batch.images)) {
     const Index rest = choice.request.shape.N % batch.images;
     if (rest > 0) rest_points = plan_of(rest);
   }
 
-  void run(const WeightGradientOperands<T>& o) const override {
-    if (o.dw == nullptr) return;
+  void run(const GradientOperands<T>& o) const override {
+    if (o.dw != nullptr) add_up(o);
+    bias_gradient(this->choice.request.shape, o);
+  }
+
+  [[gnu::cold]] ConvExplanation explain() const override {
+    ConvExplanation to = batch.explain(points->explain());
+    to.scratch_bytes = std::max(to.scratch_bytes, bias_gradient_bytes(this->choice.request.shape));
+    return to;
+  }
+
+ private:
+  void add_up(const GradientOperands<T>& o) const {
     batch.each_block([&](const auto& scratch, Index n, Index count) {
       batch.gather(scratch, o.x, n, count);
-      T* dw = n == 0 ? o.dw : scratch->dw_of_block.data();
-      (count < batch.images ? rest_points : points)
-          ->run({scratch->points.data(), o.dout + n * batch.out_size(), dw, nullptr});
-      if (n > 0) add_to(o.dw, dw, batch.filters_size());
+      GradientOperands<T> inner{};
+      inner.x = scratch->points.data();
+      inner.dout = o.dout + n * batch.out_size();
+      inner.dw = n == 0 ? o.dw : scratch->dw_of_block.data();
+      (count < batch.images ? rest_points : points)->run(inner);
+      if (n > 0) add_to(o.dw, inner.dw, batch.filters_size());
     });
   }
 
-  [[gnu::cold]] ConvExplanation explain() const override { return batch.explain(points->explain()); }
-
- private:
   OwnedGradientPlan<T> plan_of(Index images) const {
     ConvRequest request = request_of_points(this->choice.request);
     request.shape.N = images;

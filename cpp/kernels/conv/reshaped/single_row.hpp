@@ -90,23 +90,23 @@ class SingleRowPlan final : public ConvPlan<T> {
     row->pack(a.turned ? a.turn_filters(w, memory.data()) : w, packed);
   }
 
-  void run(const ConvCall<T>& call) const override {
-    const TurnedArrays<T> a = arrays(call.N);
+  void run(const ConvOperands<T>& o) const override {
+    const TurnedArrays<T> a = arrays(o.N);
     const bool dx = this->choice.pass == Pass::input_gradient,
-               turns_filters = a.turned && call.packed == nullptr;
+               turns_filters = a.turned && o.packed == nullptr;
     const Index row_channels = row->choice.request.shape.C, rows = row_channels / a.s.C;
     const ScratchArray<T> images(a.turned ? a.image_size : 0), filters(turns_filters ? a.filter_size : 0),
         bias(dx ? row_channels : 0);
-    ConvCall<T> of_row = call;
-    if (turns_filters) of_row.w = a.turn_filters(call.w, filters.data());
+    ConvOperands<T> of_row = o;
+    if (turns_filters) of_row.w = a.turn_filters(o.w, filters.data());
     if (a.turned && dx) of_row.out = images.data();
-    if (a.turned && !dx) of_row.in = a.turn_images(call.in, images.data());
-    if (dx && call.epilogue.bias != nullptr) {  // of a channel, for each of its rows
-      for (Index c = 0; c < a.s.C; ++c) std::fill_n(bias.data() + c * rows, rows, call.epilogue.bias[c]);
+    if (a.turned && !dx) of_row.in = a.turn_images(o.in, images.data());
+    if (dx && o.epilogue.bias != nullptr) {  // of a channel, for each of its rows
+      for (Index c = 0; c < a.s.C; ++c) std::fill_n(bias.data() + c * rows, rows, o.epilogue.bias[c]);
       of_row.epilogue.bias = bias.data();
     }
     row->run(of_row);
-    if (a.turned && dx) transpose_planes<T>(of_row.out, a.s.N * a.s.C, a.s.W, a.s.H, call.out);
+    if (a.turned && dx) transpose_planes<T>(of_row.out, a.s.N * a.s.C, a.s.W, a.s.H, o.out);
   }
 
   [[gnu::cold]] ConvExplanation explain(Index N) const override {
@@ -120,22 +120,22 @@ class SingleRowPlan final : public ConvPlan<T> {
 };
 
 template <class T>
-class SingleRowGradientPlan final : public WeightGradientPlan<T> {
+class SingleRowGradientPlan final : public GradientPlan<T> {
  public:
   explicit SingleRowGradientPlan(const ConvChoice& choice)
-      : WeightGradientPlan<T>(choice),
+      : GradientPlan<T>(choice),
         a{choice.request.shape},
         row(make_gradient_plan<T>(request_of_row(choice.request))) {}
 
-  void run(const WeightGradientOperands<T>& o) const override {
-    if (!a.turned) return run_weight_gradient(*row, o);
+  void run(const GradientOperands<T>& o) const override {
+    if (!a.turned) return row->run(o);
     const ScratchArray<T> images(a.image_size), filters(a.filter_size);
-    WeightGradientOperands<T> of_row = o;
+    GradientOperands<T> of_row = o;
     if (o.dw != nullptr) {
       of_row.x = a.turn_images(o.x, images.data());
       of_row.dw = filters.data();
     }
-    run_weight_gradient(*row, of_row);
+    row->run(of_row);
     if (o.dw != nullptr) transpose_planes<T>(of_row.dw, a.s.F * a.channels, a.s.W, a.s.KH, o.dw);
   }
 

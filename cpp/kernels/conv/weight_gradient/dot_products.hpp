@@ -19,7 +19,7 @@ class DotProducts {
 
  public:
   using Cut = PositionBlocks;
-  static Cut cut_of(const ConvShape& s) { return dot_product_cut<T>(s); }
+  static Cut cut_of(const ConvRequest& r) { return dot_product_cut<T>(r.shape); }
 
   [[gnu::noinline]] DotProducts(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db) : g(s) {
     g.set_blocks(cut, S::size, S::size);
@@ -36,7 +36,7 @@ class DotProducts {
     ones_size = with_db ? g.positions.rows * g.staging.pitch + S::size : 0;
   }
 
-  void run(const WeightGradientOperands<T>& o) const {
+  void run(const GradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
     Index* offset = scratch->offset.data();
     T* sums = scratch->sums.data();
@@ -108,7 +108,7 @@ class DotProducts {
   // Adds one block of output positions of an image (of one group) to the running sums of some blocks of
   // filters, or starts them. After the last block their lanes are added up to `sums`.
   void add(const Work& work, Index image, const PositionBlock& of, Range some, bool start, T* sums,
-           const WeightGradientOperands<T>& o) const {
+           const GradientOperands<T>& o) const {
     const Index rows = of.rows, cols = of.cols;
     const T* x = o.x + image * g.C * g.H * g.W + (g.flat ? of.ow : 0);
     for (Index c = 0; !g.flat && pairs > 0 && c < g.C; ++c)

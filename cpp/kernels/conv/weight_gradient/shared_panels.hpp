@@ -13,6 +13,7 @@
 //                            +---------+---------+---------+
 #pragma once
 
+#include "kernels/conv/bias_gradient.hpp"
 #include "kernels/conv/weight_gradient/cuts.hpp"
 #include "threads/grid.hpp"
 
@@ -108,7 +109,7 @@ class SharedPanelsPart {
   }
 
   // Sums over some blocks of positions.
-  void run(const WeightGradientOperands<T>& o, Range blocks) const {
+  void run(const GradientOperands<T>& o, Range blocks) const {
     const ScratchOf<Memory> scratch(*this);
     for (Index i = blocks.first; i < blocks.last; ++i) {
       const PositionBlock block = g.block(i);
@@ -145,7 +146,7 @@ class SharedPanelsPart {
 
   // Packs dout of a block of positions, and stages x where several tasks share it.
   void prepare(const ScratchOf<Memory>& scratch, const PositionBlock& block,
-               const WeightGradientOperands<T>& o) const {
+               const GradientOperands<T>& o) const {
     const Index shared = filter_parts > 1 ? lane_blocks * block.images : 0;
     parallel_grid({shared + own_panels, g.s.groups}, threads, [&](Index at, Index group, int slot) {
       const Work work = scratch->work(slot);
@@ -173,7 +174,7 @@ class SharedPanelsPart {
 
   // Adds a block of positions to dw, or starts it, for a run of lane blocks and a part of the filters.
   void add_run(const Work& work, const PositionBlock& block, Index group, Index run, Index filter_part,
-               bool add, const WeightGradientOperands<T>& o) const {
+               bool add, const GradientOperands<T>& o) const {
     const Range blocks = range_of(lane_blocks, run, runs),
                 own = range_of(own_panels, filter_part, filter_parts);
     if (filter_parts == 1)
@@ -254,7 +255,7 @@ template <class T>
 class SharedPanels {
  public:
   using Cut = PositionBlocks;
-  static Cut cut_of(const ConvShape& s) { return shared_panel_cut<T>(s); }
+  static Cut cut_of(const ConvRequest& r) { return shared_panel_cut<T>(r.shape); }
 
   [[gnu::noinline]] SharedPanels(const ConvShape& s, const Cut& cut, bool, bool) : g(s) {
     g.set_blocks(cut);
@@ -268,10 +269,10 @@ class SharedPanels {
                                  gain);
   }
 
-  void run(const WeightGradientOperands<T>& o) const {
-    if (o.dw == nullptr) return;
-    if (!in_turn) return run_in_parts(o);
-    SharedPanelsPart<T>(g, all, threads).run(o, {0, g.positions.blocks});
+  void run(const GradientOperands<T>& o) const {
+    if (o.dw != nullptr && in_turn) SharedPanelsPart<T>(g, all, threads).run(o, {0, g.positions.blocks});
+    if (o.dw != nullptr && !in_turn) run_in_parts(o);
+    bias_gradient(g.s, o);
   }
 
   void describe(ConvExplanation& to) const {
@@ -281,25 +282,26 @@ class SharedPanels {
              {"output rows", blocks.rows},
              {"output columns", blocks.cols},
              {"partial sums", blocks.parts}});
-    if (in_turn) {
-      to.scratch_bytes = SharedPanelsPart<T>(g, all, threads).scratch_bytes();
-      return;
-    }
+    to.scratch_bytes = std::max(dw_scratch_bytes(), bias_gradient_bytes(g.s));
+  }
+
+ private:
+  std::size_t dw_scratch_bytes() const {
+    if (in_turn) return SharedPanelsPart<T>(g, all, threads).scratch_bytes();
     const Index at_once = std::min<Index>(threads, g.positions.parts * tasks);
     std::size_t most = 0;
     for (Index i = 0; i < tasks; ++i)
       most = std::max(most, SharedPanelsPart<T>(g, weights_of(i), 1).scratch_bytes());
-    to.scratch_bytes = at_once * most + ScratchArray<T>::bytes(checked_product(blocks.parts, result_size));
+    return at_once * most + ScratchArray<T>::bytes(checked_product(g.positions.parts, result_size));
   }
 
- private:
-  void run_in_parts(const WeightGradientOperands<T>& o) const {
+  void run_in_parts(const GradientOperands<T>& o) const {
     const PositionBlocks& positions = g.positions;
     const ScratchArray<T> memory(checked_product(positions.parts, result_size));
     T* sums = memory.data();
     each_on_its_own(positions.parts * tasks, threads, [&](Index task) {
       const Index i = task / tasks;
-      WeightGradientOperands<T> own = o;
+      GradientOperands<T> own = o;
       own.dw = sums + i * result_size;
       SharedPanelsPart<T>(g, weights_of(task % tasks), 1).run(own, positions.blocks_of(i));
     });

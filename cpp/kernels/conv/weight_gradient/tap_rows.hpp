@@ -25,7 +25,7 @@ class TapRows {
 
  public:
   using Cut = PositionBlocks;
-  static Cut cut_of(const ConvShape& s) { return tap_row_cut<T>(s); }
+  static Cut cut_of(const ConvRequest& r) { return tap_row_cut<T>(r.shape); }
 
   [[gnu::noinline]] TapRows(const ConvShape& s, const Cut& cut, bool with_dw, bool with_db)
       : g(s), makes_db(with_db) {
@@ -39,7 +39,7 @@ class TapRows {
     sum_count = (pairs + makes_db) * vectors * lanes;
   }
 
-  void run(const WeightGradientOperands<T>& o) const {
+  void run(const GradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
     const Index groups = g.s.groups;
     parallel_grid({parts, groups}, threads, [&](Index part, Index group, int slot) {
@@ -76,7 +76,7 @@ class TapRows {
   Index sums_before(Index panel) const { return panels.first(panel) * lanes * (pairs + makes_db); }
 
   // Adds block i of the output positions to the sums of a part, or starts them.
-  void add(const Work& work, Index group, Index i, Range own, const WeightGradientOperands<T>& o) const {
+  void add(const Work& work, Index group, Index i, Range own, const GradientOperands<T>& o) const {
     const PositionBlock block = g.block(i);  // of one image
     if (pairs > 0) stage(work, block, group, o.x);
     pack(work, block, group, o.dout);

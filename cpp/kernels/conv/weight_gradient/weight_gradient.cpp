@@ -7,16 +7,16 @@ namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 OwnedGradientPlan<T> shared_panels(const ConvChoice& choice) {
-  return OwnedGradientPlan<T>(new GradientPlan<T, SharedPanels>(choice));
+  return OwnedGradientPlan<T>(new WeightGradientPlan<T, SharedPanels>(choice));
 }
 template <class T>
 OwnedGradientPlan<T> dot_products(const ConvChoice& choice) {
-  return OwnedGradientPlan<T>(new GradientPlan<T, DotProducts>(choice));
+  return OwnedGradientPlan<T>(new WeightGradientPlan<T, DotProducts>(choice));
 }
 template <class T>
 OwnedGradientPlan<T> tap_rows([[maybe_unused]] const ConvChoice& choice) {
   if constexpr (InstructionSet::tap_rows)
-    return OwnedGradientPlan<T>(new GradientPlan<T, TapRows>(choice));
+    return OwnedGradientPlan<T>(new WeightGradientPlan<T, TapRows>(choice));
   else
     return nullptr;
 }

@@ -5,6 +5,7 @@
 #include "kernels/conv/winograd/cuts.hpp"
 #include "kernels/conv/winograd/point_products.hpp"
 #include "kernels/conv/winograd/staged_runs.hpp"
+#include "kernels/conv/winograd/tiles.hpp"
 #include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -208,7 +209,7 @@ class WinogradCorrelation {
             places[at - own.first] = (i - tiles.first + tile_panels.first(panel)) * channels +
                                      (q * tile_panels.rows(panel) + t) * lanes;
     }
-    StagedRuns<T> runs{tile, grid, p, scratch->staged[slot], p.channel_block(tile, lanes, q)};
+    StagedRuns<T> runs{tile, grid, p, p.x, p.x_image, scratch->staged[slot], p.channel_block(tile, lanes, q)};
     grid.each_run(own.first, own.last, [&](Index image, Index row, Index col, Index count, Index at) {
       const T* rows = runs.stage(image, row, col, count);
       tile.transform_inputs(grid, col, count, rows, values, TilePlaces{0, places + at}, value_stride());

@@ -1,6 +1,7 @@
-// Where tiles lie in the images.
+// A convolution in tiles: its sizes and operands, and where tiles lie in its images.
 #pragma once
 
+#include "epilogue.hpp"
 #include "kernels/conv/winograd/tile.hpp"
 #include "shapes.hpp"
 
@@ -112,6 +113,22 @@ struct TileShape : ConvShape {
   TileGrid grid(const TileSizes& tile) const {
     return {N, OH - origin_top, OW - origin_left, tile.h.outs, tile.w.outs, dilation_h, dilation_w};
   }
+};
+
+// A correlation of a group: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps backwards
+// if flipped. Images begin x_image values apart, and those of the result out_image.
+template <class T>
+struct TileProblem : TileShape {
+  const T* x;
+  Index x_image;
+  const T* w;
+  const T* w_end;  // of all weights that may be read
+  Index w_filter, w_channel;
+  bool flipped;
+  bool prepacked;  // weights are kept
+  Epilogue<T> epilogue;
+  T* out;
+  Index out_image;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

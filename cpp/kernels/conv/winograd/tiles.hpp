@@ -1,4 +1,4 @@
-// What Winograd's method does to tiles: staging, and the transforms of a run of them.
+// What Winograd's method does to a run of tiles: their transforms.
 // Vectors run along channels (input side) and filters (output side), so that no transform needs a shuffle.
 #pragma once
 
@@ -8,55 +8,6 @@
 #include "kernels/simd/transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// The images that tiles are cut from, x_image values apart.
-template <class T>
-struct TileInput : TileShape {
-  const T* x;
-  Index x_image;
-
-  const T* x_end() const { return x + (N - 1) * x_image + C * H * W; }
-};
-
-// Copies `height` rows from `top` on, `step` apart, of columns [left, left + width) of up to `lanes` planes
-// to [position][lane], zero outside the image; lanes without a channel repeat one. `end` is the end of all
-// images, and staged has room for another vector of positions.
-template <class T>
-void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, Index step, Index left,
-                 Index height, Index width, const T* end, T* staged) {
-  constexpr Index lanes = Simd<T>::size;
-  const Index first = std::clamp<Index>(-left, 0, width), last = std::clamp<Index>(W - left, first, width);
-  for (Index i = 0; i < height; ++i) {
-    T* to = staged + i * width * lanes;
-    const Index line = top + i * step;
-    if (line < 0 || line >= H) {
-      std::memset(to, 0, width * lanes * sizeof(T));
-      continue;
-    }
-    std::memset(to, 0, first * lanes * sizeof(T));
-    if (last > first)
-      transpose_freely(planes + line * W + left + first, H * W, std::min(channels, lanes), last - first, end,
-                       to + first * lanes, lanes);
-    if (step == 1 && line + height < H)  // rows of the tiles below
-      for (Index c = 0; c < std::min(channels, lanes); ++c)
-        prefetch(planes + c * H * W + (line + height) * W + left + first, last - first);
-    std::memset(to + last * lanes, 0, (width - last) * lanes * sizeof(T));
-  }
-}
-
-// A correlation: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
-// backwards if flipped. Images of the result begin out_image values apart.
-template <class T>
-struct TileProblem : TileInput<T> {
-  const T* w;
-  const T* w_end;  // of all weights that may be read
-  Index w_filter, w_channel;
-  bool flipped;
-  bool prepacked;  // weights are kept
-  Epilogue<T> epilogue;
-  T* out;
-  Index out_image;
-};
 
 // Where the values of the tiles of a run go: to places of their own, or `stride` apart.
 struct TilePlaces {

@@ -12,53 +12,72 @@
 // The order of every sum depends on the shape alone, whatever the number of threads.
 #pragma once
 
+#include "kernels/conv/bias_gradient.hpp"
 #include "kernels/conv/method.hpp"
-#include "kernels/conv/winograd/cuts.hpp"
 #include "kernels/conv/winograd/staged_runs.hpp"
+#include "kernels/conv/winograd/tile_choice.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// dw of a correlation. Images of dout begin dout_image values apart.
+// dw of a group. Images of x and of dout begin x_image and dout_image values apart.
 template <class T>
-struct TileGradient : TileInput<T> {
-  const T* dout;
-  Index dout_image;
-  T* dw;
+struct TileGradient : TileShape {
+  const T *x = nullptr, *dout = nullptr;
+  Index x_image = groups * C * H * W, dout_image = groups * F * OH * OW;
+  T* dw = nullptr;
+
+  explicit TileGradient(const ConvShape& s) : TileShape(s) {}
+  void set_operands(const GradientOperands<T>& o, Index group) {
+    x = o.x + group * C * H * W;
+    dout = o.dout + group * F * OH * OW;
+    dw = o.dw + group * F * C * taps();
+  }
 };
 
-// dw by Winograd's method, in the order of its cut.
+// dw by Winograd's method, in the order of its cut, a group after the other.
 template <class T>
 class WinogradWeightGradient {
   static constexpr Index lanes = Simd<T>::size;
 
  public:
-  [[gnu::noinline]] WinogradWeightGradient(const GradientTile<T>& method, const TileGradient<T>& gradient,
-                                           const TileSums<T>& sums, const TileCut& own_cut)
-      : tile(method), s(gradient), sum(sums), cut(own_cut) {
+  struct Cut {
+    TileShape shape;  // of a group
+    const GradientTile<T>& tile;
+    TileSums<T> sums{shape, tile};
+    TileCut tiles = tile_cut(shape, tile, sums);
+  };
+  static Cut cut_of(const ConvRequest& r) {
+    return {TileShape(r.shape),
+            *with_tile<T, false>(r, [](auto chosen) { return &gradient_tile<T, decltype(chosen)>; })};
+  }
+
+  // `shape` and the cut live as long as this.
+  [[gnu::noinline]] WinogradWeightGradient(const ConvShape& shape, const Cut& own_cut, bool, bool)
+      : all_groups(shape), tile(own_cut.tile), s(shape), sum(own_cut.sums), cut(own_cut.tiles) {
     schedule();
   }
 
-  void run() const {
-    const ScratchOf<Memory> scratch(*this);
-    for (Index t = 0; t < room; ++t) {
-      scratch->offset.data()[t] = t * lanes;
-      scratch->offset.data()[room + t] = t * NR<T>;
+  void run(const GradientOperands<T>& o) {
+    if (o.dw != nullptr) {
+      const ScratchOf<Memory> scratch(*this);
+      for (Index t = 0; t < room; ++t) {
+        scratch->offset.data()[t] = t * lanes;
+        scratch->offset.data()[room + t] = t * NR<T>;
+      }
+      for (Index group = 0; group < s.groups; ++group) {
+        s.set_operands(o, group);
+        run_group(scratch);
+      }
     }
-    if (cut.order == TileOrder::channels) return run_by_channels(scratch);
-    cut.order == TileOrder::parts ? run_by_parts(scratch) : run_by_points(scratch);
-    T* sums = scratch->sums[0];
-    parallel_for(s.F, threads, [&](Index f, int) {
-      for (Index q = 0; q < x_blocks; ++q)
-        write(f, q, sums + sum.at(0, q / vectors, f) + q % vectors * lanes, sum.stride, cut.parts, sum.size);
-    });
+    bias_gradient(all_groups, o);
   }
 
   void describe(ConvExplanation& to) const {
     fill_in(to, {tile.h.outs, tile.w.outs}, threads,
             {{"channels", width}, {"filters", filters_of_task}, {"partial sums", cut.parts}});
-    to.scratch_bytes = bytes_of<Memory>(*this);
+    to.scratch_bytes = std::max(bytes_of<Memory>(*this), bias_gradient_bytes(all_groups));
   }
 
  private:
@@ -110,6 +129,16 @@ class WinogradWeightGradient {
         filters_of_task = ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), threads));
       }
     }
+  }
+
+  void run_group(const ScratchOf<Memory>& scratch) const {
+    if (cut.order == TileOrder::channels) return run_by_channels(scratch);
+    cut.order == TileOrder::parts ? run_by_parts(scratch) : run_by_points(scratch);
+    T* sums = scratch->sums[0];
+    parallel_for(s.F, threads, [&](Index f, int) {
+      for (Index q = 0; q < x_blocks; ++q)
+        write(f, q, sums + sum.at(0, q / vectors, f) + q % vectors * lanes, sum.stride, cut.parts, sum.size);
+    });
   }
 
   // All threads transform a chunk of tiles, then each multiplies some points of all of them.
@@ -206,7 +235,7 @@ class WinogradWeightGradient {
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end), the first of
   // which is number `first` of those in `to`.
   void transform(Index q, Index begin, Index end, T* staged, const Tiles& to, Index first = 0) const {
-    StagedRuns<T> runs{tile, grid, s, staged, s.channel_block(tile, lanes, q)};
+    StagedRuns<T> runs{tile, grid, s, s.x, s.x_image, staged, s.channel_block(tile, lanes, q)};
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index count, Index number) {
       const Index at = first + number;
       if (q < x_blocks) {
@@ -265,8 +294,9 @@ class WinogradWeightGradient {
                     s.dw + (f * s.C + block.c0) * s.taps() + block.tap_h * s.KW + block.tap_w);
   }
 
+  const ConvShape& all_groups;
   const GradientTile<T>& tile;
-  TileGradient<T> s;
+  TileGradient<T> s;  // of the group at hand
   TileGrid grid = s.grid(tile);
   Index tile_rows = grid.count / grid.cols;
   const TileSums<T>& sum;

@@ -18,17 +18,19 @@ class WinogradGroups {
         cut(point_cut<T>(tile_shape(s, dx), tile)) {}
 
   template <class Body>
-  void each(Index N, const ConvOperands<T>& operands, const Body& body) const {
+  void each(const ConvOperands<T>& o, const Body& body) const {
     for (Index group = 0; group < s.groups; ++group)
-      body(WinogradCorrelation<T>(tile, problem_of(with_images(s, N), group, operands), cut));
+      body(WinogradCorrelation<T>(tile, problem_of(group, o), cut));
   }
 
  private:
-  TileProblem<T> problem_of(const ConvShape& batch, Index group, const ConvOperands<T>& o) const {
-    const TileShape shape = tile_shape(batch, dx);
+  TileProblem<T> problem_of(Index group, const ConvOperands<T>& o) const {
+    const TileShape shape = tile_shape(with_images(s, o.N), dx);
     const Index F = s.F / s.groups, taps = s.KH * s.KW, filter = s.C / s.groups * taps;
     const Index x_size = shape.C * shape.H * shape.W, out_size = shape.F * shape.OH * shape.OW;
-    return {{shape, after(o.in, group * x_size), s.groups * x_size},
+    return {shape,
+            after(o.in, group * x_size),
+            s.groups * x_size,
             after(o.w, group * F * filter),
             after(o.w, (group + 1) * F * filter),
             dx ? taps : filter,

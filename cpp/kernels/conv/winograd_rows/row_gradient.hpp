@@ -24,12 +24,12 @@ class RowGradient {
 
  public:
   using Cut = Index;
-  static Cut cut_of(const ConvShape& s) { return row_gradient_parts(s, RowTiles<T>(s).bands); }
+  static Cut cut_of(const ConvRequest& r) { return row_gradient_parts(r.shape, RowTiles<T>(r.shape).bands); }
 
   RowGradient(const ConvShape& shape, Cut cut, bool dw_wanted, bool)
       : tiles(shape), with_dw(dw_wanted), parts(cut) {}
 
-  void run(const WeightGradientOperands<T>& o) const {
+  void run(const GradientOperands<T>& o) const {
     const ScratchOf<Memory> scratch(*this);
     T* sums = scratch->sums.data();
     tiles.term_offsets(scratch->offset.data());
@@ -85,7 +85,7 @@ class RowGradient {
   // Adds a band of an image (of one group) to the running sums of some blocks of filters. The first band
   // starts them, after the last their lanes are added up to `sums`.
   void add_band(const ScratchOf<Memory>& scratch, int slot, Index image, Index band, Range blocks, bool first,
-                T* sums, const WeightGradientOperands<T>& o) const {
+                T* sums, const GradientOperands<T>& o) const {
     const Index positions = tiles.band_positions(band);
     T *line = scratch->line[slot], *x = scratch->x[slot], *y = scratch->y[slot];
     if (with_dw) tiles.transform(o.x + image * tiles.C * s.H * s.W, band, line, x);
@@ -146,7 +146,7 @@ class RowGradient {
   }
 
   // dw and db of a block of filters of a group, as far as they are wanted.
-  void finish(const T* sums, Index group, Index block, const WeightGradientOperands<T>& o) const {
+  void finish(const T* sums, Index group, Index block, const GradientOperands<T>& o) const {
     const Index points = tiles.tile.points, height = filters.rows(block);
     const auto total = [&](Index i, Index p, Index k) {
       const Index pair = (k / dot_block * height + i) * dot_block + k % dot_block;

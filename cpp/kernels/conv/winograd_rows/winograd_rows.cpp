@@ -10,7 +10,7 @@ OwnedPlan<T> winograd_rows(const ConvChoice& choice) {
 }
 template <class T>
 OwnedGradientPlan<T> winograd_rows_gradient(const ConvChoice& choice) {
-  return OwnedGradientPlan<T>(new GradientPlan<T, RowGradient>(choice));
+  return OwnedGradientPlan<T>(new WeightGradientPlan<T, RowGradient>(choice));
 }
 
 #define INSTANTIATE(T)                                    \
