@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/conv/bias_gradient.hpp"
-#include "kernels/conv/units.hpp"
+#include "kernels/conv/method.hpp"
 #include "kernels/gemm/operands.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

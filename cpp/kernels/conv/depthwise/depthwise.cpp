@@ -1,7 +1,6 @@
 #include "kernels/conv/depthwise/forward.hpp"
 #include "kernels/conv/depthwise/gradients.hpp"
 #include "kernels/conv/depthwise/plane_passes.hpp"
-#include "kernels/conv/units.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 namespace {

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "kernels/conv/depthwise/cuts.hpp"
-#include "kernels/conv/units.hpp"
+#include "kernels/conv/method.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

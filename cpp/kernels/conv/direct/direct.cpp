@@ -3,7 +3,6 @@
 #include "kernels/conv/direct/filter_lanes.hpp"
 #include "kernels/conv/direct/pixel_lanes.hpp"
 #include "kernels/conv/direct/position_panels.hpp"
-#include "kernels/conv/units.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

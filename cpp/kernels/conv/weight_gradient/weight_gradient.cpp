@@ -1,4 +1,4 @@
-#include "kernels/conv/units.hpp"
+#include "kernels/conv/method.hpp"
 #include "kernels/conv/weight_gradient/dot_products.hpp"
 #include "kernels/conv/weight_gradient/shared_panels.hpp"
 #include "kernels/conv/weight_gradient/tap_rows.hpp"

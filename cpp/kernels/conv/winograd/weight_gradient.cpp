@@ -1,7 +1,5 @@
 #include "kernels/conv/winograd/weight_gradient.hpp"
 
-#include "kernels/conv/units.hpp"
-
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>

@@ -1,4 +1,3 @@
-#include "kernels/conv/units.hpp"
 #include "kernels/conv/winograd/correlation.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
 

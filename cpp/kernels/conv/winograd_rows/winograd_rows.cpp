@@ -1,4 +1,3 @@
-#include "kernels/conv/units.hpp"
 #include "kernels/conv/winograd_rows/row_correlation.hpp"
 #include "kernels/conv/winograd_rows/row_gradient.hpp"
 
