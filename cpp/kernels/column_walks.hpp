@@ -2,6 +2,10 @@
 // walks down an image with a vector of columns: each line is read once, and what overlapping windows share
 // stays in registers.
 //
+// At each step the next values behind an array that is read or written are prefetched (prefetch_next), in the
+// order of memory. There a processor foresees them and runs ahead; of the walk itself, whose steps are rows
+// apart, it foresees little (bench/NOTES.md).
+//
 // Vectors of columns are taken from right to left: lanes of the last one that lie beyond the row are stored
 // over the beginning of the row below, which is written later. Lambdas that are called twice are marked
 // always_inline: otherwise what they capture would live in memory.
@@ -10,24 +14,6 @@
 #include "kernels/simd/loops.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// What lies behind an array that is read or written by walks: at each step the next bytes of it are brought
-// into the cache, in the order of memory. There a processor foresees them and runs ahead; of the walk itself,
-// whose steps are rows apart, it foresees little (bench/NOTES.md).
-template <bool written>
-class StreamPrefetch {
- public:
-  explicit StreamPrefetch(const void* end_of_array) : at(static_cast<const char*>(end_of_array)) {}
-  template <int bytes>
-  [[gnu::always_inline]] void step() {
-    constexpr int line = 64;
-    for (int i = 0; i < bytes; i += line) __builtin_prefetch(at + i, written);
-    at += bytes;
-  }
-
- private:
-  const char* at;
-};
 
 // Writes columns [at, at + lanes) of a row of W values. Lanes beyond the row go to the row below as far as
 // the array reaches, which ends at `end`.

@@ -96,8 +96,8 @@ void multiply_along_columns(Index rows, Index K, Index lanes, const T* a, Index 
       auto target = Target<T>::rows(c + first * c_step + lane, vectors);
       target.step = c_step;
       target.add = add;
-      const auto kernel = vectors == 1 ? tile_kernel<T, 1, PanelPrefetch::none>(height)
-                                       : tile_kernel<T, tile_vectors, PanelPrefetch::none>(height);
+      const auto kernel = vectors == 1 ? tile_kernel<T, 1, Prefetch::none>(height)
+                                       : tile_kernel<T, tile_vectors, Prefetch::none>(height);
       kernel(K, a + first, a_step, offset, source, target);
     });
   }

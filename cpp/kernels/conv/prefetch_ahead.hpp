@@ -26,8 +26,7 @@ class PrefetchAhead {
     const Index row = row_lines_ == lines_ ? 0 : line / row_lines_;
     line -= row * row_lines_;
     for (const char* at = data_ + row * step_; left > 0; at += step_, line = 0)
-      for (; line < row_lines_ && left > 0; ++line, --left)
-        __builtin_prefetch(at + line * cache_line_bytes, 0, 2);
+      for (; line < row_lines_ && left > 0; ++line, --left) prefetch<2>(at + line * cache_line_bytes);
   }
   bool contiguous() const { return lines_ > 0 && lines_ == row_lines_; }
   // Where part i of a single run begins, and its lines.

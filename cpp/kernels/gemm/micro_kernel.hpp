@@ -35,16 +35,16 @@ struct Fetch {
   const T* next;  // b[0] of the later call
   const Index* offset;
   Index every;
-  T* packed;  // where PanelPrefetch::pack writes this call's b, packed
+  T* packed;  // where Prefetch::pack writes this call's b, packed
 };
 
-// What is prefetched, by the way b lies:
+// What a micro-kernel prefetches, by the way b lies:
 //   none   nothing: b is in the first-level cache, or the processor's own prefetcher follows it
 //   run    b is packed, and comes from the second-level cache: prefetch_distance_bytes ahead
 //   next   b's rows are scattered: the vectors that follow in each row, for the next calls
 //   fetch  as `run`, and a later call's b
 //   pack   b's rows are scattered: a later call's b, and this one is packed on the way
-enum class PanelPrefetch { none, run, next, fetch, pack };
+enum class Prefetch { none, run, next, fetch, pack };
 
 // Where a tile goes: vector v of row m to to[v] + m * step, added to what lies there (`add`), to `row` (V
 // vectors) in every row and to bias[m], as far as they are given, then through the activation.
@@ -106,7 +106,7 @@ template <class T, int R, int V>
 
 // Row m, lane l of the target <- sum over k of a[k * step + m] * b[l / size][offset[k] + l % size], for m < R
 // and l < V * size. The sum starts at zero, so that adding it to an earlier partial sum rounds once.
-template <class T, int R, int V, PanelPrefetch ahead = PanelPrefetch::none>
+template <class T, int R, int V, Prefetch ahead = Prefetch::none>
 void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                    const Target<T>& target) {
   using S = Simd<T>;
@@ -117,13 +117,13 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
   if (target.add)  // what is added to arrives in the meantime
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) __builtin_prefetch(target.to[v] + m * target.step, 1);
+      for (int v = 0; v < V; ++v) prefetch<3, true>(target.to[v] + m * target.step);
   constexpr int calls_ahead = R > 3 ? 1 : 2;  // calls of few rows take less time than memory
   Fetch<T> fetch = target.fetch;
   Index until_next = 1;
   const auto multiply = [&](Index k, const T* a_row) {
     const Index at = offset[k];
-    if constexpr (ahead == PanelPrefetch::fetch || ahead == PanelPrefetch::pack) {
+    if constexpr (ahead == Prefetch::fetch || ahead == Prefetch::pack) {
       if (--until_next == 0) {
         until_next = fetch.every;
         prefetch<2>(fetch.next + *fetch.offset++, V * S::size);
@@ -131,18 +131,17 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
     }
     tile.add_product(a_row, [&](int v) __attribute__((always_inline)) {
       const auto bv = S::load(base[v] + at);
-      if constexpr (ahead == PanelPrefetch::run || ahead == PanelPrefetch::fetch)
-        __builtin_prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
-      if constexpr (ahead == PanelPrefetch::next)
-        __builtin_prefetch(base[v] + at + calls_ahead * V * S::size);
-      if constexpr (ahead == PanelPrefetch::pack) S::store(fetch.packed + v * S::size, bv);
+      if constexpr (ahead == Prefetch::run || ahead == Prefetch::fetch)
+        prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
+      if constexpr (ahead == Prefetch::next) prefetch(base[v] + at + calls_ahead * V * S::size);
+      if constexpr (ahead == Prefetch::pack) S::store(fetch.packed + v * S::size, bv);
       return bv;
     });
-    if constexpr (ahead == PanelPrefetch::pack) fetch.packed += V * S::size;
+    if constexpr (ahead == Prefetch::pack) fetch.packed += V * S::size;
   };
   Index k = 0;
   constexpr bool room = BroadcastValues<T, R>::vectors <= 4;  // for the values of two steps, beside the sums
-  if constexpr (room && (ahead == PanelPrefetch::none || ahead == PanelPrefetch::run))
+  if constexpr (room && (ahead == Prefetch::none || ahead == Prefetch::run))
     for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
       multiply(k, a);
       multiply(k + 1, a + step);
@@ -156,7 +155,7 @@ using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset
                             const Target<T>& target);
 
 // The kernel for `rows` rows (1 to MR) of V vectors.
-template <class T, int V = tile_vectors, PanelPrefetch ahead = PanelPrefetch::none>
+template <class T, int V = tile_vectors, Prefetch ahead = Prefetch::none>
 TileKernel<T> tile_kernel(Index rows) {
   static constexpr auto table = kernels_by_rows<MR>([](auto R) { return &multiply_tile<T, R(), V, ahead>; });
   return table[rows - 1];
@@ -165,18 +164,18 @@ TileKernel<T> tile_kernel(Index rows) {
 // The same for b in one run of packed vectors.
 template <class T, int V = tile_vectors>
 TileKernel<T> packed_tile_kernel(Index rows) {
-  return tile_kernel<T, V, PanelPrefetch::run>(rows);
+  return tile_kernel<T, V, Prefetch::run>(rows);
 }
 
 // Compiled once a set, in gemm.cpp.
-#define TILE_KERNELS(T, template_of)                                                   \
-  template_of TileKernel<T> tile_kernel<T, 1, PanelPrefetch::none>(Index);             \
-  template_of TileKernel<T> tile_kernel<T, 1, PanelPrefetch::run>(Index);              \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::none>(Index);  \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::run>(Index);   \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::next>(Index);  \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::fetch>(Index); \
-  template_of TileKernel<T> tile_kernel<T, tile_vectors, PanelPrefetch::pack>(Index);
+#define TILE_KERNELS(T, template_of)                                              \
+  template_of TileKernel<T> tile_kernel<T, 1, Prefetch::none>(Index);             \
+  template_of TileKernel<T> tile_kernel<T, 1, Prefetch::run>(Index);              \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Prefetch::none>(Index);  \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Prefetch::run>(Index);   \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Prefetch::next>(Index);  \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Prefetch::fetch>(Index); \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Prefetch::pack>(Index);
 TILE_KERNELS(float, extern template)
 TILE_KERNELS(double, extern template)
 
@@ -188,7 +187,7 @@ inline int vectors_for(Index rows) {
 }
 
 // The kernel for `rows` rows of vectors_for(rows) vectors.
-template <class T, PanelPrefetch ahead = PanelPrefetch::none>
+template <class T, Prefetch ahead = Prefetch::none>
 TileKernel<T> wide_tile_kernel(Index rows) {
   if (rows == 1) return &multiply_tile<T, 1, 8, ahead>;
   if (rows == 2) return &multiply_tile<T, 2, 4, ahead>;

@@ -43,8 +43,8 @@ template <class T, int PW, int Stride>
   const SlidingWindows rows = row_windows(whole), columns = column_windows(whole);
   const T* const end = out + s.planes * s.OH * s.OW;
   WindowWeights<T> weights;
-  StreamPrefetch<false> next_x(x + s.planes * s.H * s.W);
-  StreamPrefetch<true> next_out(end);
+  const T* next_x = x + s.planes * s.H * s.W;
+  const T* next_out = end;
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
     weights.fill(columns, j, s.PH);
@@ -53,7 +53,7 @@ template <class T, int PW, int Stride>
       T* to = out + plane * s.OH * s.OW;
       const auto line_of = [&](Index h) __attribute__((always_inline)) {
         Packet<T> tap[PW];
-        next_x.template step<Stride * S::bytes>();
+        prefetch_next<Stride * S::size>(next_x);
         taps.load(image + h * s.W, tap);
         auto sum = tap[0];
 #pragma GCC unroll 2
@@ -63,7 +63,7 @@ template <class T, int PW, int Stride>
       slide_windows_down(
           s, S::zero(), line_of,
           [&](Index oh, const Packet<T>& first, const Packet<T>& second, const Packet<T>& third) {
-            next_out.template step<S::bytes>();
+            prefetch_next<S::size, true>(next_out);
             const auto weight = weights.of(rows.averaged(band.first_row + oh));
             const auto sum = S::add(S::add(first, second), third);
             store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weight));
@@ -81,8 +81,8 @@ template <class T, int PW, int Stride>
   constexpr Index step = Stride * S::size;
   const T* const end = dx + s.planes * s.H * s.W;
   WindowWeights<T> weights[Windows::vectors];
-  StreamPrefetch<false> next_dout(dout + s.planes * s.OH * s.OW);
-  StreamPrefetch<true> next_dx(end);
+  const T* next_dout = dout + s.planes * s.OH * s.OW;
+  const T* next_dx = end;
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
     for (int i = 0; i < Windows::vectors; ++i) weights[i].fill(columns, windows.vector[i].first, s.PH);
@@ -93,8 +93,8 @@ template <class T, int PW, int Stride>
           [&](Index oh) {
             const Index tall = rows.averaged(first_row + oh);
             Packet<T> share[Windows::vectors];
-            next_dout.template step<S::bytes>();
-            next_dx.template step<Stride * Stride * S::bytes>();
+            prefetch_next<S::size>(next_dout);
+            prefetch_next<Stride * Stride * S::size, true>(next_dx);
 #pragma GCC unroll 3
             for (int i = 0; i < Windows::vectors; ++i)
               share[i] = S::mul(windows.vector[i].load(from + oh * s.OW), weights[i].of(tall));

@@ -34,8 +34,8 @@ template <class T, int PW, int Stride, bool Places>
   const Index outputs = s.planes * s.OH * s.OW;
   Line nothing{};
   nothing.value = S::fill(lowest);
-  StreamPrefetch<false> next_x(x + s.planes * s.H * s.W);
-  StreamPrefetch<true> next_out(out + outputs), next_arg(arg + (Places ? outputs : 0));
+  const T *next_x = x + s.planes * s.H * s.W, *next_out = out + outputs;
+  const std::uint8_t* next_arg = arg + (Places ? outputs : 0);
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
     T lanes[S::size];
@@ -45,7 +45,7 @@ template <class T, int PW, int Stride, bool Places>
       const T* image = x + plane * s.H * s.W;
       const auto line_of = [&](Index h) __attribute__((always_inline)) {
         Packet<T> tap[PW];
-        next_x.template step<Stride * S::bytes>();
+        prefetch_next<Stride * S::size>(next_x);
         taps.load(image + h * s.W, tap, lowest);
         Line best{tap[0], S::zero()};
 #pragma GCC unroll 3
@@ -55,8 +55,8 @@ template <class T, int PW, int Stride, bool Places>
       slide_windows_down(
           s, nothing, line_of, [&](Index oh, Line best, const Line& second, const Line& third) {
             const Index row = (plane * s.OH + oh) * s.OW;
-            next_out.template step<S::bytes>();
-            if (Places) next_arg.template step<S::size>();
+            prefetch_next<S::size, true>(next_out);
+            if (Places) prefetch_next<S::size, true>(next_arg);
             best.add(second, S::fill(T(PW)));
             if (s.PH == 3) best.add(third, S::fill(T(2 * PW)));
             store_in_rows(out + row, s.OW, j, out + outputs, best.value);
@@ -143,8 +143,8 @@ template <class T, int PW, int Stride>
   const Index outputs = s.planes * s.OH * s.OW;
   const std::uint8_t* const end_arg = arg + outputs;
   const T* const end = dx + s.planes * s.H * s.W;
-  StreamPrefetch<false> next_dout(dout + outputs), next_arg(end_arg);
-  StreamPrefetch<true> next_dx(end);
+  const T *next_dout = dout + outputs, *next_dx = end;
+  const std::uint8_t* next_arg = end_arg;
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
     for (Index plane = 0; plane < s.planes; ++plane)
@@ -153,9 +153,9 @@ template <class T, int PW, int Stride>
           [&](Index oh) {
             const Index o = (plane * s.OH + oh) * s.OW;
             Row row;
-            next_dout.template step<S::bytes>();
-            next_arg.template step<S::size>();
-            next_dx.template step<Stride * Stride * S::bytes>();
+            prefetch_next<S::size>(next_dout);
+            prefetch_next<S::size>(next_arg);
+            prefetch_next<Stride * Stride * S::size, true>(next_dx);
 #pragma GCC unroll 3
             for (int i = 0; i < Windows::vectors; ++i) {
               row.dout[i] = windows.vector[i].load(dout + o);
@@ -199,13 +199,13 @@ template <class T>
 void max_pool_backward_wide_pairs(const T* dout, const std::uint8_t* arg, T* dx, Index rows, Index OW) {
   using S = Simd<T>;
   constexpr Index size = S::size;
-  StreamPrefetch<false> next_dout(dout + rows * OW), next_arg(arg + rows * OW);
-  StreamPrefetch<true> next_dx(dx + 4 * rows * OW);
+  const T *next_dout = dout + rows * OW, *next_dx = dx + 4 * rows * OW;
+  const std::uint8_t* next_arg = arg + rows * OW;
   for (Index r = 0; r < rows; ++r, dout += OW, arg += OW, dx += 4 * OW)
     for (Index next = 0; next < OW; next += size) {
-      next_dout.template step<S::bytes>();
-      next_arg.template step<S::size>();
-      next_dx.template step<4 * S::bytes>();
+      prefetch_next<S::size>(next_dout);
+      prefetch_next<S::size>(next_arg);
+      prefetch_next<4 * S::size, true>(next_dx);
       const Index at = std::min(next, OW - size);  // the last vector repeats some
       const PairedPixels<T> pixels(dout + at, arg + at, size);
       pixels.store(0, dx + 2 * at);

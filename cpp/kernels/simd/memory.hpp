@@ -13,10 +13,17 @@ constexpr Index cache_line_bytes = 64;
 template <class T>
 constexpr Index line_values = cache_line_bytes / Index(sizeof(T));
 
-// Prefetches the cache lines of p[0], ..., p[n - 1]; a locality of 2 is for the second-level cache.
-template <int locality = 3, class T>
-void prefetch(const T* p, Index n) {
-  for (Index i = 0; i < n; i += line_values<T>) __builtin_prefetch(p + i, 0, locality);
+// Prefetches the cache lines of p[0], ..., p[n - 1]; a locality of 2 is for the second-level cache. All
+// kernels prefetch by this.
+template <int locality = 3, bool written = false, class T>
+[[gnu::always_inline]] inline void prefetch(const T* p, Index n = 1) {
+  for (Index i = 0; i < n; i += line_values<T>) __builtin_prefetch(p + i, written, locality);
+}
+// Prefetches the next n values of a stream, which p runs along.
+template <Index n, bool written = false, class T>
+[[gnu::always_inline]] inline void prefetch_next(const T*& p) {
+  prefetch<3, written>(p, n);
+  p += n;
 }
 
 // Orders a thread's non-temporal stores before whatever it stores next.

@@ -70,8 +70,8 @@ template <class T, bool at_edge>
 [[gnu::always_inline]] inline void gather_column(const PoolShape& s, Index column, const T* dout,
                                                  const PlaneFilter<T>& weight, T start_value,
                                                  const ColumnEnd<T>& finish, T* dx, const T* end,
-                                                 StreamPrefetch<false>& next_dout,
-                                                 StreamPrefetch<true>& next_dx) {
+                                                 const T*& next_dout,
+                                                 const T*& next_dx) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const ReachingWindows<T, 3, 1> windows(s, column);
@@ -82,8 +82,8 @@ template <class T, bool at_edge>
   // Adds a row of dout; returns what it completes.
   const auto add_row = [&](const T* row) __attribute__((always_inline)) {
     Packet grad[3];
-    next_dout.template step<S::bytes>();
-    next_dx.template step<S::bytes>();
+    prefetch_next<S::size>(next_dout);
+    prefetch_next<S::size, true>(next_dx);
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i)
       grad[i] = at_edge ? S::load_lanes(row + vector[i].first, vector[i].skipped, vector[i].count)
@@ -123,8 +123,8 @@ template <class T>
                                     Clamp<T> activation, T* dx, const T* end) {
   using S = Simd<T>;
   const PlaneFilter<T> weight = filter;
-  StreamPrefetch<false> next_dout(dout + s.OH * s.OW);
-  StreamPrefetch<true> next_dx(dx + s.H * s.W);
+  const T* next_dout = dout + s.OH * s.OW;
+  const T* next_dx = dx + s.H * s.W;
   const ColumnEnd<T> finish(activation);
   for (Index w = last_vector(s.W, S::size); w >= 0; w -= S::size) {
     const bool inside = w + s.pad_left >= 2 && w + s.pad_left + S::size <= s.OW;
@@ -146,16 +146,16 @@ template <class T>
   };
   constexpr Index step = 2 * S::size;
   const PlaneFilter<T> weight = filter;
-  StreamPrefetch<false> next_dout(dout + s.OH * s.OW);
-  StreamPrefetch<true> next_dx(dx + s.H * s.W);
+  const T* next_dout = dout + s.OH * s.OW;
+  const T* next_dx = dx + s.H * s.W;
   for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
     const Windows windows(s, w);
     gather_windows_down<T, 3, 2>(
         s, w, S::fill(start), dx, end,
         [&](Index oh) {
           Row row;
-          next_dout.template step<S::bytes>();
-          next_dx.template step<4 * S::bytes>();
+          prefetch_next<S::size>(next_dout);
+          prefetch_next<4 * S::size, true>(next_dx);
           for (int i = 0; i < Windows::vectors; ++i) row.dout[i] = windows.vector[i].load(dout + oh * s.OW);
           return row;
         },
@@ -210,8 +210,8 @@ template <class T, bool at_edge>
 [[gnu::always_inline]] inline void correlate_strided_column(const PoolShape& s, Index j, const T* x,
                                                             const PlaneFilter<T>& weight, T bias,
                                                             const ColumnEnd<T>& finish, T* out, const T* end,
-                                                            StreamPrefetch<false>& next_x,
-                                                            StreamPrefetch<true>& next_out) {
+                                                            const T*& next_x,
+                                                            const T*& next_out) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const Index W = s.W, column = 2 * j - s.pad_left;
@@ -219,7 +219,7 @@ template <class T, bool at_edge>
   const Packet start = S::fill(bias), zero = S::zero();
   const auto load = [&](Index h) __attribute__((always_inline)) {
     const T* row = x + h * W;
-    next_x.template step<2 * S::bytes>();
+    prefetch_next<2 * S::size>(next_x);
     TapLine<T> line;
     if constexpr (at_edge) {
       taps.load(row, line.tap);
@@ -238,7 +238,7 @@ template <class T, bool at_edge>
   };
   using Line = const TapLine<T>&;
   const auto window = [&](Line first, Line second, Line third) __attribute__((always_inline)) {
-    next_out.template step<S::bytes>();
+    prefetch_next<S::size, true>(next_out);
     return finish(
         S::add(through(second, 1, start), S::add(through(first, 0, zero), through(third, 2, zero))));
   };
@@ -268,8 +268,8 @@ template <class T>
 [[gnu::noinline]] void correlate_strided_plane(const PoolShape& s, const T* x, const PlaneFilter<T>& filter,
                                                T bias, Clamp<T> activation, T* out, const T* end) {
   const PlaneFilter<T> weight = filter;
-  StreamPrefetch<false> next_x(x + s.H * s.W);
-  StreamPrefetch<true> next_out(out + s.OH * s.OW);
+  const T* next_x = x + s.H * s.W;
+  const T* next_out = out + s.OH * s.OW;
   const ColumnEnd<T> finish(activation);
   for (Index j = last_vector(s.OW, Simd<T>::size); j >= 0; j -= Simd<T>::size) {
     const Index column = 2 * j - s.pad_left;
@@ -324,9 +324,8 @@ class EdgeTaps<T, 2> {
 // sum[9], dout.
 template <class T, int Stride, bool at_edge>
 [[gnu::always_inline]] inline void add_column_products(const PoolShape& s, Index j, const T* x, const T* dout,
-                                                       typename Simd<T>::Packet (&sum)[10],
-                                                       StreamPrefetch<false>& next_x,
-                                                       StreamPrefetch<false>& next_dout) {
+                                                       typename Simd<T>::Packet (&sum)[10], const T*& next_x,
+                                                       const T*& next_dout) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const Index column = j * Stride - s.pad_left, W = s.W, OW = s.OW, OH = s.OH, pad = s.pad_top;
@@ -339,7 +338,7 @@ template <class T, int Stride, bool at_edge>
   const auto line_of = [&](Index h) __attribute__((always_inline)) {
     TapLine<T> line;
     const T* row = x + h * W;
-    next_x.template step<Stride * S::bytes>();
+    prefetch_next<Stride * S::size>(next_x);
     if constexpr (at_edge)
       taps.load(row, line);
     else
@@ -347,7 +346,7 @@ template <class T, int Stride, bool at_edge>
     return line;
   };
   const auto grad_of = [&](Index oh) __attribute__((always_inline)) {
-    next_dout.template step<S::bytes>();
+    prefetch_next<S::size>(next_dout);
     const T* row = dout + oh * OW;
     const Packet grad = at_edge ? columns.load(row) : S::load(row + j);
     sum[9] = S::add(sum[9], grad);
@@ -392,7 +391,7 @@ template <class T, int Stride>
   typename S::Packet sum[10];
 #pragma GCC unroll 10
   for (int t = 0; t < 10; ++t) sum[t] = S::load(sums + t * S::size);
-  StreamPrefetch<false> next_x(x + s.H * s.W), next_dout(dout + s.OH * s.OW);
+  const T *next_x = x + s.H * s.W, *next_dout = dout + s.OH * s.OW;
   for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
     const Index column = j * Stride - s.pad_left;
     if (column >= 0 && column + Stride * S::size + 2 <= s.W && j + S::size <= s.OW)

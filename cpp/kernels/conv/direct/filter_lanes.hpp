@@ -261,8 +261,8 @@ class FilterLanes {
       const RowsInside inside(p.rows, block.oh + i, p.H);
       for (Index s = 0; s < block.columns.count; ++s, ++tile) {
         const Index j = block.columns.first(s), rows = block.columns.rows(s);
-        const auto kernel = in_tiles    ? position_kernel<T, tile_vectors, Prefetch::run>(rows)
-                            : scattered ? position_kernel<T, tile_vectors, Prefetch::next_positions>(rows)
+        const auto kernel = in_tiles    ? position_kernel<T, tile_vectors, Prefetch::fetch>(rows)
+                            : scattered ? position_kernel<T, tile_vectors, Prefetch::next>(rows)
                                         : position_kernel<T>(rows, panels.rows(step.panel));
         std::pair<const T*, Index> later{nullptr, 0};  // and its lines
         if (in_tiles)

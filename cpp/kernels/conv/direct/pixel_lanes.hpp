@@ -254,11 +254,10 @@ class PixelLanes {
     void multiply_panel(Index panel) {
       PanelWork work = work_on(panel);
       const Index rows = work.rows, wide = vectors_for(rows);
-      const auto kernel = work.from_run ? tile_kernel<T, tile_vectors, PanelPrefetch::fetch>(rows)
-                          : m.copies    ? tile_kernel<T, tile_vectors, PanelPrefetch::pack>(rows)
-                          : m.in_place && panel == panels.first
-                              ? wide_tile_kernel<T, PanelPrefetch::next>(rows)
-                              : wide_tile_kernel<T>(rows);
+      const auto kernel = work.from_run ? tile_kernel<T, tile_vectors, Prefetch::fetch>(rows)
+                          : m.copies    ? tile_kernel<T, tile_vectors, Prefetch::pack>(rows)
+                          : m.in_place && panel == panels.first ? wide_tile_kernel<T, Prefetch::next>(rows)
+                                                                : wide_tile_kernel<T>(rows);
       for (Index v = 0; v < cover.vectors; v += wide) {
         if (wide == tile_vectors && v + 1 == cover.vectors)  // a last vector on its own
           return multiply_tile_at(tile_kernel<T, 1>(rows), work, v, 1);

@@ -2,29 +2,26 @@
 #pragma once
 
 #include "kernels/conv/direct/correlation.hpp"
-#include "kernels/gemm/broadcast_tile.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 constexpr int tile_registers = MR * tile_vectors;
 
-// What a product of positions prefetches while it runs: nothing, what the next positions read, or a run of
-// lines from `later` on for the second-level cache, one for `every` rows.
-enum class Prefetch { nothing, next_positions, run };
-
 // Sums over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors, started in or added to a tile whose rows
-// lie `step` values apart.
+// lie `step` values apart. Prefetch::next brings what the next positions read, Prefetch::fetch a line from
+// `later` on for `every` rows.
 template <class T, int R, int V, Prefetch ahead>
 void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step, bool add,
                         const T* later, Index every) {
   BroadcastTile<T, R, V> sums;
   Index until_next = 1;
   for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
-    if constexpr (ahead == Prefetch::next_positions) prefetch(x + offset[k] + 2 * R, R);
-    if constexpr (ahead == Prefetch::run) {
+    if constexpr (ahead == Prefetch::next) prefetch(x + offset[k] + 2 * R, R);
+    if constexpr (ahead == Prefetch::fetch) {
       if (--until_next == 0) {
         until_next = every;
-        __builtin_prefetch(later, 0, 2);
+        prefetch<2>(later);
         later += line_values<T>;
       }
     }
@@ -34,7 +31,7 @@ void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T*
 }
 
 // The kernel for `rows` positions of V vectors.
-template <class T, int V, Prefetch ahead = Prefetch::nothing>
+template <class T, int V, Prefetch ahead = Prefetch::none>
 auto position_kernel(Index rows) {
   static constexpr auto table = kernels_by_rows<std::min(MR, tile_registers / V)>(
       [](auto R) { return &multiply_positions<T, R(), V, ahead>; });

@@ -14,9 +14,9 @@ void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, co
   BroadcastTile<T, R, V> sums;
   for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
     for (int c = 0; c < size; c += sums.columns, u += sums.columns * V * size) {
-      if (c < R) __builtin_prefetch(next + c * size, 0, 2);
-      if (sums.columns > 1 && c + 1 < R) __builtin_prefetch(next + (c + 1) * size, 0, 2);
-      for (int k = 0; k < sums.columns; ++k, later += line_values<T>) __builtin_prefetch(later, 0, 2);
+      if (c < R) prefetch<2>(next + c * size);
+      if (sums.columns > 1 && c + 1 < R) prefetch<2>(next + (c + 1) * size);
+      for (int k = 0; k < sums.columns; ++k, later += line_values<T>) prefetch<2>(later);
       sums.add_columns(a + c, size, u);
     }
   sums.store(tile, V * Simd<T>::size, add);

@@ -271,7 +271,7 @@ class WinogradWeightGradient {
       auto target = Target<T>::rows(sums + f * width, vectors);
       target.add = add;
       const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height)
-                          : prefetches ? tile_kernel<T, tile_vectors, PanelPrefetch::fetch>(height)
+                          : prefetches ? tile_kernel<T, tile_vectors, Prefetch::fetch>(height)
                                        : packed_tile_kernel<T>(height);
       if (prefetches && i == 0) {  // x, and for the other panels of filters y, in steps of two vectors
         target.fetch = {source[0] + (next - point) * x_step, steps, 1, nullptr};
