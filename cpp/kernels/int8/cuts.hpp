@@ -8,6 +8,35 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// A method packs its weights, then the numbers of whole vectors of filters. `Panels` says how many bytes and
+// numbers these are, and which filter a vector's lane has, -1 for none.
+template <class Panels>
+Index packed_bytes(const ByteConv& c) {
+  const Panels p{c};
+  return p.weights() + 12 * p.numbers();
+}
+template <class Panels>
+FilterNumbers numbers_in(const void* packed, const Panels& p) {
+  const auto* bias = reinterpret_cast<const std::int32_t*>(static_cast<const char*>(packed) + p.weights());
+  const auto* multiplier = reinterpret_cast<const float*>(bias + p.numbers());
+  return {bias, multiplier, reinterpret_cast<const std::int32_t*>(multiplier + p.numbers())};
+}
+// Packs the numbers, and weights of 0.
+template <class Panels>
+void begin_packing(const FilterNumbers& from, void* packed, const Panels& p) {
+  std::memset(packed, 0, std::size_t(p.weights() + 12 * p.numbers()));
+  auto* const bias = reinterpret_cast<std::int32_t*>(static_cast<char*>(packed) + p.weights());
+  auto* const multiplier = reinterpret_cast<float*>(bias + p.numbers());
+  auto* const factor = reinterpret_cast<std::int32_t*>(multiplier + p.numbers());
+  for (Index at = 0; at < p.numbers(); ++at) {
+    const Index f = p.filter_of(at / IntLanes::size, at % IntLanes::size);
+    if (f < 0) continue;
+    bias[at] = from.bias[f];
+    multiplier[at] = from.multiplier[f];
+    if (from.factor != nullptr) factor[at] = from.factor[f];
+  }
+}
+
 // The channel of a lane where `vectors` vectors take four channels each in turn: the order that packing their
 // bytes undoes.
 inline Index by_fours(Index vectors, Index vector, Index lane) {
