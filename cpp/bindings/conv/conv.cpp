@@ -14,8 +14,8 @@ py::object conv_forward(Text function, const Floats& x, const Floats& w, const M
   const ConvLayer<direction> layer(function, x, w, conv_param, relu_if(relu));
   if (b) require_shape(function, "b", *b, {layer.out[0]});
   return computed(
-      function, layer.out_shape(), x, out_buffer,
-      [&](const auto& k, Out y) { layer.forward(k, x, w, b, y, relu_if(relu)); }, products(layer.shape()));
+      function, layer.out_shape(), x, out_buffer, [&](const auto& k, Out y) { layer.forward(k, x, w, b, y); },
+      products(layer.shape()));
 }
 
 // (dx, dw, db), each None unless wanted.

@@ -11,18 +11,6 @@ ConvRequest conv_request(Text function, const Floats& x, const Floats& w, const 
 ConvRequest conv_transpose_request(Text function, const Floats& x, const Floats& w,
                                    const py::object& conv_param);
 
-// An Epilogue of whichever type a kernel takes.
-struct AnyEpilogue {
-  In bias;
-  bool add;
-  Clamp<double> activation;
-
-  template <class T>
-  operator Epilogue<T>() const {
-    return {bias, add, activation};
-  }
-};
-
 // A plan to be kept.
 template <class T>
 std::shared_ptr<const ConvPlan<T>> planned(const Kernels<T>& kernels, const ConvRequest& request, Pass pass) {
@@ -40,12 +28,14 @@ struct ConvLayer {
   static constexpr bool transposed = direction == Direction::transposed;
   static constexpr Pass pass = transposed ? Pass::input_gradient : Pass::forward;
   ConvRequest request;
+  Clamp<double> activation;
   std::array<Index, 3> in, out;  // channels, height and width of an image
 
   ConvLayer(Text function, const Floats& x, const Floats& w, const py::object& conv_param,
-            const Clamp<double>& activation = {})
+            const Clamp<double>& what_follows = {})
       : request(transposed ? conv_transpose_request(function, x, w, conv_param)
                            : conv_request(function, x, w, conv_param)),
+        activation(what_follows),
         in{shape().C, shape().H, shape().W},
         out{shape().F, shape().OH, shape().OW} {
     if (transposed) std::swap(in, out);
@@ -61,7 +51,7 @@ struct ConvLayer {
   std::array<Index, 4> out_shape() const { return {shape().N, out[0], out[1], out[2]}; }
 
   template <class Kernels>
-  void forward(const Kernels& k, In x, In w, In b, Out y, const Clamp<double>& activation) const {
+  void forward(const Kernels& k, In x, In w, In b, Out y) const {
     if constexpr (transposed)
       k.conv_backward({nullptr, w, x, b, y, nullptr, nullptr}, request);
     else

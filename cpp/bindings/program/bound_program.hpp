@@ -203,9 +203,9 @@ class BoundProgram : public Program {
   std::size_t packed_steps_ = 0;
 };
 
-// The request of a convolution in a network that gives scores. In a `live` one it has the bits of the layer's
-// function; the weights of a prepared one stream from memory.
-ConvRequest network_request(ConvRequest, bool live);
+// The request of a convolution in a network that gives scores, of one image. In a `live` one it has the bits
+// of the layer's function; the weights of a prepared one stream from memory.
+ConvRequest network_request(ConvRequest, bool live, bool adds);
 
 // The steps by family.
 [[gnu::cold]] void bind_weighted_steps(py::class_<BoundProgram>& program);

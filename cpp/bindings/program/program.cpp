@@ -37,9 +37,9 @@ std::vector<Value> checked_values(const Values& of_values, Index item, Index inp
 
 // Whether the method that a prepared convolution takes can add its result to what lies in the output.
 bool conv_adds(const Floats& like, const Floats& w, const py::object& conv_param) {
-  const ConvRequest alone = network_request(conv_request("prepare", like, w, conv_param), false);
-  ConvRequest adding = alone;
-  adding.adds = true;
+  const ConvRequest request = conv_request("prepare", like, w, conv_param);
+  const ConvRequest alone = network_request(request, false, false),
+                    adding = network_request(request, false, true);
   return AnyKernels(w.single())([&](const auto& k) {
     return k.conv_fits(adding, Pass::forward, planned(k, alone, Pass::forward)->choice.method);
   });
@@ -47,8 +47,9 @@ bool conv_adds(const Floats& like, const Floats& w, const py::object& conv_param
 
 }  // namespace
 
-ConvRequest network_request(ConvRequest request, bool live) {
+ConvRequest network_request(ConvRequest request, bool live, bool adds) {
   request.shape.N = 1;
+  request.adds = adds;
   request.weights = live ? WeightUse::kept : WeightUse::streamed;
   return request;
 }

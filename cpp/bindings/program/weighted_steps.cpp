@@ -17,22 +17,24 @@ template <Direction direction>
 void conv_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& like,
                const Floats& w, const MaybeFloats& b, const py::object& conv_param, bool add,
                std::optional<double> bound) {
-  const Clamp<double> activation = up_to(bound);
-  const auto layer = ConvLayer<direction>("prepare", like, w, conv_param, activation).of(1);
+  ConvLayer<direction> layer("prepare", like, w, conv_param, up_to(bound));
+  layer.request = network_request(layer.request, p.live(), add);
   p.reads_and_writes(input, layer.in, output, layer.out);
   if (b) require_shape("prepare", "b", *b, {layer.out[0]});
   const int weights = p.takes(w), bias = p.takes(b);
-  ConvRequest request = network_request(layer.request, p.live());
-  request.adds = add;
   p.kernels([&](const auto& k) {
-    const auto plan = planned(k, request, layer.pass);
+    const auto plan = planned(k, layer.request, layer.pass);
     p.add_packed_step(
         name + " [" + name_of(plan->choice.method) + "]", products(layer.shape()) / 8,
         plan->explain(1).packed_bytes, {weights},
         [=](const auto&, const Weights& from, Out packed) { plan->pack(from.array(weights), packed); },
-        [=](const auto&, const Frame& f, In packed) {
-          const AnyEpilogue epilogue{f.weights->array(bias), add, activation};
-          plan->run({f.images, f.read(input), f.weights->array(weights), packed, epilogue, f.write(output)});
+        [=, activation = layer.activation](const auto&, const Frame& f, In packed) {
+          plan->run({f.images,
+                     f.read(input),
+                     f.weights->array(weights),
+                     packed,
+                     {f.weights->array(bias), add, activation},
+                     f.write(output)});
         });
   });
 }
@@ -46,7 +48,7 @@ struct ConvOfBlock {
 
   template <class T>
   typename InvertedResidualLayers<T>::Layer with(const Weights& from) const {
-    return {from.array(w), AnyEpilogue{from.array(b), false, activation}};
+    return {from.array(w), {from.array(b), false, activation}};
   }
 };
 using BlockLayers = std::array<ConvOfBlock, 3>;

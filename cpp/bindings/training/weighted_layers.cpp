@@ -58,7 +58,7 @@ void conv_layer(BoundTraining& p, int x, int out, const Floats& like, const Floa
                 : Relu::by_result,
       p.wants(x),
       [=](const auto& k, Batch& batch, In in, Out y) {
-        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), y, relu_if(relu));
+        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), y);
         return Nothing();
       },
       [=](const auto& k, Batch& batch, Nothing, In in, In dout, Out dx) {
@@ -88,7 +88,7 @@ void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, co
       [=](const auto& k, Batch& batch, In in, Out y) {
         const Statistics own(batch, norm, s.F);
         const Memory<void> a = batch.like(out);
-        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), Out(a), {});
+        layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), Out(a));
         k.batchnorm_train(In(a), batch.param(gamma), batch.param(beta), batch.eps[norm], y, own.mean.get(),
                           own.var.get(), own.inv_std.get(), {batch.N, s.F, s.OH * s.OW}, relu_if(true));
         return std::pair(own, a);
