@@ -1,5 +1,5 @@
-// The plans that run the methods of convolution. A plan holds the method's cut, which
-// decides bits and how packed weights lie; for each batch it makes a schedule and runs it.
+// The plans that run the methods of convolution. A plan holds the method's cut, which decides bits and how
+// packed weights lie; for each batch it makes a schedule and runs it.
 #pragma once
 
 #include <utility>
