@@ -32,10 +32,10 @@ struct ConvLayer {
   std::array<Index, 3> in, out;  // channels, height and width of an image
 
   ConvLayer(Text function, const Floats& x, const Floats& w, const py::object& conv_param,
-            const Clamp<double>& what_follows = {})
+            const Clamp<double>& follows = {})
       : request(transposed ? conv_transpose_request(function, x, w, conv_param)
                            : conv_request(function, x, w, conv_param)),
-        activation(what_follows),
+        activation(follows),
         in{shape().C, shape().H, shape().W},
         out{shape().F, shape().OH, shape().OW} {
     if (transposed) std::swap(in, out);

@@ -70,8 +70,7 @@ template <class T, bool at_edge>
 [[gnu::always_inline]] inline void gather_column(const PoolShape& s, Index column, const T* dout,
                                                  const PlaneFilter<T>& weight, T start_value,
                                                  const ColumnEnd<T>& finish, T* dx, const T* end,
-                                                 const T*& next_dout,
-                                                 const T*& next_dx) {
+                                                 const T*& next_dout, const T*& next_dx) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const ReachingWindows<T, 3, 1> windows(s, column);
@@ -210,8 +209,7 @@ template <class T, bool at_edge>
 [[gnu::always_inline]] inline void correlate_strided_column(const PoolShape& s, Index j, const T* x,
                                                             const PlaneFilter<T>& weight, T bias,
                                                             const ColumnEnd<T>& finish, T* out, const T* end,
-                                                            const T*& next_x,
-                                                            const T*& next_out) {
+                                                            const T*& next_x, const T*& next_out) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   const Index W = s.W, column = 2 * j - s.pad_left;
