@@ -177,30 +177,13 @@ $(foreach group,test lint peers docs notebooks build wheels cross lock,$(VENV)/.
 # The kernels of one instruction set under sanitizers, in a folder that goes before the installed package. LD_PRELOAD,
 # since Python itself is not built with the sanitizers.
 ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
-# The files of these subjects, in whatever folder.
-tests = $(foreach name,$(1),$(wildcard tests/*/test_$(name).py))
-KERNEL_TESTS := $(call tests,conv conv_methods conv_transpose prepared_conv winograd_error pool \
-  avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing sequences_volumes needs_out loss losses_of_values sandwich update \
-  inference int8 inverted_residual predictor_graphs predictor_threads empty determinism properties isas machine)
-# Without the tests that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
-ASAN_TESTS ?= $(filter-out tests/contract/test_machine.py,$(KERNEL_TESTS)) \
-  $(call tests,malformed_calls caches errors inputs special_values predictor_calls predictor_files \
-  safetensors fuzz) --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
-# Every kernel on shapes that leave remainders, prepared networks, and files that lie, but no comparison with torch,
-# whose import takes five seconds there.
-SMOKE_TESTS ?= $(call tests,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
-  sandwich resizing activations loss losses_of_values update int8 inverted_residual training_program predictor_threads \
-  predictor_files caches) \
-  tests/contract/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
-  --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves \
-  --deselect tests/kernels/test_norm.py::test_no_less_exact_than_pytorch
-# Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
-TSAN_TESTS ?= $(call tests,determinism conv_methods prepared_conv training_program predictor_threads predictor_graphs) \
-  $(addprefix tests/inference/test_,inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
-  inference.py::test_many_threads_at_once_give_the_same_bits) \
-  $(addprefix tests/contract/test_,fork_threads.py::test_the_number_of_threads_changes_during_calls \
-  fork_threads.py::test_many_python_threads_at_once fork_threads.py::test_large_convolutions_from_many_python_threads \
-  company.py::test_threads_that_share_their_arrays company.py::test_release_of_buffers_during_calls)
+# Which tests: pytest's markers, which pyproject.toml explains.
+# 'plain' are those that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
+ASAN_TESTS ?= -m '(sets or borders) and not plain'
+# Without comparisons with torch, whose import takes five seconds there.
+SMOKE_TESTS ?= -m 'smoke and not plain and not peers'
+# Threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
+TSAN_TESTS ?= -m threads
 runtimes = $(foreach library,$(1),$(shell $(CXX) -print-file-name=lib$(library).so))
 
 SANITIZED := $(foreach isa,base avx2 avx512,asan-$(isa) tsan-$(isa)) asan-smoke-base asan-smoke-avx2
@@ -247,7 +230,7 @@ many-cores: $(VENV)/.installed
 # A wheel for 64-bit Arm's Linux with Debian 12's headers, and its Python under qemu-user that runs the tests with it.
 AARCH64 := build/aarch64
 AARCH64_PYTHON := $(AARCH64)/sysroot/python
-AARCH64_TESTS ?= $(KERNEL_TESTS)
+AARCH64_TESTS ?= -m sets
 $(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(VENV)/.pip
 	cmake/aarch64/sysroot.sh $(@D) $(PIP)
 	@touch $@
@@ -281,7 +264,7 @@ clang: $(VENV)/.build $(VENV)/.cross
 
 # The wheel for one version of Python, after `make windows-wheel`: kernels, files, the Solver, and a training.
 WINDOWS_PYTHON := 3.12
-WINDOWS_TESTS ?= $(call tests,dense pool norm locks files checkpoint solver early_stopping)
+WINDOWS_TESTS ?= -m windows
 test-windows: $(VENV)/.build
 	cmake/cross/wine.sh build/windows $(BIN)/python $(WINDOWS_PYTHON)
 	build/windows/python -m pytest -p no:cacheprovider $(WINDOWS_TESTS) $(PYTEST_ARGS)

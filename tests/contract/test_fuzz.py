@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.borders
+
 FUZZ = Path(__file__).parents[1] / "fuzz" / "fuzz.py"
 TARGETS = [
     "bindings",
@@ -23,6 +27,7 @@ TARGETS = [
 ]
 
 
+@pytest.mark.slow
 def test_nothing_is_found():
     """In a process of its own, which a crash would end behind the last target that was sound."""
     command = [sys.executable, "-u", "-W", "ignore::RuntimeWarning", FUZZ, *TARGETS, "--inputs", "300"]

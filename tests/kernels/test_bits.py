@@ -40,6 +40,7 @@ def test_what_was_found(line):
     assert (process.returncode, process.stdout) == (0, ""), process.stdout + process.stderr
 
 
+@pytest.mark.slow
 def test_some_of_the_search():
     process = run("--problems", str(PROBLEMS))
     assert process.returncode == 0, process.stdout + process.stderr
