@@ -36,7 +36,7 @@ endif
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-newest lock clang test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores packages clean
+.PHONY: help train test test-newest lock clang test-aarch64 test-windows bench lint format wheel twice portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores packages clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -49,6 +49,7 @@ help:
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
 	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
+	@echo 'make twice     build the wheel in two folders and compare the bytes'
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make windows-wheel  cross-build wheels for Windows (WINDOWS_PYTHONS="3.10 3.11 3.12 3.13"), with zig from PyPI'
 	@echo 'make macos-wheel  the same for macOS on Arm (MACOS_PYTHONS=...); `make aarch64-wheel` for Linux on Arm, by g++'
@@ -113,6 +114,10 @@ pictures: $(VENV)/.extras
 
 notebooks: $(VENV)/.extras $(VENV)/.notebooks
 	$(BIN)/python docs/notebooks.py
+
+# What is committed, built in two folders: the same bytes.
+twice: $(VENV)/.pip
+	.ci/build_twice "$(CURDIR)/$(BIN)/python"
 
 # A wheel for other Linux systems than this one.
 portable-wheel: $(VENV)/.wheels
