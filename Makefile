@@ -36,7 +36,7 @@ endif
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-newest lock clang test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores packages clean
+.PHONY: help train test test-newest lock clang test-aarch64 test-windows bench lint format wheel twice portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores packages clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -49,6 +49,7 @@ help:
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
 	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
+	@echo 'make twice     build the wheel in two folders and compare the bytes'
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make windows-wheel  cross-build wheels for Windows (WINDOWS_PYTHONS="3.10 3.11 3.12 3.13"), with zig from PyPI'
 	@echo 'make macos-wheel  the same for macOS on Arm (MACOS_PYTHONS=...); `make aarch64-wheel` for Linux on Arm, by g++'
@@ -114,6 +115,10 @@ pictures: $(VENV)/.extras
 notebooks: $(VENV)/.extras $(VENV)/.notebooks
 	$(BIN)/python docs/notebooks.py
 
+# What is committed, built in two folders: the same bytes.
+twice: $(VENV)/.pip
+	.ci/build_twice "$(CURDIR)/$(BIN)/python"
+
 # A wheel for other Linux systems than this one.
 portable-wheel: $(VENV)/.wheels
 	@mkdir -p build/portable
@@ -177,30 +182,13 @@ $(foreach group,test lint peers docs notebooks build wheels cross lock,$(VENV)/.
 # The kernels of one instruction set under sanitizers, in a folder that goes before the installed package. LD_PRELOAD,
 # since Python itself is not built with the sanitizers.
 ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
-# The files of these subjects, in whatever folder.
-tests = $(foreach name,$(1),$(wildcard tests/*/test_$(name).py))
-KERNEL_TESTS := $(call tests,conv conv_methods conv_transpose prepared_conv winograd_error pool \
-  avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing sequences_volumes needs_out loss losses_of_values sandwich update \
-  inference int8 inverted_residual predictor_graphs predictor_threads empty determinism properties isas machine)
-# Without the tests that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
-ASAN_TESTS ?= $(filter-out tests/contract/test_machine.py,$(KERNEL_TESTS)) \
-  $(call tests,malformed_calls caches errors inputs special_values predictor_calls predictor_files \
-  safetensors fuzz) --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
-# Every kernel on shapes that leave remainders, prepared networks, and files that lie, but no comparison with torch,
-# whose import takes five seconds there.
-SMOKE_TESTS ?= $(call tests,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
-  sandwich resizing activations loss losses_of_values update int8 inverted_residual training_program predictor_threads \
-  predictor_files caches) \
-  tests/contract/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
-  --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves \
-  --deselect tests/kernels/test_norm.py::test_no_less_exact_than_pytorch
-# Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
-TSAN_TESTS ?= $(call tests,determinism conv_methods prepared_conv training_program predictor_threads predictor_graphs) \
-  $(addprefix tests/inference/test_,inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
-  inference.py::test_many_threads_at_once_give_the_same_bits) \
-  $(addprefix tests/contract/test_,fork_threads.py::test_the_number_of_threads_changes_during_calls \
-  fork_threads.py::test_many_python_threads_at_once fork_threads.py::test_large_convolutions_from_many_python_threads \
-  company.py::test_threads_that_share_their_arrays company.py::test_release_of_buffers_during_calls)
+# Which tests: pytest's markers, which pyproject.toml explains.
+# 'plain' are those that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
+ASAN_TESTS ?= -m '(sets or borders) and not plain'
+# Without comparisons with torch, whose import takes five seconds there.
+SMOKE_TESTS ?= -m 'smoke and not plain and not peers'
+# Threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
+TSAN_TESTS ?= -m threads
 runtimes = $(foreach library,$(1),$(shell $(CXX) -print-file-name=lib$(library).so))
 
 SANITIZED := $(foreach isa,base avx2 avx512,asan-$(isa) tsan-$(isa)) asan-smoke-base asan-smoke-avx2
@@ -247,7 +235,7 @@ many-cores: $(VENV)/.installed
 # A wheel for 64-bit Arm's Linux with Debian 12's headers, and its Python under qemu-user that runs the tests with it.
 AARCH64 := build/aarch64
 AARCH64_PYTHON := $(AARCH64)/sysroot/python
-AARCH64_TESTS ?= $(KERNEL_TESTS)
+AARCH64_TESTS ?= -m sets
 $(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(VENV)/.pip
 	cmake/aarch64/sysroot.sh $(@D) $(PIP)
 	@touch $@
@@ -281,7 +269,7 @@ clang: $(VENV)/.build $(VENV)/.cross
 
 # The wheel for one version of Python, after `make windows-wheel`: kernels, files, the Solver, and a training.
 WINDOWS_PYTHON := 3.12
-WINDOWS_TESTS ?= $(call tests,dense pool norm locks files checkpoint solver early_stopping)
+WINDOWS_TESTS ?= -m windows
 test-windows: $(VENV)/.build
 	cmake/cross/wine.sh build/windows $(BIN)/python $(WINDOWS_PYTHON)
 	build/windows/python -m pytest -p no:cacheprovider $(WINDOWS_TESTS) $(PYTEST_ARGS)

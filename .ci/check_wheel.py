@@ -6,6 +6,7 @@ python .ci/check_wheel.py --no-import dist/*.whl     # of any system; its module
 """
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ RUNS = 10
 
 
 def check_content(wheel):
-    """One compiled module, which it gives; no test; the licences; OpenMP's library if it was repaired."""
+    """One compiled module, which it gives; no test; licences and materials; OpenMP's library if repaired."""
     size, most = wheel.stat().st_size, MOST_BYTES_ON_WINDOWS if "-win_" in wheel.name else MOST_BYTES
     assert size <= most, f"{wheel.name} has {size} bytes, more than {most}"
     names = zipfile.ZipFile(wheel).namelist()
@@ -30,6 +31,9 @@ def check_content(wheel):
         assert any(name.endswith(f"licenses/{licence}") or name.endswith(f"/{licence}") for name in names), (
             licence
         )
+    (bill,) = [name for name in names if name.endswith(".dist-info/sboms/cnnlib.cdx.json")]
+    parts = json.loads(zipfile.ZipFile(wheel).read(bill))["components"]
+    assert {"Eigen", "pybind11"} <= {part["name"] for part in parts}, f"{wheel.name}: {bill} names {parts}"
     runtime = [name for name in names if re.search(r"lib[gi]?omp", name)]
     repaired = re.search(r"(many|musl)linux", wheel.name)
     assert bool(runtime) == bool(repaired), f"{wheel.name}: OpenMP libraries {runtime}"

@@ -10,12 +10,15 @@ import os
 import re
 from pathlib import Path
 
+import sbom
+
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)\s]+)\)")
 
 
 def dynamic_metadata(settings, project):
     """The fields `readme` and `urls` of [project], for scikit-build-core."""
+    sbom.write(project)  # here, since this runs before files are taken into the wheel or its metadata
     home = os.environ.get("CNNLIB_HOME_URL", "").rstrip("/")
     readme = absolute((ROOT / "README.md").read_text(encoding="utf-8"), home, project["version"])
     return {

@@ -1,4 +1,6 @@
 import gc
+import itertools
+import re
 import signal
 import zlib
 from pathlib import Path
@@ -41,6 +43,25 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With ``-m``, import those files alone that can have such a test: others may need what is not installed.
+
+    A file has the markers that its text names as ``mark.NAME``; a test in it has some of them, or none.
+    """
+    expression = config.option.markexpr
+    if collection_path.suffix != ".py" or not re.fullmatch(r"(?!.*\w\()[\w\s()]+", expression or ""):
+        return None
+    names = set(re.findall(r"\w+", expression)) - {"and", "or", "not"}
+    text = collection_path.read_text(encoding="utf-8")
+    found = [name for name in names if f"mark.{name}" in text]
+    code = compile(expression.strip(), "-m", "eval")
+    for carried in itertools.product((False, True), repeat=len(found)):
+        marks = {**dict.fromkeys(names, False), **dict(zip(found, carried))}
+        if eval(code, {"__builtins__": {}}, marks):
+            return None
+    return True
 
 
 def pytest_addoption(parser):

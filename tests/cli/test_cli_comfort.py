@@ -76,6 +76,7 @@ class TestConfig:
         assert training["augment"] == [{"name": "crop", "pad": 1}, {"name": "cutout", "size": 2}]
         assert training["early_stopping"] == {"patience": 5, "monitor": "val_loss"}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [
@@ -111,6 +112,7 @@ class TestConfig:
         for name, value in weights(first).items():
             np.testing.assert_array_equal(weights(second)[name], value)
 
+    @pytest.mark.slow
     def test_recipes_with_parts_turned_off(self, tmp_path, capsys, monkeypatch):
         import cifar_files
 

@@ -81,6 +81,7 @@ def digits(tmp_path_factory):
 
 
 class TestTrain:
+    @pytest.mark.slow
     def test_what_it_prints(self, trained):
         run, out = trained
         assert out[0].startswith(

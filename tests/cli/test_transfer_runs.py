@@ -160,6 +160,7 @@ def test_a_network_of_pixels_up_to_1(here, capsys):
     assert predicted == want
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(here, capsys, monkeypatch):
     """The same bits as without the interrupt, and no image goes through the network twice."""
     options = ["--fine-tune", "1", "--views", "2"]

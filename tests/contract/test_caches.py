@@ -7,6 +7,8 @@ import pytest
 from cnnlib import _core
 from helpers import LAYERS, TOLERANCE, as_tuple, assert_close, cast, random_arrays
 
+pytestmark = [pytest.mark.borders, pytest.mark.smoke]
+
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
 BN_TEST = {"mode": "test", "running_mean": np.linspace(-1, 1, 4), "running_var": np.linspace(0.5, 2, 4)}
 

@@ -35,6 +35,7 @@ USE = {
 }
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("other", "first"), [("torch", True), ("torch", False), ("sklearn", True)])
 def test_beside_another_library_with_threads(other, first):
     """Imported and used in one order or the other, several times in turn: each has an OpenMP of its own."""
@@ -103,6 +104,7 @@ def test_a_sub_interpreter_is_refused(first, module):
     assert main == "main: 3.0"
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_threads_that_share_their_arrays(layer, rng):
     """Eight threads read the same arrays and the same cache; each gets the bits of one alone."""
@@ -193,6 +195,8 @@ def test_arrays_that_change_during_a_call():
     assert printed == "finished"
 
 
+@pytest.mark.slow
+@pytest.mark.threads
 def test_release_of_buffers_during_calls(rng):
     """Memory is given back under the hands of those who use it."""
     x, w = random_arrays(rng, (4, 8, 30, 30), (8, 8, 3, 3))

@@ -8,6 +8,8 @@ import pytest
 from cnnlib import naive
 from helpers import run_python
 
+pytestmark = pytest.mark.borders
+
 X = np.zeros((2, 4, 6, 5))
 W = np.zeros((6, 4, 3, 3))
 B = np.zeros(6)

@@ -65,6 +65,7 @@ def test_multiprocessing_pool_after_a_parallel_call():
     assert printed == "finished"
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_many_python_threads_at_once(layer, rng):
     """Eight threads run a layer on arrays of their own; each gets what it would get alone."""
@@ -84,6 +85,7 @@ def test_many_python_threads_at_once(layer, rng):
     in_threads(len(jobs), work)
 
 
+@pytest.mark.threads
 def test_large_convolutions_from_many_python_threads(num_threads, rng):
     num_threads(3)
     w, b = random_arrays(rng, (33, 16, 3, 3), (33,))
@@ -146,6 +148,9 @@ def test_number_of_threads_is_one_for_all_python_threads(omp_num_threads):
     assert printed == "8 8"
 
 
+@pytest.mark.slow
+@pytest.mark.smoke
+@pytest.mark.threads
 @pytest.mark.parametrize("pool", [False, True], ids=["openmp", "pool"])
 @pytest.mark.parametrize("layer", ["depthwise", "3x3", "1x1", "pool", "norm"])
 def test_the_number_of_threads_changes_during_calls(layer, pool, isa, rng, num_threads, thread_pool):

@@ -59,6 +59,7 @@ def peaks():
     return found
 
 
+@pytest.mark.slow
 def test_a_step_of_the_head_takes_what_its_layers_take_forward(peaks):
     assert peaks["head"] < 1.1 * peaks["layers"] + 2
     assert peaks["head"] < 0.4 * peaks["whole"]

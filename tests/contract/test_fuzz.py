@@ -4,7 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.borders
+
 FUZZ = Path(__file__).parents[1] / "fuzz" / "fuzz.py"
+CORPUS = FUZZ.with_name("corpus")
 TARGETS = [
     "bindings",
     "layers",
@@ -20,18 +25,51 @@ TARGETS = [
     "weights_header",
     "onnx",
     "onnx_fields",
+    "image",
+    "config",
+    "config_fields",
+    "run",
+    "arrays",
+    "array_header",
+    "table",
+    "file",
+    "request",
 ]
+READERS = {
+    "onnx",
+    "weights",
+    "checkpoint",
+    "predictor",
+    "image",
+    "config",
+    "arrays",
+    "table",
+    "file",
+    "request",
+}
+# Of these an input takes a millisecond or more: a folder is written, an image scaled, an answer awaited.
+SLOWER = {"run": 60, "request": 60, "image": 150, "table": 150, "arrays": 150, "config": 150}
 
 
-def test_nothing_is_found():
-    """In a process of its own, which a crash would end behind the last target that was sound."""
-    command = [sys.executable, "-u", "-W", "ignore::RuntimeWarning", FUZZ, *TARGETS, "--inputs", "300"]
+def fuzz(*arguments):
+    """Run the fuzzer in a process of its own; a crash would end it behind the last line that it printed."""
+    command = [sys.executable, "-u", "-W", "ignore::RuntimeWarning", FUZZ, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stdout + process.stderr
-    assert process.stdout.splitlines() == [f"{target}: 300 inputs" for target in TARGETS]
+    return process.stdout.splitlines()
 
 
-def test_every_seed_belongs_to_a_target():
-    seeds = [path.name for path in FUZZ.with_name("seeds").iterdir()]
-    assert seeds
-    assert {name.split("-")[0] for name in seeds} <= set(TARGETS)
+@pytest.mark.slow
+@pytest.mark.parametrize("count", sorted({300, *SLOWER.values()}))
+def test_nothing_is_found(count):
+    chosen = [target for target in TARGETS if SLOWER.get(target, 300) == count]
+    assert fuzz(*chosen, "--inputs", str(count)) == [f"{target}: {count} inputs" for target in chosen]
+
+
+@pytest.mark.smoke
+def test_the_corpus_is_sound():
+    """Files and calls that are kept: sound ones, damaged ones, and those that failed once."""
+    inputs = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.rglob("*") if path.is_file())
+    assert sorted(fuzz("--corpus")) == inputs
+    assert {name.split("/")[0] for name in inputs} <= set(TARGETS)
+    assert READERS <= {name.split("/")[0] for name in inputs}

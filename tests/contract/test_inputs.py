@@ -11,6 +11,8 @@ from cnnlib import naive, optim
 from cnnlib.models import Graph, GraphNet, Node
 from helpers import LAYERS, TOLERANCE, as_tuple, cast, random_arrays
 
+pytestmark = [pytest.mark.borders, pytest.mark.core]
+
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
 
 
@@ -119,6 +121,7 @@ def test_memory_mapped_arrays(layer, dtype, rng, tmp_path):
     assert_same(layer.run(arrays, dout), want)
 
 
+@pytest.mark.peers
 @every_layer
 def test_torch_tensors(layer, dtype, rng):
     torch = pytest.importorskip("torch", reason="torch is not installed")

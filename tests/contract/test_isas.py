@@ -12,6 +12,8 @@ import pytest
 from cnnlib import _core
 from helpers import FOLDER, run_python
 
+pytestmark = pytest.mark.sets
+
 CPP = Path(__file__).parents[2] / "cpp"
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
@@ -102,6 +104,7 @@ def every_layer(*before):
     return process.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the processor is another one")
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="qemu-user is not installed")
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="qemu does not emulate what a sanitizer needs")

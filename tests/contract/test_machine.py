@@ -5,6 +5,8 @@ import pytest
 from cnnlib import _core
 from helpers import run_python
 
+pytestmark = [pytest.mark.sets, pytest.mark.plain]
+
 KB = 1 << 10
 
 

@@ -9,6 +9,8 @@ import pytest
 from cnnlib import optim
 from helpers import ELEMENTWISE, LAYERS, as_tuple
 
+pytestmark = pytest.mark.borders
+
 SHAPED = [layer for layer in LAYERS if layer.name not in ELEMENTWISE]
 
 # The axes whose size another argument of the layer fixes.

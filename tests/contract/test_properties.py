@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import convolutions, examples, memories, pools, views
 
+pytestmark = pytest.mark.sets
+
 prop = examples(30)
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16])
 ISAS = st.sampled_from(_core.available_isas())

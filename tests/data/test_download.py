@@ -14,6 +14,8 @@ import pytest
 from cnnlib.data import download_CIFAR10, load_CIFAR10
 from cnnlib.data.download import unpack
 
+pytestmark = pytest.mark.network
+
 WANTED = [f"cifar-10-batches-bin/{name}.bin" for name in cifar_files.BATCHES]
 
 

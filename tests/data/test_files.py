@@ -27,6 +27,8 @@ from cnnlib.data.download import unpack
 from cnnlib.models import FullyConnectedNet
 from helpers import in_threads, run_python
 
+pytestmark = pytest.mark.windows
+
 not_on_windows = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows lets nobody replace or write into a file that is open or mapped"
 )

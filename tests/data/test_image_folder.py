@@ -864,6 +864,7 @@ def test_large_images_train_in_bounded_memory(tmp_path):
     assert peak < 0.9 * images.nbytes, f"{peak / 1e6:.0f} MB"
 
 
+@pytest.mark.slow
 def test_decoding_takes_bounded_memory(root, monkeypatch):
     """240 images of 512x512 are 189 MB as bytes; the disk is slower than those who decode."""
     write_folder(root, {"a": 120, "b": 120}, size=(32, 32), suffix="jpg")

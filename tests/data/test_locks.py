@@ -13,6 +13,8 @@ from cnnlib._files import written
 from cnnlib._files.exclusive import LOCK_FILE, exclusive
 from cnnlib._files.locks import locked
 
+pytestmark = pytest.mark.windows
+
 HOLDER = """
     import sys
     from cnnlib._files.exclusive import exclusive

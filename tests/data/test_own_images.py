@@ -11,6 +11,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "own-images.md"
 pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PAGE.exists(), reason="the tests lie elsewhere than in a checkout")
 def test_what_it_shows_happens(tmp_path, monkeypatch, capsys, num_threads):
     section = PAGE.read_text(encoding="utf-8")

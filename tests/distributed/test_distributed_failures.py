@@ -23,16 +23,19 @@ def failed(ranks, name, folder):
 
 
 class TestEnd:
+    @pytest.mark.slow
     def test_a_rank_that_raises(self, tmp_path):
         error = failed(3, "raises", tmp_path)
         assert "cnnlib: rank 2 of 3: Traceback" in error
         assert "RuntimeError: the disk has gone" in error
 
+    @pytest.mark.slow
     def test_a_rank_that_raises_outside_the_training(self, tmp_path):
         error = failed(2, "raises_outside", tmp_path)
         assert "cnnlib: rank 1 of 2: Traceback" in error
         assert "KeyError: 'no such column'" in error
 
+    @pytest.mark.slow
     def test_a_rank_that_calls_exit(self, tmp_path):
         error = failed(2, "leaves", tmp_path)
         assert "cnnlib: rank 1 of 2: " in error
@@ -43,12 +46,14 @@ class TestEnd:
         program(2, "vanishes", tmp_path, timeout=SECONDS)
         assert said(tmp_path) == ""
 
+    @pytest.mark.slow
     def test_a_rank_that_neither_goes_on_nor_ends(self, tmp_path):
         """On a busy machine a rank may already wait for the other before that one stops."""
         error = failed(2, "stops", tmp_path)
         assert re.search(r"cnnlib: rank \d of 2: waited 2 s for the other ranks in \w", error)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
     """With other numbers of ranks too, or in one process, to the bits of a run that nobody interrupted."""
     want = train_case("exact", SerialComm(), num_epochs=5).last_params

@@ -32,6 +32,7 @@ def results(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_one_rank_is_the_run_without_mpi(name, results):
     assert_same_bits(results[name, 1], results[name, 0])
@@ -63,6 +64,7 @@ def two_ranks(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_ranks_stop_early_together(results, two_ranks):
     """Where one process does, and where rank 0 does if they disagree."""
     losses = results["stopped", 0]["val_loss_history"]
@@ -108,6 +110,7 @@ def test_a_rank_does_not_hold_the_others_images(two_ranks):
         assert float(elsewhere) < 96
 
 
+@pytest.mark.slow
 def test_rank_0_decides_shows_and_writes(tmp_path):
     out = succeeded(program(3, "ends_early", tmp_path))
     assert said(tmp_path) == "".join(f"rank {rank} ended after epoch 2\n" for rank in range(3))
@@ -115,6 +118,7 @@ def test_rank_0_decides_shows_and_writes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rank-0_epoch_1.npz", "rank-0_epoch_2.npz"]
 
 
+@pytest.mark.slow
 def test_communicators_of_mpi4py(tmp_path):
     succeeded(program(4, "raw", tmp_path))
     out = said(tmp_path)
@@ -122,6 +126,7 @@ def test_communicators_of_mpi4py(tmp_path):
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_a_run_that_goes_on_with_other_numbers_of_ranks(self, tmp_path, capsys, without_pictures):
         run = tmp_path / "run"
         train = (*WITHOUT_PICTURES, "train", "--distributed")
@@ -143,6 +148,7 @@ class TestCommand:
                 assert_same_bits(got[name], want[name])
         assert (run / "history.csv").read_text().count("\n") == 4
 
+    @pytest.mark.slow
     def test_a_folder_of_images(self, tmp_path):
         """Rank 0 alone reports, and writes logs and settings; each can be gone on from."""
         pytest.importorskip("PIL")

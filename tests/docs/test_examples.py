@@ -56,6 +56,7 @@ BEYOND_CLASSES = {  # the smallest run that tells, and what it has to come to
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BEYOND_CLASSES)
 def test_what_is_beyond_classes(name, tmp_path, monkeypatch, num_threads):
     for package in ("matplotlib", "scipy", "sklearn", "skimage"):

@@ -11,6 +11,7 @@ if not (ROOT / "packaging").is_dir():
     pytest.skip("the tests lie elsewhere than in a checkout", allow_module_level=True)
 sys.path.insert(0, str(ROOT / "packaging"))
 import index_metadata  # noqa: E402
+import sbom  # noqa: E402
 
 HOME = "https://host.example/owner/cnnlib"
 TARGET = re.compile(r"\]\(([^)\s]+)\)")
@@ -19,6 +20,7 @@ PROJECT = {"name": "cnnlib", "version": "1.2.3"}
 
 def readme(monkeypatch, home):
     monkeypatch.setenv("CNNLIB_HOME_URL", home)
+    monkeypatch.setattr(sbom, "write", lambda project: None)
     fields = index_metadata.dynamic_metadata({}, PROJECT)
     assert fields["readme"]["content-type"] == "text/markdown"
     return fields["readme"]["text"], fields["urls"]

@@ -19,6 +19,7 @@ def test_there_are_five():
     assert sorted(NOTEBOOKS) == ["course-walk", "digits", "gallery", "own-images", "what-the-net-sees"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_cells_print_what_they_show(name, tmp_path, monkeypatch, capsys, num_threads):
     plt = pytest.importorskip("matplotlib.pyplot", reason="it draws")

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import json
 import os
 import re
 import shutil
@@ -99,6 +100,15 @@ def test_package_stays_as_small_as_the_readme_says_compressed():
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
+def test_installed_files_have_a_bill_of_materials():
+    found = importlib.metadata.files("cnnlib") or ()
+    (file,) = [file for file in found if file.match("*.dist-info/sboms/cnnlib.cdx.json")]
+    bill = json.loads(file.read_text())
+    assert bill["metadata"]["component"]["version"] == cnnlib.__version__
+    versions = {part["name"]: part.get("version") for part in bill["components"]}
+    assert versions["Eigen"] in (None, _core.eigen_version)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the options are those of GNU nm")
 def test_module_exports_its_entry_point_alone():
     listing = subprocess.run(

@@ -55,6 +55,7 @@ def errors(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_mypy_accepts_the_good_ones(errors):
     assert [key for key in errors if key[0] in {script.name for script in SCRIPTS}] == []
 

@@ -139,6 +139,7 @@ def test_what_was_found_is_said(tmp_path, content, found):
         cnnlib.load(path)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickles_of_pytorch(tmp_path, zipped, monkeypatch):
     """The message has the line that converts them, and the line works."""

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from cnnlib.models import ConvNet
 
+pytestmark = pytest.mark.borders
+
 safetensors_numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
 
 KINDS = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?")

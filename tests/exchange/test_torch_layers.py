@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")]
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 CONVS = {  # shapes of x, w and b, and options

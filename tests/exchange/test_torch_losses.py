@@ -15,6 +15,8 @@ pytest.importorskip("expecttest", reason="expecttest, which torch.testing import
 from torch.nn import functional  # noqa: E402
 from torch_opinfo import one_thread, operators_named  # noqa: E402
 
+pytestmark = pytest.mark.peers
+
 # Our loss -> PyTorch's, and how many of its samples there are for either dtype: means over all of x.
 COMPARED = {
     "mse_loss": ("mse_loss", 4),

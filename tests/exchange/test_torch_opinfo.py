@@ -13,6 +13,8 @@ pytest.importorskip("expecttest", reason="expecttest, which torch.testing import
 import cnnlib.torch  # noqa: E402
 from torch_opinfo import one_thread, operators_named  # noqa: E402
 
+pytestmark = pytest.mark.peers
+
 # Left out: pools that return indices, and batch norm without an axis of channels.
 COMPARED = {"conv2d": 21, "max_pool2d": 640, "batch_norm": 10}  # samples of each dtype
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}  # relative to the largest value, or to 1

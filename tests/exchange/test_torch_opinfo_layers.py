@@ -15,6 +15,8 @@ from cnnlib import layers  # noqa: E402
 from helpers import as_tuple  # noqa: E402
 from torch_opinfo import one_thread, operators_named  # noqa: E402
 
+pytestmark = pytest.mark.peers
+
 BOUND = 1e-13  # relative to the largest value, or to 1
 SIXTH = 1e-7  # PyTorch's gradient of hardsigmoid and hardswish holds a sixth in float32
 

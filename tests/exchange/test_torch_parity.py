@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch_cases  # noqa: E402
 import torch_chains  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")]
 
 BATCH, BATCHES = 25, 2  # configurations of a test, tests of a layer
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

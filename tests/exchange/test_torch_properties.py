@@ -23,7 +23,7 @@ from strategies import examples  # noqa: E402
 from torch import nn  # noqa: E402
 from torch_modules import modules  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 OUTCOMES, GRADIENTS = Counter(), Counter()
 
 
@@ -40,6 +40,7 @@ def most_are_loaded():
     assert GRADIENTS["right"] >= GRADIENTS["refused by PyTorch"]
 
 
+@pytest.mark.slow
 @examples(60)
 @given(modules(), st.tuples(st.integers(4, 20), st.integers(4, 20)), st.integers(0, 2**16))
 def test_modules_are_computed_right_or_refused(drawn, other, seed):

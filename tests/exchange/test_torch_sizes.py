@@ -11,6 +11,8 @@ from test_torch_load import Net, conv  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+pytestmark = pytest.mark.peers
+
 SIZE = (8, 8)
 OTHERS = [(9, 11), (16, 16), (24, 8)]
 

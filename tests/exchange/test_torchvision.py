@@ -16,6 +16,8 @@ torchvision = pytest.importorskip("torchvision", reason="torchvision is not inst
 
 import cnnlib.torch  # noqa: E402
 
+pytestmark = pytest.mark.peers
+
 QUICK = ["mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "squeezenet1_1"]
 ALL = torchvision.models.list_models(module=torchvision.models)
 SIZE, OTHERS = {"inception_v3": 96}, [(8, 8), (1, 19)]  # 64 if not here; how much larger others are

@@ -9,6 +9,8 @@ from cnnlib.data.normalization import NORMALIZATIONS
 from cnnlib.pretrained import load_torchvision
 from cnnlib.pretrained.trunk import open_trunk
 
+pytestmark = pytest.mark.peers
+
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
 models = torchvision.models

@@ -4,12 +4,13 @@ Look for calls and files that crash, or fail with an error that nobody promised.
     python tests/fuzz/fuzz.py --seconds 60                  every target in turn
     python tests/fuzz/fuzz.py layers --seconds 600          one of them
     python tests/fuzz/fuzz.py layers --replay FILE ...      inputs found before
+    python tests/fuzz/fuzz.py --corpus                      all that are kept
 
 Where atheris is installed (`pip install atheris`) it guides the search by the lines reached, else inputs are
 random and mutations of earlier ones. Each target runs in a process of its own, whose last input is kept: a
 crash leaves it, and the command ends with an error. With a module built by `make asan` on PYTHONPATH, reads
-and writes out of bounds are crashes as well. What was found and mended belongs into tests/fuzz/seeds/,
-as target-name.
+and writes out of bounds are crashes as well. What was found and mended belongs into tests/fuzz/corpus/, in
+the folder of its target, beside small sound files and what atheris made of them.
 """
 
 import argparse
@@ -22,16 +23,18 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-SEEDS = Path(__file__).with_name("seeds")
+CORPUS = Path(__file__).with_name("corpus")
 MEMORY = 4 << 30  # of a process: a result of that size is a MemoryError
 
 
 def targets():
     import calls
     import files
+    import http_requests
     import networks
     import onnx_files
     import programs
+    import readers
 
     return {
         "bindings": calls.bindings,
@@ -48,21 +51,42 @@ def targets():
         "weights_header": networks.weights_header,
         "onnx": onnx_files.network,
         "onnx_fields": onnx_files.network_fields,
+        "image": readers.image,
+        "config": readers.config,
+        "config_fields": readers.config_fields,
+        "run": readers.run,
+        "arrays": readers.arrays,
+        "array_header": readers.array_header,
+        "table": readers.table,
+        "file": readers.file,
+        "request": http_requests.request,
     }
+
+
+def kept(name):
+    """Return the paths of the inputs of a target in the corpus."""
+    return sorted((CORPUS / name).glob("*"))
 
 
 def seeds(name):
+    """Return the inputs that a search begins with: whole files as they are written today, and the corpus."""
     import files
+    import http_requests
     import networks
     import onnx_files
+    import readers
 
-    whole = {
-        **files.corpus(),
-        "predictor": networks.predictor_files(),
-        "weights": [networks.safetensors_file()],
-        "onnx": onnx_files.models(),
+    makers = {
+        "checkpoint": lambda: files.corpus()["checkpoint"],
+        "cifar_batch": lambda: files.corpus()["cifar_batch"],
+        "predictor": networks.predictor_files,
+        "weights": lambda: [networks.safetensors_file()],
+        "onnx": onnx_files.models,
+        "request": http_requests.seeds,
+        **dict.fromkeys(("image", "config", "arrays", "table", "file"), lambda: readers.seeds()[name]),
     }
-    return whole.get(name, []) + [path.read_bytes() for path in sorted(SEEDS.glob(f"{name}-*"))]
+    whole = makers[name]() if name in makers else []
+    return [*whole, *(path.read_bytes() for path in kept(name))]
 
 
 def mutated(data, rng):
@@ -151,12 +175,19 @@ def main():
     parser.add_argument(
         "--inputs", type=int, help="so many for each target, the same every time, and the seeds"
     )
+    parser.add_argument("--corpus", action="store_true", help="run each input of the corpus once")
     parser.add_argument("--replay", type=Path, nargs="+", help="inputs to run once")
     parser.add_argument("--last", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.replay:
         for path in options.replay:
             targets()[options.target[0]](path.read_bytes())
+        return
+    if options.corpus:
+        for name in options.target or targets():
+            for path in kept(name):
+                print(path.relative_to(CORPUS), flush=True)  # in case it takes the process along
+                targets()[name](path.read_bytes())
         return
     if options.inputs:
         for name in options.target or targets():

@@ -93,6 +93,8 @@ def altered(source, tree):
     """The tree with a few of its values replaced, moved or removed."""
     for _ in range(source.choice([1, 1, 2, 3])):
         all_places = places(tree)
+        if not all_places:
+            return tree
         container, key = all_places[(source.byte() << 8 | source.byte()) % len(all_places)]
         value, kind = container[key], source.byte() % 8
         if kind < 2 and type(value) in (int, float):

@@ -23,6 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_graphs import GRAPH_NAMES, POOL, conv_node, net_of, random_params, small_graphs
 
+pytestmark = pytest.mark.sets
+
 _BOUND = {np.float32: 1e-5, np.float64: 1e-13}  # of the largest score, as Predictor.__call__ documents
 
 
@@ -186,6 +188,7 @@ def net():
     return net
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("isa", _core.available_isas())
 @pytest.mark.parametrize("size", [32, 160])  # images apart on threads, and together
 def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, size, isa, rng):
@@ -483,6 +486,7 @@ def test_a_softmax_before_a_flat_layer_ends_a_network_too(rng):
     np.testing.assert_array_equal(prepare(net).predict_proba(x), prepare(net)(x))
 
 
+@pytest.mark.threads
 def test_many_threads_at_once_give_the_same_bits(net, rng):
     x = rng.standard_normal((24, 3, 32, 32)).astype(np.float32)
     want = prepare(net)(x)

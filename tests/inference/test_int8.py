@@ -20,6 +20,8 @@ from cnnlib.models import ConvNet, Graph, GraphNet, Node
 from cnnlib.naive import quantized
 from training import trained_norms
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 FLOAT32 = np.dtype(np.float32)
 
 

@@ -8,6 +8,8 @@ from cnnlib.data import Normalization
 from cnnlib.inference import prepare
 from cnnlib.models import ConvNet, FullyConnectedNet
 
+pytestmark = pytest.mark.borders
+
 
 def conv_net():
     spec = [{"conv": 4}, "batchnorm", "relu", {"max_pool": 2}, {"conv": 4}, "global_avg_pool", {"affine": 3}]

@@ -20,6 +20,8 @@ from cnnlib.inference import load, prepare
 from cnnlib.inference.file import is_predictor
 from cnnlib.models import ConvNet, Graph, GraphNet
 
+pytestmark = [pytest.mark.borders, pytest.mark.smoke]
+
 LENGTH = struct.Struct("<Q")
 METADATA = "__metadata__"
 
@@ -317,6 +319,7 @@ SAVING = """
 """
 
 
+@pytest.mark.plain
 @linux_only
 def test_killed_while_it_saves(tmp_path):
     """`save` under a name that is there: at every moment the old file or the new one, never a torn one."""

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from random_networks import graph_nets, other_size, outcome
 from strategies import examples
 
+pytestmark = [pytest.mark.sets, pytest.mark.threads]
+
 C = 4
 RNG = np.random.default_rng(0)
 WEIGHTS = {

@@ -10,6 +10,8 @@ from cnnlib.models import ConvNet
 from helpers import in_threads, run_python
 from small_graphs import GRAPH_NAMES, conv_node, net_of, random_params, small_graphs
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke, pytest.mark.threads]
+
 
 @pytest.mark.parametrize("name", GRAPH_NAMES)
 def test_every_operation_gives_the_same_bits_with_several_threads(name, isa, dtype, num_threads, rng):

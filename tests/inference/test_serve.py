@@ -35,6 +35,8 @@ from cnnlib.cli.server.app import Server  # noqa: E402
 from cnnlib.cli.server.batching import Batcher, Limits  # noqa: E402
 from cnnlib.cli.server.listening import bound_socket, uvicorn_server  # noqa: E402
 
+pytestmark = pytest.mark.network
+
 SMALL = Limits(body_bytes=200_000, pixels=100_000, images=3, seconds=100, waiting=64, batch=8)
 FUZZ = Path(__file__).parents[1] / "fuzz" / "server.py"
 
@@ -391,6 +393,7 @@ def test_thin_writing_takes_no_more_memory_than_its_pixels(digits):
 
 
 class TestTime:
+    @pytest.mark.slow
     def test_slow_clients_are_answered_and_others_meanwhile(self, trained):
         """One leaves its headers unfinished, one its body, one says nothing: uvicorn waits for headers."""
         limits = Limits(seconds=3)
@@ -420,6 +423,7 @@ class TestTime:
         assert b"connection: close" not in answer
         assert answer.endswith(b"}")
 
+    @pytest.mark.slow
     def test_a_predictor_that_is_too_slow(self, trained):
         """The request is told; the ones behind it that gave up are not computed."""
         held, go, sizes = held_prediction(trained)
@@ -513,6 +517,7 @@ class TestCommand:
             process.kill()
             process.communicate()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_stops_when_the_request_at_hand_is_answered(self, folder, number):
         """The image waits two seconds for others, and the signal comes meanwhile."""
@@ -598,6 +603,7 @@ def test_no_image_is_left_without_an_answer():
     asyncio.run(ask_and_end())
 
 
+@pytest.mark.slow
 def test_malformed_requests_do_no_harm(folder):
     """The fuzzer, briefly: ``tests/fuzz/server.py --requests 10000`` is the long run."""
     command = [sys.executable, FUZZ, folder / "model.npz", folder / "3.png", "--requests", "250"]

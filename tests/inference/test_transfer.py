@@ -279,6 +279,7 @@ def test_a_head_on_a_trunk_is_the_two_together():
     np.testing.assert_allclose(model.loss(X), head.loss(rows), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PAGE.exists(), reason="the tests lie elsewhere than in a checkout")
 def test_what_the_page_shows_happens(tmp_path, monkeypatch, capsys, num_threads):
     pytest.importorskip("PIL")

@@ -9,6 +9,8 @@ from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array
 from helpers import assert_close, pair, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 SIMPLE = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish")
 CALLS = {
     **{name: (name, ()) for name in SIMPLE},

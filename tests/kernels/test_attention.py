@@ -79,6 +79,7 @@ def test_bias_of_every_shape(sizes, boolean, isa, dtype, rng):
         check([*arrays, dout], {"bias": bias > -0.5 if boolean else bias, "causal": True}, dtype)
 
 
+@pytest.mark.slow
 def test_random_shapes(isa, dtype, rng):
     for _ in range(60):
         kv_heads, group, L, S = rng.integers(1, [3, 3, 200, 300])
@@ -166,6 +167,8 @@ def test_nothing_is_as_large_as_the_scores(num_threads, rng):
     assert longer == forward
 
 
+@pytest.mark.peers
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", ["plain", "causal", "bias", "mask"])

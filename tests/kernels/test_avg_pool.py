@@ -12,6 +12,8 @@ from cnnlib.naive import (
 )
 from helpers import PoolCase, assert_close, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 Case = PoolCase
 
 CASES = [

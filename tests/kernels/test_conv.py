@@ -11,6 +11,8 @@ from conv_products import conv_results
 from helpers import ConvCase as Case
 from helpers import assert_all_close, assert_close, cast, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.core]
+
 
 def inputs(case):
     rng = np.random.default_rng(list(str(case).encode()))

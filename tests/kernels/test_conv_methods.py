@@ -9,6 +9,8 @@ from cnnlib import _core
 from conv_products import conv_results
 from helpers import assert_close, cast, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke, pytest.mark.threads]
+
 PASSES = ("forward", "input_gradient", "weight_gradient")
 METHODS = _core.conv_methods[3:]  # behind the wishes 'auto' and 'direct', and 'winograd', which is one too
 

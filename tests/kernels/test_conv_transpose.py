@@ -7,6 +7,8 @@ from cnnlib.naive import conv_transpose_backward_naive, conv_transpose_forward_n
 from helpers import ConvCase as Case
 from helpers import assert_all_close, assert_close, cast, random_arrays
 
+pytestmark = pytest.mark.sets
+
 
 @functools.cache
 def reference(case):

@@ -23,6 +23,8 @@ from cnnlib.naive import (
 )
 from helpers import assert_all_close, assert_close, cast, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke, pytest.mark.windows, pytest.mark.core]
+
 # Shape of x, M
 AFFINE_CASES = [
     ((3, 4), 5),

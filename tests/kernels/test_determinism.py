@@ -6,6 +6,8 @@ import pytest
 from helpers import LAYERS, cast, random_arrays
 from large_layers import LARGE
 
+pytestmark = [pytest.mark.sets, pytest.mark.threads, pytest.mark.core]
+
 MIX_THE_BATCH = {"batchnorm", "spatial_batchnorm", "conv_bn_relu_pool"}
 ONE_BY_ONE = [name for name in LARGE if name not in MIX_THE_BATCH]
 SHARED_PANELS = {"pad": 1, "algorithm": "shared-panels"}

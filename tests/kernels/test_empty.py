@@ -6,6 +6,8 @@ import pytest
 from cnnlib import naive
 from helpers import ELEMENTWISE, LAYERS, as_tuple, pair
 
+pytestmark = pytest.mark.sets
+
 POOL = {"pool_height": 2, "pool_width": 2}
 
 

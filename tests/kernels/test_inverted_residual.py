@@ -7,6 +7,8 @@ from cnnlib.graph.graph import Graph, Node
 from cnnlib.inference import prepare
 from cnnlib.models.graph_net import GraphNet
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 _BOUND = {np.float32: 3e-6, np.float64: 1e-14}  # of the largest value, for each convolution
 
 # C, hidden, F, (H, W), kernel, conv_param of the depthwise convolution

@@ -11,6 +11,8 @@ from cnnlib import (
 )
 from helpers import assert_all_close, assert_close, cast, pair, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 LAYERNORM_SHAPES = [(4, 3), (1, 1), (3, 1), (1, 2), (5, 13), (2, 17), (3, 64), (33, 5), (2, 300), (0, 4)]
 
 # x (N, C, H, W) and G

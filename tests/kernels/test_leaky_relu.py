@@ -4,6 +4,8 @@ from cnnlib import leaky_relu_backward, leaky_relu_forward
 from cnnlib.naive import leaky_relu_backward_naive, leaky_relu_forward_naive
 from helpers import assert_close, random_arrays
 
+pytestmark = pytest.mark.sets
+
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 0, 1, 2.5, -0.5])
 def test_matches_naive(alpha, isa, dtype, rng):

@@ -6,6 +6,8 @@ from cnnlib import naive, softmax_loss, svm_loss
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from helpers import assert_close, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 LOSSES = [softmax_loss, svm_loss]
 SHAPES = [(1, 1), (1, 2), (5, 3), (4, 1), (7, 10), (33, 17), (3, 130)]
 

@@ -9,6 +9,8 @@ from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from helpers import assert_close
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 # Rows of less and more than a vector, of more than one run; less and more pixels than a block.
 SHAPES = [
     (1, 1),

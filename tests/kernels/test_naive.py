@@ -57,6 +57,7 @@ def test_same_padding_puts_the_odd_pixel_below(size, window, stride, pads):
     np.testing.assert_allclose(out.ravel(), want)
 
 
+@pytest.mark.peers
 def test_special_values_equal_torch(torch):
     """Which of several NaN or equal values a pool takes, and what relu does with NaN."""
     x = np.array([1, 5, 5, 2, np.nan, 5, 0, np.nan, 0, -np.inf, 7, 7, 0, 0, 7, np.inf]).reshape(1, 1, 4, 4)

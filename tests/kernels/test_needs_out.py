@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from helpers import LAYERS, as_tuple, random_arrays
 
+pytestmark = pytest.mark.sets
+
 WITH_NEEDS = [layer for layer in LAYERS if "needs" in inspect.signature(layer.backward).parameters]
 WITH_OUT = [layer for layer in LAYERS if "out" in inspect.signature(layer.forward).parameters]
 WEIGHTED = ("dx", "dw", "db")

@@ -7,6 +7,8 @@ from cnnlib import _core, naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from helpers import TOLERANCE, assert_close, cast, pair, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke, pytest.mark.windows, pytest.mark.core]
+
 # x (N, D) goes to batchnorm, x (N, C, H, W) to spatial_batchnorm.
 SHAPES = [
     (5, 3),
@@ -280,6 +282,7 @@ def test_tiny_variances_around_huge_means(shape, mean, deviation, isa):
     np.testing.assert_allclose(param["running_var"], variances, rtol=1e-6)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("mean", "deviation"), FAR)
 @pytest.mark.parametrize("shape", [(256, 8), (16, 8, 14, 14)], ids=str)
 def test_no_less_exact_than_pytorch(shape, mean, deviation, isa):

@@ -8,6 +8,8 @@ from cnnlib import max_pool_backward, max_pool_forward, naive
 from cnnlib.naive import max_pool_backward_naive, max_pool_forward_naive
 from helpers import PoolCase, assert_close, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke, pytest.mark.windows, pytest.mark.core]
+
 Case = PoolCase
 
 CASES = [

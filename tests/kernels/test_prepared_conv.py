@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from helpers import in_threads, pair, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke, pytest.mark.threads]
+
 # x, w and conv_param: methods that pack all filters, panel by panel where nobody keeps them, and not at all.
 SHAPES = {
     "3x3": ((2, 20, 13, 14), (70, 20, 3, 3), {"pad": 1}),

@@ -7,6 +7,8 @@ from cnnlib import naive
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from helpers import assert_close, random_arrays, scratch_of
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 # Image and result: smaller, equal, larger, of windows that overlap, of one pixel.
 ADAPTIVE = [
     ((2, 3, 8, 12), (4, 3)),

@@ -6,6 +6,8 @@ import pytest
 from cnnlib import naive
 from helpers import assert_all_close, assert_close, cast, random_arrays
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 CONV, POOL = {"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2}
 STRIDED, OVERLAP = (
     {"stride": (2, 1), "pad": ((1, 0), (2, 1))},

@@ -7,6 +7,8 @@ from cnnlib import naive
 from cnnlib.layers import volumes
 from helpers import assert_all_close, assert_close, cast, random_arrays
 
+pytestmark = pytest.mark.sets
+
 # x, w, conv_param
 CONV = [
     ((2, 3, 9), (4, 3, 3), {}),

@@ -11,6 +11,8 @@ from cnnlib.inference import prepare
 from helpers import LAYERS, as_tuple, random_arrays
 from small_graphs import GRAPH_NAMES, net_of, small_graphs
 
+pytestmark = pytest.mark.borders
+
 VALUES = [np.nan, np.inf, -np.inf]
 # The loops interpolate by a product of matrices, in which 0 times NaN is NaN all along the axes.
 SPREAD_BY_LOOPS = {"upsample"}

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from cnnlib import _core, optim
 
+pytestmark = [pytest.mark.sets, pytest.mark.smoke]
+
 SIZES = [0, 1, 7, 31, 32, 33, 1000, 32768, 100_003]
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from helpers import cast, random_arrays
 
+pytestmark = pytest.mark.sets
+
 # kernel and stride: error of the norm, and of the largest value
 BOUNDS = {
     ((3, 3), 1): {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)},

@@ -224,6 +224,7 @@ def test_onnx(spec, rng, tmp_path):
     assert loaded.loss(X, y, layers.mse_loss)[0] == pytest.approx(net.loss(X, y)[0], rel=1e-5)
 
 
+@pytest.mark.peers
 def test_a_u_net_of_torch(rng):
     torch = pytest.importorskip("torch")
     load = pytest.importorskip("cnnlib.torch").from_module

@@ -136,6 +136,7 @@ def test_an_op_comes_back_from_onnx(layer, tmp_path):
     np.testing.assert_allclose(read.loss(x).reshape(net.loss(x).shape), net.loss(x), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.peers
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_aten_names_are_read():
     from cnnlib.torch.aten import OPERATORS, elementwise, layers

@@ -69,6 +69,7 @@ class TestLoss:
     def test_numeric_gradients(self, batch):
         assert_gradients(several_outputs(losses=LOSSES, loss_weights=WEIGHTS, reg=0.1), *batch, rtol=1e-6)
 
+    @pytest.mark.peers
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_pytorch_agrees(self, dtype, batch):
         torch = pytest.importorskip("torch")

@@ -26,6 +26,8 @@ from random_networks import STAGES as COMMON_STAGES
 from strategies import examples
 from training import interpreted
 
+pytestmark = [pytest.mark.smoke, pytest.mark.threads]
+
 prop = examples(150)
 
 STAGES = [

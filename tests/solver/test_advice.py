@@ -138,6 +138,7 @@ class TestWhatIsGiven:
         with pytest.raises(TypeError, match=r"ConvNet is a class, ConvNet\(\.\.\.\) makes a model"):
             Solver(ConvNet, digits_like())
 
+    @pytest.mark.peers
     def test_a_module(self):
         torch = pytest.importorskip("torch", reason="torch is not installed")
         with pytest.raises(TypeError, match=r"cnnlib\.torch\.from_module\(module, input_dim\) makes a model"):

@@ -12,6 +12,8 @@ from cnnlib.solver import Solver, load_weights
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics, trained
 from wrong_statistics import WRONG_STATISTICS, altered
 
+pytestmark = pytest.mark.windows
+
 PARAMS = {
     "W": np.arange(6.0).reshape(2, 3),
     "file": np.float32([1, 2]),

@@ -9,6 +9,8 @@ from cnnlib.solver import Solver
 from cnnlib.solver.monitor import build_early_stopping
 from training import LinearModel, assert_same_bits, assert_same_run, digits_like, quiet_solver, trained
 
+pytestmark = pytest.mark.windows
+
 
 def model():
     return FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True, reg=0.1, seed=0)

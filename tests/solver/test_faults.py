@@ -54,6 +54,7 @@ def assert_sound(folder, epochs):
         load_checkpoint(path)
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_at_random_moments(task, tmp_path):

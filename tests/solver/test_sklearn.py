@@ -40,6 +40,7 @@ def digits():
     return X[:600], y[:600], X[600:1200], y[600:1200]
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         ConvNetClassifier(),

@@ -20,6 +20,8 @@ from training import (
     trained,
 )
 
+pytestmark = pytest.mark.windows
+
 
 def dense_net(seed=0, **options):
     options = {"dropout": 0.3, "use_batchnorm": True, "weight_scale": 0.1, **options}

@@ -340,6 +340,7 @@ class TestStreams:
 
 
 class TestLoadersOfPyTorch:
+    @pytest.mark.peers
     def test_a_loader_trains_and_says_why_it_cannot_be_resumed(self, tmp_path):
         torch = pytest.importorskip("torch", reason="torch is not installed")
         utils, data = torch.utils.data, digits_like()

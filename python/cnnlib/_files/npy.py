@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import tokenize
 from typing import Any, BinaryIO
 
 import numpy as np
 
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # little-endian, behind the version
+# What NumPy's readers let through of Python's parser, beside their own ValueError.
+_REFUSALS = (SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 _MOST_HEADER = 1 << 16  # bytes; NumPy's own are about 100
 
 
@@ -26,7 +29,13 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if length > _MOST_HEADER:
         raise ValueError(f"its header claims {length} bytes")
     file.seek(start)
-    return _READERS[version](file)
+    try:
+        shape, is_fortran, dtype = _READERS[version](file)
+    except _REFUSALS as error:
+        raise ValueError(f"its header is none of an array's: {error}") from error
+    if not all(type(size) is int and size >= 0 for size in shape):  # NumPy takes True for one
+        raise ValueError(f"its header says the shape {shape}")
+    return shape, is_fortran, dtype
 
 
 def mapped_array(path: str | os.PathLike[str]) -> np.memmap[Any, Any]:

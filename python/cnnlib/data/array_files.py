@@ -208,6 +208,8 @@ def _mapped(root, name):
             raise ValueError(f"{file} is no array file, or is damaged: {error}") from error
         if array.dtype.kind not in "uif":
             raise ValueError(f"{file} must be an array of numbers")
+        if array.ndim == 0:
+            raise ValueError(f"{file} must be an array with rows, got a single number")
         arrays.append(array)
     try:
         return arrays[0] if len(arrays) == 1 else ShardedArray(arrays)

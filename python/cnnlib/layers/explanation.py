@@ -53,7 +53,8 @@ class ConvExplanation:
     The plans of a convolution's passes; its `str` is a table.
 
     `conv_bn_relu_scratch_bytes` is the memory of all threads in `conv_bn_relu_forward` (in mode 'train') and
-    in `conv_bn_relu_backward`.
+    in `conv_bn_relu_backward`. `problem` is the convolution as one line, which a report of a bug should have:
+    ``python tests/problems/driver.py`` in cnnlib's sources runs it again.
     """
 
     x_shape: tuple[int, ...]
@@ -64,6 +65,7 @@ class ConvExplanation:
     input_gradient: PassPlan
     weight_gradient: PassPlan
     conv_bn_relu_scratch_bytes: tuple[int, int]
+    problem: str
 
     def __str__(self) -> str:
         l1, l2, _ = _core.caches()
@@ -81,7 +83,7 @@ class ConvExplanation:
                 f"         cycles an image: {best}",
                 f"         blocks: {blocks or 'none'}",
             ]
-        return "\n".join(lines)
+        return "\n".join([*lines, f"problem  {self.problem}"])
 
 
 def explain(
@@ -119,13 +121,48 @@ def explain(
     'winograd'
     >>> plans.weight_gradient.cost > 0, plans.forward.method in str(plans)
     (True, True)
+
+    The line that runs it again begins with the layer, the dtype and the instruction set:
+
+    >>> plans.problem.split()[:2], plans.problem.split()[3]
+    (['conv', 'f32'], 'n8c64h56f64k3p1')
     """
     dtype = real_dtype("explain", dtype, TypeError)
     x, w = _untouched("x_shape", x_shape, dtype), _untouched("w_shape", w_shape, dtype)
     param = {} if conv_param is None else conv_param
     forward, dx, dw = (PassPlan(*plan) for plan in _core.conv_plans(x, w, param))
     scratch = _core.conv_bn_relu_scratch(x, w, param)
-    return ConvExplanation(x.shape, w.shape, dtype.name, _core.active_isa(), forward, dx, dw, scratch)
+    line = _problem(x.shape, w.shape, param, dtype)
+    return ConvExplanation(x.shape, w.shape, dtype.name, _core.active_isa(), forward, dx, dw, scratch, line)
+
+
+def _problem(x_shape, w_shape, param, dtype):
+    """The line of a convolution: a letter and a number for each size; what says nothing is left out."""
+    (N, C, H, W), (F, _, KH, KW) = x_shape, w_shape
+    sizes = f"n{N}c{C}h{H}" + (f"w{W}" if W != H else "") + f"f{F}k{_times((KH, KW))}"
+    for letter, key in (("s", "stride"), ("r", "dilation"), ("g", "groups")):
+        numbers = _times(np.broadcast_to(param.get(key, 1), 2).tolist())
+        sizes += f"{letter}{numbers}" if numbers != "1" else ""
+    words = []
+    pad = param.get("pad", 0)
+    if isinstance(pad, str):
+        words.append(f"pad={pad}")
+    else:  # first and last of each axis, which are mostly the same
+        ends = [np.broadcast_to(each, 2).tolist() for each in (pad if np.iterable(pad) else (pad, pad))]
+        symmetric = all(first == last for first, last in ends)
+        numbers = "x".join(str(end) for both in ends for end in both)
+        numbers = _times([first for first, _ in ends]) if symmetric else numbers
+        sizes += f"p{numbers}" if numbers != "0" else ""
+    algorithm = param.get("algorithm", "auto")
+    algorithm = _core.get_conv_algorithm() if algorithm == "auto" else algorithm
+    words += [f"algorithm={algorithm}"] if algorithm != "auto" else []
+    short = {"float32": "f32", "float64": "f64"}[dtype.name]
+    return " ".join(["conv", short, _core.active_isa(), sizes, f"t{_core.get_num_threads()}", *words])
+
+
+def _times(numbers):
+    """Numbers with a cross between, or one where they are the same."""
+    return "x".join(map(str, numbers if len(set(numbers)) > 1 else numbers[:1]))
 
 
 def _untouched(name, shape, dtype):
