@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         schedules,
         solver,
     )
+    from cnnlib.benchmarking import benchmark
     from cnnlib.inference import prepare, prepare_conv
     from cnnlib.layers.explanation import explain
     from cnnlib.pretrained import features
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 __version__: str = _core.__version__
 
 _LATER = {
+    "benchmark": "benchmarking",
     "explain": "layers.explanation",
     "features": "pretrained",
     "load": "saved_model",
@@ -97,7 +99,7 @@ _PLACES = (
     "gradient_check",
 )
 
-__all__ = ["augment", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
+__all__ = ["augment", "benchmark", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
 __all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
 __all__ += ["models", "naive", "optim", "plots", "prepare", "prepare_conv", "release_buffers"]
 __all__ += ["schedules", "set_conv_algorithm", "set_num_threads"]

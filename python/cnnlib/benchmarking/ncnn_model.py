@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from cnnlib._params import pool_window
 from cnnlib.graph.fusion import operations, rectified
 from cnnlib.inference.fold import fold
+from cnnlib.models.graph_model import input_dim_of
 
 _RELU, _CLIP = 1, 3  # ncnn's activation_type
 
@@ -34,10 +36,10 @@ class _Writer:
 
 def load(engine, net, path):
     """Write the files beside the ONNX file `path`, and load them."""
-    graph, params = fold(net.graph(), net.params, np.dtype(np.float32))
+    graph, params = fold(net.graph(), net.params, input_dim_of(net), np.dtype(np.float32))
     nodes = operations(graph)
     writer = _Writer()
-    counts = {}
+    counts: dict[str, int] = {}
     for node in nodes:
         for name in node.inputs:
             counts[name] = counts.get(name, 0) + 1

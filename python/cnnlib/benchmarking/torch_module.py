@@ -1,17 +1,20 @@
-"""A network of cnnlib as a PyTorch module, layer by layer."""
+"""A network of cnnlib as a PyTorch module, layer by layer; needs PyTorch."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from cnnlib._params import pool_window
 from torch import nn
 from torch.nn import functional
 
+from cnnlib._params import pool_window
+
 
 class TorchNet(nn.Module):
-    """The graph of a network of convolutions, batch norms, pools, sums and affine layers, with copies of its
-    weights. What a ReLU reads is written over where nothing else does.
+    """The graph of a network of convolutions, batch norms, pools, sums and affine layers.
+
+    It has copies of the weights. A ReLU works in place where nothing else reads its input. ValueError names a
+    layer that has no counterpart here.
     """
 
     def __init__(self, net):
@@ -20,6 +23,8 @@ class TorchNet(nn.Module):
         self.layers = nn.ModuleDict()
         readers = self.graph.readers()
         for node in self.graph:
+            if node.layer not in _LAYERS and node.layer not in _FUNCTIONS:
+                raise ValueError(f"no PyTorch layer for {node.layer}")
             params = [None if n is None else torch.from_numpy(net.params[n].copy()) for n in node.params]
             alone = len(readers[node.inputs[0]]) == 1 and node.inputs[0] != self.graph.input
             layer = self._layer(node, params, alone)
@@ -87,6 +92,16 @@ def _pool(function):
     return call
 
 
+_LAYERS = (
+    "relu",
+    "dropout",
+    "max_pool",
+    "conv",
+    "conv_transpose",
+    "batchnorm",
+    "spatial_batchnorm",
+    "affine",
+)
 _FUNCTIONS = {
     "relu6": functional.relu6,
     "add": torch.add,
