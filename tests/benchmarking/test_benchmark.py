@@ -1,18 +1,20 @@
 """cnnlib.benchmark and the command: their rows and refusals, whatever time a call takes."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cnnlib import benchmark
 from cnnlib.__main__ import main
-from cnnlib.benchmarking import engines, installation
+from cnnlib.benchmarking import comparison, engines, installation
 from cnnlib.benchmarking.timing import Times, difference, take_turns
 from cnnlib.models import ConvNet
 from helpers import refused
 
 SPEC = [{"conv": 4}, "batchnorm", "relu", {"max_pool": 2}]
 IMAGES = np.random.default_rng(0).standard_normal((3, 1, 8, 8)).astype(np.float32)
+QUICK = ("--num-epochs", "1", "--num-filters", "2", "--hidden-dim", "4", "--threads", "1")
 SHORT = {"seconds": 0.002, "memory": False}
 
 
@@ -68,6 +70,17 @@ def test_an_engine_that_lacks_a_layer_is_named(net, monkeypatch):
     assert benchmark(net, IMAGES, peers=["torch"], **SHORT).rows[1].reason == "no PyTorch layer for gelu"
 
 
+def test_an_engine_that_fails_is_named(net, monkeypatch):
+    def failing(net, path, x, threads):
+        raise RuntimeError("no kernel\nfor Gelu")
+
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    monkeypatch.setattr(engines, "installed", lambda: ["openvino"])
+    monkeypatch.setitem(engines.CALLS, "openvino", failing)
+    row = benchmark(net, IMAGES, peers=["openvino"], **SHORT).rows[1]
+    assert (row.times, row.reason) == (None, "RuntimeError: no kernel for Gelu")
+
+
 def test_what_is_not_installed_is_named(net, monkeypatch):
     monkeypatch.setattr(engines, "installed", lambda: [])
     found = benchmark(net, IMAGES, **SHORT)
@@ -112,6 +125,40 @@ def test_a_step_beside_pytorch(net):
     found = benchmark(net, IMAGES, train=True, peers=["torch"], **SHORT)
     assert found.rows[1].error < 1e-4
     assert found.rows[1].times is not None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"reg": 0.5}, {"spec": [*SPEC, {"dropout": 0.5}]}, {"spec": [{"conv": 4, "stride": 2}, "relu"]}],
+)
+def test_a_step_beside_pytorch_of_what_it_does_otherwise(settings):
+    pytest.importorskip("torch", reason="torch is not installed")
+    settings = {"spec": SPEC} | settings
+    net = ConvNet(input_dim=(1, 8, 8), num_classes=5, seed=0, **settings)
+    found = benchmark(net, IMAGES, train=True, peers=["torch"], **SHORT)
+    assert found.rows[1].error < 1e-4
+    assert found.rows[1].times is not None
+
+
+def test_a_module_with_dropout():
+    nn = pytest.importorskip("torch.nn", reason="torch is not installed")
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.Dropout(0.5), nn.Linear(9, 5))
+    found = benchmark(module, IMAGES, train=True, peers=["torch"], **SHORT)
+    assert found.rows[1].error < 1e-4
+    assert module[2].p == 0.5
+
+
+def test_a_step_is_of_classes():
+    net = ConvNet([{"conv": 4}, "relu", "global_avg_pool", "values"], (1, 8, 8), 1, seed=0)
+    with pytest.raises(ValueError, match="benchmark: train is for networks of classes with the softmax loss"):
+        benchmark(net, IMAGES, train=True, peers=(), **SHORT)
+
+
+def test_wrong_losses_are_not_timed(net, monkeypatch):
+    monkeypatch.setattr(comparison, "_losses_error", lambda *given: 0.1)
+    pytest.importorskip("torch", reason="torch is not installed")
+    row = benchmark(net, IMAGES, train=True, peers=["torch"], **SHORT).rows[1]
+    assert (row.times, row.reason) == (None, "its first losses differ by 1.0e-01")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +209,41 @@ class TestTheCommand:
         assert "scores of 1 sample," in out
         assert "scores of 2 samples," in out
         assert out.count("| engine | minimum ms |") == 2
+
+    def test_takes_a_run(self, tmp_path, capsys):
+        run = str(tmp_path / "run")
+        assert main(["train", "--out", run, *QUICK]) == 0
+        capsys.readouterr()
+        assert main(["benchmark", run, "--batch", "1", "--threads", "1", "2", *self.options]) == 0
+        out = capsys.readouterr().out
+        assert "ThreeLayerConvNet(1x8x8" in out
+        assert "1 thread;" in out
+        assert "2 threads;" in out
+
+    def test_takes_an_onnx_file(self, net, tmp_path, capsys):
+        pytest.importorskip("onnx", reason="onnx is not installed")
+        net.export(tmp_path / "net.onnx")
+        options = ("--batch", "2", "--precision", "float64", "int8", *self.options)
+        assert main(["benchmark", str(tmp_path / "net.onnx"), *options]) == 0
+        out = capsys.readouterr().out
+        assert "| cnnlib float64 |" in out
+        assert "| cnnlib int8 |" in out
+
+    def test_times_a_step(self, net, tmp_path, capsys):
+        net.save(tmp_path / "net.npz")
+        assert main(["benchmark", str(tmp_path / "net.npz"), "--batch", "4", "--train", *self.options]) == 0
+        assert "a training step of 4 samples" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t"])
+    def test_takes_a_network_of_a_zoo(self, name, capsys):
+        pytest.importorskip(name.partition(":")[0], reason="the zoo is not installed")
+        assert main(["benchmark", name, "--batch", "1", *self.options]) == 0
+        assert "GraphNet(3x" in capsys.readouterr().out
+
+    def test_names_a_network_that_a_zoo_lacks(self, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(list_models=lambda: ["resnet18", "vgg11"]))
+        message = refused(capsys, "benchmark", "timm:resnet81")
+        assert "timm has no network 'resnet81'; did you mean 'resnet18'?" in message
 
     def test_refuses_what_is_no_network(self, tmp_path, capsys):
         np.savez(tmp_path / "arrays.npz", a=np.ones(3))

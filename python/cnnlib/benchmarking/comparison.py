@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,8 @@ from cnnlib.benchmarking.growth import OWN, grown_bytes
 from cnnlib.benchmarking.installation import installed_bytes
 from cnnlib.benchmarking.tables import chart, markdown
 from cnnlib.benchmarking.timing import Times, difference, take_turns
+from cnnlib.models import GraphNet
+from cnnlib.models.graph_model import input_dim_of
 from cnnlib.solver.update import Updater
 
 PRECISIONS = ("float32", "float64", "int8")
@@ -52,6 +55,11 @@ class Row:
         Bytes of the package on the disk.
     version : str or None
     reason : str
+
+    Examples
+    --------
+    >>> Row("onnxruntime", "float32", reason="no operator for it").name
+    'ONNX Runtime float32'
     """
 
     engine: str
@@ -82,6 +90,12 @@ class Comparison:
     rows : list of Row
     missing : list of str
         Engines that are not installed.
+
+    Examples
+    --------
+    >>> found = Comparison("a net", 8, 2, "scores", [Row("ncnn", "float32", reason="no layer for it")])
+    >>> str(found).splitlines()[:3]
+    ['a net: scores of 8 samples, 2 threads', '', 'ncnn float32  not timed: no layer for it']
     """
 
     network: str
@@ -131,7 +145,9 @@ def benchmark(
     peers : sequence of str, optional
         Of 'torch', 'onnxruntime', 'openvino', 'ncnn'; by default all. Those that are not installed are named.
     train : bool
-        Time a step of training with momentum instead, in cnnlib and PyTorch.
+        Time a step of training with momentum instead, in cnnlib and PyTorch: forward, backward and update.
+        The losses of the first steps are compared before, without dropout; regularisation and label
+        smoothing are left out.
     seconds : float
         Time of the calls of each row.
     memory : bool
@@ -146,7 +162,8 @@ def benchmark(
     TypeError
         For what is neither a model nor a module.
     ValueError
-        For an unknown precision or peer, and a batch that does not fit the model.
+        For an unknown precision or peer, and a batch that does not fit the model. With `train` for a network
+        of other than classes.
 
     Examples
     --------
@@ -269,9 +286,19 @@ def _call(
     """Make the network in an engine; ValueError where that lacks a layer or the precision."""
     if engine == "torch":
         return engines.torch_call(model, path, X, threads, module=module)
+    if engine in engines.OF_ONNX:
+        try:
+            call = engines.CALLS[engine](model, path, X, threads)
+            call()
+        except Exception as fault:  # of the engine's own types, where it cannot read the file or run it
+            raise ValueError(f"{type(fault).__name__}: {' '.join(str(fault).split())}") from fault
+        return call
     if engine != OWN:
         return engines.CALLS[engine](model, path, X, threads)
-    predictor = cnnlib.prepare(model, precision=precision, calibration=X if precision == "int8" else None)
+    with warnings.catch_warnings():
+        # The batch alone calibrates. Its ranges may not hold for other images, which are not timed here.
+        warnings.simplefilter("ignore", UserWarning)
+        predictor = cnnlib.prepare(model, precision=precision, calibration=X if precision == "int8" else None)
     x = X.astype(predictor.dtype, copy=False)
     return lambda: predictor(x)
 
@@ -280,31 +307,59 @@ def _training(
     model: Any, module: Any, X: np.ndarray, y: Any, threads: int, with_torch: bool, seconds: float
 ) -> list[Row]:
     """Compare the first losses and time steps of training, in cnnlib and, where it is installed, PyTorch."""
-    if len(model.output_shape) != 1:
-        raise ValueError(
-            "benchmark: train is for networks of classes, with scores (N, C); a sample gives "
-            f"{model.output_shape} here"
-        )
-    labels = np.random.default_rng(0).integers(model.output_shape[0], size=len(X)) if y is None else y
-    labels = np.asarray(labels)
-    own, row = _own_step(model, X, labels), _row("torch", X.dtype.name)
-    rows, calls = [_row(OWN, X.dtype.name)], {_row(OWN, X.dtype.name).name: own}
+    labels = _labels(model, X, y)
+    model = copy.deepcopy(model)
+    model.reg, model.label_smoothing = 0.0, 0.0  # of which PyTorch's step knows nothing
+    rows, calls = [_row(OWN, X.dtype.name)], {}
+    calls[rows[0].name] = _own_step(model, X, labels)
     if with_torch:
+        row, other = _row("torch", X.dtype.name), None
         try:
             other = _torch_step(model, module, X, labels, threads)
+            row = replace(row, error=_losses_error(model, module, X, labels, threads))
         except ValueError as fault:  # a layer that has no counterpart there
-            rows.append(replace(row, reason=str(fault)))
-        else:
-            losses = [(own(), other()) for _ in range(_CHECKED_STEPS)]
-            error = max(abs(ours - theirs) / abs(theirs) for ours, theirs in losses)
-            row = replace(row, error=error)
-            if error <= _LOSS_TOLERANCE:
-                calls[row.name] = other
-            else:
-                row = replace(row, reason=f"its first losses differ by {error:.1e}")
-            rows.append(row)
+            row = replace(row, reason=str(fault))
+        if row.error is not None and not row.error <= _LOSS_TOLERANCE:
+            row = replace(row, reason=f"its first losses differ by {row.error:.1e}")
+        if other is not None and not row.reason:
+            calls[row.name] = other
+        rows.append(row)
     times = take_turns(calls, seconds * len(calls))
     return [replace(row, times=times.get(row.name)) for row in rows]
+
+
+def _labels(model: Any, X: np.ndarray, y: Any) -> np.ndarray:
+    """Return labels, random ones where none are given; ValueError for a network of other than classes."""
+    if len(model.output_shape) != 1 or model.head == "values" or model.criterion is not None:
+        raise ValueError(
+            f"benchmark: train is for networks of classes with the softmax loss, not {model!r}; "
+            "time its scores"
+        )
+    if y is None:
+        return np.random.default_rng(0).integers(model.output_shape[0], size=len(X))
+    return np.asarray(y)
+
+
+def _losses_error(model: Any, module: Any, X: np.ndarray, y: np.ndarray, threads: int) -> float:
+    """Return the largest relative difference of the first steps' losses, without dropout on either side."""
+    if any(node.layer == "dropout" for node in model.graph()):  # whose masks are random
+        model = _without_dropout(model)
+    if module is not None:
+        module = copy.deepcopy(module)
+        for layer in module.modules():
+            if "Dropout" in type(layer).__name__:
+                layer.p = 0.0
+    own, other = _own_step(model, X, y), _torch_step(model, module, X, y, threads)
+    losses = [(own(), other()) for _ in range(_CHECKED_STEPS)]
+    return max(abs(ours - theirs) / abs(theirs) for ours, theirs in losses)
+
+
+def _without_dropout(model: Any) -> GraphNet:
+    """Return a network of the same layers and weights that drops nothing."""
+    graph = model.graph()
+    nodes = [replace(node, args=({"p": 0.0},)) if node.layer == "dropout" else node for node in graph.nodes]
+    arguments = {"num_classes": model.output_shape[0], "frozen": model.frozen, "dtype": model.dtype}
+    return GraphNet(replace(graph, nodes=nodes), model.params, input_dim_of(model), **arguments)
 
 
 def _own_step(model: Any, X: np.ndarray, y: np.ndarray) -> Callable[[], float]:

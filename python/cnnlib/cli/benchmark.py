@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 
 import cnnlib
+from cnnlib._params import hint
 from cnnlib.benchmarking import benchmark
 from cnnlib.benchmarking.comparison import PRECISIONS
 from cnnlib.benchmarking.engines import ENGINES
@@ -75,7 +76,7 @@ def _of_zoo(zoo, name):
         raise ImportError(f"cnnlib benchmark {zoo}:{name} needs {zoo}: pip install {zoo}") from error
     known = models.list_models()
     if name not in known:
-        raise ValueError(f"{zoo} has no network {name!r}; its list_models() has {len(known)}")
+        raise ValueError(f"{zoo} has no network {name!r}; {hint(name, known, 'its list_models() has them')}")
     if zoo == "torchvision":
         return models.get_model(name, weights=None).eval(), (3, _SIZE, _SIZE)
     module = models.create_model(name, pretrained=False).eval()
