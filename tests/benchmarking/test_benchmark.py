@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import cnnlib
 import numpy as np
 import pytest
 from cnnlib import benchmark
@@ -91,6 +92,12 @@ def test_what_is_not_installed_is_named(net, monkeypatch):
 def test_memory_is_measured_in_a_process_of_its_own(net):
     (row,) = benchmark(net, IMAGES, peers=(), seconds=0.002).rows
     assert row.memory is None if sys.platform != "linux" else row.memory >= 0
+
+
+def test_threads_are_as_before_behind_it(net, num_threads):
+    num_threads(2)
+    assert benchmark(net, IMAGES, threads=1, peers=(), **SHORT).threads == 1
+    assert cnnlib.get_num_threads() == 2
 
 
 def test_a_network_of_float64(net):
