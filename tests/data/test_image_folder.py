@@ -1,5 +1,6 @@
 """Folders of images: what is read, how it is split, the cache, and what is refused."""
 
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from cnnlib._files.locks import locked
 from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
-from cnnlib.data.image_files import find_images, photo
+from cnnlib.data.image_files import find_images, open_image, photo
 from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
 from image_folders import write_folder
@@ -630,7 +631,10 @@ class TestErrors:
         assert caches(root) == []
         for n in range(15):
             (root / "b" / f"x{n}.png").write_text("text")
-        with pytest.raises(ValueError, match=r"; and 8 more$"):
+        with pytest.raises(
+            ValueError,
+            match=r"; and 8 more; skip_unreadable=True \(--skip-unreadable\) leaves such files out$",
+        ):
             load(root)
 
     @pytest.mark.parametrize(
@@ -699,6 +703,34 @@ class TestErrors:
         assert "reading images: 20 of 20" in capsys.readouterr().out
         load(root, 9)
         assert capsys.readouterr().out == ""
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"  # how such a file begins
+
+
+class TestHeic:
+    advice = r"become JPEG by pillow-heif \(pip install pillow-heif\)"
+
+    def test_a_class_of_nothing_else(self, root):
+        write_folder(root, {"a": 10, "b": 10})
+        (root / "c").mkdir()
+        (root / "c" / "1.HEIC").write_bytes(HEIC)
+        with pytest.raises(ValueError, match=rf"c holds no images; .*\.heic \(1\).*{self.advice}"):
+            load(root)
+
+    def test_a_file_that_is_called_otherwise(self, root):
+        write_folder(root, {"a": 10, "b": 10})
+        (root / "a" / "x.jpg").write_bytes(HEIC)
+        with pytest.raises(ValueError, match=rf"x.jpg cannot be read.*{self.advice}.*--skip-unreadable"):
+            load(root)
+        (root / "a" / "x.jpg").write_bytes(b"text")
+        with pytest.raises(ValueError, match="cannot be read") as caught:
+            load(root)
+        assert "heif" not in str(caught.value)
+
+    def test_an_open_file(self):
+        with pytest.raises(ValueError, match=self.advice):
+            open_image(io.BytesIO(HEIC))
 
 
 class TestSkipUnreadable:

@@ -114,7 +114,9 @@ def load_image_folder(
             break
         except UnreadableImages as error:
             if not skip_unreadable:
-                raise
+                raise ValueError(
+                    f"{_WHERE}: {error}; skip_unreadable=True (--skip-unreadable) leaves such files out"
+                ) from None
             faults |= {int(kept[k]): fault for k, fault in error.faults.items()}
             note_unreadable(source(every), faults)
             kept = np.delete(every, list(faults))
