@@ -18,8 +18,9 @@ import time
 import cnnlib
 import numpy as np
 from cnnlib import onnx as exchange
+from cnnlib.benchmarking import engines
 from cnnlib.cli.run.trained import calibration_images, open_trained
-from support.inference import eight_bits, engines
+from support.inference import eight_bits
 
 _BATCH = 100
 

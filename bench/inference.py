@@ -21,8 +21,9 @@ from pathlib import Path
 import cnnlib
 import numpy as np
 from cnnlib import onnx as exchange
+from cnnlib.benchmarking import engines
 from support import peaks, processor, runner, timing
-from support.inference import eight_bits, engines, networks
+from support.inference import eight_bits, networks
 
 _TOLERANCE = 2e-4  # of the largest score: engines differ in their order of sums and their Winograd tiles
 _TOLERANCE_INT8 = 0.5  # from float32: the weights are random, and each engine chooses its own ranges

@@ -62,8 +62,8 @@ def _measure(options, condition, threads):
 def _loops(torch, name, dtype, batch, dropout=True):
     """A training step by each side, from the same weights on the same minibatch."""
     import cnnlib.torch
+    from cnnlib.benchmarking.torch_module import TorchNet
     from support.inference.networks import even_padding
-    from support.torch_module import TorchNet
 
     torch.manual_seed(0)
     network = own.model(name, dtype, dropout, even_padding)

@@ -117,7 +117,7 @@ class _Task:
 
     def __init__(self, options, X, y, X_test, y_test):
         import torch
-        from support.torch_module import TorchNet
+        from cnnlib.benchmarking.torch_module import TorchNet
 
         self.options, self.torch = options, torch
         torch.set_num_threads(options.threads)

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         schedules,
         solver,
     )
+    from cnnlib.benchmarking import benchmark
     from cnnlib.inference import prepare, prepare_conv
     from cnnlib.layers.explanation import explain
     from cnnlib.pretrained import features
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 __version__: str = _core.__version__
 
 _LATER = {
+    "benchmark": "benchmarking",
     "explain": "layers.explanation",
     "features": "pretrained",
     "load": "saved_model",
@@ -97,7 +99,7 @@ _PLACES = (
     "gradient_check",
 )
 
-__all__ = ["augment", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
+__all__ = ["augment", "benchmark", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
 __all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
 __all__ += ["models", "naive", "optim", "plots", "prepare", "prepare_conv", "release_buffers"]
 __all__ += ["schedules", "set_conv_algorithm", "set_num_threads"]
@@ -115,10 +117,23 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}{_where(name)}")
 
 
+# Names that other libraries have at this place.
+_A_NETWORK = "a network is cnnlib.models.ConvNet([{'conv': 16}, 'relu', ...], input_dim, num_classes)"
+_ELSEWHERE = {
+    **dict.fromkeys(("fit", "train"), "cnnlib.solver.Solver(net, data).train() trains a network"),
+    **dict.fromkeys(("Sequential", "Model", "Module", "nn", "Conv2d", "Dense", "Linear"), _A_NETWORK),
+    **dict.fromkeys(("from_module", "from_torch"), "from cnnlib.torch import from_module"),
+    **dict.fromkeys(("save", "export"), "net.save(path) and net.export(path) write a network"),
+    **dict.fromkeys(("predict", "evaluate"), "net.predict(X), or Solver(net, data).check_accuracy(X, y)"),
+    "quantize": "cnnlib.prepare(net, precision='int8', calibration=images) makes eight bits",
+}
+
+
 def _where(name: str) -> str:
     """Say which module has a name that this one does not have; empty if none has it."""
-    if name in ("fit", "train"):
-        return "; cnnlib.solver.Solver(net, data).train() trains a network"
+    for other, text in _ELSEWHERE.items():
+        if name.lower() == other.lower():
+            return f"; {text}"
     for place in () if name.startswith("_") else _PLACES:
         if name in importlib.import_module(f"cnnlib.{place}").__all__:
             return f"; from cnnlib.{place} import {name}"

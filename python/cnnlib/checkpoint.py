@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._files.npy import read_header
+from cnnlib._files.readable import open_to_read
 from cnnlib._files.version import check_version
 from cnnlib._files.written import written_whole
 from cnnlib._params import type_name
@@ -108,7 +109,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any
     ((2, 2), {'epoch': 3})
     """
     path = os.fspath(path)
-    with _BoundedReader(open(path, "rb", buffering=0)) as file:
+    with open_to_read("load_checkpoint", path) as file:
         entries = _read_npz(path, file)
     if _STATE not in entries:
         raise ValueError(f"{path} is not a cnnlib checkpoint: it has no entry {_STATE!r}")
@@ -173,18 +174,6 @@ def _unpack(value, entries):
     if "@tuple" in value:
         return tuple(_unpack(item, entries) for item in value["@tuple"])
     return {key: _unpack(item, entries) for key, item in value.items()}
-
-
-class _BoundedReader(io.BufferedReader):
-    """Takes no memory for bytes that the file does not have, whatever number a zip's directory asks for."""
-
-    def __init__(self, raw):
-        super().__init__(raw)
-        self.size = os.fstat(raw.fileno()).st_size
-
-    def read(self, size=-1, /):
-        left = max(self.size - self.tell(), 0)
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _read_npz(path, file):

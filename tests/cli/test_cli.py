@@ -13,8 +13,11 @@ import time
 import cifar_files
 import numpy as np
 import pytest
+from cnnlib import _core
 from cnnlib.__main__ import main
 from cnnlib._files.exclusive import LOCK_FILE
+from cnnlib._system import packages
+from cnnlib._system.config import thread_rule
 from cnnlib.data import cifar10, load_digits
 from helpers import WITHOUT_PICTURES, cnnlib_command, lines, refused, run_python
 
@@ -469,8 +472,16 @@ class TestInfo:
         assert main(["info"]) == 0
         out = capsys.readouterr().out
         assert np.__version__ in out
-        assert "threads" in out
-        assert "optional packages: matplotlib" in out
+        assert f"threads set by         {thread_rule()}" in out
+        assert f"products of bytes      {_core.active_products()}" in out
+
+    def test_extras(self, capsys, monkeypatch):
+        monkeypatch.setattr(packages, "installed_version", {"Pillow": "9.2", "matplotlib": "3.8"}.get)
+        found = dict(line.split(maxsplit=1) for line in lines(capsys, "info") if line.startswith("  "))
+        assert list(found) == list(packages.EXTRAS)
+        assert found["plots"] == "matplotlib 3.8"
+        assert found["images"] == "lacks filelock: pip install cnnlib[images]"
+        assert found["serve"] == ("lacks starlette, uvicorn, python-multipart: pip install cnnlib[serve]")
 
     @pytest.mark.parametrize("option", ["--stride", "--pad", "--groups", "--algorithm", "--dtype"])
     def test_what_belongs_to_a_convolution(self, option, capsys):

@@ -1,8 +1,12 @@
 """The processor at hand: its caches and cores, by folders as Linux has them, and what follows from them."""
 
+import os
+from types import SimpleNamespace
+
 import cnnlib
 import pytest
 from cnnlib import _core
+from cnnlib._system import config as configuration
 from helpers import run_python
 
 pytestmark = [pytest.mark.sets, pytest.mark.plain]
@@ -147,6 +151,66 @@ def test_caches_change_no_bit(isa):
     sizes = ("4K,16K,64K", "32K,512K,4M", "128K,16M,64M")
     digests = {run_python(code, CNNLIB_CACHES=caches, CNNLIB_ISA=isa) for caches in sizes}
     assert len(digests) == 1
+
+
+PRINT_RULE = "from cnnlib._system.config import thread_rule; print(thread_rule())"
+
+
+class TestTheRuleThatSetsTheNumberOfThreads:
+    def test_the_variable(self):
+        assert run_python(PRINT_RULE, OMP_NUM_THREADS="3") == "the variable OMP_NUM_THREADS=3"
+
+    def test_a_call_wins(self):
+        code = f"import cnnlib; cnnlib.set_num_threads(5); {PRINT_RULE}"
+        assert run_python(code, OMP_NUM_THREADS="3") == "the call set_num_threads(5)"
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity to set")
+    def test_the_affinity(self):
+        processors = os.cpu_count()
+        first = min(os.sched_getaffinity(0))
+        rule = f"the affinity, which allows 1 of {processors} processors"
+        code = f"import os; os.sched_setaffinity(0, {{{first}}}); {PRINT_RULE}"
+        assert run_python(code) == (rule if processors > 1 else "the machine's cores")
+
+    @pytest.mark.skipif(not _core.has_openmp, reason="threadpoolctl limits OpenMP's threads")
+    def test_threadpoolctl(self):
+        pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+        code = f"import cnnlib, threadpoolctl; limits = threadpoolctl.threadpool_limits(1); {PRINT_RULE}"
+        assert run_python(code, OMP_NUM_THREADS="3") == (
+            "OpenMP, which threadpoolctl or another library told so; without it the variable "
+            "OMP_NUM_THREADS=3"
+        )
+
+    @pytest.mark.parametrize(
+        ("cores", "quota", "rule"),
+        [
+            (8, 3, "the cgroup's quota of processor time, for 3 of 8 cores"),
+            (8, 8, "the machine's cores"),
+            (8, 0, "the machine's cores"),
+        ],
+    )
+    def test_a_quota(self, monkeypatch, cores, quota, rule):
+        threads = min(cores, quota or cores)
+        core = SimpleNamespace(
+            physical_cores=lambda: cores,
+            cgroup_cpus=lambda membership, mount: quota,
+            get_num_threads=lambda: threads,
+        )
+        monkeypatch.setattr(configuration, "_core", core)
+        monkeypatch.setattr(configuration, "_asked", None)
+        monkeypatch.setattr(configuration, "_VARIABLE", None)
+        monkeypatch.setattr(os, "cpu_count", lambda: None)  # no affinity is known
+        assert configuration.thread_rule() == rule
+
+    def test_show_config_has_it(self, num_threads):
+        num_threads(1)
+        assert configuration.current_config()["threads set by"] == "the call set_num_threads(1)"
+
+
+def test_show_config_names_what_multiplies_bytes():
+    code = "import cnnlib; cnnlib.show_config()"
+    assert "at most none by CNNLIB_INT8" in run_python(code, CNNLIB_INT8="none")
+    assert "CNNLIB_INT8" not in run_python(code)
 
 
 def test_show_config_names_them(capsys):

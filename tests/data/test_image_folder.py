@@ -1,5 +1,6 @@
 """Folders of images: what is read, how it is split, the cache, and what is refused."""
 
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from cnnlib._files.locks import locked
 from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
-from cnnlib.data.image_files import find_images, photo
+from cnnlib.data.image_files import find_images, open_image, photo
 from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
 from image_folders import write_folder
@@ -533,6 +534,88 @@ print(sum(int(data[f"X_{{part}}"].astype(np.int64).sum()) for part in ("train", 
         assert len(list((tmp_path / "elsewhere").glob("photos-*/12x10-*"))) == 1
 
 
+class TestFoldersOfSplits:
+    @pytest.mark.parametrize(
+        "names",
+        [("train", "val", "test"), ("Training", "Validation", "Testing"), ("train", "valid", "test")],
+        ids="/".join,
+    )
+    def test_each_split_is_what_lies_in_its_folder(self, root, names):
+        counts = dict(zip(names, (6, 3, 2), strict=True))
+        for seed, (name, count) in enumerate(counts.items()):
+            write_folder(root / name, {"a": count, "b": count}, seed=seed)
+        data = load(root, validation=0.3)
+        assert data["classes"] == ("a", "b")
+        for part, (name, count) in zip(("train", "val", "test"), counts.items(), strict=True):
+            assert {path.parent.parent.name for path in data[f"files_{part}"]} == {name}
+            assert sorted(data[f"y_{part}"]) == [0] * count + [1] * count
+            assert [path.parent.name for path in data[f"files_{part}"]] == [
+                "ab"[label] for label in data[f"y_{part}"]
+            ]
+            for image, path in zip(data[f"X_{part}"], data[f"files_{part}"], strict=True):
+                np.testing.assert_array_equal(image, np.asarray(Image.open(path)).transpose(2, 0, 1))
+
+    @pytest.mark.parametrize("absent", ["val", "test", "both"])
+    def test_a_split_without_a_folder_is_a_share_of_the_training_images(self, root, absent):
+        there = {"train": 10} | {name: 4 for name in ("val", "test") if absent not in (name, "both")}
+        for name, count in there.items():
+            write_folder(root / name, {"a": count, "b": count})
+        data = load(root, validation=0.2, test=0.1)
+        sizes = {"val": 8, "test": 8} | ({"val": 4} if absent != "test" else {})
+        sizes |= {"test": 2} if absent != "val" else {}
+        assert {part: len(data[f"y_{part}"]) for part in ("val", "test")} == sizes
+        files = [path for part in ("train", "val", "test") for path in data[f"files_{part}"]]
+        assert len(set(files)) == 2 * sum(there.values())
+        for part in ("val", "test"):
+            own = part in there
+            assert {path.parts[-3] for path in data[f"files_{part}"]} == {part if own else "train"}
+            assert sorted(set(data[f"y_{part}"])) == [0, 1]
+
+    def test_classes_may_be_called_train_and_test(self, root):
+        write_folder(root, {"train": 10, "test": 10})
+        assert load(root)["classes"] == ("test", "train")
+
+    def test_a_folder_of_a_split_beside_one_of_a_class_is_a_class(self, root):
+        write_folder(root, {"train": 10, "plane": 10})
+        assert load(root)["classes"] == ("plane", "train")
+
+    def test_images_without_a_class_are_told(self, root):
+        write_folder(root / "train", {"a": 10, "b": 10})
+        write_folder(root, {"test": 3})
+        with pytest.warns(
+            UserWarning, match="3 images lie elsewhere than in a class's folder itself, as .*test"
+        ):
+            data = load(root)
+        assert {path.parts[-3] for path in data["files_test"]} == {"train"}
+
+    def test_an_empty_class_is_left_out(self, root):
+        write_folder(root / "train", {"a": 10, "b": 10})
+        (root / "val" / "a").mkdir(parents=True)
+        with pytest.warns(UserWarning, match="val.a is empty and makes no class"):
+            data = load(root)
+        assert {path.parts[-3] for path in data["files_val"]} == {"train"}
+
+
+class TestFoldersThatAreNoClasses:
+    def test_an_empty_one_is_told(self, root):
+        write_folder(root, {"a": 10, "b": 10})
+        (root / "empty").mkdir()
+        (root / "empty" / ".DS_Store").touch()
+        with pytest.warns(UserWarning, match="photos.empty is empty and makes no class") as told:
+            assert load(root)["classes"] == ("a", "b")
+        assert told[0].filename == __file__
+
+    def test_what_macos_leaves_in_archives(self, root):
+        write_folder(root, {"a": 10, "b": 10})
+        write_folder(root / "__MACOSX", {"a": 2})
+        assert load(root)["classes"] == ("a", "b")
+
+    def test_none_is_left(self, root):
+        (root / "a").mkdir(parents=True)
+        with pytest.warns(UserWarning, match="empty"), pytest.raises(ValueError, match="all are empty"):
+            load(root)
+
+
 class TestErrors:
     def test_unreadable_files_are_named(self, root):
         write_folder(root, {"a": 20, "b": 10})
@@ -548,7 +631,10 @@ class TestErrors:
         assert caches(root) == []
         for n in range(15):
             (root / "b" / f"x{n}.png").write_text("text")
-        with pytest.raises(ValueError, match=r"; and 8 more$"):
+        with pytest.raises(
+            ValueError,
+            match=r"; and 8 more; skip_unreadable=True \(--skip-unreadable\) leaves such files out$",
+        ):
             load(root)
 
     @pytest.mark.parametrize(
@@ -557,7 +643,18 @@ class TestErrors:
             ([], FileNotFoundError, "there is no folder"),
             (["photos/x.png"], ValueError, "must hold a folder of images for each class"),
             (["photos/a/x.png", "photos/b/x.txt"], ValueError, "photos.b holds no images; passed over by"),
-            (["photos/train/a/x.png"], ValueError, "photos.train the folder that is meant?"),
+            (["photos/all/a/x.png"], ValueError, "photos.all the folder that is meant?"),
+            (["photos/train/a/x.png"], ValueError, "of 1 images none is left for training"),
+            (
+                ["photos/train/a/x.png", "photos/val/b/x.png"],
+                ValueError,
+                "val.b is of a class that the train",
+            ),
+            (
+                ["photos/train/a/x.txt", "photos/val/b/x.png"],
+                ValueError,
+                "train.a holds no images; passed over",
+            ),
             (["photos/a/x.png", "photos/b/x.png"], ValueError, "of 2 images none is left for training"),
         ],
     )
@@ -606,6 +703,34 @@ class TestErrors:
         assert "reading images: 20 of 20" in capsys.readouterr().out
         load(root, 9)
         assert capsys.readouterr().out == ""
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"  # how such a file begins
+
+
+class TestHeic:
+    advice = r"become JPEG by pillow-heif \(pip install pillow-heif\)"
+
+    def test_a_class_of_nothing_else(self, root):
+        write_folder(root, {"a": 10, "b": 10})
+        (root / "c").mkdir()
+        (root / "c" / "1.HEIC").write_bytes(HEIC)
+        with pytest.raises(ValueError, match=rf"c holds no images; .*\.heic \(1\).*{self.advice}"):
+            load(root)
+
+    def test_a_file_that_is_called_otherwise(self, root):
+        write_folder(root, {"a": 10, "b": 10})
+        (root / "a" / "x.jpg").write_bytes(HEIC)
+        with pytest.raises(ValueError, match=rf"x.jpg cannot be read.*{self.advice}.*--skip-unreadable"):
+            load(root)
+        (root / "a" / "x.jpg").write_bytes(b"text")
+        with pytest.raises(ValueError, match="cannot be read") as caught:
+            load(root)
+        assert "heif" not in str(caught.value)
+
+    def test_an_open_file(self):
+        with pytest.raises(ValueError, match=self.advice):
+            open_image(io.BytesIO(HEIC))
 
 
 class TestSkipUnreadable:

@@ -17,6 +17,7 @@ from pathlib import Path
 import cnnlib
 import pytest
 from cnnlib import _core, course, layers, models, naive
+from cnnlib._system.packages import EXTRAS
 
 
 def run_python(code, **environment):
@@ -68,6 +69,15 @@ def test_some_extras_are_asked_for_by_name(extra, package):
     """mpi4py needs an MPI library, which "all" could not bring; torch is too large for it."""
     (line,) = [line for line in importlib.metadata.requires("cnnlib") if line.startswith(package)]
     assert re.search(f"extra == ['\"]{extra}['\"]", line)
+
+
+def test_info_knows_every_extra():
+    found = {}
+    for line in importlib.metadata.requires("cnnlib"):
+        match = re.fullmatch(r"([\w.-]+).*extra == ['\"](\w+)['\"].*", line)
+        if match and match[1] != "cnnlib" and "python_version" not in line:  # `all`, and what Python has
+            found.setdefault(match[2], set()).add(match[1].lower())
+    assert found == {name: set(map(str.lower, packages)) for name, packages in EXTRAS.items()}
 
 
 def test_version_is_the_same_everywhere():

@@ -22,6 +22,7 @@ PAGES = {
     "index": 1,
     "tutorial": 8,
     "how-to/gradient-checks": 2,
+    "how-to/faster-here": 1,
     "how-to/large-data": 2,
     "how-to/resuming": 2,
     "how-to/threads": 2,

@@ -1013,9 +1013,9 @@ def test_external_data_of_an_attribute_are_the_files_own(tmp_path, monkeypatch):
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not an ONNX model") as caught:
+    with pytest.raises(ValueError, match=r"is not an ONNX model|is a pickle") as caught:
         cnnlib.onnx.load(path)
-    assert str(caught.value).startswith(str(path))
+    assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):

@@ -22,7 +22,7 @@ SPECS = {
     "conv_bn_relu": [{"conv": 3}, "batchnorm", "relu"],
     "conv_relu_pool": [{"conv": 3}, "relu", {"max_pool": 2}],
     "conv_bn_relu_pool": [{"conv": 3}, "batchnorm", "relu", {"max_pool": (3, 2), "stride": 1}],
-    "affine_relu": [{"affine": 5}, "relu", {"affine": 4, "bias": False}],
+    "affine_relu": [{"affine": 5}, "relu", {"affine": 4, "bias": False}, "classes"],
     "affine_bn_relu": [{"affine": 5}, {"batchnorm": None, "momentum": 0.5, "eps": 1e-3}, "relu"],
     "depthwise": [{"depthwise": 3, "stride": 2, "multiplier": 2}, "batchnorm", "relu"],
     "groupnorm": [{"conv": 4, "size": 1}, {"groupnorm": 2}, "leaky_relu", {"leaky_relu": 0.2}],
@@ -43,7 +43,13 @@ SPECS = {
     "nested_identities_last": [{"conv": 2}, {"residual": [{"conv": 2}, {"residual": [{"residual": []}]}]}],
     "flat_residual": [{"affine": 4}, {"residual": [{"affine": 4}, "relu"]}],
     "dirac": [{"conv": 4, "init": "dirac"}, {"scale": 0.7}, {"batchnorm": None, "scale": False}, "relu"],
-    "frozen": [{"conv": 3, "frozen": True}, {"batchnorm": None, "scale": False}, "relu", {"affine": 4}],
+    "frozen": [
+        {"conv": 3, "frozen": True},
+        {"batchnorm": None, "scale": False},
+        "relu",
+        {"affine": 4},
+        "classes",
+    ],
     "frozen_filters": [{"conv": 3, "frozen": "filters"}, "relu", {"conv": 3, "frozen": True}, "relu"],
     "frozen_branch": [{"residual": [{"conv": 2, "frozen": True}], "shortcut": [{"conv": 2}]}],
     "global_max_pool": [{"conv": 3}, "global_max_pool", {"scale": 2}],
@@ -205,7 +211,7 @@ def test_three_layer_is_the_three_layer_net(rng):
 
 
 def test_initial_weights_follow_he():
-    net = ConvNet([{"conv": 64, "size": 3}, "relu", {"affine": 50}], (3, 16, 16), 10, seed=0)
+    net = ConvNet([{"conv": 64, "size": 3}, "relu", {"affine": 50}, "classes"], (3, 16, 16), 10, seed=0)
     assert np.std(net.params["W1"]) == pytest.approx(np.sqrt(2 / 27), rel=0.05)
     assert np.std(net.params["W2"]) == pytest.approx(np.sqrt(2 / (64 * 256)), rel=0.01)
     assert np.std(net.params["W3"]) == pytest.approx(0.01, rel=0.1)
@@ -244,7 +250,7 @@ def test_dropout_masks_of_layers_differ():
     _, grads = net.loss(np.ones((1, 2, 6, 5)), np.array([0]))
     assert ((grads["b1"] == 0) != (grads["b2"] == 0)).any()
     assert net.loss(np.ones((1, 2, 6, 5)), np.array([0]))[1]["b1"].tobytes() == grads["b1"].tobytes()
-    without = build([{"affine": 60}, {"affine": 60}], weight_scale=1.0)
+    without = build([{"affine": 60}, {"affine": 60}, "classes"], weight_scale=1.0)
     np.testing.assert_array_equal(net.loss(np.ones((1, 2, 6, 5))), without.loss(np.ones((1, 2, 6, 5))))
 
 
@@ -270,7 +276,7 @@ def test_the_spec_is_not_shared():
 
 def test_summary():
     text = build(
-        [{"conv": 4, "size": (3, 1), "stride": 2}, "batchnorm", "relu", BLOCK, {"affine": 5}]
+        [{"conv": 4, "size": (3, 1), "stride": 2}, "batchnorm", "relu", BLOCK, {"affine": 5}, "classes"]
     ).summary()
     rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
     assert rows[0] == ["stage", "output", "parameters", "multiply-adds"]

@@ -107,7 +107,15 @@ def test_random_graphs(net, N):
 
 
 def small_net(dtype=np.float64):
-    spec = [{"conv": 4}, "batchnorm", "relu", {"conv": 3, "size": 1}, {"groupnorm": 1}, {"affine": 5}]
+    spec = [
+        {"conv": 4},
+        "batchnorm",
+        "relu",
+        {"conv": 3, "size": 1},
+        {"groupnorm": 1},
+        {"affine": 5},
+        "classes",
+    ]
     return ConvNet(spec, (2, 6, 5), 3, dtype=dtype, seed=0)
 
 

@@ -105,6 +105,8 @@ class TestMasks:
             (lambda there: there.astype(int), "y_train[:, 0]"),
             (lambda there: np.float32(there), "y_train[:, 0].astype(int)"),
             (lambda there: np.uint8(255 * there), "y_train[:, 0] // 255"),
+            (lambda there: np.moveaxis(there.astype(int), 1, 3), "y_train[..., 0]"),
+            (lambda there: np.moveaxis(np.uint8(255 * there), 1, 3), "y_train[..., 0] // 255"),
         ],
     )
     @pytest.mark.parametrize("loss", [None, "softmax"])
@@ -220,6 +222,7 @@ class TestNames:
             ({"ClassWeights": None}, "class_weight='balanced', or a dict or list of weights"),
             ({"sample_weight": None}, "data holds the weights of samples, as weights_train"),
             ({"validation_split": 0.1}, "validation_fraction=0.1 takes some"),
+            ({"val_split": 0.1}, "validation_fraction=0.1 takes some"),
             ({"steps_per_epoch": 5}, "batches_per_epoch= says how many batches"),
             ({"reg": 0.1}, "it is an argument of the model: ConvNet(..., reg=...)"),
             ({"dropout": 0.1}, "{'dropout': 0.5} is a stage of a ConvNet"),

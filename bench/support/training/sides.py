@@ -40,7 +40,7 @@ class Pair:
     """
 
     def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False):
-        from support.torch_module import TorchNet
+        from cnnlib.benchmarking.torch_module import TorchNet
 
         model = own.model(name, dtype, dropout, even_padding)
         module = TorchNet(model).train()

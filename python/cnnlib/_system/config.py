@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 from typing import Any
 
@@ -10,6 +11,10 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import integer
+
+_CGROUPS = "/proc/self/cgroup", "/sys/fs/cgroup"  # as the core reads them (cpp/machine/cgroup.hpp)
+_VARIABLE = os.environ.get("OMP_NUM_THREADS")  # at the import, when the core reads it
+_asked: int | None = None  # by the newest call of set_num_threads
 
 
 def set_num_threads(n: int) -> None:
@@ -39,7 +44,9 @@ def set_num_threads(n: int) -> None:
     n = integer("set_num_threads", "n", n)
     if not 1 <= n <= 1024:
         raise ValueError(f"set_num_threads: n must be from 1 to 1024, got {n}")
+    global _asked
     _core.set_num_threads(n)
+    _asked = n
 
 
 def get_num_threads() -> int:
@@ -54,6 +61,46 @@ def get_num_threads() -> int:
     True
     """
     return _core.get_num_threads()
+
+
+def thread_rule() -> str:
+    """
+    Say which rule set the number of threads that :func:`get_num_threads` returns.
+
+    A call of `set_num_threads` comes first, then `OMP_NUM_THREADS`, then the smaller of the cgroup's quota
+    and the cores that this process may run on. OpenMP may have been told fewer, by threadpoolctl or by
+    another library.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(3)
+    >>> thread_rule()
+    'the call set_num_threads(3)'
+    >>> set_num_threads(before)
+    """
+    cores, quota = _core.physical_cores(), _core.cgroup_cpus(*_CGROUPS)
+    most, rule = cores, _rule_of_cores()
+    if _asked is not None:
+        most, rule = _asked, f"the call set_num_threads({_asked})"
+    elif _VARIABLE is not None:
+        first = _VARIABLE.split(",")[0].strip()  # of a list, a number for each level of nested loops
+        most, rule = int(first) if first.isdecimal() else 0, f"the variable OMP_NUM_THREADS={_VARIABLE}"
+    elif 0 < quota < cores:
+        most, rule = quota, f"the cgroup's quota of processor time, for {quota} of {cores} cores"
+    if get_num_threads() < most:
+        return f"OpenMP, which threadpoolctl or another library told so; without it {rule}"
+    return rule
+
+
+def _rule_of_cores() -> str:
+    """Say by which cores threads are counted: all of the machine, or those of the affinity."""
+    processors = os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+        if processors is not None and allowed < processors:
+            return f"the affinity, which allows {allowed} of {processors} processors"
+    return "the machine's cores"
 
 
 def release_buffers() -> None:
@@ -112,8 +159,10 @@ def show_config() -> dict[str, Any]:
     Print versions, instruction sets, threads, cores and caches, and return them as a dict.
 
     "available" are the instruction sets that were compiled and that this processor has; a build from source
-    leaves out the others, unless told by `CNNLIB_ISAS`. "cores" are those that this process may run on,
-    "caches of a thread" its share of the three levels, which blocks of work are cut for;
+    leaves out the others, unless told by `CNNLIB_ISAS`. "products of bytes" names the extension that runs
+    eight-bit networks, or the instruction set where there is none. "threads set by" names the rule that set
+    their number: a call, a variable, a quota, the affinity or the cores. "cores" are those that this process
+    may run on, "caches of a thread" its share of the three levels, which blocks of work are cut for;
     `CNNLIB_CACHES=32K,512K,4M` in the environment says otherwise. No bit of a result depends on either.
 
     Examples
@@ -137,7 +186,9 @@ def current_config() -> dict[str, Any]:
         "instruction set": _core.active_isa(),
         "available": ", ".join(_core.available_isas()),
         "left out of the build": _core.isas_left_out or "none",
+        "products of bytes": _products_of_bytes(),
         "threads": get_num_threads(),
+        "threads set by": thread_rule(),
         "threads are": "OpenMP's" if _core.has_openmp else "cnnlib's own",
         "cores": _core.physical_cores(),
         "caches of a thread": ", ".join(map(_size, _core.caches())),
@@ -148,6 +199,12 @@ def current_config() -> dict[str, Any]:
         "python": platform.python_version(),
         "processor": _processor(),
     }
+
+
+def _products_of_bytes() -> str:
+    """Name the instructions of eight-bit networks, and the variable where it allows fewer than there are."""
+    limit = os.environ.get("CNNLIB_INT8")
+    return _core.active_products() + (f", at most {limit} by CNNLIB_INT8" if limit else "")
 
 
 def _size(n: int) -> str:

@@ -1,19 +1,18 @@
 """``cnnlib info``: what is installed and what it runs with; how a convolution or a network is computed."""
 
 import argparse
-from importlib.metadata import PackageNotFoundError, version
 
 import cnnlib
+from cnnlib._system.packages import EXTRAS, describe_extra
 from cnnlib.cli.options.arguments import add
 
-_OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow", "filelock", "tensorboardX")
 _PARAM = ("stride", "pad", "dilation", "groups", "algorithm")
 
 
 def add_to(commands):
     info = commands.add_parser(
         "info",
-        help="versions, instruction set, threads, optional packages; plans of a convolution, a network",
+        help="versions, instruction set, threads, extras; plans of a convolution, a network",
     )
     about = "how a convolution of these shapes is computed: methods, costs, blocks, scratch, threads"
     add(info, "--conv", about, nargs=2, type=_shape, metavar=("N,C,H,W", "F,C,KH,KW"))
@@ -40,13 +39,10 @@ def run(options):
             print(f"executor of scores: {model.scores_executor}")
         return 0
     cnnlib.show_config()
-    found = []
-    for package in _OPTIONAL:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            found.append(f"{package} not installed")
-    print(f"optional packages: {', '.join(found)}")
+    print("extras:")
+    width = max(map(len, EXTRAS))
+    for name in EXTRAS:
+        print(f"  {name:{width}}  {describe_extra(name)}")
     return 0
 
 

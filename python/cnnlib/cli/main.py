@@ -14,7 +14,7 @@ from cnnlib.cli.run.signals import how_it_ended, terminable
 
 _COMMANDS = {  # and their modules
     **{"train": "train", "eval": "evaluate", "predict": "predict", "report": "report.command"},
-    **{name: name for name in ("serve", "export", "bench", "info", "completion")},
+    **{name: name for name in ("serve", "export", "bench", "benchmark", "info", "completion")},
 }
 _NOT_IN_FILES = ("command", "config", "debug", "execute", "save_config")
 

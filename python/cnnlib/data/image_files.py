@@ -16,6 +16,14 @@ _ORIENTATION = 274  # a tag of EXIF data: above 4 the image lies on its side
 _TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # Pillow's names of these
+_HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")  # in bytes 8 to 12 (ISO/IEC 23008-12)
+_BRAND = slice(8, 12)
+_HEIF_ADVICE = (
+    "photos of telephones in HEIC become JPEG by pillow-heif (pip install pillow-heif): "
+    "import pillow_heif; from PIL import Image; pillow_heif.register_heif_opener(); "
+    "Image.open('photo.heic').save('photo.jpg')"
+)
 
 
 def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
@@ -53,7 +61,8 @@ def passed_over(folder: str | os.PathLike) -> str:
         f"{suffix} ({count})"
         for suffix, count in sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
     )
-    return f"; passed over by their suffixes: {found}; images are {', '.join(IMAGE_SUFFIXES)}"
+    advice = f"; {_HEIF_ADVICE}" if any(suffix in suffixes for suffix in _HEIF_SUFFIXES) else ""
+    return f"; passed over by their suffixes: {found}; images are {', '.join(IMAGE_SUFFIXES)}{advice}"
 
 
 def pillow_image(file: str | os.PathLike | IO[bytes]):
@@ -113,9 +122,19 @@ def open_image(
         raise FileNotFoundError(f"there is no image {name}") from None
     except UnidentifiedImageError:  # its text names the object
         formats = ", ".join(_FORMATS)
-        raise ValueError(f"{name} cannot be read as an image: it is none of {formats}") from None
+        advice = f"; {_HEIF_ADVICE}; --skip-unreadable leaves it out" if _is_heif(file) else ""
+        raise ValueError(f"{name} cannot be read as an image: it is none of {formats}{advice}") from None
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
+
+
+def _is_heif(file):
+    """Whether a file, or what a path names, says in its beginning that it is HEIC or HEIF."""
+    if isinstance(file, (str, os.PathLike)):
+        with open(file, "rb") as opened:
+            return _is_heif(opened)
+    file.seek(0)
+    return file.read(_BRAND.stop)[_BRAND] in _HEIF_BRANDS
 
 
 def is_grey(path: str | os.PathLike) -> bool:

@@ -14,15 +14,14 @@ import numpy as np
 from cnnlib._params import choice, flag, integer, path_text, positive_int, probability
 from cnnlib._params.random import random_stream
 from cnnlib._system.packages import required
+from cnnlib.data.class_folders import TRAINING, VALIDATION, scan_folder
 from cnnlib.data.image_cache import (
-    CACHE_SUFFIX,
     Source,
     UnreadableImages,
     cached_images,
     known_unreadable,
     note_unreadable,
 )
-from cnnlib.data.image_files import find_images, passed_over
 
 _WHERE = "load_image_folder"
 _GOLDEN = 0.6180339887498949
@@ -39,7 +38,7 @@ def load_image_folder(
     verbose: bool = True,
     skip_unreadable: bool = False,
 ) -> dict[str, Any]:
-    """Read ``root/<class>/*.png|jpg|...`` into memory-mapped arrays.
+    """Read ``root/<class>/*.png|jpg|...``, or ``root/train|val|test/<class>/*``, into memory-mapped arrays.
 
     The images are decoded once, into a cache beside `root` (the folder ``<root>.cnnlib-cache``, or one below
     ``$CNNLIB_CACHE`` if that is set): an array file for ``np.load`` and an index in JSON. It is made anew
@@ -49,16 +48,19 @@ def load_image_folder(
     Parameters
     ----------
     root : path
-        A folder with one folder for each class, whose name is the class's. Images are the files in these
-        that end in .png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff or .webp; hidden files are passed over, and
-        so, with a warning, are images beside these folders or in folders below them.
+        A folder with one folder for each class, whose name is the class's; or with such a folder for each
+        split: 'train' or 'training', 'val', 'valid' or 'validation', 'test' or 'testing'. A folder without
+        any file makes no class, with a warning, and ``__MACOSX`` none. Images are the files in classes'
+        folders that end in .png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff or .webp; hidden files are passed over,
+        and so, with a warning, are images beside these folders or in folders below them.
     size : int or (int, int)
         Height and width that all images get: they are scaled so that they cover it, and what stands out on
         two sides is cut off. Photographs are turned upright as their EXIF data say, and transparent parts
         become white.
     validation, test : float
         Shares of each class's images for these splits, in [0, 1), together below 1; a share above 0 gets an
-        image at least. The split is stratified and depends on the files' names and `seed` alone.
+        image at least. The split is stratified and depends on the files' names and `seed` alone. A split
+        that has a folder of its own is what lies there; the shares are of the training images then.
     seed : int
         Governs which images fall into which split.
     channels : 1, 3 or None
@@ -83,7 +85,8 @@ def load_image_folder(
     FileNotFoundError
         There is no folder `root`.
     ValueError
-        A folder without images, files that cannot be read (they are named), or no image for training.
+        A class's folder of other files than images, files that cannot be read (they are named), a class that
+        the training images lack, or no image for training.
     OSError
         The disk has no room for the images at this size; nothing is written then.
 
@@ -111,7 +114,9 @@ def load_image_folder(
             break
         except UnreadableImages as error:
             if not skip_unreadable:
-                raise
+                raise ValueError(
+                    f"{_WHERE}: {error}; skip_unreadable=True (--skip-unreadable) leaves such files out"
+                ) from None
             faults |= {int(kept[k]): fault for k, fault in error.faults.items()}
             note_unreadable(source(every), faults)
             kept = np.delete(every, list(faults))
@@ -129,7 +134,8 @@ def folder_digest(root: str | os.PathLike, task: str = "classes") -> str:
     The split depends on these: other files lead to other training images. With another `task` the folders
     are those of images and masks, which may lie deeper.
     """
-    classes, files, *_ = _scan(Path(root), task != "classes")
+    found = scan_folder(Path(root), task != "classes")
+    classes, files = found.classes, found.files
     if task != "classes":
         classes = tuple(name for name in classes if name in ("images", "masks"))
         files = [file for file in files if file.parts[0] in classes]
@@ -155,44 +161,19 @@ def checked_options(
     return height, width, validation, test
 
 
-def _scan(root, deep=False):
-    """Classes, files relative to `root`, the files' labels (N,), and images that lie in no class's folder
-    itself.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"{_WHERE}: there is no folder {root}")
-    folders = sorted(
-        path
-        for path in root.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and not path.name.endswith(CACHE_SUFFIX)
-    )
-    if not folders:
-        raise ValueError(f"{_WHERE}: {root} must hold a folder of images for each class; it holds no folder")
-    files, labels, lost = [], [], find_images(root)
-    for label, folder in enumerate(folders):
-        images = find_images(folder, deep=True)
-        if not deep:
-            lost += [path for path in images if path.parent != folder]
-            images = [path for path in images if path.parent == folder]
-        if not images and not deep:
-            deeper = any(path.is_dir() for path in folder.iterdir())
-            hint = f", but folders: is {folder} the folder that is meant?" if deeper else ""
-            raise ValueError(f"{_WHERE}: {folder} holds no images{hint}{passed_over(folder)}")
-        files += [path.relative_to(root) for path in images]
-        labels += [label] * len(images)
-    return tuple(folder.name for folder in folders), files, np.array(labels, dtype=np.int64), lost
-
-
 def in_order_of_splits(root: Path, seed: int) -> tuple[tuple[str, ...], list[Path], np.ndarray, np.ndarray]:
     """Classes; files relative to `root`, labels (N,) and places (N,), in the order of the places."""
     required("PIL", _WHERE, "Pillow", "images")
-    classes, files, labels, lost = _scan(root)
-    if lost:
-        which = f"{len(lost)} images lie elsewhere than in a class's folder itself, as {lost[0]}"
+    found = scan_folder(root)
+    if found.lost:
+        which = f"{len(found.lost)} images lie elsewhere than in a class's folder itself, as {found.lost[0]}"
         warnings.warn(f"{_WHERE}: {which}; they are not read", stacklevel=3)
-    place = places(labels, random_stream(seed, _WHERE))
-    order = np.lexsort((labels, place))
-    return classes, [files[i] for i in order], labels[order], place[order]
+    place = (found.parts - TRAINING).astype(float)  # below 0 in the folder of another split
+    place[found.parts == TRAINING] = places(
+        found.labels[found.parts == TRAINING], random_stream(seed, _WHERE)
+    )
+    order = np.lexsort((found.labels, place))
+    return found.classes, [found.files[i] for i in order], found.labels[order], place[order]
 
 
 def places(labels: np.ndarray, random: Any) -> np.ndarray:
@@ -219,17 +200,31 @@ def splits(
     validation: float,
     test: float,
 ) -> dict[str, Any]:
-    """The parts of the images, which stand in the order of `place`: the test split comes first."""
-    ends = np.searchsorted(place, [test, test + validation]).tolist()
-    ends[0] = max(ends[0], int(test > 0))
-    ends[1] = max(ends[1], ends[0] + int(validation > 0))
-    if ends[1] >= len(y):
+    """The parts of the images, which stand in the order of `place`: those in folders of splits come first.
+
+    A split without a folder is a share of the other images.
+    """
+    folders = np.searchsorted(
+        place, [VALIDATION - TRAINING, 0]
+    ).tolist()  # where validation and training begin
+    own = {"test": slice(0, folders[0]), "val": slice(*folders)}
+    shares = {"test": test, "val": validation}
+    slices, begin, share = {}, folders[1], 0.0
+    for part, rows in own.items():
+        if rows.start < rows.stop:
+            slices[part] = rows
+            continue
+        share += shares[part]
+        end = max(int(np.searchsorted(place, share)), begin + int(shares[part] > 0))
+        slices[part], begin = slice(begin, end), end
+    if begin >= len(y):
         raise ValueError(
             f"{where}: of {len(y)} images none is left for training with validation {validation:g} and "
             f"test {test:g}"
         )
-    slices = {"train": slice(ends[1], None), "val": slice(*ends), "test": slice(0, ends[0])}
+    slices["train"] = slice(begin, None)
     data: dict[str, Any] = {}
-    for part, rows in slices.items():
+    for part in ("train", "val", "test"):
+        rows = slices[part]
         data |= {f"X_{part}": X[rows], f"y_{part}": y[rows], f"files_{part}": paths[rows]}
     return data

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from cnnlib._files.readable import open_to_read
 from cnnlib._files.version import check_version
 from cnnlib._params import choice
 from cnnlib._typing import Array, Params
@@ -65,7 +66,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Graph, Para
     first call, and whenever the file was written to since the last.
     """
     name = os.fspath(path)
-    with open(path, "rb") as file:
+    with open_to_read("inference.load", name) as file:
         arrays, metadata = safetensors.read(name, file, mmap.ACCESS_READ)
         if _ENTRY not in metadata:
             raise ValueError(f"{name} is not a predictor of cnnlib")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,18 @@ from cnnlib.models.graph_model import described, keeps_arguments
 from cnnlib.models.graph_net import _HEAD_SCALE, GraphNet
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.spec.filters import whitening_filters
-from cnnlib.models.spec.reading import resolve, split_head
+from cnnlib.models.spec.reading import HEADS, resolve, split_head
 from cnnlib.models.summary import table
 
 _WHITENING_IMAGES = 5000
+_IMAGE_AXES = 3  # of a sample: channels, height, width
+_COLOUR_CHANNELS = (1, 3)
+_USUAL_SIZE = 3  # of filters
+# Stages that may stand behind a layer that hides features, and have no weights that make others of these.
+_ACTIVATIONS = (
+    *("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "hard_sigmoid", "hard_swish"),
+    *("batchnorm", "layernorm", "dropout", "scale"),
+)
 
 
 class ConvNet(GraphNet):
@@ -183,6 +192,8 @@ class ConvNet(GraphNet):
         if weight_scale is None:
             builder.weight_scale = _HEAD_SCALE
         self._stages += builder.walk([last], "head")
+        if self._name is None:
+            _warn_of_doubts(self.spec, body, input_dim, num_classes)
         self._whitening = builder.whitening
         super().__init__(
             builder.graph,
@@ -231,6 +242,56 @@ def _refuse_softmax(spec: Any) -> None:
             "predict_proba make probabilities: leave it out, or name the head that is to come behind it, "
             "'classes'"
         )
+
+
+def _warn_of_doubts(spec: list[Any], body: Any, input_dim: tuple[int, ...], outputs: int) -> None:
+    """Warn of an affine layer that looks like the last one and is not, and of channels that come last."""
+    if len(input_dim) == _IMAGE_AXES:
+        C, H, W = input_dim
+        if C == H > W and W in _COLOUR_CHANNELS:
+            _warn(
+                f"input_dim {input_dim} is {C} channels of {H}x{W} pixels; if the channels come last, say "
+                f"({W}, {C}, {H}), and X.transpose(0, 3, 1, 2)"
+            )
+        elif (H == 1) != (W == 1):
+            _warn_of_square_filters(body, H, W)
+    if spec and spec[-1] in HEADS:  # named on purpose
+        return
+    names = [stage if isinstance(stage, str) else next(iter(stage)) for stage in body]
+    behind = next((k for k, name in enumerate(reversed(names)) if name not in _ACTIVATIONS), len(names))
+    stage = body[-1 - behind] if behind < len(names) else None
+    size = stage.get("affine") if isinstance(stage, Mapping) else None
+    place = f"stage {len(names) - behind} (affine {size})"
+    if size is None or (behind and size != outputs):
+        return
+    if behind:
+        _warn(
+            f"{place} is not the last layer, because of the {names[-1]} behind it: another affine layer "
+            f"makes the scores of {outputs} classes. Leave out what follows, or name the head, 'classes'"
+        )
+    else:
+        _warn(
+            f"{place} is not the last layer: another one makes the scores of num_classes={outputs} classes. "
+            f"Say num_classes={size}, or put an activation behind it"
+        )
+
+
+def _warn_of_square_filters(body: Any, H: int, W: int) -> None:
+    """Warn of the first stage whose filters are higher or wider than a signal, which is one pixel there."""
+    for place, stage in enumerate(body, start=1):
+        size = stage.get("size", _USUAL_SIZE) if isinstance(stage, Mapping) and "conv" in stage else 1
+        if isinstance(size, int) and size > 1:
+            along = (1, size) if H == 1 else (size, 1)
+            _warn(
+                f"stage {place} (conv): filters of {size}x{size} on images of {H}x{W} see little but padding "
+                f"across; 'size': {along} goes along the signal alone"
+            )
+            return
+
+
+def _warn(text: str) -> None:
+    """Warn behind whoever made the network: `__init__`, and what keeps its arguments, lie between."""
+    warnings.warn(f"ConvNet: {text}", UserWarning, stacklevel=5)
 
 
 def _with_last(body: Any, head: str, outputs: int) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from cnnlib.models import ConvNet, GraphNet
 from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.state import check_state_fits
 from cnnlib.pretrained.torchvision import load_torchvision
-from cnnlib.saved_model.kinds import kind_of
+from cnnlib.saved_model.kinds import found_in, kind_of
 from cnnlib.saved_model.model_file import read_model
 
 
@@ -135,8 +135,11 @@ def _network(name: str, size: tuple[int, int] | None, network: str | None) -> Gr
     if network is not None:
         raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
     if kind not in ("onnx", "predictor", "npz"):
+        if kind == "missing":
+            raise FileNotFoundError(f"there is no file {name}")
+        found = f": it {found_in(name, kind)}" if kind != "run" else ""
         raise ValueError(
-            f"{name} is no file of a network: expected ONNX, a saved model, a Predictor, or safetensors"
+            f"{name} is no file of a network (ONNX, a saved model, a Predictor, or safetensors){found}"
         )
     read: Any = (
         _from_onnx(name, size) if kind == "onnx" else {"predictor": load, "npz": read_model}[kind](name)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnnlib._files.readable import open_to_read
 from cnnlib._files.written import written_whole
 from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
@@ -141,7 +142,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     {'b1': ((16,), 'float64'), 'W1': ((16, 3, 3, 3), 'float32')}
     """
     path = os.fspath(path)  # a number would be a file that is open, and be closed
-    with open(path, "rb") as file:
+    with open_to_read("safetensors.load", path) as file:
         return read(path, file)[0]
 
 

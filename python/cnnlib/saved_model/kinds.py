@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-import zipfile
 from typing import BinaryIO, Literal, TypeAlias
+
+from cnnlib._files.readable import BoundedReader, about_pickle, is_pickle
 
 Kind: TypeAlias = Literal[
     "missing", "folder", "run", "predictor", "npz", "safetensors", "onnx", "pickle", "empty", "unknown"
@@ -16,8 +17,6 @@ READ = (
     "checkpoints, ONNX and safetensors"
 )
 _ZIP = b"PK\x03\x04"
-_PICKLED = "data.pkl"  # what PyTorch calls the pickle in its zip files
-_PROTOCOLS = range(2, 6)  # of binary pickles, whose first byte is 0x80 and whose second one says which
 _SHOWN = 12  # bytes of a file of an unknown kind
 # Fields of ONNX's ModelProto by their numbers in the file, with their wire types: 0 a number, 2 bytes.
 _NUMBER, _BYTES = 0, 2
@@ -39,19 +38,19 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
         return "missing"
     from cnnlib.inference.file import is_predictor
 
-    with open(path, "rb") as file:
+    with BoundedReader(path) as file:
         first = file.read(_SHOWN)
         if not first:
             return "empty"
         if first.startswith(_ZIP):
-            return "pickle" if _is_zip_of_pickle(file) else "npz"
+            return "pickle" if is_pickle(file) else "npz"
         if (
             len(first) > 8
             and first[8:9] == b"{"
             and struct.unpack("<Q", first[:8])[0] < os.path.getsize(path)
         ):
             return "predictor" if is_predictor(path) else "safetensors"
-        if first[0] == 0x80 and len(first) > 1 and first[1] in _PROTOCOLS:
+        if is_pickle(file):
             return "pickle"
         return "onnx" if _is_onnx(file) else "unknown"
 
@@ -65,24 +64,11 @@ def found_in(path: str, kind: Kind) -> str:
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         return f"is not the folder of a run: it has no config.json, but {some or 'nothing'}"
     if kind == "pickle":
-        name = os.path.splitext(os.path.basename(path))[0] + ".safetensors"
-        return (
-            "is a pickle, as PyTorch writes it, and to read one may run any code in it. "
-            "If it holds a state_dict, this line converts it: import torch, cnnlib; "
-            f"cnnlib.safetensors.save(torch.load({path!r}, map_location='cpu', weights_only=True), {name!r})"
-        )
+        return about_pickle(path)
     if kind == "empty":
         return "is empty"
     with open(path, "rb") as file:
         return f"is of a kind that is not known here: it begins with {file.read(_SHOWN)!r}"
-
-
-def _is_zip_of_pickle(file: BinaryIO) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return any(name.rpartition("/")[2] == _PICKLED for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, NotImplementedError):
-        return False  # whoever reads it says that it is damaged
 
 
 def _is_onnx(file: BinaryIO) -> bool:

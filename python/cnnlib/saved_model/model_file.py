@@ -6,6 +6,7 @@ The file is one of :mod:`cnnlib.checkpoint`, so ``np.load`` reads the parameters
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -129,7 +130,11 @@ def _built(described, params):
     if described["class"] != "GraphNet":
         seed = arguments.get("seed")
         # The weights are replaced, and must not come from np.random, whose stream is the user's.
-        with parameters_at_most(_SPARE + sum(value.size for value in params.values())):
+        with (
+            parameters_at_most(_SPARE + sum(value.size for value in params.values())),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", UserWarning)  # who made the network has seen them
             model: Any = _CLASSES[described["class"]](**{**arguments, "seed": 0 if seed is None else seed})
         model.seed = model.arguments["seed"] = seed
         if described.get("frozen"):

@@ -41,15 +41,16 @@ def refuse_odd_masks(y_name, y, shape):
     ValueError or TypeError with the expression that makes labels of them.
     """
     channel = y.ndim == 4 and y.shape[1] == 1 != shape[0]
-    if not channel and (y.ndim != 3 or y.dtype.kind in "iu"):
+    channel_last = y.ndim == 4 and not channel and y.shape[3] == 1 not in (shape[0], shape[2])
+    if not channel and not channel_last and (y.ndim != 3 or y.dtype.kind in "iu"):
         return
     some = np.asarray(y[:_LOOKED_AT])
-    wanted = f"{y_name}[:, 0]" if channel else y_name
+    wanted = f"{y_name}[:, 0]" if channel else f"{y_name}[..., 0]" if channel_last else y_name
     if y.dtype.kind not in "iu":
         wanted += ".astype(int)"
     if shape[0] <= 255 and np.isin(some, (0, 255)).all() and some.any():
         wanted += " // 255"
-    raise (ValueError if channel else TypeError)(
+    raise (ValueError if channel or channel_last else TypeError)(
         f"Solver: {y_name} must hold the label of each pixel, integers (N, H, W), got {y.dtype} of shape "
         f"{y.shape}: {wanted}"
     )

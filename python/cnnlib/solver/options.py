@@ -95,7 +95,7 @@ _OF_THE_MODEL = "it is an argument of the model: ConvNet(..., {name}=...)"
 _ELSEWHERE = {
     "class_weights": _CLASS_WEIGHTS,
     **dict.fromkeys(("sample_weight", "sample_weights"), _SAMPLE_WEIGHTS),
-    **dict.fromkeys(("validation_split", "val_fraction"), _VALIDATION),
+    **dict.fromkeys(("validation_split", "val_split", "val_fraction"), _VALIDATION),
     "steps_per_epoch": _STEPS,
     **dict.fromkeys(("reg", "dtype", "num_classes", "input_dim", "weight_scale"), _OF_THE_MODEL),
     "validation_data": _VALIDATION,

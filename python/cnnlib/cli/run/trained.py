@@ -138,6 +138,8 @@ def open_trained(path, which="best", normalization=None, classes=None, advice=_A
         if kind in _FILES or is_saved_model(file) or not file.with_name("config.json").exists():
             words, read = _FILES.get(kind, ("a saved model", read_model))
             return _of_file(path, which, words, read, normalization, classes, advice)
+    if not file.exists() and file.suffix:
+        raise FileNotFoundError(f"there is no file {path}")
     _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
     _refuse_twice(path, "--classes", "how its classes are called", classes)
     return _of_run(path, which)

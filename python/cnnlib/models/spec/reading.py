@@ -111,6 +111,8 @@ _OTHER_KINDS = {
     "flatten": "an affine layer takes images as they are: leave it out",
     "input": "input_dim says what comes in: leave it out",
     "activation": "an activation is a stage by its own name: 'relu'",
+    "filters": "a convolution is {'conv': 16}",
+    "units": "a dense layer is {'affine': 16}",
     "output": "the last layer is the network's own, of num_classes outputs: leave it out",
 }
 _THE_VALUE = "it is the stage's value: {{{kind!r}: {number}}}"
@@ -157,6 +159,9 @@ def parse(place, entry):
     if kind in HEADS:
         raise ValueError(f"ConvNet: {place}: {kind} is a head, which comes last and takes its size alone")
     if kind not in KINDS:
+        head = advised(str(kind), {name: name for name in HEADS})
+        if head is not None:
+            raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; did you mean the head {head!r}?")
         advice = advised(str(kind), _OTHER_KINDS) or hint(kind, KINDS)
         raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {advice}")
     stage = KINDS[kind]

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlib._files.readable import open_to_read
 from cnnlib.graph.importing import Builder, Feature
 from cnnlib.onnx.metadata import require_onnx
 
@@ -72,7 +73,8 @@ class Source:
     def _parsed(self):
         from google.protobuf.message import DecodeError
 
-        content = Path(self.title).read_bytes()
+        with open_to_read("onnx.load", self.title) as file:
+            content = file.read()
         try:
             return self.onnx.ModelProto.FromString(content)
         except (DecodeError, ValueError) as error:

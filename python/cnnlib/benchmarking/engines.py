@@ -1,36 +1,54 @@
-"""Inference engines: each is made of a network's ONNX file or its graph, and called on NumPy arrays."""
+"""Inference engines of others: each is made of a network's ONNX file or its graph, and called on arrays."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from support.inference import ncnn_model
+from cnnlib.benchmarking import ncnn_model
 
-ENGINES = ("torch", "onnxruntime", "openvino", "ncnn")
+ENGINES = {  # and what people call them
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "ncnn": "ncnn",
+}
+OF_FLOAT32 = ("openvino", "ncnn")  # as they are called here
+OF_ONNX = ("onnxruntime", "openvino")  # that read a file, which the package onnx writes
+_IMAGES = 4  # axes of a batch of images
 
 
-def installed():
-    """The engines that are at hand."""
+def installed() -> list[str]:
+    """Return the names of the engines that are installed."""
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
-def torch_call(net, path, x, threads, compiled=False):
-    """PyTorch in inference mode, channels-last; with `compiled` through torch.compile."""
+def torch_call(
+    net: Any, path: str, x: Any, threads: int, compiled: bool = False, module: Any = None
+) -> Callable[..., Any]:
+    """Make a call of PyTorch in inference mode, images channels-last; with `compiled` by torch.compile.
+
+    `module` is the network as PyTorch has it; None: it is made of `net`.
+    """
+    import copy
+
     import torch
 
-    from support.torch_module import TorchNet
+    from cnnlib.benchmarking.torch_module import TorchNet
 
     torch.set_num_threads(threads)
-    module = TorchNet(net).eval().to(memory_format=torch.channels_last)
+    module = TorchNet(net) if module is None else copy.deepcopy(module)
+    layout = torch.channels_last if x.ndim == _IMAGES else torch.contiguous_format
+    module = module.eval().to(memory_format=layout)
     if compiled:
         module = torch.compile(module, mode="max-autotune")
 
     def call(x=x):
         with torch.inference_mode():
-            images = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
-            return module(images).numpy()
+            return module(torch.from_numpy(x).contiguous(memory_format=layout)).numpy()
 
     return call
 
