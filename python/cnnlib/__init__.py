@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         checkpoint,
         course,
         data,
+        detection,
         fast_layers,
         gradient_check,
         inference,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         schedules,
         solver,
     )
+    from cnnlib.detection import detect
     from cnnlib.inference import prepare, prepare_conv
     from cnnlib.layers.explanation import explain
     from cnnlib.pretrained import features
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
 __version__: str = _core.__version__
 
 _LATER = {
+    "detect": "detection",
     "explain": "layers.explanation",
     "features": "pretrained",
     "load": "saved_model",
@@ -94,12 +97,13 @@ _PLACES = (
     "schedules",
     "inference",
     "plots",
+    "detection",
     "gradient_check",
 )
 
-__all__ = ["augment", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
-__all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
-__all__ += ["models", "naive", "optim", "plots", "prepare", "prepare_conv", "release_buffers"]
+__all__ = ["augment", "checkpoint", "course", "data", "detect", "detection", "explain", "fast_layers"]
+__all__ += ["features", "get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers"]
+__all__ += ["load", "models", "naive", "optim", "plots", "prepare", "prepare_conv", "release_buffers"]
 __all__ += ["schedules", "set_conv_algorithm", "set_num_threads"]
 __all__ += ["show_config", "solver"]
 if not TYPE_CHECKING:  # as in cnnlib.layers
