@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -31,9 +32,10 @@ class DetectionNet(Protocol):
     """
     What finds objects: a model, a Predictor, or any function of images.
 
-    Its result is an array, or several in a sequence or dict: boxes (N, 4 + classes + E, A), or (N, A, 6 + E)
-    of a network that suppresses by itself, and for masks prototypes (N, E, h, w). It may have the attributes
-    `detection`, `input_dim` and `preprocess`, as cnnlib's networks have.
+    Its result is an array, or several in a sequence or dict: boxes (N, 4 + classes + E, A), of
+    A places or a grid (h, w) of them, or (N, A, 6 + E) of a network that suppresses by itself. Behind them
+    come for masks prototypes (N, E, h, w). It may have the attributes `detection`, `input_dim` and
+    `preprocess`, as cnnlib's networks have.
 
     Examples
     --------
@@ -200,28 +202,27 @@ class Detector:
 
     def _sorted(self, arrays: list[Array], count: int) -> tuple[Array, Array | None, bool]:
         """The boxes' array, the prototypes, and whether the network has suppressed by itself."""
-        head = self.head
-        of_boxes = [array for array in arrays if array.ndim == 3]
-        of_masks = [array for array in arrays if array.ndim == 4] if head.task == "segment" else []
+        head, masks = self.head, self.head.task == "segment"
         shapes = ", ".join(str(array.shape) for array in arrays) or "none"
-        if len(of_boxes) != 1 or len(of_masks) != (head.task == "segment"):
-            masks = " and one of prototypes (N, E, h, w)" if head.task == "segment" else ""
+        fits = len(arrays) == 1 + masks and arrays[0].ndim in (3, 4) and (not masks or arrays[1].ndim == 4)
+        if not fits or any(len(array) != count for array in arrays):
+            wanted = "an array of boxes" + masks * " and one of prototypes (N, E, h, w)"
             raise ValueError(
-                f"detect: a network of the task {head.task!r} gives one array (N, ., .) of boxes{masks}, "
-                f"got {shapes}"
+                f"detect: of {count} images a network of the task {head.task!r} gives {wanted}, got {shapes}"
             )
-        boxes, prototypes = of_boxes[0], of_masks[0] if of_masks else None
+        boxes, prototypes = arrays[0], arrays[1] if masks else None
         extras = 0 if prototypes is None else prototypes.shape[1]
         if head.keypoints is not None:
             extras = head.keypoints[0] * head.keypoints[1]
         column, row = _CORNERS + len(head.classes) + extras, _ROW + extras
-        found = boxes.shape[1] == column, boxes.shape[2] == row
-        if not any(found) or any(len(array) != count for array in (boxes, *of_masks)):
-            raise ValueError(
-                f"detect: the boxes of {count} images, {len(head.classes)} classes and {extras} further "
-                f"numbers must be ({count}, {column}, A) or ({count}, A, {row}), got {shapes}"
-            )
-        return boxes, prototypes, not found[0]
+        if boxes.shape[1] == column:
+            return boxes.reshape(count, column, math.prod(boxes.shape[2:])), prototypes, False
+        if boxes.ndim == 3 and boxes.shape[2] == row:
+            return boxes, prototypes, True
+        raise ValueError(
+            f"detect: the boxes of {len(head.classes)} classes and {extras} further numbers must be "
+            f"(N, {column}, A), (N, {column}, h, w) or (N, A, {row}), got {shapes}"
+        )
 
 
 def _arrays(given: Any) -> list[Array]:

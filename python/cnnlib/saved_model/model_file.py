@@ -15,6 +15,7 @@ from cnnlib._params import choice, probability, type_name
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import TwoLayerNet, keep_ratio
 from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.detection.head import DetectionHead, checked_head
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.models.graph_model import checked_classes, refuse_uninitialized
@@ -64,6 +65,9 @@ def write_model(
     elif name == "GraphNet":
         described_model["graph"] = describe(model.graph())
         described_model["head"] = choice(where, "head", model.head, HEADS)
+        head = checked_head(where, model.detection)
+        if head is not None:
+            described_model["detection"] = head.described()
     check_state_fits(f"{where}: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
     content = {
@@ -137,6 +141,7 @@ def _built(described, params):
         return model
     model = GraphNet(described_graph(described["graph"]), params, **arguments)
     model.head = choice("its model", "head", described["head"], HEADS)
+    model.detection = DetectionHead.of("its model", described.get("detection"))
     return model
 
 

@@ -267,7 +267,8 @@ def load(
         with QuantizeLinear and DequantizeLinear an eight-bit :class:`cnnlib.inference.Predictor`: layers
         between them whose weights are quantised, symmetric, for the whole tensor or for each filter, compute
         in integers, and give what the file says to within a step of their output's scale. `preprocess` and
-        `classes` are those of the model that :func:`cnnlib.onnx.save` wrote.
+        `classes` are those of the model that :func:`cnnlib.onnx.save` wrote, or that Ultralytics exported;
+        of that one's networks `detection` says what the outputs mean, for :func:`cnnlib.detect`.
 
     Raises
     ------
