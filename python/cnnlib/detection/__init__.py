@@ -2,11 +2,13 @@
 
 :func:`detect` does all of it. Its parts can be called by themselves: :func:`letterbox` brings an image to the
 network's size, :func:`decode` reads boxes from its output, :func:`non_max_suppression` keeps one for each
-object, :func:`mask_of` computes a mask; :mod:`cnnlib.naive.detection` has each as a loop.
+object, :func:`mask_of` computes a mask; :mod:`cnnlib.naive.detection` has each as a loop. :func:`draw` draws
+the objects.
 """
 
 from cnnlib.detection.decoding import Candidates, decode
 from cnnlib.detection.detecting import DetectionNet, Detector, detect
+from cnnlib.detection.drawing import draw
 from cnnlib.detection.head import DetectionHead
 from cnnlib.detection.letterboxing import Placement, letterbox
 from cnnlib.detection.masks import MaskPart, mask_of
@@ -14,4 +16,4 @@ from cnnlib.detection.objects import Detections
 from cnnlib.detection.suppression import non_max_suppression
 
 __all__ = ["Candidates", "DetectionHead", "DetectionNet", "Detections", "Detector", "MaskPart", "Placement"]
-__all__ += ["decode", "detect", "letterbox", "mask_of", "non_max_suppression"]
+__all__ += ["decode", "detect", "draw", "letterbox", "mask_of", "non_max_suppression"]
