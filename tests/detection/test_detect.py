@@ -6,7 +6,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.detection import DetectionHead, Detections, Detector, non_max_suppression
-from cnnlib.models import Graph, GraphNet
+from cnnlib.models import ConvNet, Graph, GraphNet
 from detectors import NAMES, SIDE, SIZE, photo, square_net
 
 TASKS = ("detect", "segment", "pose")
@@ -281,6 +281,16 @@ class TestFiles:
         assert (copy.detection, copy.preprocess, copy.head) == (net.detection, net.preprocess, "values")
         want = cnnlib.detect(net, photo(4, 12, 0))[0].described()
         assert cnnlib.detect(copy, photo(4, 12, 0))[0].described() == want
+
+
+def test_files_of_a_model_of_stages_keep_the_head(tmp_path):
+    net = ConvNet([{"conv": 4}, "relu", {"pixels": 6}], (3, 8, 8), seed=0)
+    net.detection = DetectionHead(["a", "b"], stride=1)
+    net.save(tmp_path / "net.npz")
+    assert cnnlib.load(tmp_path / "net.npz").detection == net.detection
+    net.detection = None
+    net.save(tmp_path / "net.npz")
+    assert cnnlib.load(tmp_path / "net.npz").detection is None
 
 
 def test_a_head_that_is_none_is_not_saved(tmp_path):

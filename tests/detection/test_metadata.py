@@ -75,7 +75,7 @@ def test_what_is_written_is_read(head):
         ("names", "{" + "(" * 100_000 + "}", "names must be text"),
         ("imgsz", "640", "imgsz must be two integers, got '640'"),
         ("imgsz", "[640, 'a']", "damaged"),
-        ("imgsz", "[0, 640]", "size must be at least 1, got 0"),
+        ("imgsz", "[0, 640]", "imgsz must be at least 1, got 0"),
         ("imgsz", "[" * 100_000, "damaged"),
         ("stride", "[32]", "stride must be an integer"),
         ("kpt_shape", "[2, 9]", "a key point has 2 or 3 numbers"),
@@ -98,6 +98,30 @@ def test_a_network_is_ready(tmp_path):
     (found,) = cnnlib.detect(net, photo(4, 12, 2))
     assert found.labels == ["b"]
     np.testing.assert_allclose(found.boxes, [[12, 4, 20, 12]], atol=1e-3)
+
+
+def with_open_sizes(tmp_path, content):
+    """A file that leaves height and width of its images open, as Ultralytics' `dynamic=True` does."""
+    proto = altered(square_net(), content, tmp_path)
+    for axis, name in ((2, "height"), (3, "width")):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    return proto
+
+
+def test_the_size_of_images_that_the_file_leaves_open(tmp_path):
+    content = {**DETECT, "imgsz": "[32, 32]", "names": "{0: 'r', 1: 'g', 2: 'b'}"}
+    net = cnnlib.onnx.load(with_open_sizes(tmp_path, content))
+    assert net.input_dim == (3, 32, 32)
+    assert cnnlib.detect(net, photo(4, 12, 2))[0].labels == ["b"]
+    proto = with_open_sizes(tmp_path, {**content, "imgsz": "[64, 32]"})
+    assert cnnlib.onnx.load(proto).input_dim == (3, 64, 32)
+    assert cnnlib.onnx.load(proto, input_dim=(3, 32, 40)).input_dim == (3, 32, 40)
+    with pytest.raises(ValueError, match="whose sizes must be known"):
+        cnnlib.onnx.load(with_open_sizes(tmp_path, {}))
+    with pytest.raises(
+        ValueError, match="its metadata are damaged: metadata: imgsz must be at least 1, got 0"
+    ):
+        cnnlib.onnx.load(with_open_sizes(tmp_path, {**content, "imgsz": "[0, 32]"}))
 
 
 def test_a_classifier_is_ready(tmp_path):

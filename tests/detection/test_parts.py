@@ -1,9 +1,29 @@
 """Frames, boxes of outputs, suppression and masks against their loops, and by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from cnnlib.detection import MaskPart, Placement, decode, letterbox, mask_of, non_max_suppression
+from cnnlib.detection import (
+    MaskPart,
+    MaskParts,
+    Placement,
+    decode,
+    letterbox,
+    mask_of,
+    non_max_suppression,
+)
 from cnnlib.naive.detection import decode_naive, letterbox_naive, mask_of_naive, non_max_suppression_naive
+
+
+def peak_bytes(call):
+    """The most memory that a call takes at a time."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 class TestLetterbox:
@@ -54,6 +74,11 @@ class TestLetterbox:
         assert placement == ((200, 100), (64, 64), (64, 32), 0, 16)
         corners = np.array([[16.0, 0.0], [48.0, 64.0], [32.0, 32.0]])
         np.testing.assert_array_equal(placement.in_image(corners), [[0, 0], [100, 200], [50, 100]])
+
+    @pytest.mark.parametrize("image", [(1, 2, 500_000), (1, 500_000, 2), (3, 1000, 1000)])
+    def test_takes_memory_for_the_result_alone(self, image):
+        pixels = np.zeros(image, np.uint8)
+        assert peak_bytes(lambda: letterbox(pixels, (32, 32))) < 200_000
 
     @pytest.mark.parametrize(
         ("image", "size", "error", "message"),
@@ -261,6 +286,31 @@ class TestMasks:
             part = mask_of(coefficients, prototypes, box, placement)
             want = mask_of_naive(coefficients, prototypes, box, placement)
             np.testing.assert_array_equal(part.whole(image), want)
+
+    def test_a_large_mask_is_made_block_by_block(self, rng, monkeypatch):
+        placement = Placement((90, 70), (64, 64), (64, 50), 0, 7)
+        prototypes, coefficients = rng.standard_normal((4, 16, 16)), rng.standard_normal(4)
+        box = np.array([3.0, 5.0, 66.0, 88.0])
+        want = mask_of(coefficients, prototypes, box, placement).inside
+        for pixels in (1, 63, 100, 1000):
+            monkeypatch.setattr("cnnlib.detection.masks._BLOCK", pixels)
+            np.testing.assert_array_equal(mask_of(coefficients, prototypes, box, placement).inside, want)
+
+    def test_masks_are_computed_when_they_are_asked_for(self, rng):
+        H, W, count = 2000, 1500, 20
+        placement = letterbox(np.zeros((1, H, W), np.uint8), (64, 64))[1]
+        prototypes = rng.standard_normal((5, 16, 16)).astype(np.float32)
+        coefficients = rng.standard_normal((count, 5)).astype(np.float32)
+        boxes = np.tile(np.array([0, 0, W, H], np.float32), (count, 1))
+        parts = MaskParts(coefficients, prototypes, boxes, placement)
+        assert len(parts) == count
+        assert peak_bytes(lambda: [part.run_lengths((H, W)) for part in parts]) < 12 * H * W
+        for k, part in enumerate(parts[3:5], start=3):
+            want = mask_of(coefficients[k], prototypes, boxes[k], placement)
+            assert part[:2] == want[:2] == parts[k][:2]
+            np.testing.assert_array_equal(part.inside, want.inside)
+        with pytest.raises(IndexError):
+            parts[count]
 
     def test_of_the_whole_image(self, rng):
         placement = Placement((8, 8), (8, 8), (8, 8), 0, 0)

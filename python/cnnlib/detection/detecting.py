@@ -18,7 +18,7 @@ from cnnlib.data.normalization import Normalization, preprocessed
 from cnnlib.detection.decoding import SCORE, decode
 from cnnlib.detection.head import DetectionHead, checked_head
 from cnnlib.detection.letterboxing import Placement, check_image, letterbox
-from cnnlib.detection.masks import mask_of
+from cnnlib.detection.masks import MaskParts
 from cnnlib.detection.objects import Detections
 from cnnlib.detection.suppression import MOST, OVERLAP, non_max_suppression
 
@@ -177,8 +177,7 @@ class Detector:
             seen = placement.in_image(keypoints[..., :2]).astype(keypoints.dtype)
             keypoints = np.concatenate([seen, keypoints[..., 2:]], axis=2)
         if raw.prototypes is not None:
-            pairs = zip(extras, boxes)
-            parts = tuple(mask_of(extra, raw.prototypes, box, placement) for extra, box in pairs)
+            parts = MaskParts(extras, raw.prototypes, boxes, placement)
         return Detections(boxes, scores, classes, names, (H, W), keypoints, parts)
 
     def found(self, images: Iterable[Photo]) -> list[Detections]:

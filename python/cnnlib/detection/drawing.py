@@ -108,10 +108,9 @@ def _colour(label: int) -> tuple[int, int, int]:
 
 def _cover(pixels: NDArray[np.uint8], part: Any, colour: tuple[int, int, int]) -> None:
     """Lay a mask over the pixels (H, W, 3), in place."""
-    covered = part.inside
-    h, w = covered.shape
+    h, w = part.inside.shape
     there = pixels[part.top : part.top + h, part.left : part.left + w]
-    there[covered] = np.floor((1 - _OPACITY) * there[covered] + _OPACITY * np.array(colour) + 0.5)
+    there[part.inside] = np.floor((1 - _OPACITY) * there[part.inside] + _OPACITY * np.array(colour) + 0.5)
 
 
 def _draw_points(canvas: Any, points: Array, colour: Any, width: int, longer: int) -> None:

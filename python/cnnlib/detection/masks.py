@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from cnnlib._typing import Array
 from cnnlib.detection.letterboxing import Placement
 from cnnlib.detection.sampling import bilinear
+
+_BLOCK = 2**18  # pixels of a mask that are interpolated together: the temporaries fit into a cache
 
 
 class MaskPart(NamedTuple):
@@ -96,5 +99,49 @@ def mask_of(coefficients: Array, prototypes: Array, box: Array, placement: Place
     x = placement.left + (np.arange(left, max(left, right)) + 0.5) * (w / W)
     with np.errstate(invalid="ignore", over="ignore"):  # NaN is not above 0
         logits = (coefficients @ prototypes.reshape(K, -1)).reshape(size)
-        values = bilinear(logits, y * (size[0] / frame[0]) - 0.5, x * (size[1] / frame[1]) - 0.5)
-        return MaskPart(top, left, values > 0)
+        rows, columns = y * (size[0] / frame[0]) - 0.5, x * (size[1] / frame[1]) - 0.5
+        inside, step = np.empty((len(y), len(x)), bool), max(1, _BLOCK // max(1, len(x)))
+        for start in range(0, len(y), step):
+            block = slice(start, start + step)
+            inside[block] = bilinear(logits, rows[block], columns) > 0
+    return MaskPart(top, left, inside)
+
+
+class MaskParts(Sequence[MaskPart]):
+    """
+    Masks of the objects in an image, each computed by :func:`mask_of` when it is asked for.
+
+    A mask of a large photo takes as many bytes as the photo has pixels; hundreds of them need not be there at
+    a time.
+
+    Parameters
+    ----------
+    coefficients : array, (N, K)
+    prototypes : array, (K, h, w)
+    boxes : array, (N, 4)
+    placement : Placement
+
+    Examples
+    --------
+    >>> placement = Placement((4, 4), (4, 4), (4, 4), 0, 0)
+    >>> parts = MaskParts(np.ones((1, 1)), np.ones((1, 2, 2)), np.array([[0.0, 1.0, 2.0, 2.0]]), placement)
+    >>> len(parts), parts[0]
+    (1, MaskPart(top=1, left=0, inside=array([[ True,  True]])))
+    """
+
+    def __init__(self, coefficients: Array, prototypes: Array, boxes: Array, placement: Placement) -> None:
+        self._coefficients, self._prototypes = coefficients, prototypes
+        self._boxes, self._placement = boxes, placement
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    @overload
+    def __getitem__(self, index: int) -> MaskPart: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> MaskParts: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = self._coefficients[index], self._prototypes, self._boxes[index], self._placement
+        return MaskParts(*chosen) if isinstance(index, slice) else mask_of(*chosen)

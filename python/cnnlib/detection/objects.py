@@ -32,8 +32,8 @@ class Detections:
         Height and width of the image.
     keypoints : array (K, P, 2 or 3), or None
         x, y in pixels of the image, and how visible the point is, where the network says it.
-    mask_parts : tuple of MaskPart, or None
-        The masks, each as far as its box reaches.
+    mask_parts : sequence of MaskPart, or None
+        The masks, each as far as its box reaches, and computed when it is asked for.
 
     Examples
     --------

@@ -23,10 +23,15 @@ def neighbours(places: Array, size: int) -> tuple[NDArray[np.intp], NDArray[np.i
 def bilinear(plane: NDArray[Any], rows: Array, columns: Array) -> Array:
     """Interpolate a plane (H, W) linearly at each of the `rows` and `columns`, in float64.
 
-    Rows come first: ``a + (b - a) * share`` of the rows above and below, then of the columns beside.
+    Rows come first: ``a + (b - a) * share`` of the rows above and below, then of the columns. Memory is
+    taken for the result, however large the plane is.
     """
     above, below, share = neighbours(rows, plane.shape[0])
-    upper = plane[above].astype(np.float64)
-    lines = upper + (plane[below] - upper) * share[:, None]
-    left, right, share = neighbours(columns, plane.shape[1])
-    return lines[:, left] + (lines[:, right] - lines[:, left]) * share
+
+    def between_rows(places: NDArray[np.intp]) -> Array:
+        upper = plane[np.ix_(above, places)].astype(np.float64)
+        return upper + (plane[np.ix_(below, places)] - upper) * share[:, None]
+
+    left, right, across = neighbours(columns, plane.shape[1])
+    values = between_rows(left)
+    return values + (between_rows(right) - values) * across

@@ -7,7 +7,9 @@ Ultralytics writes it.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from cnnlib._params import choice
@@ -19,7 +21,7 @@ from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_model import Model, checked_classes, input_dim_of
 from cnnlib.models.losses import checked_loss_name
 from cnnlib.models.spec.reading import HEADS
-from cnnlib.onnx.ultralytics import classes_of, head_of, metadata_of
+from cnnlib.onnx.ultralytics import classes_of, head_of, metadata_of, size_of
 
 
 def require_onnx(where: str) -> Any:
@@ -60,7 +62,7 @@ def restore(title: str, model: Any, content: dict[str, str]) -> None:
     A network of Ultralytics takes pixels as numbers from 0 to 1. ValueError, which begins with `title`, if
     they are damaged.
     """
-    try:
+    with _refusing_damage(title):
         detection, named = head_of(content), classes_of(content)
         if detection is not None or named is not None:
             model.preprocess = NORMALIZATIONS["unit"]
@@ -81,5 +83,18 @@ def restore(title: str, model: Any, content: dict[str, str]) -> None:
         model.head = choice("metadata", "head", content.get(_HEAD, usual), HEADS)
         if _LOSS in content:
             model.loss_name = checked_loss_name("metadata", json.loads(content[_LOSS]), model.outputs)
+
+
+def image_size(title: str, content: dict[str, str]) -> tuple[int, int] | None:
+    """Height and width of a network's images, where its metadata say them; errors are those of `restore`."""
+    with _refusing_damage(title):
+        return size_of(content)
+
+
+@contextlib.contextmanager
+def _refusing_damage(title: str) -> Iterator[None]:
+    """Turn what damaged metadata raise in the block into a ValueError that begins with `title`."""
+    try:
+        yield
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{title}: its metadata are damaged: {error}") from error

@@ -11,6 +11,7 @@ import json
 import re
 from typing import Any
 
+from cnnlib._params import positive_int
 from cnnlib.detection.head import TASKS, DetectionHead
 
 _TASK, _NAMES, _SIZE, _STRIDE, _KEYPOINTS = "task", "names", "imgsz", "stride", "kpt_shape"
@@ -43,6 +44,17 @@ def classes_of(content: dict[str, str]) -> tuple[str, ...] | None:
     if not _NEEDED <= content.keys() or content[_TASK] != _CLASSIFY:
         return None
     return _names(content[_NAMES])
+
+
+def size_of(content: dict[str, str]) -> tuple[int, int] | None:
+    """Height and width of the images of a network, of a file's metadata; None where they speak of none.
+
+    ValueError or TypeError where they are not as Ultralytics writes them.
+    """
+    if not _NEEDED <= content.keys() or content[_TASK] not in (*TASKS, _CLASSIFY):
+        return None
+    height, width = _pair(content, _SIZE)
+    return positive_int("metadata", _SIZE, height), positive_int("metadata", _SIZE, width)
 
 
 def metadata_of(head: DetectionHead, size: tuple[int, ...]) -> dict[str, str]:

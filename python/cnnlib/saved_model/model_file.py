@@ -65,9 +65,9 @@ def write_model(
     elif name == "GraphNet":
         described_model["graph"] = describe(model.graph())
         described_model["head"] = choice(where, "head", model.head, HEADS)
-        head = checked_head(where, model.detection)
-        if head is not None:
-            described_model["detection"] = head.described()
+    head = checked_head(where, getattr(model, "detection", None))
+    if head is not None:
+        described_model["detection"] = head.described()
     check_state_fits(f"{where}: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
     content = {
@@ -88,6 +88,8 @@ def read_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
     try:
         described = content["model"]
         model = _built(described, params)
+        if "detection" in described:
+            model.detection = DetectionHead.of("its model", described["detection"])
         preprocess = content["preprocess"]
         model.preprocess = None if preprocess is None else PREPROCESSING.build(preprocess)
         if content["classes"] is not None:
@@ -141,7 +143,6 @@ def _built(described, params):
         return model
     model = GraphNet(described_graph(described["graph"]), params, **arguments)
     model.head = choice("its model", "head", described["head"], HEADS)
-    model.detection = DetectionHead.of("its model", described.get("detection"))
     return model
 
 
