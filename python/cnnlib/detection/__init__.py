@@ -7,7 +7,7 @@ the objects.
 """
 
 from cnnlib.detection.decoding import Candidates, decode
-from cnnlib.detection.detecting import DetectionNet, Detector, detect
+from cnnlib.detection.detecting import Detector, detect
 from cnnlib.detection.drawing import draw
 from cnnlib.detection.head import DetectionHead
 from cnnlib.detection.letterboxing import Placement, letterbox
@@ -15,5 +15,5 @@ from cnnlib.detection.masks import MaskPart, MaskParts, mask_of
 from cnnlib.detection.objects import Detections
 from cnnlib.detection.suppression import non_max_suppression
 
-__all__ = ["Candidates", "DetectionHead", "DetectionNet", "Detections", "Detector", "MaskPart", "MaskParts"]
+__all__ = ["Candidates", "DetectionHead", "Detections", "Detector", "MaskPart", "MaskParts"]
 __all__ += ["Placement", "decode", "detect", "draw", "letterbox", "mask_of", "non_max_suppression"]

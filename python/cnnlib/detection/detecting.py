@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,28 +28,6 @@ _UNIT = Normalization(0.0, 255.0)  # what the networks of this family take: valu
 _CORNERS, _ROW = 4, 6  # numbers of a box; of an object that a network has found by itself
 
 
-class DetectionNet(Protocol):
-    """
-    What finds objects: a model, a Predictor, or any function of images.
-
-    Its result is an array, or several in a sequence or dict: boxes (N, 4 + classes + E, A), of
-    A places or a grid (h, w) of them, or (N, A, 6 + E) of a network that suppresses by itself. Behind them
-    come for masks prototypes (N, E, h, w). It may have the attributes `detection`, `input_dim` and
-    `preprocess`, as cnnlib's networks have.
-
-    Examples
-    --------
-    >>> def net(images):
-    ...     return np.tile([[[2.0, 2.0, 6.0, 6.0, 0.9, 0.0]]], (len(images), 1, 1))
-    >>> head = DetectionHead(["cat"], size=(32, 32))
-    >>> Detector(net, head=head).found([np.zeros((3, 64, 64), np.uint8)])
-    [<Detections 1 cat>]
-    """
-
-    def __call__(self, X: Any, /) -> Any:
-        """Compute the outputs of images (N, C, H, W)."""
-
-
 class Raw(NamedTuple):
     """Outputs of one image: of the boxes, (4 + classes + E, A) or (A, 6 + E), and the masks' (E, h, w)."""
 
@@ -64,7 +42,8 @@ class Detector:
 
     Parameters
     ----------
-    net : DetectionNet
+    net : model, Predictor or function
+        As in :func:`cnnlib.detect`.
     head : DetectionHead or None
         None: the network's own `detection`.
     score, overlap, most
@@ -99,7 +78,7 @@ class Detector:
 
     def __init__(
         self,
-        net: DetectionNet,
+        net: Callable[[Any], Any],
         *,
         head: DetectionHead | None = None,
         score: float = SCORE,
@@ -232,7 +211,7 @@ def _arrays(given: Any) -> list[Array]:
 
 
 def detect(
-    net: DetectionNet,
+    net: Callable[[Any], Any],
     images: Photo | Sequence[Photo] | NDArray[np.uint8],
     *,
     score: float = SCORE,
@@ -252,7 +231,11 @@ def detect(
     ----------
     net : model, Predictor or function
         A network of the YOLO family, v8 and later: :func:`cnnlib.onnx.load` reads what its outputs mean from
-        files that Ultralytics exported. See :class:`cnnlib.detection.DetectionNet`.
+        files that Ultralytics exported. Or any function of images (N, C, H, W) from 0 to 1, that may have the
+        attributes `detection`, `input_dim` and `preprocess`, as cnnlib's networks have. The result is an
+        array, or several in a sequence or dict: boxes (N, 4 + classes + E, A), of A places or a grid (h, w)
+        of them, or (N, A, 6 + E) of a network that suppresses by itself; behind them, for masks, prototypes
+        (N, E, h, w).
     images : path, array of uint8 (C, H, W), or several
         A sequence of paths and arrays, of any sizes, or an array (N, C, H, W). Colours are red, green, blue.
     score : float in [0, 1]
