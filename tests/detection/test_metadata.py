@@ -116,6 +116,8 @@ def test_the_size_of_images_that_the_file_leaves_open(tmp_path):
     proto = with_open_sizes(tmp_path, {**content, "imgsz": "[64, 32]"})
     assert cnnlib.onnx.load(proto).input_dim == (3, 64, 32)
     assert cnnlib.onnx.load(proto, input_dim=(3, 32, 40)).input_dim == (3, 32, 40)
+    closed = altered(square_net(), {**content, "imgsz": "[64, 64]"}, tmp_path)
+    assert cnnlib.onnx.load(closed).input_dim == (3, 32, 32)
     with pytest.raises(ValueError, match="whose sizes must be known"):
         cnnlib.onnx.load(with_open_sizes(tmp_path, {}))
     with pytest.raises(

@@ -336,10 +336,12 @@ class TestObjects:
         for options, count in (([], 1), (["--score", "0.7"], 0)):
             command = [sys.executable, "-m", "cnnlib", "serve", tmp_path / "net.npz", "--port", "0", *options]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-                first, second = process.stdout.readline(), process.stdout.readline()
-                assert first.endswith("net.npz: 3 classes, images of 3x32x32\n")
-                (row,) = ask(int(re.search(r":(\d+)/", second)[1]), png_of(dark))[2]
-                process.terminate()
+                try:
+                    first, second = process.stdout.readline(), process.stdout.readline()
+                    assert first.endswith("net.npz: 3 classes, images of 3x32x32\n")
+                    (row,) = ask(int(re.search(r":(\d+)/", second)[1]), png_of(dark))[2]
+                finally:
+                    process.kill()
             assert len(row["objects"]) == count
         message = refused(capsys, "serve", tmp_path / "net.npz", "--top", "3")
         assert "--top means nothing to a model of objects" in message
