@@ -62,6 +62,7 @@ SUBJECTS = {
     ),
     "data": ("Data", ["cnnlib.data"]),
     "inference": ("Inference", ["cnnlib.inference", "cnnlib.saved_model"]),
+    "detection": ("Detection", ["cnnlib.detection", "cnnlib.naive.detection"]),
     "exchange": ("Exchange", ["cnnlib.onnx", "cnnlib.torch", "cnnlib.sklearn", "cnnlib.safetensors"]),
     "distributed": ("Several processes", ["cnnlib.distributed"]),
     "settings": ("The package and its settings", ["cnnlib"]),

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         checkpoint,
         course,
         data,
+        detection,
         fast_layers,
         gradient_check,
         inference,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         solver,
     )
     from cnnlib.benchmarking import benchmark
+    from cnnlib.detection import detect
     from cnnlib.inference import prepare, prepare_conv
     from cnnlib.layers.explanation import explain
     from cnnlib.pretrained import features
@@ -80,6 +82,7 @@ __version__: str = _core.__version__
 
 _LATER = {
     "benchmark": "benchmarking",
+    "detect": "detection",
     "explain": "layers.explanation",
     "features": "pretrained",
     "load": "saved_model",
@@ -96,12 +99,14 @@ _PLACES = (
     "schedules",
     "inference",
     "plots",
+    "detection",
     "gradient_check",
 )
 
-__all__ = ["augment", "benchmark", "checkpoint", "course", "data", "explain", "fast_layers", "features"]
-__all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
-__all__ += ["models", "naive", "optim", "plots", "prepare", "prepare_conv", "release_buffers"]
+__all__ = ["augment", "benchmark", "checkpoint", "course", "data", "detect", "detection", "explain"]
+__all__ += ["fast_layers", "features", "get_conv_algorithm", "get_num_threads", "gradient_check"]
+__all__ += ["inference", "layers", "load", "models", "naive", "optim", "plots", "prepare", "prepare_conv"]
+__all__ += ["release_buffers"]
 __all__ += ["schedules", "set_conv_algorithm", "set_num_threads"]
 __all__ += ["show_config", "solver"]
 if not TYPE_CHECKING:  # as in cnnlib.layers

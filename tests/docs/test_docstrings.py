@@ -21,6 +21,7 @@ from image_folders import write_folder
 NEEDS = {
     "cnnlib.plots.": "matplotlib",
     "cnnlib.data.image_folder.": "PIL.Image",
+    "cnnlib.detection.drawing.": "PIL.Image",
     "cnnlib.distributed.communicator.MPIComm": "mpi4py.MPI",
     "cnnlib.distributed.communicator.world": "mpi4py.MPI",
 }

@@ -51,6 +51,7 @@ BEYOND_CLASSES = {  # the smallest run that tells, and what it has to come to
     "denoise_photos": ({"n": 300, "epochs": 3}, lambda scores: scores["network"] > scores["noisy"] + 3),
     "segment_shapes": ({"n": 60, "epochs": 4}, lambda scores: scores["network, any shape"] > 0.6),
     "upscale_photos": ({"n": 60, "epochs": 2}, lambda scores: min(scores.values()) > 25),
+    "detect_shapes": ({"n": 400, "epochs": 6}, lambda scores: min(scores.values()) > 0.5),
     "count_discs": ({"n": 800, "epochs": 4}, lambda scores: scores["network"] < 2),
     "anomalies_in_a_signal": ({"length": 80_000, "epochs": 6}, lambda scores: scores["autoencoder"] > 0.75),
 }

@@ -35,6 +35,7 @@ PAGES = {
     "how-to/numbers": 2,
     "how-to/images-from-images": 1,
     "how-to/signals": 1,
+    "how-to/detection": 1,
     "add-a-kernel": 1,
 }
 

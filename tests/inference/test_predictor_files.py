@@ -141,6 +141,13 @@ FORGERIES = {
     "no dtype": replace("about", "dtype", value="object"),
     "classes that are numbers": replace("about", "classes", value=[1, 2, 3]),
     "an end that there is not": replace("about", "head", value="faces"),
+    "a head of no classes": replace(
+        "about",
+        "detection",
+        value={"classes": [], "task": "detect", "size": None, "stride": 32, "keypoints": None},
+    ),
+    "a head that is text": replace("about", "detection", value="yolo"),
+    "half a head": replace("about", "detection", value={"classes": ["a"]}),
     "another preprocessing": replace("about", "preprocess", value={"name": "eval"}),
     "a preprocessing without numbers": replace("about", "preprocess", value={"name": "normalization"}),
     "filters of another depth": node(2, PARAMS, ["W2", None]),

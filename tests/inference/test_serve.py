@@ -24,6 +24,7 @@ import pytest
 from cnnlib.cli.main import build_parser, main
 from cnnlib.data import Normalization
 from cnnlib.models import ConvNet
+from detectors import NAMES, photo, square_net
 from helpers import refused
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
@@ -34,6 +35,7 @@ from cnnlib.cli.run.trained import open_trained  # noqa: E402
 from cnnlib.cli.server.app import Server  # noqa: E402
 from cnnlib.cli.server.batching import Batcher, Limits  # noqa: E402
 from cnnlib.cli.server.listening import bound_socket, uvicorn_server  # noqa: E402
+from cnnlib.detection import DetectionHead, Detector  # noqa: E402
 
 pytestmark = pytest.mark.network
 
@@ -77,9 +79,9 @@ def trained(folder):
 
 
 @contextlib.contextmanager
-def serving(trained, limits=SMALL, predict=None):
+def serving(trained, limits=SMALL, predict=None, detector=None):
     """The server in a thread; its port."""
-    server = Server(trained, "model", limits=limits, predict=predict)
+    server = Server(trained, "model", limits=limits, predict=predict, detector=detector)
     uvicorn = uvicorn_server(server.app(), limits)
     with bound_socket("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
@@ -271,6 +273,91 @@ class TestAnswers:
             assert "says itself how its images are normalised" in message
 
 
+class TestObjects:
+    """A server of a network that finds objects."""
+
+    @pytest.fixture(params=["detect", "segment", "pose"])
+    def finder(self, request, tmp_path):
+        """The file of a network, and photos."""
+        square_net(request.param).save(tmp_path / "net.npz")
+        for name, pixels in {
+            "a": photo(4, 12, 0),
+            "b": photo(8, 8, 1, scale=3),
+            "no": 0 * photo(0, 0, 0),
+        }.items():
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / f"{name}.png")
+        return tmp_path / "net.npz"
+
+    def test_answers_equal_those_of_the_command_line(self, finder, capsys):
+        files = sorted(finder.parent.glob("*.png"))
+        want = command_line(capsys, finder, *files)
+        assert [len(row["objects"]) for row in want] == [1, 1, 0]
+        trained = open_trained(finder)
+        with serving(trained, detector=Detector(trained.model)) as port:
+            body, headers = form([(str(file), file.read_bytes()) for file in files])
+            assert ask(port, body, **headers)[::2] == (200, want)
+            for file, row in zip(files, want, strict=True):
+                assert ask(port, file.read_bytes())[::2] == (200, [{**row, "file": None}])
+            assert ask(port, path="/model")[2] == {
+                "name": "model", "classes": list(NAMES), "shape": [3, 32, 32], "task": "objects", "top": 3,
+                "cnnlib": cnnlib.__version__,
+            }  # fmt: skip
+            status, _, content = ask(port, files[0].read_bytes(), "/predict?top=2")
+            assert (status, content) == (400, {"error": "top means nothing to a model of objects"})
+            assert ask(port, b"?")[0] == 400
+
+    def test_concurrent_requests_go_through_the_network_together(self, tmp_path):
+        """The first call is held until the others wait."""
+        square_net().save(tmp_path / "net.npz")
+        trained = open_trained(tmp_path / "net.npz")
+        photos = [photo(k, 24 - k, k % 3) for k in range(20)]
+        contents, sizes, go = [png_of(pixels) for pixels in photos], [], threading.Event()
+
+        def held(images):
+            sizes.append(len(images))
+            assert go.wait(300)
+            return trained.model(images)
+
+        detector = Detector(held, head=trained.model.detection)
+        detector.net.preprocess = trained.normalization
+        with (
+            serving(trained, detector=detector) as port,
+            concurrent.futures.ThreadPoolExecutor(32) as clients,
+        ):
+            answers = clients.map(lambda content: ask(port, content)[2], contents)
+            while ask(port, path="/health")[2]["waiting"] < len(contents) - SMALL.batch:
+                time.sleep(0.01)
+            go.set()
+            found = [content[0]["objects"] for content in answers]
+        assert found == [result.described() for result in cnnlib.detect(trained.model, photos)]
+        assert max(sizes) == SMALL.batch
+
+    def test_the_command(self, tmp_path, capsys):
+        square_net().save(tmp_path / "net.npz")
+        dark = (photo(4, 12, 0) * 0.6).astype(np.uint8)
+        for options, count in (([], 1), (["--score", "0.7"], 0)):
+            command = [sys.executable, "-m", "cnnlib", "serve", tmp_path / "net.npz", "--port", "0", *options]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                try:
+                    first, second = process.stdout.readline(), process.stdout.readline()
+                    assert first.endswith("net.npz: 3 classes, images of 3x32x32\n")
+                    (row,) = ask(int(re.search(r":(\d+)/", second)[1]), png_of(dark))[2]
+                finally:
+                    process.kill()
+            assert len(row["objects"]) == count
+        message = refused(capsys, "serve", tmp_path / "net.npz", "--top", "3")
+        assert "--top means nothing to a model of objects" in message
+        net = square_net()
+        net.detection = DetectionHead(NAMES[:2])
+        net.save(tmp_path / "wrong.npz")
+        assert "the boxes of 2 classes" in refused(capsys, "serve", tmp_path / "wrong.npz")
+
+    def test_options_of_objects_for_classes(self, folder, capsys):
+        for option in ("--score", "--overlap"):
+            message = refused(capsys, "serve", folder / "model.npz", option, "0.5")
+            assert f"{option} means nothing to a model of classes" in message
+
+
 class TestPagesAndPaths:
     @pytest.mark.parametrize("path", ["/", "/page.css", "/page.js"])
     def test_the_page(self, port, path):
@@ -290,8 +377,8 @@ class TestPagesAndPaths:
 
     def test_the_model(self, port):
         assert ask(port, path="/model")[2] == {
-            "name": "model", "classes": ["ant", "bee", "<b>&"], "shape": [3, 16, 20], "top": 3,
-            "cnnlib": cnnlib.__version__,
+            "name": "model", "classes": ["ant", "bee", "<b>&"], "shape": [3, 16, 20], "task": "classes",
+            "top": 3, "cnnlib": cnnlib.__version__,
         }  # fmt: skip
 
     def test_other_paths(self, port):
@@ -301,8 +388,17 @@ class TestPagesAndPaths:
 
 
 def png(size, mode="1"):
+    return _png(Image.new(mode, size))
+
+
+def png_of(pixels):
+    """A file of pixels (3, H, W)."""
+    return _png(Image.fromarray(pixels.transpose(1, 2, 0)))
+
+
+def _png(image):
     buffer = io.BytesIO()
-    Image.new(mode, size).save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

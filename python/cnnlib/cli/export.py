@@ -58,5 +58,7 @@ def _model(path, which):
     if alone and (kind_of(path) == "predictor" or is_saved_model(path)):  # whatever they say of images
         return load(path)
     trained = open_trained(path, which)
-    trained.model.preprocess, trained.model.classes = trained.normalization, trained.classes
+    trained.model.preprocess = trained.normalization
+    if trained.task != "objects":  # whose head has the names
+        trained.model.classes = trained.classes
     return trained.model

@@ -1,4 +1,4 @@
-"""``cnnlib predict``: classes, numbers or masks of image files."""
+"""``cnnlib predict``: classes, numbers, masks or objects of image files."""
 
 import csv
 import sys
@@ -11,32 +11,46 @@ import cnnlib
 from cnnlib._system.ahead import in_order
 from cnnlib._system.packages import required
 from cnnlib._system.text import csv_text, display_width, padded, printable
-from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
+from cnnlib.cli.options.arguments import (
+    LIMITS,
+    add,
+    add_limits,
+    add_model,
+    add_setting,
+    add_skip_unreadable,
+    add_threads,
+    flag,
+    limits_of,
+)
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, open_image, passed_over, photo
 from cnnlib.data.writing import ink_of
+from cnnlib.detection import Detector, draw
 from cnnlib.runs.folder import refuse_within
 
 _OPACITY = 0.5  # of a mask over its photo
 _BATCH_VALUES = 2**22  # of images that are read together
+_PHOTOS = 4  # most that are held at their own size, where objects are drawn into them
 
 
 def add_to(commands):
     predict = commands.add_parser(
         "predict",
-        help="classes, numbers or masks of image files",
+        help="classes, numbers, masks or objects of image files",
         description="Print the class of each image file and its probability, or its numbers as CSV, or write "
-        "its mask, and that over the photo. Photographs are cropped to the "
+        "its mask, and that over the photo, or draw the objects in it. Photographs are cropped to the "
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
     add_model(predict)
     add(predict, "images FILE|DIR", "PNG, JPEG or what else Pillow reads; folders of these", nargs="+")
     add_setting(predict, "top", "count", "print the N likeliest classes", 1)
-    add(predict, "--out FOLDER", "where a model of pixels writes its images; default: predictions")
+    about = "where images of pixels, or photos with their objects, are written; default: predictions"
+    add(predict, "--out FOLDER", about)
+    add_limits(predict)
     add_skip_unreadable(predict)
-    add(predict, "--json", "print JSON instead of a table")
+    add(predict, "--json", "print JSON instead of a table; objects are then drawn only with --out")
     add_threads(predict)
 
 
@@ -45,22 +59,26 @@ def run(options):
     required("PIL", "cnnlib predict", "Pillow", "images")
     for name, given, tasks in (
         ("--top", options.top != 1, ("classes",)),
-        ("--out", options.out is not None, ("pixels",)),
-        ("--json", options.json, ("classes", "values")),
+        ("--out", options.out is not None, ("pixels", "objects")),
+        ("--json", options.json, ("classes", "values", "objects")),
+        *((flag(name), getattr(options, name) is not None, ("objects",)) for name in LIMITS),
         ("--ink", options.ink is not None, ("classes",)),
     ):
         if given and trained.task not in tasks:
             raise ValueError(f"{name} means nothing to a model of {trained.task}")
     paths = _files(options.images)
     faults: list[str] | None = [] if options.skip_unreadable else None
-    if trained.task == "pixels":
+    if trained.task == "pixels" or _draws(trained, options):
         if trained.gives_labels and len(trained.classes) > 256:
             raise ValueError(f"a mask's file holds 256 labels, the model has {len(trained.classes)}")
         _refuse_clashes(paths, _folder(options), _endings(trained))
         for name in filter(lambda name: Path(name).is_dir(), options.images):
             refuse_within(_folder(options), name)
-    predict = {"classes": _predict_classes, "values": _predict_numbers, "pixels": _predict_pixels}
-    predict[trained.task](trained, _batches(trained, paths, faults), options)
+    if trained.task == "objects":
+        _predict_objects(trained, paths, faults, options)
+    else:
+        predict = {"classes": _predict_classes, "values": _predict_numbers, "pixels": _predict_pixels}
+        predict[trained.task](trained, _batches(trained, paths, faults), options)
     say_left_out(faults or [])
     return 0
 
@@ -95,6 +113,57 @@ def _predict_numbers(trained, batches, options):
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", *map(csv_text, trained.classes)])
     writer.writerows([csv_text(name), *(f"{value:.9g}" for value in row)] for name, row in rows)
+
+
+def _draws(trained, options):
+    """Whether photos are written with their objects."""
+    return trained.task == "objects" and (options.out is not None or not options.json)
+
+
+def _predict_objects(trained, paths, faults, options):
+    """Print the objects in each image, and draw them."""
+    from PIL import Image
+
+    detector = Detector(trained.model, **limits_of(options))
+    rows, count = [], 0
+
+    def read(path):
+        photo = detector.read(path)
+        return photo, *detector.framed(photo)
+
+    step = min(_PHOTOS, _step(trained))
+    for names, photos in _read(read, paths, step, faults, ahead=step):
+        raws = detector.outputs(np.stack([framed for _, framed, _ in photos]))
+        for name, raw, (pixels, _, placement) in zip(names, raws, photos, strict=True):
+            found = detector.objects(raw, placement)
+            if options.json:
+                rows.append(json_objects(name, found))
+            else:
+                _print_objects(name, found)
+            if _draws(trained, options):
+                _folder(options).mkdir(parents=True, exist_ok=True)
+                picture = Image.fromarray(draw(pixels, found).transpose(1, 2, 0))
+                picture.save(_folder(options) / f"{Path(name).stem}.png")
+                count += 1
+    if options.json:
+        print(json_text(rows))
+    elif count:
+        say(f"{count} file{'s' * (count > 1)} in {_folder(options)}", fold=False)
+
+
+def json_objects(name, found):
+    """The objects of the image of this name, as ``--json`` prints them."""
+    return {"file": name, "objects": found.described()}
+
+
+def _print_objects(name, found):
+    """Print a line for each object of an image."""
+    name = printable(name)
+    if not len(found):
+        print(f"{name}: nothing")
+    for label, score, box in zip(found.labels, found.scores.tolist(), found.boxes.tolist(), strict=True):
+        x1, y1, x2, y2 = (round(edge) for edge in box)
+        print(f"{name}: {printable(label)} {score:.4f}, x {x1} to {x2}, y {y1} to {y2}")
 
 
 def _folder(options):
@@ -185,21 +254,31 @@ def _files(names):
 
 
 def _batches(trained, paths, faults):
-    """The images that a model is to see, some at a time: their paths, and an array (N, C, H, W).
+    """The images that a model is to see, some at a time: their paths, and an array (N, C, H, W)."""
+    for kept, images in _read(lambda path: read_image(path, trained), paths, _step(trained), faults):
+        yield kept, np.stack(images)
+
+
+def _step(trained):
+    """How many images are read together."""
+    return max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
+
+
+def _read(read, paths, step, faults, ahead=None):
+    """`step` paths at a time, and what ``read(path)`` makes of each; `ahead` is as in `in_order`.
 
     What cannot be read is an error, or, where `faults` is a list, left out and noted there.
     """
 
-    def read(path):
+    def tried(path):
         try:
-            return read_image(path, trained)
+            return read(path)
         except (OSError, ValueError) as error:
             if faults is None:
                 raise
             return error
 
-    step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
-    found = in_order(read, paths, cnnlib.get_num_threads())
+    found = in_order(tried, paths, cnnlib.get_num_threads(), ahead)
     for start in range(0, len(paths), step):
         kept, images = [], []
         for path, image in zip(paths[start : start + step], found):
@@ -209,7 +288,7 @@ def _batches(trained, paths, faults):
                 images.append(image)
                 kept.append(path)
         if images:
-            yield kept, np.stack(images)
+            yield kept, images
 
 
 def _print_table(paths, predictions):

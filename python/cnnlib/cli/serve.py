@@ -6,27 +6,39 @@ from pathlib import Path
 
 from cnnlib._system.packages import required
 from cnnlib._system.text import shape_text
-from cnnlib.cli.options.arguments import FORMS, add, add_model, add_setting, add_threads, port
+from cnnlib.cli.options.arguments import (
+    FORMS,
+    LIMITS,
+    add,
+    add_limits,
+    add_model,
+    add_setting,
+    add_threads,
+    flag,
+    limits_of,
+    port,
+)
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_model
 from cnnlib.cli.server.batching import Limits
+from cnnlib.detection import Detector
 
-_LIMITS = Limits()
+_LIMITS, _TOP = Limits(), 5
 
 
 def add_to(commands):
     serve = commands.add_parser(
         "serve",
-        help="answer HTTP requests with the classes of images",
-        description="Answer HTTP requests: POST an image to /predict, get its classes as JSON; open / in a "
-        "browser to drop images on a page. Images are treated as `cnnlib predict` does. Ctrl-C and SIGTERM "
-        "stop the server when it has answered what it has begun.",
+        help="answer HTTP requests with the classes of images, or the objects in them",
+        description="Answer HTTP requests: POST an image to /predict, get its classes, or the objects in it, "
+        "as JSON; open / in a browser to drop images on a page. Images are treated as `cnnlib predict` does. "
+        "Ctrl-C and SIGTERM stop the server when it has answered what it has begun.",
     )
     add_model(serve)
     add(serve, "--host HOST", "default: 127.0.0.1, this machine alone", "127.0.0.1")
     add(serve, "--port N", "default: 8000; 0 for one that is free", 8000, type=port)
     for name, form, value, what in (
-        ("top", "count", 5, "classes in an answer"),
+        ("top", "count", _TOP, "classes in an answer"),
         (
             "timeout",
             "positive number",
@@ -40,6 +52,7 @@ def add_to(commands):
         ("batch", "count", _LIMITS.batch, "images that the model looks at together"),
     ):
         add_setting(serve, name, form, f"{what}; default: {value:g}", value)
+    add_limits(serve)
     usual = f"{_LIMITS.waiting}, or those of a request"
     about = f"images that may wait; more are refused with status 503; default: {usual}"
     add_setting(serve, "queue", "count", about)
@@ -59,8 +72,17 @@ def run(options):
     if waiting < options.max_images:
         raise ValueError(f"--queue {waiting}: a request may have {options.max_images} images (--max-images)")
     trained = open_model(options)
-    if trained.task != "classes":
-        raise ValueError(f"cnnlib serve answers with classes; {options.run} is a model of {trained.task}")
+    if trained.task not in ("classes", "objects"):
+        raise ValueError(
+            f"cnnlib serve answers with classes or objects; {options.run} is a model of {trained.task}"
+        )
+    for name, given, task in (
+        ("--top", options.top != _TOP, "classes"),
+        *((flag(name), getattr(options, name) is not None, "objects") for name in LIMITS),
+    ):
+        if given and trained.task != task:
+            raise ValueError(f"{name} means nothing to a model of {trained.task}")
+    detector = Detector(trained.model, **limits_of(options)) if trained.task == "objects" else None
     limits = Limits(
         body_bytes=int(options.max_megabytes * 2**20),
         pixels=int(options.max_megapixels * 1e6),
@@ -71,7 +93,8 @@ def run(options):
         batch_seconds=options.batch_wait / 1000,
         requests=options.max_requests,
     )
-    server = Server(trained, Path(options.run).resolve().name, options.top, limits)
+    name = Path(options.run).resolve().name
+    server = Server(trained, name, options.top, limits, detector=detector)
     server.warm_up()
     # What comes of damaged files and forms is for whoever sent them.
     warnings.filterwarnings("ignore", module="PIL")

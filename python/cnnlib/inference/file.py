@@ -17,6 +17,7 @@ from cnnlib._files.version import check_version
 from cnnlib._params import choice
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.detection.head import DetectionHead
 from cnnlib.graph.description import batch_norms, describe, described_graph
 from cnnlib.graph.fusion import refuse_unprepared
 from cnnlib.graph.graph import Graph, fresh
@@ -134,6 +135,7 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
         PREPROCESSING.build(about["preprocess"])
     choice("about", "head", about["head"], HEADS)
     about["loss_name"] = checked_loss_name("about", about["loss_name"], graph.outputs)
+    about["detection"] = DetectionHead.of("about", about.get("detection"))
     if about["dtype"] not in ("float32", "float64"):
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
     if about["quantization"] is not None:

@@ -15,6 +15,7 @@ from cnnlib._params.arrays import as_array, checked_reals
 from cnnlib._system.text import shape_text, size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
+from cnnlib.detection.head import DetectionHead, checked_head
 from cnnlib.graph.compile import CompiledGraph
 from cnnlib.graph.fusion import operations
 from cnnlib.graph.graph import Graph, Node
@@ -55,6 +56,8 @@ class Predictor(Predicts):
         What the network ends in: 'classes', 'values' (numbers), or 'pixels'.
     outputs : tuple of str
         The names of several outputs; empty for a network of one.
+    detection : cnnlib.detection.DetectionHead or None
+        What the outputs of a network that finds objects mean, where that is known.
     loss_name : str, dict or None
         The loss by which the model was trained, by its name; of several outputs a dict.
 
@@ -82,11 +85,12 @@ class Predictor(Predicts):
         quantization: Quantization | None = None,
         head: str = "classes",
         loss_name: LossName = None,
+        detection: DetectionHead | None = None,
     ) -> None:
         self.input_dim, self.dtype = input_dim, dtype
         self._quantization = quantization
         self.preprocess, self.classes, self.head = preprocess, classes, head
-        self.loss_name = loss_name
+        self.loss_name, self.detection = loss_name, detection
         self._graph, self._params, self.outputs = graph, params, tuple(graph.outputs)
         self._check_weights = check or (lambda: None)  # to call before weights are read that lie in a file
         self._why_fixed = graph.why_fixed()
@@ -214,7 +218,7 @@ class Predictor(Predicts):
         """
         if self.classes is not None:
             checked_classes("Predictor.save: the list", self.classes, self)
-        about = {
+        about: dict[str, Any] = {
             "input_dim": self.input_dim,
             "dtype": self.dtype.name,
             "preprocess": PREPROCESSING.stored("Predictor.save", self.preprocess),
@@ -223,6 +227,9 @@ class Predictor(Predicts):
             "loss_name": checked_loss_name("Predictor.save", self.loss_name, self.outputs),
             "quantization": None if self._quantization is None else [vars(row) for row in self._quantization],
         }
+        head = checked_head("Predictor.save", self.detection)
+        if head is not None:
+            about["detection"] = head.described()
         self._check_weights()
         write_file(path, about, self._graph, self._params)
 
@@ -271,7 +278,8 @@ class Predictor(Predicts):
         self._check_weights()
         params = {name: np.array(array) for name, array in self._params.items()}
         described = self.input_dim, self.dtype, self.preprocess, self.classes, None, self._quantization
-        return Predictor, (self._graph, params, *described, self.head, self.loss_name)
+        ends = self.head, self.loss_name, self.detection
+        return Predictor, (self._graph, params, *described, *ends)
 
     def __repr__(self) -> str:
         shape = shape_text(self.input_dim)

@@ -118,6 +118,7 @@ def prepare(
         None if classes is None else tuple(classes),
         head=model.head if isinstance(model, Model) else "classes",
         loss_name=model.loss_name if isinstance(model, Model) else None,
+        detection=model.detection if isinstance(model, Model) else None,
     )
     if precision == "int8":
         predictor = _of_eight_bits(predictor, calibration, float32, ranges)
@@ -136,7 +137,7 @@ def _of_eight_bits(predictor: Predictor, calibration: Any, kept: Sequence[str], 
     names = (kept,) if isinstance(kept, str) else tuple(kept)
     graph, params, table = quantized(graph, params, predictor.input_dim, images, names, ranges)
     described = predictor.input_dim, predictor.dtype, predictor.preprocess, predictor.classes
-    ends = predictor.head, predictor.loss_name
+    ends = predictor.head, predictor.loss_name, predictor.detection
     return Predictor(graph, params, *described, None, table, *ends)
 
 
@@ -177,4 +178,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if rows is None else Quantization(rows),
         about["head"],
         about["loss_name"],
+        about["detection"],
     )

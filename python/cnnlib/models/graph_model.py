@@ -20,6 +20,7 @@ from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import new_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.targets import Targets
+from cnnlib.detection.head import DetectionHead
 from cnnlib.graph.compile import why_interpreted, why_not_ready, why_not_scored
 from cnnlib.graph.description import batch_norms
 from cnnlib.graph.graph import Graph
@@ -76,6 +77,8 @@ class Model(Predicts):
         What the network ends in: 'classes', 'values' (numbers), or 'pixels'.
     outputs : tuple of str
         The names of several outputs; empty for a network of one.
+    detection : cnnlib.detection.DetectionHead or None
+        What the outputs of a network that finds objects mean, where that is known.
     loss_name : str, dict or None
         The loss by which the network was last trained, by its name ('softmax'); of several outputs a dict.
         None before that, and for a function of the user's own.
@@ -85,6 +88,7 @@ class Model(Predicts):
     dtype: np.dtype[Any]
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
+    detection: DetectionHead | None = None
     criterion: Criterion | None = None
     label_smoothing: float = 0.0
     rng: Any = None

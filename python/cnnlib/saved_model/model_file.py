@@ -16,6 +16,7 @@ from cnnlib._params import choice, probability, type_name
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import TwoLayerNet, keep_ratio
 from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.detection.head import DetectionHead, checked_head
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
 from cnnlib.models.graph_model import checked_classes, refuse_uninitialized
@@ -65,6 +66,9 @@ def write_model(
     elif name == "GraphNet":
         described_model["graph"] = describe(model.graph())
         described_model["head"] = choice(where, "head", model.head, HEADS)
+    head = checked_head(where, getattr(model, "detection", None))
+    if head is not None:
+        described_model["detection"] = head.described()
     check_state_fits(f"{where}: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
     content = {
@@ -85,6 +89,8 @@ def read_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
     try:
         described = content["model"]
         model = _built(described, params)
+        if "detection" in described:
+            model.detection = DetectionHead.of("its model", described["detection"])
         preprocess = content["preprocess"]
         model.preprocess = None if preprocess is None else PREPROCESSING.build(preprocess)
         if content["classes"] is not None:

@@ -7,6 +7,11 @@ import contextlib
 import math
 from typing import Any
 
+from cnnlib.detection.decoding import SCORE
+from cnnlib.detection.suppression import OVERLAP
+
+LIMITS = ("score", "overlap")  # of objects
+
 
 def flag(name):
     """The option of the command line that gives the setting `name`."""
@@ -45,6 +50,20 @@ def add_model(parser):
     add_unsaid(parser)
     about = "whether the images are scans of writing; default: as the model's training images were"
     add_setting(parser, "ink", "flag", about)
+
+
+def add_limits(parser):
+    """Add when a box that a network finds counts as an object."""
+    about = f"show objects whose score is above this; default: {SCORE:g}"
+    add_setting(parser, "score", "part", about)
+    about = f"of two boxes of a class that overlap more, the surer one stays; default: {OVERLAP:g}"
+    add_setting(parser, "overlap", "part", about)
+
+
+def limits_of(options):
+    """What :func:`add_limits` has read, for :class:`cnnlib.detection.Detector`; defaults are left out."""
+    given = {name: getattr(options, name) for name in LIMITS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def add_unsaid(parser):
@@ -164,6 +183,7 @@ FORMS: dict[str, dict[str, Any]] = {  # of an option's text, as argparse takes i
         "type": _real(lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
         "metavar": "X",
     },
+    "part": {"type": _real(lambda value: 0 <= value <= 1, "a number from 0 to 1"), "metavar": "X"},
     "size": {"type": _image_size, "metavar": "N|HxW"},
     "patience": {"type": _patience_or_none, "metavar": "N[:K=X...]"},
     "factors": {"type": _pairs_or_none(",", "NAME=NUMBER"), "metavar": "NAME=X[,...]"},

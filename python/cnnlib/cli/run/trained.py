@@ -14,6 +14,7 @@ import cnnlib
 from cnnlib import inference
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
+from cnnlib.data.normalization import NORMALIZATIONS
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.layers import softmax
 from cnnlib.models.graph_model import input_dim_of
@@ -51,7 +52,7 @@ class Trained:
         ``load(data, split)``: images as they come and their labels, of a split or of 'all', as a list of
         (X, y), and the value of their white pixels; `data` is what ``--data`` says, or None.
     task : str
-        'classes', 'values' or 'pixels'.
+        'classes', 'values', 'pixels' or 'objects'.
     gives_labels : bool
         Whether pixels have scores of labels, rather than colours.
     """
@@ -169,6 +170,8 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
     if model.preprocess is not None:
         _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
         normalization = model.preprocess
+    if normalization is None and model.detection is not None:
+        normalization = NORMALIZATIONS["unit"]
     if normalization is None:
         raise ValueError(
             f"{path} was saved without preprocess, so how its images are normalised is not known: {advice}"
@@ -178,6 +181,9 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
         raise ValueError(f"{path}: the model takes arrays of shape {shape}, not images (C, H, W)")
     if len(normalization.mean) not in (1, shape[0]):
         raise ValueError(f"{path}: images of {shape[0]} channels, but means of {len(normalization.mean)}")
+    if model.detection is not None:
+        _refuse_twice(path, "--classes", "how its classes are called", classes)
+        return _of_objects(path, model, normalization, shape)
     if model.classes is not None:
         _refuse_twice(path, "--classes", "how its classes are called", classes)
         classes = model.classes
@@ -189,6 +195,17 @@ def _of_file(path, which, kind, read, normalization, classes, advice):
     own = DataSet("", classes, shape, normalization.white, _SHARES, model.head, ink)
     load, labels = functools.partial(_load_named, path, kind, own), count > 1 and classes != COLOURS
     return Trained(model, normalization, classes, shape, None, load, model.head, labels)
+
+
+def _of_objects(path, model, normalization, shape):
+    """A network that finds objects, with what its images go through."""
+    model.preprocess = normalization
+
+    def load(data, split):
+        raise ValueError(f"{path} finds objects, and data sets with boxes are not read here")
+
+    names = model.detection.classes
+    return Trained(model, normalization, names, shape, None, load, "objects", gives_labels=False)
 
 
 def _load_named(path, kind, own, data, split):

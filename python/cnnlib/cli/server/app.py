@@ -19,10 +19,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import cnnlib
-from cnnlib.cli.predict import json_rows, likeliest, read_image
 from cnnlib.cli.run.trained import Trained
 from cnnlib.cli.server.batching import Batcher, Budget, Limits, Refused
+from cnnlib.cli.server.tasks import Answer, Classes, Objects, Read
 from cnnlib.cli.server.uploads import read_body, uploads
+from cnnlib.detection import Detector
 
 _BODIES = 16  # of the largest size, that all requests together may hold
 _LINGER = 2.0  # seconds: what a refused client still sends is read, else it would not see the answer
@@ -36,9 +37,11 @@ _SAFE = {
 
 
 class Server:
-    """The routes of a server for one model, which answers with `top` classes where a request does not say it.
+    """The routes of a server for one model.
 
-    `name` is what people call the model. `predict` stands in for `trained.probabilities`.
+    `name` is what people call the model. A model of classes answers with `top` of them where a request does
+    not say it, and `predict` stands in for its `trained.probabilities`. `detector` finds objects with a model
+    of objects.
     """
 
     def __init__(
@@ -48,10 +51,11 @@ class Server:
         top: int = 5,
         limits: Limits | None = None,
         predict: Callable[[np.ndarray], np.ndarray] | None = None,
+        detector: Detector | None = None,
     ) -> None:
         self.trained, self.name, self.top = trained, name, top
         self.limits = limits or Limits()
-        self._predict = predict or trained.probabilities
+        self._task = Classes(trained, top, predict) if detector is None else Objects(detector)
         self._requests = Budget(self.limits.requests, "requests")
         self._bytes = Budget(_BODIES * self.limits.body_bytes, "bytes of requests")
         self.answered = 0
@@ -59,7 +63,7 @@ class Server:
     def warm_up(self) -> None:
         """Look at an image before the first request does."""
         ink = self.trained.normalization.ink
-        self._predict(np.zeros((1, *self.trained.shape), np.float32 if ink else np.uint8))
+        self._task.predict(np.zeros((1, *self.trained.shape), np.float32 if ink else np.uint8))
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -75,7 +79,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def _running(self, app: Starlette) -> AsyncIterator[None]:
         """Read images and predict, as long as the application runs."""
-        self._batcher = Batcher(self._predict, self.limits)
+        self._batcher = Batcher(self._task.predict, self.limits)
         self._readers = ThreadPoolExecutor(cnnlib.get_num_threads(), "reader")
         self._worker = asyncio.create_task(self._batcher.run())
         try:
@@ -106,14 +110,15 @@ class Server:
                 "name": self.name,
                 "classes": self.trained.classes,
                 "shape": self.trained.shape,
+                "task": self.trained.task,
                 "top": min(self.top, len(self.trained.classes)),
                 "cnnlib": cnnlib.__version__,
             }
         )
 
     async def predict(self, request: Request) -> Response:
-        """The likeliest classes of the images in the request, in the form of ``cnnlib predict --json``."""
-        top = _number_of_classes(request.query_params.get("top"), self.top)
+        """The classes or objects of the images in the request, in the form of ``cnnlib predict --json``."""
+        top = self._number_of_classes(request.query_params.get("top"))
         with self._requests.share() as enter, self._bytes.share() as take:
             enter(1)
             try:
@@ -122,42 +127,44 @@ class Server:
             except ClientDisconnect:
                 return Response(status_code=400)  # for nobody
             try:
-                rows = await asyncio.wait_for(self._rows(named), self.limits.seconds)
+                answer = await asyncio.wait_for(self._answer(named, top), self.limits.seconds)
             except asyncio.TimeoutError:
                 raise Refused(
                     503, f"there was no answer within {self.limits.seconds:g} s: try again"
                 ) from None
-        predictions = likeliest(np.stack(rows), self.trained.classes, top)
         self.answered += 1
-        return _Json(json_rows([name for name, _ in named], predictions))
+        return _Json(answer)
 
-    async def _rows(self, named: list[tuple[str | None, bytes]]) -> list[np.ndarray]:
+    def _number_of_classes(self, text: str | None) -> int | None:
+        if text is None:
+            return None
+        if self.trained.task != "classes":
+            raise Refused(400, f"top means nothing to a model of {self.trained.task}")
+        if not (text.isascii() and text.isdigit() and 0 < int(text[:9])):
+            raise Refused(400, f"top must be a number above 0, got {text[:20]!r}")
+        return int(text[:9])
+
+    async def _answer(self, named: list[tuple[str | None, bytes]], top: int | None) -> Answer:
         loop = asyncio.get_running_loop()
         reading = [loop.run_in_executor(self._readers, self._read, name, content) for name, content in named]
         try:
-            images = await asyncio.gather(*reading)
+            read = await asyncio.gather(*reading)
         finally:
             for future in reading:
                 future.cancel()
-        return await self._batcher.rows(images)
+        rows = await self._batcher.rows([image for image, _ in read])
+        names, beside = [name for name, _ in named], [more for _, more in read]
+        return await loop.run_in_executor(self._readers, self._task.answer, names, rows, beside, top)
 
-    def _read(self, name: str | None, content: bytes) -> np.ndarray:
+    def _read(self, name: str | None, content: bytes) -> Read:
         file = io.BytesIO(content)
         file.name = name or "the request's body"
         try:
-            return read_image(file, self.trained, most_pixels=self.limits.pixels)
+            return self._task.read(file, self.limits.pixels)
         except ValueError as error:
             raise Refused(400, str(error)) from None
         except MemoryError:
             raise Refused(400, f"{file.name} is too large for the memory of the server") from None
-
-
-def _number_of_classes(text: str | None, default: int) -> int:
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9])):
-        raise Refused(400, f"top must be a number above 0, got {text[:20]!r}")
-    return int(text[:9])
 
 
 def _page(name: str, kind: str) -> Callable[[Request], Any]:

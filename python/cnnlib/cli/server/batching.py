@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+Rows: TypeAlias = np.ndarray | Sequence[Any]  # what a predictor makes of images, for each of them
 Waiting: TypeAlias = tuple[np.ndarray, asyncio.Future]  # an image, and what becomes of it
 
 
@@ -94,7 +95,7 @@ class Batcher:
     makes a row for each of images (N, C, H, W), and is called from one thread at a time.
     """
 
-    def __init__(self, predict: Callable[[np.ndarray], np.ndarray], limits: Limits) -> None:
+    def __init__(self, predict: Callable[[np.ndarray], Rows], limits: Limits) -> None:
         self._predict, self._limits = predict, limits
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(limits.waiting)
         self._next: list[Waiting] = []  # what has left the queue for the next call
@@ -106,7 +107,7 @@ class Batcher:
         """Images that wait."""
         return self._queue.qsize() + len(self._next)
 
-    async def rows(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    async def rows(self, images: Sequence[np.ndarray]) -> list[Any]:
         """What the predictor makes of each image; Refused where there is no room for so many in the queue."""
         if self.waiting + len(images) > self._queue.maxsize:
             raise Refused(503, f"{self.waiting} images are waiting for the predictor: try again")

@@ -149,8 +149,11 @@ def _records(source):
         raise ValueError(f"{source.title} is damaged: {error}") from error
 
 
-def _input(source, input_dim):
-    """The name of the file's input, and the shape of a sample."""
+def _input(source, input_dim, image_size):
+    """The name of the file's input, and the shape of a sample.
+
+    `image_size` (H, W) is what the file's metadata say of images, or None.
+    """
     title, inputs = source.title, source.inputs()
     if len(inputs) != 1:
         names = ", ".join(repr(value.name) for value in inputs)
@@ -162,6 +165,8 @@ def _input(source, input_dim):
         if sizes and (len(sizes) != 1 + len(wanted) or any(a not in (None, b) for a, b in known)):
             raise ValueError(f"{title}: input_dim is {wanted}, the file's input {_sizes(sizes)}")
         sizes = [None, *wanted]
+    elif image_size is not None and len(sizes) == 4:
+        sizes[2:] = [said if size is None else size for size, said in zip(sizes[2:], image_size, strict=True)]
     shape = tuple(size for size in sizes[1:] if size is not None)
     if not shape or len(shape) != len(sizes) - 1:
         raise ValueError(
@@ -258,7 +263,8 @@ def load(
     path_or_proto : str, path or onnx.ModelProto
         Weights in files of their own are read from the model's folder and those below it, nowhere else.
     input_dim : int, sequence of int or None
-        (C, H, W) or (D,) of a sample, for a model that leaves sizes of its input open.
+        (C, H, W) or (D,) of a sample, for a model that leaves sizes of its input open. Metadata that
+        Ultralytics wrote say height and width too.
 
     Returns
     -------
@@ -267,7 +273,8 @@ def load(
         with QuantizeLinear and DequantizeLinear an eight-bit :class:`cnnlib.inference.Predictor`: layers
         between them whose weights are quantised, symmetric, for the whole tensor or for each filter, compute
         in integers, and give what the file says to within a step of their output's scale. `preprocess` and
-        `classes` are those of the model that :func:`cnnlib.onnx.save` wrote.
+        `classes` are those of the model that :func:`cnnlib.onnx.save` wrote, or that Ultralytics exported;
+        of that one's networks `detection` says what the outputs mean, for :func:`cnnlib.detect`.
 
     Raises
     ------
@@ -296,9 +303,9 @@ def load(
     GraphNet(3x8x8 -> 3, 2 nodes, float32, 0 parameters)
     """
     source = Source(path_or_proto)
-    name, shape = _input(source, input_dim)
-    net, graph = _read(source, _records(source), name, shape)
     content = {entry.key: entry.value for entry in source.model.metadata_props}
+    name, shape = _input(source, input_dim, metadata.image_size(source.title, content))
+    net, graph = _read(source, _records(source), name, shape)
     _refuse_counted(net, graph)
     graph.fixed_by = content.get(metadata.FIXED_BY, "") or _fixed_by(net, graph)
     model = net.model(graph)

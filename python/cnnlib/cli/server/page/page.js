@@ -1,7 +1,11 @@
 "use strict";
 
 const MOST = 12; // answers that stay on the page
+const SVG = "http://www.w3.org/2000/svg";
+const HUES = 222.5; // degrees from class to class: the golden ratio of a turn
+const VISIBLE = 0.5; // of a key point
 const at = (id) => document.getElementById(id);
+let classes = [];
 const drop = at("drop"), file = at("file"), error = at("error"), answers = at("answers");
 
 function element(name, className, text) {
@@ -30,12 +34,36 @@ function bars(predictions) {
   return list;
 }
 
-function picture(image) {
+function colour(name) {
+  return `hsl(${(HUES * Math.max(classes.indexOf(name), 0)) % 360} 75% 50%)`;
+}
+
+function shape(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function outlines(objects, width, height) {
+  const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}` });
+  const line = Math.max(width, height) / 200;
+  for (const { class: name, box: [x, y, right, bottom], keypoints } of [...objects].reverse()) {
+    const look = { stroke: colour(name), "stroke-width": line };
+    drawing.append(shape("rect", { x, y, width: right - x, height: bottom - y, fill: "none", ...look }));
+    for (const [cx, cy, visible = 1] of keypoints ?? []) {
+      if (visible >= VISIBLE) drawing.append(shape("circle", { cx, cy, r: line, ...look, fill: "white" }));
+    }
+  }
+  return drawing;
+}
+
+function picture(image, objects) {
   const shown = element("img");
   shown.alt = image.name;
   shown.addEventListener("load", () => {
     shown.classList.toggle("small", Math.max(shown.naturalWidth, shown.naturalHeight) < 100);
     URL.revokeObjectURL(shown.src);
+    if (objects) shown.after(outlines(objects, shown.naturalWidth, shown.naturalHeight));
   });
   shown.addEventListener("error", () => shown.remove());
   shown.src = URL.createObjectURL(image);
@@ -49,8 +77,11 @@ async function classify(image) {
   const content = await answer.json().catch(() => ({ error: `${image.name}: status ${answer.status}` }));
   if (!answer.ok) throw new Error(content.error);
   const card = element("article"), words = element("div");
-  words.append(element("h2", "", image.name), bars(content[0].predictions));
-  card.append(picture(image), words);
+  const { predictions, objects } = content[0], frame = element("figure");
+  const rows = predictions ?? objects.map(({ class: name, score }) => ({ class: name, probability: score }));
+  words.append(element("h2", "", image.name), rows.length ? bars(rows) : element("p", "", "Nothing found."));
+  frame.append(picture(image, objects));
+  card.append(frame, words);
   answers.prepend(card);
   while (answers.children.length > MOST) answers.lastChild.remove();
 }
@@ -94,6 +125,7 @@ file.addEventListener("change", () => {
 at("address").textContent = new URL("predict", location.href);
 fetch("model").then((answer) => answer.json()).then((model) => {
   const [, height, width] = model.shape;
+  classes = model.classes;
   at("name").textContent = document.title = model.name;
   at("about").textContent = `${model.classes.length} classes; a picture is brought to ${width} × ${height} pixels.`;
 });
