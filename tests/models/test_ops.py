@@ -30,7 +30,20 @@ ARGUMENTS = {
     "spatial_groupnorm": (2, {}),
     "dropout": ({"p": 0.5},),
     "attention": ({},),
+    "transpose": ((0, 2, 1, 3),),
+    "reshape": ((8, -1),),
+    "slice": (1, None, 2, 2),
+    "pad": (((0, 0), (1, 1), (0, 2)), "reflect", 0.0),
+    "expand": ((-1, 6, 6),),
+    "roll": ((1, -2), (2, 3)),
+    "flip": ((1,),),
+    "gather": (np.array([[0, 2]]), 1),
+    "trailing_layernorm": (1e-5,),
+    "power": (2.0,),
+    "clip": (-0.5, 0.5),
+    **dict.fromkeys(("reduce_sum", "reduce_max"), ((2,), False)),
 }
+ALONG_LAST = {"linear": {"w": (6, 5), "b": 5}, "trailing_layernorm": {"gamma": 6, "beta": 6}}  # of (4, 6, 6)
 ROWS = ("affine", *(layer.name for layer in LAYERS if len(layer.shapes[0]) == 2))  # of (N, D)
 
 
@@ -40,7 +53,9 @@ def net_of(layer):
     shape = {"1d": (4, 6), "3d": (4, 4, 6, 6)}.get(layer[-2:], (4,) if layer in ROWS else (4, 6, 6))
     C, axes = shape[0], len(shape) - 1
     w = (C, 5) if layer == "affine" else (C, C, *(3,) * axes)
-    params = {role: rng.standard_normal(w if role == "w" else C + (layer == "affine")) for role in op.roles}
+    sizes = {role: w if role == "w" else C + (layer == "affine") for role in op.roles}
+    sizes |= ALONG_LAST.get(layer, {})
+    params = {role: rng.standard_normal(sizes[role]) for role in op.roles}
     inputs = ("input",) * (op.inputs or 2)
     graph = Graph([Node(layer, inputs, "out", op.roles, ARGUMENTS.get(layer, ()))], output="out")
     return GraphNet(graph, params, shape, dtype=np.float64), rng.standard_normal((3, *shape))

@@ -86,6 +86,9 @@ class Operator(Operation):
     def fail(self, text: str) -> NoReturn:
         raise Refused(self.net.source.title, self, text)
 
+    def number_of_samples(self) -> int:
+        return self.net.samples
+
     def once(self, function: Callable[..., Constant], *arrays: Constant | None) -> Constant:
         """Compute function(*arrays) once; other sizes of images reuse it for the very same arrays."""
         made = self.record.made
