@@ -119,6 +119,10 @@ FUNCTIONS = {
     "corners": lambda x: functional.interpolate(x, (9, 5), mode="bilinear", align_corners=True),
     "bicubic": lambda x: functional.interpolate(x, (9, 5), mode="bicubic"),
     "nearest": lambda x: functional.interpolate(x, (4, 13)),
+    "a product added": lambda x: torch.addcmul(x, x.exp(), x.mean(1, True), value=0.5),
+    "none of an axis": lambda x: torch.cat([x[:, :, :0], x.type_as(x)], 2),
+    "one head of keys": lambda x: functional.scaled_dot_product_attention(x, x[:, :1], x[:, 1:2]),
+    "pool of windows": lambda x: functional.max_pool2d(x.reshape(-1, 2, 6, 8), 2).view(-1, 4, 3, 4),
     "rms_norm": lambda x: functional.rms_norm(x, (8,)),
     "max_pool of pixels": lambda x: functional.max_pool2d(x.permute(0, 2, 3, 1), 2),
     "relu of reshaped": lambda x: x.view(-1, 2, 2, 6, 8).relu().sum(1),
@@ -142,6 +146,22 @@ LAYERS = {
     "rms norm": (lambda m, x: m.layer(x), {"layer": nn.RMSNorm(8)}),
     "group norm of rows": (lambda m, x: m.layer(x.flatten(2)), {"layer": nn.GroupNorm(2, 4)}),
     "batch norm of rows": (lambda m, x: m.layer(x.flatten(2)), {"layer": nn.BatchNorm1d(4)}),
+    "batch norm of tokens": (
+        lambda m, x: m.layer(x.flatten(2).transpose(1, 2).flatten(0, 1)).view(-1, 48, 4),
+        {"layer": nn.BatchNorm1d(4)},
+    ),
+    "convolution of windows": (
+        lambda m, x: m.layer(x.reshape(-1, 2, 6, 8)).view(-1, 6, 3, 4),
+        {"layer": nn.Conv2d(2, 3, 3, 2, 1)},
+    ),
+    "convolution of rows": (
+        lambda m, x: m.layer(x.flatten(2)),
+        {"layer": nn.Conv1d(4, 6, 5, 2, 3, dilation=2, groups=2)},
+    ),
+    "einsum with places": (
+        lambda m, x: torch.einsum("nchw,hkw->nchk", x, m.places),
+        {"places": parameter(6, 5, 8)},
+    ),
     "prelu": (lambda m, x: m.one(x) + m.four(x), {"one": nn.PReLU(), "four": nn.PReLU(4)}),
     "parameters": (
         lambda m, x: x * m.scale + m.shift[:, None, None],

@@ -278,6 +278,12 @@ def _in_eval_mode(module, original):
             layer.__class__ = kind
 
 
+def _empty(node: Any) -> bool:
+    """Whether a call makes a tensor of no numbers, such as none of a token's features."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and not value.numel()
+
+
 def _spread_alone(node: Any) -> bool:
     """Whether a constant is spread over the samples, and has the axes that it had."""
     before, after = (tuple(one.meta["val"].shape) for one in (node.args[0], node))
@@ -325,6 +331,8 @@ class _Network(Builder):
             first = node.args[0] if node.args else None
             own = first in self.constants and self.constants[first] is made
             self.names[node] = self.names[first] if own else fresh(node.name, self.names.values(), "_")
+        elif _empty(node):
+            self.constants[node], self.names[node] = torch.zeros(node.meta["val"].shape), ""
         elif call.operator in IGNORED or (call.operator == "getitem" and not node.users):
             pass  # of a result that nothing reads
         elif any(n in self.lost for n in inputs):

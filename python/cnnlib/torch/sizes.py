@@ -192,19 +192,20 @@ def _run(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> list[
 @contextlib.contextmanager
 def attributes_kept(module: nn.Module) -> Iterator[None]:
     """After the block the module's layers have the attributes of before: some keep what a call computed."""
-    before = [
-        (layer, dict(vars(layer)), dict(layer._buffers), dict(layer._parameters))
-        for layer in module.modules()
-    ]
+    before = []
+    for layer in module.modules():
+        attributes = dict(vars(layer))
+        kept = [(value, value.copy()) for value in attributes.values() if type(value) in (dict, list)]
+        before.append((layer, attributes, kept))
     try:
         yield
     finally:
-        for layer, attributes, buffers, parameters in before:
+        for layer, attributes, kept in before:
             vars(layer).clear()
             vars(layer).update(attributes)
-            for kept, own in ((layer._buffers, buffers), (layer._parameters, parameters)):
-                kept.clear()
-                kept.update(own)
+            for value, content in kept:
+                value.clear()
+                value.extend(content) if isinstance(value, list) else value.update(content)
 
 
 @contextlib.contextmanager

@@ -563,17 +563,19 @@ class TensorCalls(ABC):
             self.fail(f"the equation {equation!r} sums over what one operand has alone")
         sizes = dict(zip(a, self._sizes(x))) | dict(zip(b, self._sizes(y)))
 
-        def count(letters):
-            return math.prod(sizes[c] for c in letters)
+        N, alone = self.number_of_samples(), ""
+        if isinstance(x, Known) != isinstance(y, Known):  # a constant has no samples: theirs go before
+            alone = next((c for c in (*left, *right) if sizes[c] % N == 0), "")
+        both = [*alone, *both]
+        left, right = ([c for c in letters if c != alone] for letters in (left, right))
 
-        one = self._grouped(
-            x, [a.index(c) for c in both + left + summed], [*map(sizes.get, both), count(left), count(summed)]
-        )
-        two = self._grouped(
-            y,
-            [b.index(c) for c in both + summed + right],
-            [*map(sizes.get, both), count(summed), count(right)],
-        )
+        def grouped(value: Operand, word: str, *groups: list[str]) -> Operand:
+            own = [c for c in (*both, *groups[0], *groups[1]) if c in word]
+            shape = [sizes[c] if c in word else 1 for c in both]
+            shape += [math.prod(sizes[c] for c in group) for group in groups]
+            return self._grouped(value, [word.index(c) for c in own], shape)
+
+        one, two = grouped(x, a, left, summed), grouped(y, b, summed, right)
         made = self.matrix_product(one, two)
         letters = [*both, *left, *right]
         made = self.shaped(made, [sizes[c] for c in letters])

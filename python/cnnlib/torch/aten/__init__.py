@@ -25,7 +25,7 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     **elementwise.OPERATORS,
     **elementwise.JOINS,
     **dict.fromkeys(
-        ("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"), _pass_on
+        ("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy", "type_as"), _pass_on
     ),
 }
 IGNORED = ("_assert_tensor_metadata",)

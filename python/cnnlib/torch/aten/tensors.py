@@ -13,6 +13,7 @@ from cnnlib.graph.importing import Feature
 from cnnlib.graph.importing.tensors import Known, Operand
 from cnnlib.graph.ops import OPS
 from cnnlib.torch.aten.call import Call, two
+from cnnlib.torch.convolution import sides
 
 _Made = Feature | list[Feature]
 _Translator = Callable[[Call], _Made]
@@ -230,6 +231,15 @@ def _add(call: Call, sign: int = 1) -> Feature:
     if factor == -1:
         return call.combined("add", x, call.each("scale", y, -1.0))
     return call.combined("add", x, y if factor == 1 else call.each("scale", y, float(factor)))
+
+
+def _add_product(call: Call) -> Feature:
+    """self + value * tensor1 * tensor2."""
+    one, two_ = call.operand("tensor1"), call.operand("tensor2")
+    if isinstance(one, Known) and isinstance(two_, Known):
+        call.fail("adds a product that is constant")
+    product = call.scaled(call.combined("multiply", one, two_), float(call["value"]))
+    return call.combined("add", call.operand("self"), product)
 
 
 def _reverse_subtract(call: Call) -> Feature:
@@ -463,15 +473,88 @@ def _group_norm(call: Call) -> Feature:
 
 
 def _batch_norm(call: Call) -> Feature:
-    """Of sequences and volumes: as images."""
+    """Of rows, sequences and volumes: as images."""
     if call["training"]:
         call.fail("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
-    x, (N, C, *rest) = call.tensor_of("input"), call.shape("input")
-    x = call.shaped(x, (N, C, math.prod(rest), 1))
+    x, (samples, C, *rest) = call.tensor_of("input"), call.shape("input")
+    x = call.shaped(x, (call.net.batch, samples // call.net.batch, C, math.prod(rest)))
+    x = call.ordered(x, (0, 2, 1, 3))
     given = call["running_mean"], call["running_var"], call["eps"], call["momentum"]
     bn_param, name = call.net.batch_norm(*given)
     made = call.emit("spatial_batchnorm", x, params=call.affine(C), args=(bn_param,), statistics=name)
-    return call.shaped(made.seen_like(x), call.out_shape)
+    return call.shaped(call.ordered(made.seen_like(x), (0, 2, 1, 3)), call.out_shape)
+
+
+def _with_depth(call: Call, x: Feature) -> Feature:
+    """Images whose samples share their axis with windows, as volumes whose layers are the windows."""
+    x, shape = call.tensor(x), x.source_shape(call.net.batch)
+    if (x.batch_axis, x.before) != (0, 1) or len(shape) != 4:
+        call.fail(f"takes images, got {shape}")
+    return call.ordered(call.shaped(x, (call.net.batch, x.behind, *shape[1:])), (0, 2, 1, 3, 4))
+
+
+def _without_depth(call: Call, made: Feature) -> Feature:
+    return call.shaped(call.ordered(made, (0, 2, 1, 3, 4)), call.out_shape)
+
+
+def _conv(call: Call) -> Feature:
+    """Of images whose samples share their axis with windows: each window is a layer of a volume."""
+    x = _with_depth(call, call.tensor_of("input"))
+    stride, dilation = two(call["stride"]), two(call["dilation"])
+    top, bottom, left, right = sides(call["padding"], call.shape("weight")[2:], stride, dilation)
+    param = {
+        "stride": (1, *stride),
+        "pad": ((0, 0), (top, bottom), (left, right)),
+        "dilation": (1, *dilation),
+        "groups": call["groups"],
+    }
+    (w, w_name), (b, b_name) = call.weights("weight"), call.weights("bias")
+    assert w is not None  # PyTorch requires it
+    params = (
+        call.parameter("weight", w[:, :, None], w_name),
+        None if b is None else call.parameter("bias", b, b_name),
+    )
+    return _without_depth(call, call.emit("conv3d", x, params=params, args=(param,)))
+
+
+def _conv_of_rows(call: Call) -> Feature:
+    """Of sequences: as images of one row."""
+    x = call.tensor_of("input")
+    N, C, L = call.shape("input")
+    x = call.tensor(call.shaped(x, (N, C, 1, L)))
+    if not x.by_samples:
+        call.fail("takes sequences, whose samples share an axis")
+    stride, dilation = (1, call["stride"][0]), (1, call["dilation"][0])
+    pad = call["padding"] if isinstance(call["padding"], str) else (0, call["padding"][0])
+    (w, w_name), (b, b_name) = call.weights("weight"), call.weights("bias")
+    assert w is not None  # PyTorch requires it
+    top, bottom, left, right = sides(pad, (1, w.shape[2]), stride, dilation)
+    param = {
+        "stride": stride,
+        "pad": ((top, bottom), (left, right)),
+        "dilation": dilation,
+        "groups": call["groups"],
+    }
+    params = (
+        call.parameter("weight", w[:, :, None], w_name),
+        None if b is None else call.parameter("bias", b, b_name),
+    )
+    return call.shaped(call.emit("conv", x, params=params, args=(param,)), call.out_shape)
+
+
+def _max_pool(call: Call) -> Feature:
+    """Of images whose samples share their axis with windows."""
+    x = _with_depth(call, call.tensor_of("self"))
+    kernel = two(call["kernel_size"])
+    stride = two(call["stride"]) if call["stride"] else kernel
+    param = {
+        "size": (1, *kernel),
+        "stride": (1, *stride),
+        "pad": (0, *two(call["padding"])),
+        "dilation": (1, *two(call["dilation"])),
+        "ceil_mode": bool(call["ceil_mode"]),
+    }
+    return _without_depth(call, call.emit("max_pool3d", x, args=(param,)))
 
 
 def _linear(call: Call) -> Feature:
@@ -514,8 +597,9 @@ def _attention(call: Call) -> Feature:
     mask = None if call["attn_mask"] is None else call.operand("attn_mask")
     if isinstance(mask, Known) and mask.array.dtype == bool:
         mask = Known(np.where(mask.array, 0.0, -np.inf))
-    if isinstance(k, Feature) and k.view[:-2] != q.view[:-2]:
-        call.fail("keys with fewer heads than queries have no counterpart")
+    heads = list(zip(call.sizes_of(q)[:-2], call.sizes_of(k)[:-2], strict=True))
+    if any(n != m and m != 1 for n, m in heads):
+        call.fail("keys with fewer heads than queries, but more than one, have no counterpart")
     return call.attended(q, k, v, mask, call["scale"], bool(call["is_causal"]))
 
 
@@ -527,7 +611,10 @@ def _resize(call: Call, mode: str) -> Feature:
     if "scales_h" in call.defaults:
         factors = [call["scales_h"], call["scales_w"]]
     steps = [None if not factor else 1 / factor for factor in factors or (None, None)]
-    return call.resized(call.images(0), call.out_shape[2:], mode, align, steps)
+    x = call.tensor(call.tensor_of(0))
+    if not x.by_samples or len(x.shape) != 3:
+        call.fail(f"resizes images (N, C, H, W), got {call.shape(0)}")
+    return call.resized(x, call.out_shape[2:], mode, align, steps)
 
 
 TENSORS: dict[str, _Translator] = {
@@ -588,6 +675,7 @@ TENSORS: dict[str, _Translator] = {
     "dropout": _dropout,
     "add": _add,
     "sub": lambda call: _add(call, -1),
+    "addcmul": _add_product,
     "rsub": _reverse_subtract,
     "mul": _multiply,
     "div": _divide,
@@ -627,6 +715,9 @@ TENSORS: dict[str, _Translator] = {
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "batch_norm": _batch_norm,
+    "conv2d": _conv,
+    "conv1d": _conv_of_rows,
+    "max_pool2d": _max_pool,
     "linear": _linear,
     **dict.fromkeys(("matmul", "bmm", "mm"), _matmul),
     **dict.fromkeys(("addmm", "baddbmm"), _add_matmul),
