@@ -670,7 +670,7 @@ REFUSED = {
     ),
     "arithmetic with the number of images": (
         "n = Shape<end=1>(x) d = Mul(n, two) y = Reshape(x, d)",
-        "for 89 images",
+        "for 89 samples",
         {"two": [2]},
     ),
     "resized by the number of images": (
@@ -731,7 +731,7 @@ REFUSED = {
     "a constant that is made, too": ("k = Relu(x) y = Add(k, x)", "makes 'k' 2 times", {"k": 3}),
     "a slope for each image": (
         "y = PRelu(x, s)",
-        r"PRelu 'y': slope has the shape \(2, 1, 1, 1\)",
+        r"PRelu 'y': a constant of shape \(2, 1, 1, 1\) .* differs between samples",
         {"s": np.full((2, 1, 1, 1), 0.25)},
     ),
     "a negative alpha of Celu": ("y = Celu<alpha=-1.0>(x)", r"Celu 'y': attribute alpha is -1\.0"),

@@ -113,6 +113,177 @@ CASES = {
 }
 
 
+ATTENTION = {
+    "plain": ("Attention(x, x, x)", {}),
+    "scale and causal": ("Attention<is_causal=1, scale=0.3>(x, x, x)", {}),
+    "a short mask": ("Attention<is_causal=1>(x, x, x, m)", {"m": (8, 5)}),
+    "a mask of heads": ("Attention(x, x, x, m)", {"m": np.random.default_rng(1).random((3, 8, 8)) < 0.6}),
+    "no key for a query": ("Attention(x, x, x, m)", {"m": np.zeros((1, 1, 8, 8), bool)}),
+    "shared keys": ("Attention(q, k, k)", {"p": [0, 3, 0, 0, 0, 0, 0, 0], "i": np.array([1])}),
+    "rows": (
+        "Attention<q_num_heads=4, kv_num_heads=2>(r, h, h, m)",
+        {"s": [0, 24, 8], "w": (8, 4), "m": (24, 24)},
+    ),
+    "constant keys": ("Attention(x, k, v)", {"k": (1, 3, 5, 8), "v": (1, 3, 5, 2)}),
+    "high precision": ("Attention<softmax_precision=1>(x, x, x)", {}),
+}
+BEFORE = {
+    "shared keys": "q = Concat<axis=1>(x, x) k = Slice(x, a, b, c) ",
+    "rows": "r = Reshape(x, s) h = MatMul(r, w) ",
+}
+
+
+@pytest.mark.parametrize("opset", [23, 24])
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_attention_is_one_layer(name, opset, rng):
+    text, given = ATTENTION[name]
+    given = {**given, "a": [0], "b": [2], "c": [1]} if name == "shared keys" else given
+    proto = network(rng, f"{BEFORE.get(name, '')}y = {text}", given, opset=opset)
+    x = rng.standard_normal((SAMPLES, 3, 8, 8)).astype(np.float32)
+    (want,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    net = cnnlib.onnx.load(proto)
+    np.testing.assert_allclose(net(x), want, **CLOSE)
+    assert [node.layer for node in net.graph()].count("attention") == 1
+
+
+ABSURD = {
+    "Transpose 'y'.*axis is 9, where there are 4": ("y = Transpose<perm=[0,1,2,9]>(x)", {}),
+    "Transpose 'y'.*axis is -9": ("y = Transpose<perm=[0,1,2,-9]>(x)", {}),
+    "Transpose 'y'.*the order .* is none of the 4 axes": ("y = Transpose<perm=[0,1,1,2]>(x)", {}),
+    "Softmax 'y'.*axis is 9": ("y = Softmax<axis=9>(x)", {}),
+    "LogSoftmax 'y'.*axis is -5": ("y = LogSoftmax<axis=-5>(x)", {}),
+    "Concat 'y'.*axis is 4": ("y = Concat<axis=4>(x, x)", {}),
+    "Concat 'y'.*differ": ("s = Slice(x, a, b, c) y = Concat<axis=2>(x, s)", {"a": [0], "b": [2], "c": [1]}),
+    "Slice 'y'.*axis is 9": ("y = Slice(x, a, b, c)", {"a": [0], "b": [1], "c": [9]}),
+    "Slice 'y'.*takes nothing": ("y = Slice(x, a, b, c)", {"a": [5], "b": [1], "c": [2]}),
+    "Split 'a'.*split is": ("a, b = Split<axis=1>(x, s) y = Add(a, b)", {"s": [2, 2]}),
+    "Split 'a'.*axis is -8": ("a, b = Split<axis=-8>(x, s) y = Add(a, b)", {"s": [2, 2]}),
+    "Gather 'y'.*axis is -9": ("y = Gather<axis=-9>(x, i)", {"i": np.array([0])}),
+    "Gather 'y'.*indices lie from 3 to 3": ("y = Gather<axis=1>(x, i)", {"i": np.array([3])}),
+    "Gather 'y'.*index is 8": ("y = Gather<axis=2>(x, i)", {"i": np.array(8)}),
+    "ReduceSum 'y'.*axis is 11": ("y = ReduceSum(x, i)", {"i": [11]}),
+    "ReduceSum 'y'.*axis 0 is that of the samples": ("y = ReduceSum(x, i)", {"i": [0]}),
+    "Unsqueeze 'y'.*axis is 40": ("y = Unsqueeze(x, i)", {"i": [40]}),
+    "Squeeze 'y'.*axes are": ("y = Squeeze(x, i)", {"i": [2]}),
+    "Expand 'y'.*does not spread": ("y = Expand(x, s)", {"s": [1, 3, 8, 5]}),
+    "Reshape 'y'.*shape is": ("y = Reshape(x, s)", {"s": [0, 5, -1]}),
+    "Tile 'y'.*is that of the samples": ("y = Tile(x, r)", {"r": [2, 1, 1, 1]}),
+    "Pad 'y'.*that of the samples": ("y = Pad(x, p)", {"p": [1, 0, 0, 0, 0, 0, 0, 0]}),
+    "Pad 'y'.*do not fit": ('y = Pad<mode="reflect">(x, p)', {"p": [0, 0, 8, 0, 0, 0, 0, 0]}),
+    "MatMul 'y'.*the product of .* has no counterpart": ("y = MatMul(x, w)", {"w": (1, 3, 7, 8)}),
+    "Where 'y'.*a mask of shape": ("y = Where(m, x, x)", {"m": np.ones((5, 8), bool)}),
+    "Where 'y'.*is computed from the images": ("y = Where(x, x, x)", {}),
+    "LayerNormalization 'y'.*axis is 9": ("y = LayerNormalization<axis=9>(x, g)", {"g": (8,)}),
+    "LayerNormalization 'y'.*scale and bias": ("y = LayerNormalization<axis=2>(x, g)", {"g": (8,)}),
+    "Einsum 'y'.*equation": ('y = Einsum<equation="nchw,nchw->nhh">(x, x)', {}),
+    "Clip 'y'.*low must not be above high": ("y = Clip(x, a, b)", {"a": 1.0, "b": -1.0}),
+    "Attention 'y'.*softcap is 2": ("y = Attention<softcap=2.0>(x, x, x)", {}),
+    "Attention 'y'.*past_key is given": ("y = Attention(x, x, x, , p, p)", {"p": (1, 3, 2, 8)}),
+    "Attention 'y'.*softmax_precision is 11": ("y = Attention<softmax_precision=11>(x, x, x)", {}),
+    "Attention 'y'.*has 5 heads, of 8": (
+        "r = Reshape(x, s) y = Attention<q_num_heads=5, kv_num_heads=5>(r, r, r)",
+        {"s": [0, 24, 8]},
+    ),
+    "Attention 'y'.*has None heads": ("r = Reshape(x, s) y = Attention(r, r, r)", {"s": [0, 24, 8]}),
+    "Attention 'y'.*bias must have shape": ("y = Attention(x, x, x, m)", {"m": (5, 8)}),
+    "Attention 'y'.*a mask of shape": ("y = Attention(x, x, x, m)", {"m": (5, 8, 8)}),
+    "Attention 'y'.*its output 'k'": ("y, k = Attention(x, x, x) z = Add(y, k)", {}),
+    "Add 'y'.*differs between samples": ("y = Add(x, k)", {"k": (89, 1, 1, 1)}),
+}
+
+
+@pytest.mark.parametrize("message", ABSURD)
+def test_absurd_settings_are_refused_by_name(message, rng):
+    text, given = ABSURD[message]
+    outputs = "z" if " z = " in text else "y"
+    proto = network(rng, text, given, opset=23, outputs=outputs)
+    with pytest.raises(ValueError, match=rf"^the model: {message}"):
+        cnnlib.onnx.load(proto)
+
+
+def any_axis(rng, rank):
+    """An axis that is not that of the samples, counted from either end."""
+    return int(rng.integers(1, rank)) - rank * int(rng.integers(2))
+
+
+def random_file(rng, kind, shape):
+    """The text of an operator on x of the given shape, and its constants."""
+    rank, axis = len(shape), any_axis(rng, len(shape))
+    size = shape[axis]
+    others = [int(a) for a in rng.permutation(range(1, rank))]
+    if kind in ("Softmax", "LogSoftmax"):
+        return f"y = {kind}<axis={axis}>(x)", {}
+    if kind.startswith("Reduce"):
+        keep = int(rank == 2 or rng.integers(2))
+        return f"y = {kind}<keepdims={keep}>(x, a)", {"a": [axis]}
+    if kind == "Concat":
+        return f"a = Tanh(x) y = Concat<axis={axis}>(a, x, a)", {}
+    if kind == "Transpose":
+        return f"y = Transpose<perm={[0, *others]}>(x)", {}
+    if kind == "Slice":
+        low, high = sorted(int(n) for n in rng.choice(size + 1, 2, replace=False))
+        step = (1, -1)[rng.integers(2)]
+        ends = (low, high) if step > 0 else (high - 1, low - 1 if low else -99)
+        return "y = Slice(x, a, b, c, d)", {"a": [ends[0]], "b": [ends[1]], "c": [axis], "d": [step]}
+    if kind == "Split":
+        return f"a, b = Split<axis={axis}>(x, s) y = Concat<axis={axis}>(b, a)", {"s": [1, size - 1]}
+    if kind == "Gather":
+        return f"y = Gather<axis={axis}>(x, i)", {"i": rng.integers(-size, size, size=(2, 3))}
+    if kind == "Unsqueeze":
+        return "y = Unsqueeze(x, i)", {"i": [axis if axis < 0 else axis + 1]}
+    if kind == "Expand":
+        return "r = ReduceMean(x, a) y = Expand(r, s)", {"a": [axis], "s": [1, *shape[1:]]}
+    if kind == "Tile":
+        return "y = Tile(x, r)", {"r": [1, *(int(n) for n in rng.integers(1, 3, size=rank - 1))]}
+    if kind == "Pad":
+        pads = [0, *(int(n) for n in rng.integers(0, 2, size=rank - 1))] * 2
+        mode = ("constant", "edge", "reflect")[rng.integers(3)]
+        return f'y = Pad<mode="{mode}">(x, p)', {"p": pads}
+    if kind == "Where":
+        return "y = Where(m, x, k)", {
+            "m": rng.random(shape[1:]) < 0.5,
+            "k": (size,) if axis in (-1, rank - 1) else (1,),
+        }
+    if kind == "MatMul":
+        return "y = MatMul(x, w)", {"w": (shape[-1], 3)}
+    if kind == "LayerNormalization":
+        place = axis % rank
+        return f"y = LayerNormalization<axis={axis}>(x, g, b)", dict.fromkeys("gb", shape[place:])
+    if kind in ("Exp", "Abs", "Softplus", "Mish", "Neg"):
+        return f"y = {kind}(x)", {}
+    if kind == "Clip":
+        return "y = Clip(x, a, b)", {"a": -0.5, "b": 0.25}
+    if kind == "Pow":
+        return "a = Abs(x) y = Pow(a, k)", {"k": 1.5}
+    constant = tuple(n if rng.integers(2) else 1 for n in shape[1:])
+    return f"k = Abs(c) y = {kind}(x, k)" if kind == "Div" else f"y = {kind}(x, c)", {"c": constant}
+
+
+KINDS = (
+    *("Softmax", "LogSoftmax", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "Concat"),
+    *("Transpose", "Slice", "Split", "Gather", "Unsqueeze", "Expand", "Tile", "Pad", "Where", "MatMul"),
+    *("LayerNormalization", "Exp", "Abs", "Softplus", "Mish", "Neg", "Clip", "Pow"),
+    *("Add", "Sub", "Mul", "Div", "Min", "Max"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_operators_at_random_shapes(kind):
+    """Samples of one to four axes, axes counted from either end."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        shape = tuple(int(n) for n in rng.integers(2, 6, size=1 + rng.integers(1, 5)))
+        text, given = random_file(rng, kind, shape)
+        proto = network(rng, text, given, shape=("N", *shape[1:]))
+        x = rng.standard_normal((SAMPLES, *shape[1:])).astype(np.float32)
+        (want,) = ReferenceEvaluator(proto).run(None, {"x": x})
+        got = cnnlib.onnx.load(proto)(x)
+        assert got.shape == want.shape, (seed, shape, text)
+        np.testing.assert_allclose(got, want, **CLOSE, err_msg=f"{seed} {shape} {text}")
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_files_give_what_onnx_says(name, rng):

@@ -107,6 +107,30 @@ FUNCTIONS = {
     "masked": lambda x: functional.scaled_dot_product_attention(
         x, x, x, attn_mask=torch.tensor(np.tri(6, dtype=bool))
     ),
+    "attention of three axes": lambda x: functional.scaled_dot_product_attention(
+        x.flatten(2), x.flatten(2) + 1, x[:, :, :3].flatten(2)
+    ),
+    "attention of five axes": lambda x: functional.scaled_dot_product_attention(
+        *[x.view(-1, 2, 2, 6, 8)] * 2,
+        x.view(-1, 2, 2, 6, 8).exp(),
+        attn_mask=torch.linspace(-1, 1, 12).double().view(2, 1, 6),
+    ),
+    "attention of windows": lambda x: functional.scaled_dot_product_attention(
+        *[x.reshape(-1, 2, 6, 8)] * 3, attn_mask=torch.linspace(-1, 1, 72).double().view(2, 6, 6)
+    ).view(-1, 4, 6, 8),
+    "shared keys": lambda x: functional.scaled_dot_product_attention(
+        x, x[:, ::2], x[:, 1::2], enable_gqa=True, scale=0.4
+    ),
+    "a mask of heads": lambda x: functional.scaled_dot_product_attention(
+        x, x, x, attn_mask=torch.arange(4 * 6 * 6).view(4, 6, 6) % 5 > 1
+    ),
+    "a computed mask": lambda x: functional.scaled_dot_product_attention(
+        x, x.exp(), x, attn_mask=x[..., :6].tanh()
+    ),
+    "infinities that are hidden": lambda x: torch.where(
+        torch.tensor(np.tri(8, dtype=bool)[:6]), x, x * np.inf
+    ).clamp(-3, 3),
+    "masked with infinity": lambda x: (x * np.inf).masked_fill(torch.ones(6, 8, dtype=bool), -2.0) + x,
     "masked_fill": lambda x: x.masked_fill(torch.tensor(np.tri(8, dtype=bool)[:6]), -2.0),
     "where": lambda x: torch.where(torch.tensor(np.tri(8, dtype=bool)[:6]), x, x.exp() - 1),
     "unfold": lambda x: functional.unfold(x, (3, 2), dilation=(1, 2), padding=1, stride=(2, 1)),
@@ -131,6 +155,7 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore:invalid value")  # of infinities
 def test_functions_are_torchs(name):
     function = FUNCTIONS[name]
     compare(Net(lambda m, x: function(m.first(x)), first=nn.Conv2d(4, 4, 1)))
@@ -163,6 +188,18 @@ LAYERS = {
         {"places": parameter(6, 5, 8)},
     ),
     "prelu": (lambda m, x: m.one(x) + m.four(x), {"one": nn.PReLU(), "four": nn.PReLU(4)}),
+    "subtracted parameters": (
+        lambda m, x: torch.where(torch.tensor(np.tri(8, dtype=bool)[:6]), x - m.scale, m.scale - x),
+        {"scale": parameter(8)},
+    ),
+    "a learnt query": (
+        lambda m, x: functional.scaled_dot_product_attention(m.query.expand(x.shape[0], -1, -1, -1), x, x),
+        {"query": parameter(1, 4, 1, 8)},
+    ),
+    "a learnt bias": (
+        lambda m, x: functional.scaled_dot_product_attention(x, x, x, attn_mask=m.bias),
+        {"bias": parameter(4, 6, 6)},
+    ),
     "parameters": (
         lambda m, x: x * m.scale + m.shift[:, None, None],
         {"scale": parameter(8), "shift": parameter(4)},
@@ -196,6 +233,110 @@ def test_layers_are_torchs(name):
     run, parts = LAYERS[name]
     _, grads = compare(Net(lambda m, x: run(m, m.first(x)), first=nn.Conv2d(4, 4, 1), **parts))
     assert {"first.weight", "first.bias"} <= grads.keys()
+
+
+@pytest.mark.parametrize(
+    "name", [*(n for n in FUNCTIONS if "attention" in n), "causal", "masked", "shared keys"]
+)
+def test_attention_is_one_layer(name):
+    function = FUNCTIONS[name]
+    module = Net(lambda m, x: function(m.first(x)), first=nn.Conv2d(4, 4, 1)).double()
+    net = cnnlib.torch.from_module(module, DIM)
+    layers = [node.layer for node in net.graph()]
+    assert layers.count("attention") == 1
+    assert not {"softmax", "matmul"} & {*layers}
+
+
+# Random chains of operators ---------------------------------------------------------------------------
+
+
+def some_axis(rng, x):
+    """An axis that is not that of the samples, counted from either end."""
+    return int(rng.integers(1, x.ndim)) - x.ndim * int(rng.integers(2))
+
+
+STEPS = {
+    "softmax": lambda rng, x: x.softmax(some_axis(rng, x)),
+    "log_softmax": lambda rng, x: x.log_softmax(some_axis(rng, x)),
+    "sum": lambda rng, x: x.sum(some_axis(rng, x), keepdim=True) / x.exp(),
+    "mean": lambda rng, x: x - x.mean(some_axis(rng, x), keepdim=True),
+    "amax": lambda rng, x: x.amax(some_axis(rng, x)) if x.ndim > 2 else x.amax(1, keepdim=True),
+    "amin": lambda rng, x: torch.minimum(x, x.amin(some_axis(rng, x), keepdim=True) + 1),
+    "std": lambda rng, x: torch.cat([x, x + 1], 1).std(1, keepdim=True) * x,
+    "cat": lambda rng, x: torch.cat([x, x.tanh(), x], some_axis(rng, x)),
+    "stack": lambda rng, x: torch.stack([x, x.abs()], some_axis(rng, x)).sum(1) if x.ndim < 5 else x,
+    "flip": lambda rng, x: x.flip(some_axis(rng, x)) + x,
+    "roll": lambda rng, x: x.roll(int(rng.integers(-7, 8)), some_axis(rng, x)),
+    "chunk": lambda rng, x: torch.cat(x.chunk(2, axis := some_axis(rng, x))[::-1], axis),
+    "slice": lambda rng, x: torch.cat([x.narrow(axis := some_axis(rng, x), 0, 1), x], axis)[:, -2:],
+    "transpose": lambda rng, x: x.transpose(some_axis(rng, x), some_axis(rng, x)) * 2,
+    "movedim": lambda rng, x: x.movedim(1, -1).relu(),
+    "unsqueeze": lambda rng, x: x.unsqueeze(-1).expand(*x.shape, 2).flatten(-2),
+    "layer_norm": lambda rng, x: functional.layer_norm(x, x.shape[-int(rng.integers(1, x.ndim)) :]),
+    "products": lambda rng, x: x @ x.mT / 8 if x.ndim > 2 else x[:, None] * x[..., None],
+    "index": lambda rng, x: x.index_select(
+        axis := some_axis(rng, x), torch.tensor(rng.integers(0, x.shape[axis], size=3))
+    ),
+    "pad": lambda rng, x: functional.pad(x, tuple(int(n) for n in rng.integers(0, 3, size=2)), value=-1.5),
+    "repeat": lambda rng, x: x.repeat(1, 2, *(1,) * (x.ndim - 2)),
+    "where": lambda rng, x: torch.where(torch.tensor(rng.random(x.shape[-1]) < 0.5), x, 0.5),
+    "clamp": lambda rng, x: x.clamp(-0.7, 0.9),
+    "folded": lambda rng, x: x.flatten(0, 1).softmax(-1).reshape(x.shape) if x.ndim > 2 else x.exp(),
+}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_chains_are_torchs(seed):
+    """Three operators in a row, of samples of one to four axes; each comes first at least once."""
+    names, rng = list(STEPS), np.random.default_rng(seed)
+    dim = tuple(int(n) for n in rng.integers(2, 5, size=rng.integers(1, 5)))
+    chosen = [names[seed % len(names)], *(names[i] for i in rng.integers(len(names), size=2))]
+
+    def run(m, x):
+        drawn = np.random.default_rng(seed)  # the same at each call
+        x = x * m.scale
+        for name in chosen:
+            x = STEPS[name](drawn, x)
+        return x
+
+    compare(Net(run, scale=parameter(*dim)), dim)
+
+
+OVER_SAMPLES = {
+    r"sum_1: axis 0 is that of the samples, which stay apart": lambda x: x.sum(0, keepdim=True) * x,
+    r"softmax: axis 0 is that of the samples": lambda x: x.softmax(0),
+    r"flip: axis 0 is that of the samples": lambda x: x.flip(0),
+    r"roll: axis 0 is that of the samples": lambda x: x.roll(1, 0),
+    r"roll: rolls along named axes alone": lambda x: x.roll(1),
+    r"slice_1: axis 0 is that of the samples": lambda x: torch.cat([x[1:], x[:1]]),
+    r"layer_norm: normalises over the samples": lambda x: functional.layer_norm(x.flatten(1).t(), (509,)).t(),
+    r"a constant of shape \(509, 1, 1, 1\) beside .* differs between samples": lambda x: (
+        x * torch.arange(x.shape[0]).double()[:, None, None, None]
+    ),
+    r"matmul: the product of .* has no counterpart": lambda x: x.flatten(1).t() @ x.flatten(1),
+    r"softplus: threshold is 1, here at least 20": lambda x: functional.softplus(x, threshold=1),
+    r"values of shapes .* are not joined": lambda x: x.flatten(1)[:, :509] * x.flatten(1).t()[:509],
+}
+
+
+@pytest.mark.parametrize("message", OVER_SAMPLES)
+def test_what_mixes_samples_is_refused_by_name(message):
+    with pytest.raises(ValueError, match=rf"from_module: .*{message}"):
+        cnnlib.torch.from_module(Net(lambda m, x: OVER_SAMPLES[message](x)).double(), (4, 12, 12))
+
+
+def test_a_mean_over_axes_takes_images_of_other_sizes():
+    module = Net(lambda m, x: (x * x.mean(2, keepdim=True)).mean((1, 3)))
+    net = cnnlib.torch.from_module(module, DIM)
+    x = torch.randn(2, 4, 9, 7)
+    np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_form_that_is_refused_leaves_nothing_behind():
+    """Of a linear layer that images do not take, the weights keep their name."""
+    module = Net(lambda m, x: m.layer(x).transpose(1, 3), layer=nn.Linear(8, 8))
+    net, _ = compare(module)
+    assert {*net.params} == {"layer.weight", "layer.bias"}
 
 
 # Stand-ins for families of networks -------------------------------------------------------------------

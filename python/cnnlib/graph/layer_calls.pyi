@@ -449,6 +449,15 @@ class LayerCalls:
         name: str | None = None,
         label: str = "",
     ) -> str: ...
+    def expand_as(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
     def roll(
         self,
         *,
@@ -511,14 +520,6 @@ class LayerCalls:
         name: str | None = None,
         label: str = "",
     ) -> str: ...
-    def power(
-        self,
-        *,
-        exponent: float,
-        x: str | None = None,
-        name: str | None = None,
-        label: str = "",
-    ) -> str: ...
     def minimum(
         self,
         value1: str,
@@ -537,6 +538,33 @@ class LayerCalls:
         name: str | None = None,
         label: str = "",
     ) -> str: ...
+    def where(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
+        mask: Any,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def power(
+        self,
+        *,
+        exponent: float,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def clip(
+        self,
+        *,
+        low: float,
+        high: float,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
     def exp(
         self,
         *,
@@ -551,13 +579,6 @@ class LayerCalls:
         name: str | None = None,
         label: str = "",
     ) -> str: ...
-    def softplus(
-        self,
-        *,
-        x: str | None = None,
-        name: str | None = None,
-        label: str = "",
-    ) -> str: ...
     def absolute(
         self,
         *,
@@ -565,16 +586,23 @@ class LayerCalls:
         name: str | None = None,
         label: str = "",
     ) -> str: ...
-    def clip(
+    def softplus(
         self,
         *,
-        low: float,
-        high: float,
         x: str | None = None,
         name: str | None = None,
         label: str = "",
     ) -> str: ...
     def reduce_sum(
+        self,
+        *,
+        axis: Sequence[int],
+        keepdims: bool,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def reduce_mean(
         self,
         *,
         axis: Sequence[int],

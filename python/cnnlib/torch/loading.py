@@ -361,29 +361,32 @@ class _Network(Builder):
         return _widened(node.target(*args, **kwargs))
 
     def _translate(self, node):
-        """Note what a call makes, in the first form that has a counterpart: of images, or of tensors."""
-        operator, refusals = Call(self, node).operator, []
+        """Note what a call makes, in the first form that has a counterpart: of images, or of tensors.
+
+        A form that is refused leaves nothing behind. The reason that is named is that of tensors, if they
+        have the operator: it holds for any shape.
+        """
+        operator = Call(self, node).operator
         forms: list[tuple[Mapping[str, Any], bool]] = [
             (OPERATORS, False),
             (TENSORS, False),
             (OPERATORS, True),
         ]
-        for table, natural in forms:
-            if operator in table:
-                call = Call(self, node, natural)
-                try:
-                    made = table[operator](call)
-                    if isinstance(made, Feature):  # of several each is checked where it is taken
-                        call.check_result(made)
-                    call.check_arguments()
-                except Refused as refused:
-                    refusals.append(str(refused))
-                else:
-                    self.values[node] = made
-                    return
-        if not refusals:
-            refusals.append(f"{title(node)}: the operator {node.target} has no counterpart")
-        self.refused.append(refusals[1] if len(refusals) == 3 else refusals[0])
+        why = f"{title(node)}: the operator {node.target} has no counterpart"
+        for place, (table, natural) in enumerate(form for form in forms if operator in form[0]):
+            call, before = Call(self, node, natural), self.state()
+            try:
+                made = table[operator](call)
+                if isinstance(made, Feature):  # of several each is checked where it is taken
+                    call.check_result(made)
+                call.check_arguments()
+            except Refused as refused:
+                self.go_back(before)
+                why = str(refused) if place == 0 or table is TENSORS else why
+            else:
+                self.values[node] = made
+                return
+        self.refused.append(why)
         self._stand_in(node)
 
     def _stand_in(self, node):

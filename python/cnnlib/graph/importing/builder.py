@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,11 @@ class Feature:
         return replace(self, view=self.shape, pad=None)
 
 
+# What a builder has read so far: see `Builder.state`.
+_STATE = (
+    *("nodes", "params", "frozen", "fixed_by", "runs", "materialised"),
+    *("_places", "_variants", "_shapes", "_following", "_others"),
+)
 _HIGHER, _WIDER = 64, 128  # pixels by which images are tried larger: multiples of what strides come to
 LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
 
@@ -132,6 +138,16 @@ class Builder:
         self.materialised: dict[Feature, Feature] = {}  # values as the source has them, which nodes make
         self.fixed_by = ""  # as in the graph
         self.runs = True
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`go_back` needs to take back what is put into the graph from now on."""
+        kept = {name: copy.copy(getattr(self, name)) for name in _STATE}
+        return kept | {"_variants": {name: dict(known) for name, known in self._variants.items()}}
+
+    def go_back(self, state: Mapping[str, Any]) -> None:
+        """Become what :meth:`state` saw; each state serves once."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def begin(self, name: str, shape: tuple[int, ...]) -> Feature:
         """Name the input, and the shape of its samples."""

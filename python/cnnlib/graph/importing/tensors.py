@@ -18,8 +18,10 @@ import numpy as np
 
 from cnnlib._typing import Array
 from cnnlib.graph.importing.builder import Builder, Feature
-from cnnlib.graph.importing.resizing import resizing_matrix
+from cnnlib.graph.importing.resizing import places_of_pixels, resizing_matrix
 from cnnlib.graph.ops.sizes import batch_of
+
+_LARGEST_SIDE = 2**14  # pixels of images that are resized: matrices of 2 GiB in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,8 +382,10 @@ class TensorCalls(ABC):
         array, N = known.array, self.number_of_samples()
         array = array.reshape((1,) * (rank - array.ndim) + array.shape)
         batch_axis = like.batch_axis + rank - self.rank(like)
-        if array.shape[batch_axis] == N:  # made for each sample alike
-            array = array.take([0], batch_axis)
+        if array.shape[batch_axis] == N:
+            first = array.take([0], batch_axis)
+            if np.array_equal(np.broadcast_to(first, array.shape), array, equal_nan=array.dtype.kind == "f"):
+                array = first
         if array.shape[batch_axis] != 1:
             beside = like.source_shape(N)
             self.fail(f"a constant of shape {known.shape} beside {beside} differs between samples")
@@ -409,9 +413,35 @@ class TensorCalls(ABC):
         rank = max(self.rank(x), self.rank(y))
         x, y = (self._beside(value, like, rank) for value in (x, y))
         view = self._broadcast(x, y)
-        natural = dataclasses.replace(x, view=view).natural
-        pair = [self._widened(value, natural) for value in (x, y)]
+        pair = self._widened_alike(x, y, dataclasses.replace(x, view=view).natural)
         return self._seen(self.emit(layer, *pair), x, view)
+
+    def times(self, value: Operand, factor: float, beside: Operand) -> Operand:
+        """A value times a number; a constant that is trained becomes a value, beside another one."""
+        if factor == 1:
+            return value
+        if isinstance(value, Known) and not value.name:
+            return Known(value.array * factor)
+        if isinstance(value, Known):
+            assert isinstance(beside, Feature)  # else both are constant, and the result has been computed
+            value = self._beside(value, beside, max(self.rank(value), self.rank(beside)))
+        return self.each("scale", value, float(factor))
+
+    def chosen(self, mask: Array, x: Operand, y: Operand) -> Feature:
+        """x where a constant mask is True, y elsewhere, with broadcasting."""
+        like = x if isinstance(x, Feature) else y
+        assert isinstance(like, Feature)
+        rank = max(mask.ndim, self.rank(x), self.rank(y))
+        x, y = (self._beside(value, like, rank) for value in (x, y))
+        both = dataclasses.replace(x, view=self._broadcast(x, y)).natural
+        own = self._per_sample(Known(mask.astype(bool)), rank, x)
+        if any(n != m and 1 not in (n, m) for n, m in zip(own.shape, both, strict=True)):
+            self.fail(f"a mask of shape {mask.shape} does not fit samples of {batch_of(both)}")
+        natural = tuple(m if n == 1 else n for n, m in zip(own.shape, both, strict=True))
+        inner = (x.before > 1) + (x.behind > 1)
+        view = natural[: x.batch_axis] + natural[x.batch_axis + inner :]
+        pair = [self._widened(value, natural) for value in self._widened_alike(x, y, both)]
+        return self._seen(self.emit("where", *pair, args=(own,)), x, view)
 
     def _widened(self, x: Feature, natural: tuple[int, ...]) -> Feature:
         """With axes of 1 repeated to another natural shape."""
@@ -419,6 +449,14 @@ class TensorCalls(ABC):
             return x
         sizes = tuple(-1 if n == m else m for n, m in zip(x.shape, natural, strict=True))
         return self.emit("expand", x, args=(sizes,))
+
+    def _widened_alike(self, x: Feature, y: Feature, natural: tuple[int, ...]) -> list[Feature]:
+        """Two values with axes of 1 repeated to their common shape, at any size of images."""
+        open_axes = [a for a in range(len(natural)) if any(self.net.open_axis(v.name, a) for v in (x, y))]
+        if any(x.shape[a] != y.shape[a] for a in open_axes):
+            x = x if x.shape == natural else self.emit("expand_as", x, y)
+            return [x, y if y.shape == natural else self.emit("expand_as", y, x)]
+        return [self._widened(value, natural) for value in (x, y)]
 
     def _beside(self, value: Operand, like: Feature, rank: int) -> Feature:
         """An operand with all axes of the result."""
@@ -460,17 +498,11 @@ class TensorCalls(ABC):
         return self.emit("add", x, self._widened(self.emit("scale", y, args=(-1.0,)), x.shape))
 
     def reduced(self, layer: str, x: Feature, axes: Sequence[int], keep: bool) -> Feature:
-        """A sum, mean or so over axes."""
+        """A sum, mean or maximum over axes."""
         x = self.tensor(x)
         gone = {self.axis(axis, self.rank(x)) for axis in axes}
         places = tuple(sorted(self.graph_axis(x, axis) for axis in gone))
-        if layer == "reduce_mean":
-            count = math.prod(x.shape[place - 1] for place in places)
-            if any(self.net.open_axis(x.name, place - 1) for place in places):
-                self.net.fix(f"node {self.output!r} ({self.label or layer}), which takes a mean of {count}")
-            made = self.emit("scale", self.emit("reduce_sum", x, args=(places, keep)), args=(1 / count,))
-        else:
-            made = self.emit(layer, x, args=(places, keep))
+        made = self.emit(layer, x, args=(places, keep))
         others = [axis for axis in range(self.rank(x)) if axis != x.batch_axis]
         view = [1 if axis in gone else self.size(x, axis) for axis in others if keep or axis not in gone]
         before = 0 if keep else sum(axis < x.batch_axis for axis in gone)
@@ -481,20 +513,26 @@ class TensorCalls(ABC):
         x: Feature,
         size: Sequence[int],
         mode: str,
-        align_corners: bool = False,
-        steps: Sequence[float | None] = (None, None),
+        coordinates: str = "half_pixel",
+        scales: Sequence[float | None] = (None, None),
+        rounding: str = "floor",
     ) -> Feature:
-        """Images (N, C, H, W) of another size, by a product with a matrix along each axis."""
+        """Images (N, C, H, W) of another size, by a product with a matrix along each axis.
+
+        `coordinates` and `rounding` are ONNX's names for where pixels lie and which one is nearest.
+        """
         x = self.tensor(x)
         if any(self.net.open_axis(x.name, place) for place in (1, 2)):
             self.net.fix(
                 f"node {self.output!r} ({self.label or 'resize'}), which makes images of {tuple(size)}"
             )
-        for axis, m, step in zip((2, 3), size, steps, strict=True):
+        if max(*size, *x.view[-2:]) > _LARGEST_SIDE:
+            self.fail(f"makes images of {tuple(size)} of {batch_of(x.view)}, which no memory holds")
+        for axis, m, scale in zip((2, 3), size, scales, strict=True):
             n = self.size(x, axis)
-            if n == m and step in (None, 1):
+            if n == m and scale in (None, 1):
                 continue
-            matrix = resizing_matrix(n, m, mode, align_corners=align_corners, step=step)
+            matrix = resizing_matrix(n, places_of_pixels(n, m, coordinates, scale), mode, rounding)
             moved = x if axis == 3 else self.moved(x, 2, 3)
             key = self.parameter("matrix", matrix)
             self.net.frozen.add(key)
@@ -534,20 +572,86 @@ class TensorCalls(ABC):
         return self._seen(self.emit(layer, x, params=params), x, (*x.view[:-1], w.shape[1]))
 
     def attended(
-        self, q: Feature, k: Operand, v: Operand, mask: Operand | None, scale: float | None, causal: bool
+        self,
+        q: Operand,
+        k: Operand,
+        v: Operand,
+        mask: Operand | None,
+        scale: float | None,
+        causal: bool,
     ) -> Feature:
-        """softmax(scale * q @ k.T + mask) @ v, over the last two axes."""
+        """softmax(scale * q @ k.T + mask) @ v over the last two axes, heads before them.
+
+        Where k and v have fewer heads, as many of q in a row share one. A mask that is constant, of booleans
+        too, gives one layer; one that is computed or trained gives products and a softmax.
+        """
+        given = (q, k, v) if mask is None else (q, k, v, mask)
+        rank = max(map(self.rank, given))
+        like = next(x for x in given if isinstance(x, Feature))
+        q, k, v = values = [self._beside(value, like, rank) for value in (q, k, v)]
+        N = self.number_of_samples()
+        apart = len({(x.batch_axis, x.before, x.behind) for x in values}) > 1
+        if apart or min(map(self.rank, values)) < 3 or q.batch_axis >= rank - 2:
+            shapes = ", ".join(str(x.source_shape(N)) for x in values)
+            self.fail(f"attention of q, k and v of shapes {shapes} has no counterpart")
+        if isinstance(mask, Feature) or (isinstance(mask, Known) and mask.name):
+            return self._spelled_out(q, k, v, mask, scale, causal)
+        leads = [x.natural[:-2] or (1,) for x in values]
+        (*_, heads), (*_, kv_heads), (*_, of_v) = leads
+        if kv_heads != of_v or heads % kv_heads:
+            heads = kv_heads = max(heads, kv_heads, of_v)
+        front = self._common([lead[:-1] for lead in leads])
+        wanted = [(*front, count) for count in (heads, kv_heads, kv_heads)]
+        rows = [self._of_heads(x, lead) for x, lead in zip(values, wanted, strict=True)]
+        param: dict[str, Any] = {"causal": True} if causal else {}
+        if scale is not None:
+            param["scale"] = float(scale)
+        if mask is not None:
+            param["bias"] = self._bias(self._per_sample(mask, rank, q), wanted[0])
+        made = self.emit("attention", *rows, args=(param,))
+        natural = (*wanted[0], *made.shape[1:])[-len(q.natural) :]
+        if made.shape != natural:
+            made = self._reshaped(made, natural)
+        inner = (q.before > 1) + (q.behind > 1)
+        return self._seen(made, q, natural[: q.batch_axis] + natural[q.batch_axis + inner :])
+
+    def _common(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The shape that all of these spread to."""
+        for sizes in zip(*shapes, strict=True):
+            if len({*sizes} - {1}) > 1:
+                self.fail(f"axes of {' and '.join(map(str, shapes))} are not joined")
+        return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+
+    def _of_heads(self, x: Feature, lead: tuple[int, ...]) -> Feature:
+        """A value (heads, tokens, features) of each sample, its axes before the last two spread to `lead`."""
+        tokens = x.natural[-2:]
+        if x.shape[:-2]:
+            x = self._widened(x, (*lead, *tokens))
+        natural = (math.prod(lead), *tokens)
+        return x if x.shape == natural else self._reshaped(x, natural)
+
+    def _bias(self, mask: Array, lead: tuple[int, ...]) -> Array:
+        """What is added to the scores of all heads, (1, heads, L, S) with 1 in place of sizes."""
+        own = mask.shape[:-2] or (1,)
+        if any(n not in (1, m) for n, m in zip(own, lead, strict=True)):
+            self.fail(f"a mask of shape {mask.shape} does not fit heads of shape {lead}")
+        if mask.dtype != bool:
+            mask = mask.astype(self.net.dtype)
+        if math.prod(own) > 1:
+            mask = np.broadcast_to(mask, (*lead, *mask.shape[-2:]))
+        return mask.reshape(1, -1, *mask.shape[-2:])
+
+    def _spelled_out(
+        self, q: Feature, k: Feature, v: Feature, mask: Operand, scale: float | None, causal: bool
+    ) -> Feature:
+        """Attention whose mask is computed or trained, which the layer does not take."""
         scale = 1 / math.sqrt(self.size(q, self.rank(q) - 1)) if scale is None else scale
-        if isinstance(k, Known):
-            keys: Operand = Known(np.swapaxes(k.array, -1, -2))
-        else:
-            keys = self.moved(k, -1, -2)
-        scores = self.matrix_product(self.each("scale", q, float(scale)), keys)
+        scores = self.matrix_product(self.each("scale", q, float(scale)), self.moved(k, -1, -2))
+        scores = self.combined("add", scores, mask)
         if causal:
             L, S = scores.view[-2:]
-            mask = Known(np.where(np.tril(np.ones((L, S), bool)), 0.0, -np.inf))
-        if mask is not None:
-            scores = self.combined("add", scores, mask)
+            hidden = np.where(np.tri(L, S, dtype=bool), 0.0, -np.inf)
+            scores = self.combined("add", scores, Known(hidden))
         return self.matrix_product(self.normalised("softmax", scores, -1), v)
 
     def contracted(self, equation: str, x: Operand, y: Operand) -> Feature:

@@ -2,7 +2,7 @@
 
 Axes are counted with that of the samples, 0, which stays where it is. Each `*_forward` returns
 ``(out, cache)`` and each `*_backward(dout, cache, needs)` the gradients of its inputs, and behind them those
-of its parameters.
+of its parameters. In formulas n counts samples, and i, j and k the places along other axes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from cnnlib import layers
 from cnnlib._typing import Array
 
 _Gradients = tuple[Array | None, ...]
-_NUMPY_MODES: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
+PAD_MODES: dict[str, Any] = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+}  # NumPy's names
 
 
 def transpose_forward(x: Array, axes: Sequence[int]) -> tuple[Array, Any]:
-    """The axes in another order, of which the first is 0."""
+    """``out[n, i_1, i_2, ...] = x[n, ...]``: axis k of the output is axis ``axes[k]``; ``axes[0]`` is 0."""
     return np.ascontiguousarray(x.transpose(axes)), axes
 
 
@@ -30,11 +34,11 @@ def transpose_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradi
 
 
 def reshape_forward(x: Array, shape: Sequence[int]) -> tuple[Array, Any]:
-    """Samples of another shape, in which -1 may stand once for what is left."""
-    return x.reshape(len(x), *_filled(shape, x.shape[1:])), x.shape
+    """The same numbers in samples of another shape, in which -1 may stand once for what is left."""
+    return x.reshape(len(x), *filled(shape, x.shape[1:])), x.shape
 
 
-def _filled(shape: Sequence[int], own: Sequence[int]) -> tuple[int, ...]:
+def filled(shape: Sequence[int], own: Sequence[int]) -> tuple[int, ...]:
     known = math.prod(size for size in shape if size != -1)
     return tuple(math.prod(own) // known if size == -1 else size for size in shape)
 
@@ -44,7 +48,7 @@ def reshape_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradien
 
 
 def slice_forward(x: Array, start: int | None, stop: int | None, step: int, axis: int) -> tuple[Array, Any]:
-    """Every so many-th along an axis, as Python slices."""
+    """``x[n, ..., start:stop:step]`` along an axis, as Python slices."""
     chosen = (slice(None),) * axis + (slice(start, stop, step),)
     return np.ascontiguousarray(x[chosen]), (x.shape, chosen)
 
@@ -57,17 +61,21 @@ def slice_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients
 
 
 def pad_forward(x: Array, widths: Sequence[Sequence[int]], mode: str, value: float) -> tuple[Array, Any]:
-    """Numbers (before, after) each axis of samples: `value`, or by mode 'reflect' or 'replicate'."""
+    """Numbers (before, after) each axis of samples, by `mode`.
+
+    ``out[i] = x[i - before]`` where there is such a place. Elsewhere it is `value` ('constant'), the mirror
+    image about the first and the last number ('reflect'), or the nearest number ('replicate').
+    """
     sides = [(0, 0), *map(tuple, widths)]
     filled = {"constant_values": value} if mode == "constant" else {}
-    return np.pad(x, sides, _NUMPY_MODES[mode], **filled), (x.shape, sides, mode)
+    return np.pad(x, sides, PAD_MODES[mode], **filled), (x.shape, sides, mode)
 
 
 def pad_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
     shape, sides, mode = cache
     for axis, ((before, after), size) in enumerate(zip(sides, shape, strict=True)):
         if before or after:
-            places = np.pad(np.arange(size), (before, after), _NUMPY_MODES[mode])
+            places = np.pad(np.arange(size), (before, after), PAD_MODES[mode])
             if mode == "constant":
                 dout = dout.take(np.arange(before, before + size), axis)
             else:
@@ -83,7 +91,7 @@ def _added_at(parts: Array, places: Any, axis: int, size: int) -> Array:
 
 
 def expand_forward(x: Array, shape: Sequence[int]) -> tuple[Array, Any]:
-    """Axes of 1 repeated to samples of this shape; -1 leaves an axis as it is."""
+    """``out[n, i, j] = x[n, 0, j]``: axes of 1 repeated to samples of this shape; -1 keeps an axis."""
     sizes = (n if m == -1 else m for n, m in zip(x.shape[1:], shape, strict=True))
     return np.ascontiguousarray(np.broadcast_to(x, (len(x), *sizes))), x.shape
 
@@ -93,8 +101,22 @@ def expand_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradient
     return (dout.sum(axes, keepdims=True),)
 
 
+def expand_as_forward(x: Array, y: Array) -> tuple[Array, Any]:
+    """x with axes of 1 repeated to the sizes that y has there; of y the shape alone counts."""
+    sizes = np.broadcast_shapes(x.shape[1:], y.shape[1:])
+    return np.ascontiguousarray(np.broadcast_to(x, (len(x), *sizes))), (x.shape, y.shape)
+
+
+def expand_as_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
+    shape, other = cache
+    return (
+        expand_backward(dout, shape, needs)[0] if needs[0] else None,
+        np.zeros(other, dout.dtype) if needs[1] else None,
+    )
+
+
 def roll_forward(x: Array, shift: Sequence[int], axis: Sequence[int]) -> tuple[Array, Any]:
-    """Numbers moved along axes; what leaves at the end comes back at the front."""
+    """``out[(i + shift) % size] = x[i]`` along axes, each by its own shift."""
     return np.roll(x, shift, axis), (shift, axis)
 
 
@@ -104,7 +126,7 @@ def roll_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
 
 
 def flip_forward(x: Array, axis: Sequence[int]) -> tuple[Array, Any]:
-    """Axes backwards."""
+    """``out[i] = x[size - 1 - i]`` along axes."""
     return np.ascontiguousarray(np.flip(x, tuple(axis))), axis
 
 
@@ -113,7 +135,7 @@ def flip_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
 
 
 def gather_forward(x: Array, indices: Any, axis: int) -> tuple[Array, Any]:
-    """Numbers at constant indices along an axis, which the axes of the indices take the place of."""
+    """``out[n, i, j, k] = x[n, i, indices[j], k]``; the axes of the indices take the place of `axis`."""
     return np.asarray(np.take(x, indices, axis)), (x.shape, indices, axis)
 
 
@@ -125,7 +147,7 @@ def gather_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradient
 
 
 def constant_forward(x: Array, w: Array) -> tuple[Array, Any]:
-    """w once for each sample of x."""
+    """``out[n] = w``, once for each sample of x."""
     return np.broadcast_to(w, (len(x), *w.shape)), x.shape
 
 
@@ -134,7 +156,7 @@ def constant_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradie
 
 
 def linear_forward(x: Array, w: Array, b: Array | None) -> tuple[Array, Any]:
-    """x (N, ..., D) @ w (D, M) + b."""
+    """``out[n, ..., j] = sum_i x[n, ..., i] * w[i, j] + b[j]``."""
     out, cache = layers.affine_forward(np.ascontiguousarray(x.reshape(-1, x.shape[-1])), w, b)
     return out.reshape(*x.shape[:-1], w.shape[1]), (x.shape, cache)
 
@@ -146,7 +168,10 @@ def linear_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradient
 
 
 def trailing_layernorm_forward(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Any]:
-    """The last axes, as many as gamma has, normalised together (Ba et al. 2016, arXiv:1607.06450)."""
+    """``(x - mean) / sqrt(var + eps) * gamma + beta``, as Ba et al. 2016 (arXiv:1607.06450).
+
+    Mean and variance are those of each sample's last axes, as many as gamma has, together.
+    """
     rows = np.ascontiguousarray(x.reshape(-1, gamma.size))
     out, cache = layers.layernorm_forward(rows, gamma.ravel(), beta.ravel(), {"eps": eps})
     return out.reshape(x.shape), (cache, gamma.shape)
@@ -160,7 +185,7 @@ def trailing_layernorm_backward(dout: Array, cache: Any, needs: Sequence[bool]) 
 
 
 def divide_forward(x: Array, y: Array) -> tuple[Array, Any]:
-    """x / y, of one shape."""
+    """``x / y``, of one shape."""
     with np.errstate(all="ignore"):
         out = x / y
     return out, (y, out)
@@ -174,7 +199,7 @@ def divide_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradient
 
 
 def power_forward(x: Array, exponent: float) -> tuple[Array, Any]:
-    """x to the power of a number."""
+    """``x ** exponent``, of a number as exponent."""
     with np.errstate(all="ignore"):
         return x**exponent, (x, exponent)
 
@@ -186,18 +211,18 @@ def power_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients
 
 
 def minimum_forward(x: Array, y: Array) -> tuple[Array, Any]:
-    """The smaller of two, of one shape."""
+    """``min(x, y)``, of one shape; a tie shares its gradient, as in PyTorch."""
     return np.minimum(x, y), (x, y)
 
 
 def minimum_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
     x, y = cache
-    share = np.where(x == y, 0.5, x < y).astype(dout.dtype)  # as PyTorch shares a tie
+    share = np.where(x == y, 0.5, x < y).astype(dout.dtype)
     return dout * share, dout * (1 - share)
 
 
 def maximum_forward(x: Array, y: Array) -> tuple[Array, Any]:
-    """The larger of two, of one shape."""
+    """``max(x, y)``, of one shape; a tie shares its gradient, as in PyTorch."""
     return np.maximum(x, y), (x, y)
 
 
@@ -207,8 +232,18 @@ def maximum_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradien
     return dout * share, dout * (1 - share)
 
 
+def where_forward(x: Array, y: Array, mask: Any) -> tuple[Array, Any]:
+    """``x if mask else y``: `mask` is constant booleans in the shape of a sample, or 1 in place of sizes."""
+    return np.where(mask, x, y), mask
+
+
+def where_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
+    zero = dout.dtype.type(0)
+    return np.where(cache, dout, zero), np.where(cache, zero, dout)
+
+
 def exp_forward(x: Array) -> tuple[Array, Any]:
-    """e to the power of x."""
+    """``e ** x``."""
     with np.errstate(all="ignore"):
         out = np.exp(x)
     return out, out
@@ -219,7 +254,7 @@ def exp_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
 
 
 def log_forward(x: Array) -> tuple[Array, Any]:
-    """The natural logarithm."""
+    """``ln(x)``."""
     with np.errstate(all="ignore"):
         return np.log(x), x
 
@@ -230,7 +265,7 @@ def log_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
 
 
 def softplus_forward(x: Array) -> tuple[Array, Any]:
-    """log(1 + exp(x))."""
+    """``ln(1 + e ** x)``."""
     return np.logaddexp(x, x.dtype.type(0)), x
 
 
@@ -240,7 +275,7 @@ def softplus_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradie
 
 
 def absolute_forward(x: Array) -> tuple[Array, Any]:
-    """x without its sign."""
+    """``|x|``; its gradient at 0 is 0."""
     return np.abs(x), x
 
 
@@ -249,7 +284,7 @@ def absolute_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradie
 
 
 def clip_forward(x: Array, low: float, high: float) -> tuple[Array, Any]:
-    """min(max(x, low), high)."""
+    """``min(max(x, low), high)``; the gradient passes at the bounds, as in PyTorch."""
     return np.clip(x, x.dtype.type(low), x.dtype.type(high)), (x, low, high)
 
 
@@ -259,7 +294,7 @@ def clip_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
 
 
 def reduce_sum_forward(x: Array, axis: Sequence[int], keepdims: bool) -> tuple[Array, Any]:
-    """The sums over axes."""
+    """``sum(x)`` over axes, which stay with a length of 1 if `keepdims` says so."""
     return x.sum(axis, keepdims=keepdims), (x.shape, axis)
 
 
@@ -269,8 +304,20 @@ def reduce_sum_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Grad
     return (np.broadcast_to(dout.reshape(kept), shape).copy(),)
 
 
+def reduce_mean_forward(x: Array, axis: Sequence[int], keepdims: bool) -> tuple[Array, Any]:
+    """``sum(x) / count`` over axes of `count` numbers together."""
+    return x.mean(axis, keepdims=keepdims), (x.shape, axis)
+
+
+def reduce_mean_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:
+    shape, axis = cache
+    (dx,) = reduce_sum_backward(dout, cache, needs)
+    assert dx is not None
+    return (dx / dx.dtype.type(math.prod(shape[place] for place in axis)),)
+
+
 def reduce_max_forward(x: Array, axis: Sequence[int], keepdims: bool) -> tuple[Array, Any]:
-    """The largest over axes; a tie shares its gradient, as PyTorch's amax does."""
+    """``max(x)`` over axes; a tie shares its gradient, as in PyTorch's amax."""
     out = x.max(axis, keepdims=True)
     kept = out if keepdims else out.reshape([n for place, n in enumerate(x.shape) if place not in axis])
     return kept, (x, out, axis)
@@ -283,7 +330,7 @@ def reduce_max_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Grad
 
 
 def matmul_forward(x: Array, y: Array) -> tuple[Array, Any]:
-    """The product of matrices in the last two axes; the axes before are the same."""
+    """``out[..., i, j] = sum_k x[..., i, k] * y[..., k, j]``; the axes before are the same."""
     return np.matmul(x, y), (x, y)
 
 

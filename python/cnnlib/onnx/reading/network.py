@@ -111,24 +111,25 @@ class Network(FileBuilder):
             raise first
 
     def _read(self, record):
-        """The values that an operator makes: in its form for images, else in that for tensors."""
+        """The values that an operator makes: in its form for images, else in that for tensors.
+
+        A form that is refused leaves nothing behind.
+        """
         forms: list[tuple[Mapping[str, Callable[[Operator], Any]], bool]] = [(OPERATORS, False)]
         if not self.source.quantized and not self.codes:  # operators on bytes take images
             forms += [(TENSORS, False)] if record.kind in TENSORS else []
             forms += [(OPERATORS, True)] if record.kind in OPERATORS else []
-        refusals, runs = [], self.runs
+        refusals = []
         for table, natural in forms:
+            before = self.state()
             try:
                 return self._read_as(record, table, natural)
             except Refused as refused:
                 refusals.append(refused)
-                if not self._has_values(record):
-                    break
-            finally:
-                later = self.runs
-            self.runs = runs
-        self.runs = later
-        raise next((refused for refused in refusals if refused.of_layer), refusals[0])
+                self.go_back(before)
+            if not self._has_values(record):
+                break
+        raise next((refused for refused in refusals if refused.of_layer), refusals[len(refusals) > 1])
 
     def _has_values(self, record):
         """Whether an operator reads what is computed from the images."""

@@ -213,6 +213,10 @@ class Operator(Operation):
         trained = value.size > 1 and self.net.source.constant(self.names[i]) is not None
         return Known(array, self.names[i] if trained and value.dtype.kind == "f" else "")
 
+    def sizes_of(self, value: Operand) -> tuple[int, ...]:
+        """The file's shape of an operand."""
+        return value.shape if isinstance(value, Known) else value.source_shape(self.net.samples)
+
     def alone(self, i: int = 0) -> bool:
         """Whether nothing else reads the input, so that the layer that makes it may change."""
         value = self.inputs[i]

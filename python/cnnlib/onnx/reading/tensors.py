@@ -9,10 +9,13 @@ from typing import TypeAlias
 import numpy as np
 
 from cnnlib.graph.importing import Feature
+from cnnlib.graph.importing.resizing import COORDINATES, ROUNDINGS
 from cnnlib.graph.importing.tensors import Known, Operand
 from cnnlib.graph.ops import OPS, OnnxForm
+from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.onnx.reading.operator import Operator
 
+_DOUBLE, _LOW_PRECISIONS = 11, (1, 10, 16)  # ONNX's types: float64; float32, float16, bfloat16
 _Reader: TypeAlias = Callable[[Operator], "Feature | list[Feature]"]
 
 
@@ -42,15 +45,18 @@ def _flatten(op: Operator) -> Feature:
     shape = x.source_shape(op.net.samples)
     axis = op["axis"] + (len(shape) if op["axis"] < 0 else 0)
     if not 0 <= axis <= len(shape):
-        op.fail(f"attribute axis is {op['axis']}, of {len(shape)}")
+        op.fail(f"axis is {op['axis']}, where there are {len(shape)}")
     return op.shaped(x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 
 def _squeeze(op: Operator) -> Feature:
     x, axes = op.tensor_of(0), op.axes()
     shape = x.source_shape(op.net.samples)
+    if axes is None and op.net.batch == 1:
+        one = batch_of(x.view)
+        op.fail(f"has no axes: it takes away that of the one image of {one}; name the others")
     if axes is None:
-        op.fail("has no axes; name them")
+        axes = [axis for axis, n in enumerate(shape) if n == 1 and axis != x.batch_axis]
     gone = {op.axis(axis, len(shape)) for axis in axes}
     if any(shape[axis] != 1 for axis in gone):
         op.fail(f"axes are {axes}, of {shape}")
@@ -192,16 +198,14 @@ def _combined(layer: str) -> _Reader:
 
 def _subtract(op: Operator) -> Feature:
     x, y = op.operand(0), op.operand(1)
-    if isinstance(y, Known):
-        return op.combined("add", x, Known(-y.array))
-    return op.combined("add", op.each("scale", y, -1.0), x)
+    return op.combined("add", op.times(y, -1, x), x)
 
 
 def _multiply(op: Operator) -> Feature:
     x, y = op.operand(0), op.operand(1)
     for one, other in ((x, y), (y, x)):
         factor = _number(one)
-        if factor is not None and isinstance(other, Feature):
+        if factor is not None and math.isfinite(factor) and isinstance(other, Feature):
             return op.scaled(other, factor)
     return op.combined("multiply", x, y)
 
@@ -225,15 +229,8 @@ def _clip(op: Operator) -> Feature:
 
 
 def _where(op: Operator) -> Feature:
-    """x where a constant mask says so, else y: a sum of products with the mask."""
-    mask = op.constant(0, "condition").astype(np.float64)
-    parts: list[Operand] = []
-    for value, factor in ((op.operand(1), mask), (op.operand(2), 1 - mask)):
-        if isinstance(value, Known):
-            parts.append(Known(np.where(factor, value.array, 0)))
-        else:
-            parts.append(op.combined("multiply", value, Known(factor)))
-    return op.combined("add", *parts)
+    """x where a constant mask is True, else y."""
+    return op.chosen(op.constant(0, "condition"), op.operand(1), op.operand(2))
 
 
 def _prelu(op: Operator) -> Feature:
@@ -340,6 +337,60 @@ def _batch_norm(op: Operator) -> Feature:
     return op.shaped(made.seen_like(x), shape)
 
 
+def _attention(op: Operator) -> Feature:
+    """As it infers, without keys of earlier calls: of (N, heads, L, D), or (N, L, heads * D)."""
+    for i, name in enumerate(("past_key", "past_value", "nonpad_kv_seqlen"), start=4):
+        if op.has(i):
+            op.fail(f"{name} is given; here all keys come in one call")
+    op.expect("softcap", 0.0)
+    op.expect("left_window_size", -1)
+    op.expect("right_window_size", -1)
+    op.ignore("qk_matmul_output_mode")  # of an output that is refused where something reads it
+    precision = op["softmax_precision"]
+    if precision not in (None, *_LOW_PRECISIONS) and not (
+        precision == _DOUBLE and op.net.dtype == np.float64
+    ):
+        op.fail(f"attribute softmax_precision is {precision}; a network of {op.net.dtype} computes in that")
+    values = [op.operand(i) for i in range(3)]
+    ranks, counts = {op.rank(x) for x in values}, [op["q_num_heads"], op["kv_num_heads"], op["kv_num_heads"]]
+    if ranks not in ({3}, {4}):
+        op.fail(f"Q, K and V have {sorted(ranks)} axes, expected three or four")
+    if ranks == {3}:
+        values = [_heads(op, x, count) for x, count in zip(values, counts, strict=True)]
+    q, k, v = values
+    made = op.attended(q, k, v, _mask(op, k), op["scale"], bool(op["is_causal"]))
+    if ranks == {4}:
+        return made
+    N, heads, L, D = made.source_shape(op.net.samples)
+    return op.shaped(op.moved(made, 1, 2), (N, L, heads * D))
+
+
+def _heads(op: Operator, x: Operand, count: int | None) -> Operand:
+    """(N, L, heads * D) as (N, heads, L, D)."""
+    N, L, D = op.sizes_of(x)
+    if not count or count < 1 or D % count:
+        op.fail(f"has {count} heads, of {D} features")
+    if isinstance(x, Known):
+        return Known(x.array.reshape(N, L, count, D // count).swapaxes(1, 2), "")
+    return op.moved(op.shaped(x, (N, L, count, D // count)), 1, 2)
+
+
+def _mask(op: Operator, k: Operand) -> Operand | None:
+    """What is added to the scores, or booleans; keys behind the last one that it names are hidden."""
+    if not op.has(3):
+        return None
+    mask = op.value(3)
+    if isinstance(mask, Feature):
+        return mask
+    if mask.dtype.kind not in "fiub" or mask.ndim < 2:
+        op.fail(f"attn_mask has type {mask.dtype} and shape {mask.shape}")
+    missing = op.sizes_of(k)[-2] - mask.shape[-1]
+    if missing > 0:
+        hidden = False if mask.dtype == bool else -np.inf
+        mask = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)], constant_values=hidden)
+    return Known(mask)
+
+
 def _einsum(op: Operator) -> Feature:
     if len(op.inputs) != 2:
         op.fail(f"an einsum of {len(op.inputs)} operands has no counterpart")
@@ -355,35 +406,36 @@ def _resize(op: Operator) -> Feature:
     scales = op.floats(2, "scales") if op.has(2) else np.empty(0)
     sizes = op.constant(3, "sizes") if op.has(3) and not scales.size else np.empty(0)
     op.ignore("extrapolation_value", "keep_aspect_ratio_policy")
-    if op["axes"] or op["antialias"] or op["exclude_outside"]:
-        op.fail("attributes axes, antialias and exclude_outside have no counterpart")
+    for name in ("axes", "antialias", "exclude_outside"):
+        if op[name]:
+            op.fail(f"attribute {name} is {op[name]}, which has no counterpart")
+    if axes not in COORDINATES:
+        op.fail(f"attribute coordinate_transformation_mode is {axes!r}, which has no counterpart")
+    if mode not in ("nearest", "bilinear", "bicubic") or (mode == "nearest" and rounding not in ROUNDINGS):
+        op.fail(f"attributes mode and nearest_mode are {op['mode']!r} and {rounding!r}")
     given = sizes if sizes.size else scales
     before = x.view[1:]
-    if given.shape != (4,) or (scales.size and scales[:2].tolist() != [1, 1]):
-        op.fail(f"scales or sizes are {given.tolist()}, expected four, which leave samples and channels")
+    if given.shape != (4,) or not np.isfinite(given).all():
+        op.fail(f"scales or sizes are {given.tolist()}, expected four")
+    if given[1] != (x.view[0] if sizes.size else 1) or (scales.size and given[0] != 1):
+        kept = "here height and width change, not the number of images and channels"
+        op.fail(f"scales or sizes are {given.tolist()} for {batch_of(x.view)}; {kept}")
     if sizes.size:
         op.net.counts.append(int(sizes[0]))
         size = [int(n) for n in sizes[2:]]
-        steps: list[float | None] = [None, None]
+        factors: list[float | None] = [None, None]
     else:
-        size = [math.floor(n * float(scale)) for n, scale in zip(before, scales[2:], strict=True)]
-        steps = [1 / float(scale) for scale in scales[2:]]
-        whole = all(n * float(scale) == m for n, scale, m in zip(before, scales[2:], size, strict=True))
+        exact = [float(scale) for scale in scales[2:]]
+        size = [math.floor(n * scale) for n, scale in zip(before, exact, strict=True)]
+        factors = [*exact]
+        whole = all(n * scale == m for n, scale, m in zip(before, exact, size, strict=True))
         if axes == "align_corners" and not whole:
             op.fail(f"corners are aligned of images of {size}, which are not as large as scales say")
     if min(size) < 1:
         op.fail(f"makes images of {size}")
-    if mode == "nearest":
-        if (axes, rounding) == ("asymmetric", "floor"):
-            return op.resized(x, size, "nearest", False, steps)
-        op.fail(f"nearest pixels by {axes} and {rounding} have no counterpart here")
     if mode == "bicubic" and not math.isclose(op["cubic_coeff_a"], -0.75):
         op.fail(f"attribute cubic_coeff_a is {op['cubic_coeff_a']}, here only -0.75")
-    if axes not in ("half_pixel", "pytorch_half_pixel", "align_corners") or (
-        axes == "pytorch_half_pixel" and 1 in size
-    ):
-        op.fail(f"resizing of mode {mode!r} by {axes} has no counterpart here")
-    return op.resized(x, size, mode, axes == "align_corners", steps)
+    return op.resized(x, size, mode, axes, factors, rounding or "floor")
 
 
 TENSORS: dict[str, _Reader] = {
@@ -419,10 +471,6 @@ TENSORS: dict[str, _Reader] = {
     "Neg": lambda op: op.each("scale", op.tensor_of(0), -1.0),
     "Reciprocal": lambda op: op.combined("divide", Known(np.ones(())), op.tensor_of(0)),
     "Sqrt": _power_of(0.5),
-    "Exp": _each("exp"),
-    "Log": _each("log"),
-    "Abs": _each("absolute"),
-    "Softplus": _each("softplus"),
     "Mish": _mish,
     "HardSigmoid": _hard_sigmoid,
     "Clip": _clip,
@@ -439,6 +487,7 @@ TENSORS: dict[str, _Reader] = {
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
     "BatchNormalization": _batch_norm,
+    "Attention": _attention,
     "Einsum": _einsum,
     "Resize": _resize,
 }

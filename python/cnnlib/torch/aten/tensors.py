@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from cnnlib.graph.importing import Feature
+from cnnlib.graph.importing.resizing import PYTORCH_NEAREST
 from cnnlib.graph.importing.tensors import Known, Operand
 from cnnlib.graph.ops import OPS
 from cnnlib.torch.aten.call import Call, two
 from cnnlib.torch.convolution import sides
 
+_EXACT_FROM = 20  # log(1 + exp(20)) is 20 but for 1e-10 of it; PyTorch's default
 _Made = Feature | list[Feature]
 _Translator = Callable[[Call], _Made]
 
@@ -225,12 +227,7 @@ def _two(layer: str) -> _Translator:
 
 def _add(call: Call, sign: int = 1) -> Feature:
     x, y = call.operand("self"), call.operand("other")
-    factor = sign * call["alpha"]
-    if isinstance(y, Known):
-        return call.combined("add", x, y if factor == 1 else Known(y.array * factor))
-    if factor == -1:
-        return call.combined("add", x, call.each("scale", y, -1.0))
-    return call.combined("add", x, y if factor == 1 else call.each("scale", y, float(factor)))
+    return call.combined("add", x, call.times(y, sign * call["alpha"], x))
 
 
 def _add_product(call: Call) -> Feature:
@@ -245,16 +242,16 @@ def _add_product(call: Call) -> Feature:
 def _reverse_subtract(call: Call) -> Feature:
     x, y = call.operand("self"), call.operand("other")
     call.expect("alpha", 1)
-    if isinstance(x, Known):
-        return call.combined("add", y, Known(-x.array))
-    return call.combined("add", y, call.each("scale", x, -1.0))
+    return call.combined("add", y, call.times(x, -1, y))
 
 
 def _multiply(call: Call) -> Feature:
     x, y = call.operand("self"), call.operand("other")
     for one, other in ((x, y), (y, x)):
         if isinstance(one, Known) and one.array.size == 1 and not one.name and isinstance(other, Feature):
-            return call.scaled(other, float(one.array.reshape(())))
+            factor = float(one.array.reshape(()))
+            if math.isfinite(factor):
+                return call.scaled(other, factor)
     return call.combined("multiply", x, y)
 
 
@@ -295,25 +292,13 @@ def _clamp(call: Call, low: str = "min", high: str = "max") -> Feature:
 
 
 def _where(call: Call) -> Feature:
-    """x where a constant mask says so, else y: a sum of products with the mask."""
-    mask = call.known("condition").array.astype(np.float64)
-    x, y = call.operand("self"), call.operand("other")
-    parts: list[Operand] = []
-    for value, factor in ((x, mask), (y, 1 - mask)):
-        if isinstance(value, Known):
-            parts.append(Known(np.where(factor, value.array, 0)))
-        else:
-            parts.append(call.combined("multiply", value, Known(factor)))
-    return call.combined("add", *parts)
+    """x where a constant mask is True, else y."""
+    return call.chosen(call.known("condition").array, call.operand("self"), call.operand("other"))
 
 
 def _masked_fill(call: Call) -> Feature:
-    x, mask = call.tensor_of("self"), call.known("mask").array.astype(bool)
     value = call.as_number(call["value"])
-    if math.isinf(value):
-        return call.combined("add", x, Known(np.where(mask, value, 0.0)))
-    kept = call.combined("multiply", x, Known(np.where(mask, 0.0, 1.0)))
-    return call.combined("add", kept, Known(np.where(mask, value, 0.0)))
+    return call.chosen(call.known("mask").array, Known(np.array(value)), call.tensor_of("self"))
 
 
 def _prelu(call: Call) -> Feature:
@@ -363,9 +348,10 @@ def _log_sigmoid(call: Call) -> Feature:
 
 
 def _softplus(call: Call) -> Feature:
-    """log(1 + exp(beta * x)) / beta."""
+    """log(1 + exp(beta * x)) / beta; PyTorch takes x itself where beta * x is above the threshold."""
     beta = float(call["beta"])
-    call.ignore("threshold")  # from where on the sum is x to rounding
+    if call["threshold"] < _EXACT_FROM:
+        call.fail(f"threshold is {call['threshold']}, here at least {_EXACT_FROM}")
     return call.scaled(call.each("softplus", call.scaled(call.tensor_of("self"), beta)), 1 / beta)
 
 
@@ -573,12 +559,7 @@ def _add_matmul(call: Call) -> Feature:
     made = call.scaled(call.matrix_product(call.operand(one), call.operand(other)), float(call["alpha"]))
     if call["beta"] == 0:
         return made
-    first = call.operand("self")
-    if isinstance(first, Known):
-        return call.combined(
-            "add", Known(first.array * call["beta"], first.name if call["beta"] == 1 else ""), made
-        )
-    return call.combined("add", call.scaled(first, float(call["beta"])), made)
+    return call.combined("add", call.times(call.operand("self"), call["beta"], made), made)
 
 
 def _einsum(call: Call) -> Feature:
@@ -592,14 +573,9 @@ def _einsum(call: Call) -> Feature:
 def _attention(call: Call) -> Feature:
     if call["dropout_p"]:
         call.fail("it drops values in eval mode too")
-    call.ignore("enable_gqa")
-    q, k, v = call.tensor_of("query"), call.operand("key"), call.operand("value")
+    call.ignore("enable_gqa")  # PyTorch refuses heads that differ without it
+    q, k, v = (call.operand(name) for name in ("query", "key", "value"))
     mask = None if call["attn_mask"] is None else call.operand("attn_mask")
-    if isinstance(mask, Known) and mask.array.dtype == bool:
-        mask = Known(np.where(mask.array, 0.0, -np.inf))
-    heads = list(zip(call.sizes_of(q)[:-2], call.sizes_of(k)[:-2], strict=True))
-    if any(n != m and m != 1 for n, m in heads):
-        call.fail("keys with fewer heads than queries, but more than one, have no counterpart")
     return call.attended(q, k, v, mask, call["scale"], bool(call["is_causal"]))
 
 
@@ -610,11 +586,13 @@ def _resize(call: Call, mode: str) -> Feature:
     factors = call["scale_factors"] if "scale_factors" in call.defaults else None
     if "scales_h" in call.defaults:
         factors = [call["scales_h"], call["scales_w"]]
-    steps = [None if not factor else 1 / factor for factor in factors or (None, None)]
+    scales = [factor or None for factor in factors or (None, None)]
     x = call.tensor(call.tensor_of(0))
     if not x.by_samples or len(x.shape) != 3:
         call.fail(f"resizes images (N, C, H, W), got {call.shape(0)}")
-    return call.resized(x, call.out_shape[2:], mode, align, steps)
+    if mode == "nearest":
+        return call.resized(x, call.out_shape[2:], mode, PYTORCH_NEAREST, scales)
+    return call.resized(x, call.out_shape[2:], mode, "align_corners" if align else "half_pixel", scales)
 
 
 TENSORS: dict[str, _Translator] = {
@@ -667,9 +645,6 @@ TENSORS: dict[str, _Translator] = {
         for op in OPS.values()
         if op.aten_arguments is not None and op.elementwise
     },
-    "exp": _each("exp"),
-    "log": _each("log"),
-    "abs": _each("absolute"),
     "sqrt": lambda call: call.each("power", call.tensor_of("self"), 0.5),
     "mish": _mish,
     "dropout": _dropout,
