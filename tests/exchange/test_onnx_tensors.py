@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
+import random_graphs  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 from onnx_nets import network  # noqa: E402
 
@@ -177,6 +178,19 @@ ABSURD = {
     "LayerNormalization 'y'.*axis is 9": ("y = LayerNormalization<axis=9>(x, g)", {"g": (8,)}),
     "LayerNormalization 'y'.*scale and bias": ("y = LayerNormalization<axis=2>(x, g)", {"g": (8,)}),
     "Einsum 'y'.*equation": ('y = Einsum<equation="nchw,nchw->nhh">(x, x)', {}),
+    "Einsum 'y'.*does not fit": ('y = Einsum<equation="n...abcde,ij->n...j">(x, w)', {"w": (8, 8)}),
+    "Resize 'y'.*which no memory holds": ("y = Resize(x, , , n)", {"n": [89, 3, 10**9, 8]}),
+    "Resize 'y'.*not the number of images and channels": ("y = Resize(x, , , n)", {"n": [89, 5, 9, 9]}),
+    "Resize 'y'.*makes images of": ("y = Resize(x, , , n)", {"n": [89, 3, 0, -3]}),
+    "Resize 'y'.*'tf_crop_and_resize', which has no counterpart": (
+        'y = Resize<coordinate_transformation_mode="tf_crop_and_resize">(x, r, , n)',
+        {"n": [89, 3, 5, 5], "r": np.float32([0, 0, 0, 0, 1, 1, 1, 1])},
+    ),
+    "Resize 'y'.*attribute antialias is 1": ("y = Resize<antialias=1>(x, , , n)", {"n": [89, 3, 5, 5]}),
+    "Resize 'y'.*where programs differ": (
+        'y = Resize<mode="cubic", coordinate_transformation_mode="pytorch_half_pixel">(x, , , n)',
+        {"n": [89, 3, 1, 5]},
+    ),
     "Clip 'y'.*low must not be above high": ("y = Clip(x, a, b)", {"a": 1.0, "b": -1.0}),
     "Attention 'y'.*softcap is 2": ("y = Attention<softcap=2.0>(x, x, x)", {}),
     "Attention 'y'.*past_key is given": ("y = Attention(x, x, x, , p, p)", {"p": (1, 3, 2, 8)}),
@@ -282,6 +296,12 @@ def test_operators_at_random_shapes(kind):
         got = cnnlib.onnx.load(proto)(x)
         assert got.shape == want.shape, (seed, shape, text)
         np.testing.assert_allclose(got, want, **CLOSE, err_msg=f"{seed} {shape} {text}")
+
+
+@pytest.mark.parametrize("seed", range(2 * len(random_graphs.KINDS)))
+def test_random_graphs_give_what_onnx_says(seed):
+    """Each operator comes first twice; random_graphs.py goes on."""
+    assert random_graphs.check_onnx(seed) == ""
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -255,6 +255,48 @@ def some_axis(rng, x):
     return int(rng.integers(1, x.ndim)) - x.ndim * int(rng.integers(2))
 
 
+def normal(rng, *shape):
+    return torch.tensor(rng.standard_normal(shape))
+
+
+def elsewhere(rng, x):
+    """An operator while the samples are not on the first axis."""
+    order = [int(a) for a in rng.permutation(x.ndim)]
+    moved = x.permute(order)
+    axis = [a for a in range(x.ndim) if order[a] != 0][int(rng.integers(x.ndim - 1))]
+    made = [
+        lambda: moved.softmax(axis),
+        lambda: moved - moved.mean(axis, keepdim=True),
+        lambda: torch.cat([moved, moved.tanh()], axis),
+        lambda: moved.flip(axis) * moved,
+    ][int(rng.integers(4))]()
+    return made.permute([order.index(a) for a in range(x.ndim)])
+
+
+EACH = (
+    torch.tanh,
+    torch.sigmoid,
+    torch.relu,
+    functional.silu,
+    functional.gelu,
+    functional.mish,
+    functional.softplus,
+    functional.selu,
+    functional.celu,
+    functional.elu,
+    functional.hardswish,
+    functional.hardsigmoid,
+    functional.leaky_relu,
+    functional.logsigmoid,
+    functional.relu6,
+    torch.square,
+    torch.neg,
+    lambda x: functional.gelu(x, approximate="tanh"),
+    lambda x: functional.prelu(x, torch.tensor([0.3]).double()),
+    lambda x: x.clamp(min=-0.3) + x.clamp_max(0.2),
+    lambda x: (x.tanh() + 2).log() + x.tanh().exp(),
+    lambda x: (x.abs() + 1).sqrt() + 1 / (x.abs() + 1),
+)
 STEPS = {
     "softmax": lambda rng, x: x.softmax(some_axis(rng, x)),
     "log_softmax": lambda rng, x: x.log_softmax(some_axis(rng, x)),
@@ -281,13 +323,56 @@ STEPS = {
     "repeat": lambda rng, x: x.repeat(1, 2, *(1,) * (x.ndim - 2)),
     "where": lambda rng, x: torch.where(torch.tensor(rng.random(x.shape[-1]) < 0.5), x, 0.5),
     "clamp": lambda rng, x: x.clamp(-0.7, 0.9),
+    "elsewhere": lambda rng, x: elsewhere(rng, x),
+    "einsum": lambda rng, x: torch.einsum("n...i,ij->n...j", x, normal(rng, x.shape[-1], 3)),
+    "einsum of values": lambda rng, x: torch.einsum("n...i,n...j->n...ij", x, x.tanh()) if x.ndim < 4 else x,
+    "attention": lambda rng, x: (
+        functional.scaled_dot_product_attention(
+            x, x.tanh(), x.flip(-1), is_causal=bool(rng.integers(2)), scale=0.3
+        )
+        if x.ndim > 2
+        else x.sigmoid()
+    ),
+    "attention with a mask": lambda rng, x: (
+        functional.scaled_dot_product_attention(
+            x, x, x.tanh(), attn_mask=normal(rng, x.shape[-2], x.shape[-2])
+        )
+        if x.ndim > 2
+        else x.sigmoid()
+    ),
+    "rms_norm": lambda rng, x: functional.rms_norm(x, x.shape[-1:], normal(rng, x.shape[-1]), 1e-3),
+    "group_norm": lambda rng, x: functional.group_norm(torch.cat([x, x.tanh()], 1), 2),
+    "glu": lambda rng, x: functional.glu(torch.cat([x, x], axis := some_axis(rng, x)), axis),
+    "each": lambda rng, x: EACH[rng.integers(len(EACH))](x),
+    "roots": lambda rng, x: (x.abs() + 0.5).rsqrt() + (x * x + 0.1) ** float(rng.uniform(-1, 2)),
+    "var": lambda rng, x: (
+        x * torch.var(torch.stack([x, x.tanh()]), 0, correction=0)
+        if rng.integers(2)
+        else x - (torch.cat([x, -x], axis := some_axis(rng, x))).var(axis, keepdim=True)
+    ),
+    "norm": lambda rng, x: x / (x.norm(dim=some_axis(rng, x), keepdim=True) + 1),
+    "normalize": lambda rng, x: functional.normalize(x, dim=some_axis(rng, x)),
+    "unbind": lambda rng, x: sum(x.unbind(1)) if x.ndim > 2 else x + 1,
+    "masked_fill": lambda rng, x: x.masked_fill(torch.tensor(rng.random(x.shape[1:]) < 0.5), 0.25),
+    "addcmul": lambda rng, x: torch.addcmul(x, x.tanh(), x.sigmoid(), value=0.7),
+    "linear": lambda rng, x: functional.linear(x, normal(rng, 3, x.shape[-1]), normal(rng, 3)),
+    "conv1d": lambda rng, x: (
+        functional.conv1d(x.flatten(2), normal(rng, 3, x.shape[1], 2), padding=1) if x.ndim > 2 else x
+    ),
+    "unfold": lambda rng, x: x.unfold(1, x.shape[1] // 2 + 1, 1) if x.ndim < 5 else x,
+    "repeat_interleave": lambda rng, x: x.repeat_interleave(2, some_axis(rng, x)),
+    "arithmetic": lambda rng, x: (
+        (3 - x)
+        * normal(rng, *(n if rng.integers(2) else 1 for n in x.shape[1:]))
+        / (1.5 + x.tanh().amax(1, keepdim=True))
+    ),
+    "maximum": lambda rng, x: torch.maximum(x, normal(rng, x.shape[-1])) - torch.minimum(x.tanh(), x / 2),
     "folded": lambda rng, x: x.flatten(0, 1).softmax(-1).reshape(x.shape) if x.ndim > 2 else x.exp(),
 }
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_random_chains_are_torchs(seed):
-    """Three operators in a row, of samples of one to four axes; each comes first at least once."""
+def check_chain(seed):
+    """Three operators in a row, of samples of one to four axes."""
     names, rng = list(STEPS), np.random.default_rng(seed)
     dim = tuple(int(n) for n in rng.integers(2, 5, size=rng.integers(1, 5)))
     chosen = [names[seed % len(names)], *(names[i] for i in rng.integers(len(names), size=2))]
@@ -300,6 +385,12 @@ def test_random_chains_are_torchs(seed):
         return x
 
     compare(Net(run, scale=parameter(*dim)), dim)
+
+
+@pytest.mark.parametrize("seed", range(2 * len(STEPS)))
+def test_random_chains_are_torchs(seed):
+    """Each operator comes first twice; random_graphs.py goes on."""
+    check_chain(seed)
 
 
 OVER_SAMPLES = {

@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_letters
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -658,7 +659,9 @@ class TensorCalls(ABC):
         """An einsum of two operands, each letter of which stands once."""
         inputs, _, out = equation.replace(" ", "").partition("->")
         a, _, b = inputs.partition(",")
-        if "." in equation or not out or any(len(set(word)) != len(word) for word in (a, b, out)):
+        if "..." in inputs:
+            a, b, out = self._lettered(a, b, out, self.rank(x), self.rank(y))
+        if "." in a + b + out or not out or any(len(set(word)) != len(word) for word in (a, b, out)):
             self.fail(f"the equation {equation!r} has no counterpart")
         both = [c for c in a if c in b and c in out]
         summed = [c for c in a if c in b and c not in out]
@@ -684,6 +687,17 @@ class TensorCalls(ABC):
         letters = [*both, *left, *right]
         made = self.shaped(made, [sizes[c] for c in letters])
         return self.ordered(made, [letters.index(c) for c in out])
+
+    def _lettered(self, a: str, b: str, out: str, *ranks: int) -> list[str]:
+        """The words of an einsum with letters, which no word has, for the axes of their ellipses."""
+        free = [letter for letter in ascii_letters if letter not in a + b + out]
+        counts = [rank - len(word.replace("...", "")) for word, rank in zip((a, b), ranks, strict=True)]
+        counts = [count if "..." in word else 0 for word, count in zip((a, b), counts, strict=True)]
+        if min(counts) < 0 or max(counts) > len(free) or "..." not in out:
+            self.fail(f"the equation {a},{b}->{out} does not fit operands of {ranks[0]} and {ranks[1]} axes")
+        longest = free[: max(counts)]
+        letters = ["".join(longest[len(longest) - count :]) for count in (*counts, len(longest))]
+        return [word.replace("...", own) for word, own in zip((a, b, out), letters, strict=True)]
 
     def _sizes(self, x: Operand) -> tuple[int, ...]:
         return x.source_shape(self.number_of_samples()) if isinstance(x, Feature) else x.shape

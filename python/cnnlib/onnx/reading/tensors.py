@@ -307,7 +307,7 @@ def _gemm(op: Operator) -> Feature:
 
 
 def _layer_norm(op: Operator) -> Feature:
-    x = op.tensor_of(0)
+    x = op.tensor(op.tensor_of(0))
     place, eps = op.axis(op["axis"], op.rank(x)), op["epsilon"]
     op.ignore("stash_type")
     gamma = op.floats(1, "scale")
@@ -399,7 +399,9 @@ def _einsum(op: Operator) -> Feature:
 
 def _resize(op: Operator) -> Feature:
     """To any size; nearest, linear and cubic, at half pixels, with corners aligned, or from corners."""
-    x = op.images()
+    x = op.tensor(op.tensor_of(0))
+    if not x.by_samples or len(x.view) != 3:
+        op.fail(f"its input has the shape {x.source_shape(op.net.samples)}; expected images (N, C, H, W)")
     mode = {"linear": "bilinear", "cubic": "bicubic"}.get(op["mode"], op["mode"])
     axes = op["coordinate_transformation_mode"] or "asymmetric"
     rounding = op["nearest_mode"]
@@ -435,6 +437,8 @@ def _resize(op: Operator) -> Feature:
         op.fail(f"makes images of {size}")
     if mode == "bicubic" and not math.isclose(op["cubic_coeff_a"], -0.75):
         op.fail(f"attribute cubic_coeff_a is {op['cubic_coeff_a']}, here only -0.75")
+    if (mode, axes) == ("bicubic", "pytorch_half_pixel") and 1 in size:
+        op.fail("cubic images of one pixel by pytorch_half_pixel lie at 0 or -0.5, where programs differ")
     return op.resized(x, size, mode, axes, factors, rounding or "floor")
 
 
