@@ -612,29 +612,18 @@ REFUSED = {
         r"Einsum 'y'",
         {"w": (3, 3, 1, 1)},
     ),
-    "a sum over channels that lie in one": (
-        "r = Reshape(x, row) p = GlobalAveragePool(x) c = Reshape(p, column) y = Add(r, c)",
-        "Add 'y'.*are not joined",
-        {"row": [0, 1, 192], "column": [0, 3, 1]},
-    ),
-    "attribute value": ('y = Resize<mode="cubic">(x, , s)', "mode is 'cubic'", {"s": np.ones(4, np.float32)}),
     **{
         f"another axis in front, by {kind}": (
             f"p = GlobalAveragePool(x) f = Flatten(p) y = {kind}(f, k)",
-            f"{kind} 'y': .*(another axis|slope has the shape)",
+            "output 'y': its first axis is not that of the samples",
             {"k": np.full((1, 1, 1), 0.5, np.float32)},
         )
         for kind in ("Add", "Sub", "Mul", "Div", "PRelu")
     },
-    "minus infinity at the end before a pool with ceil_mode": (
-        "p = Pad(x, pads, v) y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(p)",
-        "MaxPool 'y': padding with -inf",
-        {"pads": [0, 0, 0, 0, 0, 0, 1, 1], "v": np.float32(-np.inf)},
-    ),
     "gelu written out, with another axis in front": (
         "p = GlobalAveragePool(x) f = Flatten(p) d = Div(f, r) e = Erf(d) a = Add(e, one) m = Mul(f, a) "
         "y = Mul(m, half)",
-        "Div 'd': .* another axis",
+        "Erf 'e': this operator has no counterpart",
         {"r": np.full((1, 1, 1), np.sqrt(2), np.float32), "one": 1.0, "half": 0.5},
     ),
     "kernel_shape of another window": (
@@ -667,14 +656,13 @@ REFUSED = {
         "training_mode is 1",
         {"g": 3, "v": np.ones(3, np.float32)},
     ),
-    "constant for each pixel": ("y = Add(x, k)", r"a constant of shape \(3, 8, 8\)", {"k": (3, 8, 8)}),
-    "a norm of rows": (
-        "c = Conv(x, w) t = Transpose<perm=[0,2,3,1]>(c) y = BatchNormalization(t, k, k, k, k)",
-        "BatchNormalization 'y': axis is 1; here it is that of the channels",
-        {"w": (8, 3, 1, 1), "k": np.ones(8, np.float32)},  # as many channels as rows
+    "operators of several kinds": (
+        "a = Erf(x) b = CumSum(x, k) c = Relu(a) d = Add(c, b) y = Det(d)",
+        "Erf 'a': this operator .*; CumSum 'b': this operator .*; Det 'y': this operator",
+        {"k": np.array(1)},
     ),
-    "samples mixed": ("y = Reshape(x, s)", "shape is", {"s": [-1, 3]}),
-    "samples transposed": ("y = Transpose<perm=[1,0,2,3]>(x)", r"the order \(1, 0, 2, 3\) of axes"),
+    "samples mixed": ("y = Reshape(x, s)", "output 'y': its first axis", {"s": [-1, 3]}),
+    "samples transposed": ("y = Transpose<perm=[1,0,2,3]>(x)", "output 'y': its first axis"),
     "constant blown up": (
         "k = ConstantOfShape(s) y = Add(x, k)",
         "ConstantOfShape 'k': makes a constant of shape",
@@ -682,7 +670,7 @@ REFUSED = {
     ),
     "arithmetic with the number of images": (
         "n = Shape<end=1>(x) d = Mul(n, two) y = Reshape(x, d)",
-        "for 89 images",
+        "for 89 samples",
         {"two": [2]},
     ),
     "resized by the number of images": (
@@ -739,23 +727,11 @@ REFUSED = {
         r"attribute pads is \[1, 1, 1, 1\]",
         {"w": (3, 2, 3, 3)},
     ),
-    "divides by zero": ("y = Div(x, k)", "divides by 0", {"k": np.zeros(1, np.float32)}),
-    "divides by less than has a reciprocal": (
-        "y = Div(x, k)",
-        "divides by 0, or by less",
-        {"k": np.array([1, 1e-40, 1], np.float32).reshape(3, 1, 1)},
-    ),
-    "clips to less than has a reciprocal": (
-        "y = Clip(x, l, h)",
-        "multiplies by 5",
-        {"l": 0.0, "h": np.float32(1e-39)},
-    ),
     "a value that is made twice": ("a = Relu(x) y = Mul(x, a) a = Sigmoid(x)", "makes 'a' 2 times"),
     "a constant that is made, too": ("k = Relu(x) y = Add(k, x)", "makes 'k' 2 times", {"k": 3}),
-    "negative padding": ("y = Pad(x, p)", "pads are", {"p": [0, 0, -1, 0, 0, 0, 0, 0]}),
     "a slope for each image": (
         "y = PRelu(x, s)",
-        r"PRelu 'y': slope has the shape \(2, 1, 1, 1\)",
+        r"PRelu 'y': a constant of shape \(2, 1, 1, 1\) .* differs between samples",
         {"s": np.full((2, 1, 1, 1), 0.25)},
     ),
     "a negative alpha of Celu": ("y = Celu<alpha=-1.0>(x)", r"Celu 'y': attribute alpha is -1\.0"),

@@ -53,12 +53,12 @@ FIXED = {
     "padding that is too much for the pool at other sizes": (
         'c = Pad(x, p) y = AveragePool<auto_pad="SAME_UPPER", count_include_pad=1, kernel_shape=[3,1], '
         "strides=[2,1]>(c)",
-        r"pad is \(\(2, 1\), \(0, 0\)\), and \(\(3, 1\), \(0, 0\)\) for 9x10 images",
+        "which is read as avg_pool of x, and as pad of x for 9x10 images",
         {"p": [0, 0, 2, 0, 0, 0, 0, 0]},
     ),
     "resize to sizes": (
         "y = Resize(x, , , s)",
-        r"factors \[1.7.*, 2.4\]; here images grow by whole ones",
+        r"which is read as upsample of x, and as transpose of x for 9x10 images",
         {"s": [2, 3, 16, 24]},
     ),
     "output_shape": (
@@ -85,7 +85,7 @@ FIXED = {
         {"two": [2], "n": [8], "z": [0], "o": [0.5]},
     ),
     "own shape in numbers": ("r = Reshape(x, s) y = Relu(r)", "shape", {"s": [-1, 3, 8, 8]}),
-    "a slope for each column": ("y = PRelu(x, s)", "slope", {"s": np.full(8, 0.5, np.float32)}),
+    "a slope for each column": ("y = PRelu(x, s)", "are not joined", {"s": np.full(8, 0.5, np.float32)}),
     "channels last of one pixel": (
         "a = AveragePool<kernel_shape=[8,8]>(x) t = Transpose<perm=[0,2,3,1]>(a) y = Squeeze(t, n)",
         "makes rows of numbers",

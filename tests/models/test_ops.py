@@ -14,6 +14,7 @@ from cnnlib.models.spec.builder import Builder
 from cnnlib.models.spec.reading import BRANCHING, KINDS, RESIDUAL
 from cnnlib.onnx.reading import pointwise, quantized, views, weighted, windows
 from cnnlib.onnx.reading.network import OPERATORS as READERS
+from cnnlib.onnx.reading.tensors import TENSORS as TENSOR_READERS
 from helpers import LAYERS, in_threads
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -30,7 +31,21 @@ ARGUMENTS = {
     "spatial_groupnorm": (2, {}),
     "dropout": ({"p": 0.5},),
     "attention": ({},),
+    "transpose": ((0, 2, 1, 3),),
+    "reshape": ((8, -1),),
+    "slice": (1, None, 2, 2),
+    "pad": (((0, 0), (1, 1), (0, 2)), "reflect", 0.0),
+    "expand": ((-1, 6, 6),),
+    "roll": ((1, -2), (2, 3)),
+    "flip": ((1,),),
+    "gather": (np.array([[0, 2]]), 1),
+    "trailing_layernorm": (1e-5,),
+    "power": (2.0,),
+    "clip": (-0.5, 0.5),
+    **dict.fromkeys(("reduce_sum", "reduce_mean", "reduce_max"), ((2,), False)),
+    "where": (np.tri(6, dtype=bool)[None],),
 }
+ALONG_LAST = {"linear": {"w": (6, 5), "b": 5}, "trailing_layernorm": {"gamma": 6, "beta": 6}}  # of (4, 6, 6)
 ROWS = ("affine", *(layer.name for layer in LAYERS if len(layer.shapes[0]) == 2))  # of (N, D)
 
 
@@ -40,9 +55,14 @@ def net_of(layer):
     shape = {"1d": (4, 6), "3d": (4, 4, 6, 6)}.get(layer[-2:], (4,) if layer in ROWS else (4, 6, 6))
     C, axes = shape[0], len(shape) - 1
     w = (C, 5) if layer == "affine" else (C, C, *(3,) * axes)
-    params = {role: rng.standard_normal(w if role == "w" else C + (layer == "affine")) for role in op.roles}
+    sizes = {role: w if role == "w" else C + (layer == "affine") for role in op.roles}
+    sizes |= ALONG_LAST.get(layer, {})
+    params = {role: rng.standard_normal(sizes[role]) for role in op.roles}
     inputs = ("input",) * (op.inputs or 2)
     graph = Graph([Node(layer, inputs, "out", op.roles, ARGUMENTS.get(layer, ()))], output="out")
+    if layer == "constant":  # alone it would not depend on the input
+        params["w"] = rng.standard_normal(shape)
+        graph.append(Node("add", ("input", "out"), "sum"))
     return GraphNet(graph, params, shape, dtype=np.float64), rng.standard_normal((3, *shape))
 
 
@@ -128,9 +148,9 @@ def test_an_op_comes_back_from_onnx(layer, tmp_path):
     onnx = pytest.importorskip("cnnlib.onnx", reason="onnx is not installed")
     op, (net, x) = op_of(layer), net_of(layer)
     assert op.kinds_in_onnx
-    assert set(op.kinds_in_onnx) <= READERS.keys()
-    if layer[-2:] in ("1d", "3d") or layer == "attention":
-        return  # files of sequences, volumes and attention are written, and not read
+    assert set(op.kinds_in_onnx) <= READERS.keys() | TENSOR_READERS.keys()
+    if layer[-2:] in ("1d", "3d"):
+        return  # files of sequences and volumes are written, and not read
     onnx.save(net, tmp_path / "net.onnx")
     read = onnx.load(tmp_path / "net.onnx")
     np.testing.assert_allclose(read.loss(x).reshape(net.loss(x).shape), net.loss(x), rtol=1e-12, atol=1e-12)
@@ -139,13 +159,13 @@ def test_an_op_comes_back_from_onnx(layer, tmp_path):
 @pytest.mark.peers
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_aten_names_are_read():
-    from cnnlib.torch.aten import OPERATORS, elementwise, layers
+    from cnnlib.torch.aten import OPERATORS, TENSORS, elementwise, layers
 
     one, *others = map(set, (layers.OPERATORS, elementwise.OPERATORS, elementwise.JOINS))
     assert one.isdisjoint(others[0] | others[1])
     assert others[0].isdisjoint(others[1])
     for op in OPS.values():
-        assert set(op.aten) <= OPERATORS.keys(), op.name
+        assert set(op.aten) <= OPERATORS.keys() | TENSORS.keys(), op.name
 
 
 STAGES = {

@@ -1,5 +1,7 @@
 # Written by tests/graph_stub.py.
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -399,6 +401,231 @@ class LayerCalls:
         self,
         *,
         x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def transpose(
+        self,
+        *,
+        axes: Sequence[int],
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def reshape(
+        self,
+        *,
+        shape: Sequence[int],
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def slice(
+        self,
+        *,
+        start: int | None,
+        stop: int | None,
+        step: int,
+        axis: int,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def pad(
+        self,
+        *,
+        widths: Sequence[Sequence[int]],
+        mode: str,
+        value: float,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def expand(
+        self,
+        *,
+        shape: Sequence[int],
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def expand_as(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def roll(
+        self,
+        *,
+        shift: Sequence[int],
+        axis: Sequence[int],
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def flip(
+        self,
+        *,
+        axis: Sequence[int],
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def gather(
+        self,
+        *,
+        indices: Any,
+        axis: int,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def constant(
+        self,
+        w: str,
+        *,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def linear(
+        self,
+        w: str,
+        b: str | None = None,
+        *,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def trailing_layernorm(
+        self,
+        gamma: str,
+        beta: str,
+        *,
+        eps: float,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def divide(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def minimum(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def maximum(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def where(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
+        mask: Any,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def power(
+        self,
+        *,
+        exponent: float,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def clip(
+        self,
+        *,
+        low: float,
+        high: float,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def exp(
+        self,
+        *,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def log(
+        self,
+        *,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def absolute(
+        self,
+        *,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def softplus(
+        self,
+        *,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def reduce_sum(
+        self,
+        *,
+        axis: Sequence[int],
+        keepdims: bool,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def reduce_mean(
+        self,
+        *,
+        axis: Sequence[int],
+        keepdims: bool,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def reduce_max(
+        self,
+        *,
+        axis: Sequence[int],
+        keepdims: bool,
+        x: str | None = None,
+        name: str | None = None,
+        label: str = "",
+    ) -> str: ...
+    def matmul(
+        self,
+        value1: str,
+        value2: str,
+        /,
+        *,
         name: str | None = None,
         label: str = "",
     ) -> str: ...

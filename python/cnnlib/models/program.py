@@ -88,7 +88,8 @@ class Step:
         backward = self.op.backward
         if self.op.joins:
             gradients: Sequence[Wanted] = backward(dout, cache, self.needs)
-            return gradients
+            self.note(gradients[len(self.inputs) :], grads)
+            return gradients[: len(self.inputs)]
         if self.op.leaves_out:
             needs = self._weights if not self.needs[0] else ("dx", *self._weights) if self._some else None
             dx, *values = backward(dout, cache, needs=needs)
@@ -102,7 +103,7 @@ class Step:
         self.note(values, grads)
         return (dx if self.needs[0] else None,)
 
-    def note(self, values: Sequence[Array], grads: Gradients) -> None:
+    def note(self, values: Sequence[Any], grads: Gradients) -> None:
         """Add the gradients of the parameters that are trained to `grads`: several nodes may share one."""
         for name, value in zip(self._trained, values, strict=True):
             if name:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,10 @@ from cnnlib.graph.importing import Builder, Feature
 from cnnlib.graph.ops.norm import STATISTICS
 from cnnlib.graph.shapes import checked_dim
 from cnnlib.models.graph_net import GraphNet
-from cnnlib.torch.aten import IGNORED, OPERATORS, Call
+from cnnlib.torch.aten import IGNORED, OPERATORS, TENSORS, Call, Refused
 from cnnlib.torch.aten.call import title
 from cnnlib.torch.modules import OWN
-from cnnlib.torch.sizes import size_fixed_by
+from cnnlib.torch.sizes import attributes_kept, size_fixed_by
 from cnnlib.torch.tensors import HALVES
 
 
@@ -93,19 +93,44 @@ def _under_torchs_names(net: GraphNet) -> dict[str, NDArray[Any]]:
 _UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their argument itself
 
 
-def refuse_changed_views(nodes: list[Any]) -> None:
+# Of a value that is computed from the input these take the shape and the type alone.
+_BY_SHAPE = (
+    "type_as",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+)
+
+
+def _fed_by(nodes: list[Any], inputs: Collection[Any]) -> set[Any]:
+    """The nodes whose values are computed from the inputs; all others are constant."""
+    fed = set(inputs)
+    for node in nodes:
+        first = node.args[0] if node.args else None
+        of_shape = _operator(node) in _BY_SHAPE and not (_operator(node) == "type_as" and first in fed)
+        if not of_shape and not fed.isdisjoint(node.all_input_nodes):
+            fed.add(node)
+    return fed
+
+
+def refuse_changed_views(nodes: list[Any], inputs: Collection[Any]) -> None:
     """Refuse a record in which a value changes in place and is then read under another name.
 
     A value that is read under its own name is no trouble: recording makes that the new value. The ValueError
-    names the operator.
+    names the operator. Constants that the module makes are changed while they are computed, and so may be.
     """
     place = {node: i for i, node in enumerate(nodes)}
+    fed = _fed_by(nodes, inputs)
     root = {node: node for node in nodes}
     for node in nodes:
         if _shares_memory(node):
             root[node] = root[node.args[0]]
     for node in nodes:
-        if _operator(node).endswith("_"):
+        if _operator(node).endswith("_") and (node in fed or root[node].op == "placeholder"):
             changed = node.args[0]
             others = [
                 n for n in nodes if root[n] is root[changed] and place[n] < place[node] and n is not changed
@@ -132,7 +157,9 @@ def _operator(node):
     return "" if name.startswith("_") else name
 
 
-_EXAMPLES = 2  # the batch of the recorded run; one sample alone would be taken for a special case
+# The batch of the recorded run: a prime, so that of the sizes in the record those alone are its multiples
+# that hold the samples. The examples take no memory, since nothing reads or writes them.
+_EXAMPLES = 509
 
 
 def from_module(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
@@ -234,6 +261,11 @@ def _refuse_cumulative_averages(module):
 def _for_reading(module: nn.Module) -> Iterator[None]:
     """Within the block the module is in eval mode, and cnnlib's modules in it are PyTorch's again."""
     original = {own: theirs for theirs, own in OWN.items()}
+    with attributes_kept(module):
+        yield from _in_eval_mode(module, original)
+
+
+def _in_eval_mode(module, original):
     before = [(layer, layer.training, layer.__class__) for layer in module.modules()]
     try:
         for layer, _, kind in before:
@@ -244,6 +276,19 @@ def _for_reading(module: nn.Module) -> Iterator[None]:
         for layer, training, kind in before:
             layer.training = training
             layer.__class__ = kind
+
+
+def _empty(node: Any) -> bool:
+    """Whether a call makes a tensor of no numbers, such as none of a token's features."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and not value.numel()
+
+
+def _spread_alone(node: Any) -> bool:
+    """Whether a constant is spread over the samples, and has the axes that it had."""
+    before, after = (tuple(one.meta["val"].shape) for one in (node.args[0], node))
+    same = [n == m or (n, m) == (1, _EXAMPLES) for n, m in zip(before, after)]
+    return len(before) == len(after) and all(same) and before != after
 
 
 class _Network(Builder):
@@ -259,33 +304,99 @@ class _Network(Builder):
         self.dtype = np.dtype(np.float64 if example.dtype == torch.float64 else np.float32)
         self.batch, *shape = example.shape
         self.constants, self.names = _constants(exported)
-        self.fixed_by = ""  # as in the graph
+        self.refused: list[str] = []  # messages of all calls that have no counterpart
+        self.lost: set[Any] = set()  # nodes behind those, of which no shape is known
         self._batch_norms: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
         self._lacking: dict[tuple[str, int, float], str] = {}  # names of constants
         nodes = list(exported.graph.nodes)
-        refuse_changed_views(nodes)
         (start,) = (node for node in nodes if node.op == "placeholder" and node not in self.constants)
+        refuse_changed_views(nodes, (start,))
+        self.fed = _fed_by(nodes, (start,))
         self.values: dict[Any, Feature] = {start: self.begin("input", tuple(shape))}
         for node in nodes:
             if node.op == "call_function":
                 self._read(node)
+        if self.refused:
+            raise ValueError(f"from_module: {'; '.join(dict.fromkeys(self.refused))}")
         returned = exported.call_spec.out_spec.unflatten(nodes[-1].args[0])
         self.outputs = {name: self._output(node) for name, node in _named(returned).items()}
 
     def _read(self, node):
         call, inputs = Call(self, node), node.all_input_nodes
-        if inputs and all(n in self.constants for n in inputs):  # a parametrized weight, say
-            args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
-            if call.in_place and node.args[0].op == "placeholder":
-                call.fail(f"it changes {self.names[node.args[0]]!r} in eval mode too")
-            self.constants[node] = _widened(node.target(*args, **kwargs))
-            self.names[node] = fresh(node.name, self.names.values(), "_")
-        elif call.operator in OPERATORS:
-            if node.users or call.operator != "getitem":  # of a result that nothing reads
-                self.values[node] = call.check_result(OPERATORS[call.operator](call))
+        if call.operator not in IGNORED and node not in self.fed:  # a parametrized weight, say
+            if call.in_place and self._root(node).op == "placeholder":
+                name = self.names[self._root(node)]
+                raise ValueError(f"from_module: {title(node)}: it changes {name!r} in eval mode too")
+            self.constants[node] = made = self._computed(node, call)
+            first = node.args[0] if node.args else None
+            own = first in self.constants and self.constants[first] is made
+            self.names[node] = self.names[first] if own else fresh(node.name, self.names.values(), "_")
+        elif _empty(node):
+            self.constants[node], self.names[node] = torch.zeros(node.meta["val"].shape), ""
+        elif call.operator in IGNORED or (call.operator == "getitem" and not node.users):
+            pass  # of a result that nothing reads
+        elif any(n in self.lost for n in inputs):
+            self.lost.add(node)
+        else:
+            self._translate(node)
+
+    def _root(self, node):
+        """The constant whose memory an operator changes or shows."""
+        while node.op != "placeholder" and _shares_memory(node):
+            node = node.args[0]
+        return node
+
+    def _computed(self, node, call):
+        """The value of an operator between constants."""
+
+        def value_of(argument):
+            if argument in self.constants:
+                return self.constants[argument]
+            like = argument.meta["val"]  # of which the operator takes shape and type
+            return torch.zeros((), dtype=like.dtype).expand(like.shape)
+
+        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value_of)
+        if call.operator in ("expand", "expand_as", "contiguous", "alias", "to") and _spread_alone(node):
+            return value_of(node.args[0])  # a parameter that is trained as itself
+        return _widened(node.target(*args, **kwargs))
+
+    def _translate(self, node):
+        """Note what a call makes, in the first form that has a counterpart: of images, or of tensors.
+
+        A form that is refused leaves nothing behind. The reason that is named is that of tensors, if they
+        have the operator: it holds for any shape.
+        """
+        operator = Call(self, node).operator
+        forms: list[tuple[Mapping[str, Any], bool]] = [
+            (OPERATORS, False),
+            (TENSORS, False),
+            (OPERATORS, True),
+        ]
+        why = f"{title(node)}: the operator {node.target} has no counterpart"
+        for place, (table, natural) in enumerate(form for form in forms if operator in form[0]):
+            call, before = Call(self, node, natural), self.state()
+            try:
+                made = table[operator](call)
+                if isinstance(made, Feature):  # of several each is checked where it is taken
+                    call.check_result(made)
                 call.check_arguments()
-        elif call.operator not in IGNORED:
-            call.fail(f"the operator {node.target} has no counterpart")
+            except Refused as refused:
+                self.go_back(before)
+                why = str(refused) if place == 0 or table is TENSORS else why
+            else:
+                self.values[node] = made
+                return
+        self.refused.append(why)
+        self._stand_in(node)
+
+    def _stand_in(self, node):
+        """Go on behind a call that is refused, if its result may be a value of the network."""
+        value = node.meta["val"]
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
+        if shape[:1] == (self.batch,) and value.dtype == self.recorded_dtype:
+            self.values[node] = self.stands_for(node.name, shape[1:])
+        else:
+            self.lost.add(node)
 
     def _output(self, node):
         """A value that the module returns."""
@@ -294,7 +405,17 @@ class _Network(Builder):
                 "from_module: the module must return tensors computed from its input, one, or several in a "
                 f"tuple or a dict, got {node}"
             )
-        return Call(self, node).plain(self.values[node])
+        value = self.tensor_output(Call(self, node), self.values[node])
+        if value is None:
+            raise ValueError(f"from_module: the module must return samples on the first axis, got {node}")
+        return value
+
+    def tensor_output(self, call, value):
+        """A value in the shape that the module returns; None if its first axis is not that of the samples."""
+        try:
+            return call.plain(value) if value.by_samples else None
+        except Refused:
+            return call.tensor(value)
 
     def free_name(self, name: str, size: int, value: float) -> str:
         """The name of a constant (size,) that the module lacks, which it has for no other."""

@@ -22,10 +22,13 @@ from torch.overrides import TorchFunctionMode
 from cnnlib.graph.importing.sizes import other_sizes
 
 # Beginnings of names of calls whose numbers are not compared, but what they make of the argument's shape.
-_RESHAPING = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
-_SPREADING = ("expand", "broadcast_to")
+_RESHAPING = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
+_SPREADING = ("expand", "broadcast_to", "repeat", "tile")
 _RESIZING = ("interpolate", "upsample")
 _ADAPTIVE = ("adaptive_",)
+_OTHER_SAMPLES = 521  # another prime than that of the recorded batch, for the same reason
+_ANY = 1_000_003  # stands for the number of samples in shapes that are compared
+_CREATING = ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty")
 # Whether these return their argument itself depends on its memory.
 _SOMETIMES_ITSELF = ("contiguous", "to")
 
@@ -40,8 +43,8 @@ def size_fixed_by(module: nn.Module, example: torch.Tensor, known: str = "") -> 
     recorded = _run(module, example.shape, example.dtype)
     if isinstance(recorded, str):
         return known or f"the module, which runs on no tensors without data: {recorded}"
-    more = _run(module, (N + 1, *sample), example.dtype)
-    why = _difference(recorded, more, f"{N} samples", f"{N + 1} samples")
+    more = _run(module, (_OTHER_SAMPLES, *sample), example.dtype)
+    why = _difference(recorded, more, f"{N} samples", f"{_OTHER_SAMPLES} samples")
     if why:
         raise ValueError(f"from_module: the number of samples is fixed by {why}")
     return known or ("" if len(sample) != 3 else _fixed_by(module, example, recorded))
@@ -81,8 +84,9 @@ class _Entry:
 class _Calls(TorchFunctionMode):
     """Notes the calls of functions that make tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, samples: int) -> None:
         super().__init__()
+        self.samples = samples
         self.entries: list[_Entry] = []
         self.layers: list[str] = []  # those that are being called, the innermost one last
         self._tensors: list[Any] = []  # all that came by; kept, so that no two have one id
@@ -101,6 +105,7 @@ class _Calls(TorchFunctionMode):
         made = result[0] if isinstance(result, (tuple, list)) and result else result
         if isinstance(made, torch.Tensor):
             name, after = func.__name__, tuple(made.shape)
+            before, after = self._by_samples(before), self._by_samples(after)
             if name.startswith((*_RESHAPING, *_SPREADING)):
                 arguments = [("the tensor", self._comparable(t)) for t in tensors]
                 arguments.append(("the result", _relation(name, before, after)))
@@ -110,12 +115,18 @@ class _Calls(TorchFunctionMode):
                 arguments.append(("the factor", factors))
             elif name == "__getitem__":  # a slice as long as the axis is no call in the record
                 arguments.append(("the result", _kept_axes(before, after)))
+            elif name in _CREATING:
+                arguments = [("the result", after)]
             elif name.startswith(_ADAPTIVE):
                 arguments.append(("the result's size", after[2:]))
             layer = self.layers[-1] if self.layers else ""
             self.entries.append(_Entry(layer, func, tuple(arguments)))
             self._comparable(result)
         return result
+
+    def _by_samples(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A shape in which the sizes that hold the samples are multiples of one number for all runs."""
+        return tuple(n // self.samples * _ANY if n % self.samples == 0 else n for n in shape)
 
     def _comparable(self, value: Any) -> Any:
         """What can be compared with that of another run: of a tensor, as the how manieth it came."""
@@ -169,13 +180,32 @@ def _run(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> list[
     """The calls of the module on a tensor of this shape, or why it cannot run."""
     tensors = (*module.named_parameters(), *module.named_buffers())
     without_data = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    x, calls = torch.empty(shape, dtype=dtype, device="meta"), _Calls()
+    x, calls = torch.empty(shape, dtype=dtype, device="meta"), _Calls(shape[0])
     try:
-        with _layers_noted(module, calls.layers), calls:
+        with attributes_kept(module), _layers_noted(module, calls.layers), calls:
             torch.func.functional_call(module, without_data, (x,))
     except Exception as error:  # whatever the module, or PyTorch in it, raises
         return str(error).partition("\n")[0]
     return calls.entries
+
+
+@contextlib.contextmanager
+def attributes_kept(module: nn.Module) -> Iterator[None]:
+    """After the block the module's layers have the attributes of before: some keep what a call computed."""
+    before = []
+    for layer in module.modules():
+        attributes = dict(vars(layer))
+        kept = [(value, value.copy()) for value in attributes.values() if type(value) in (dict, list)]
+        before.append((layer, attributes, kept))
+    try:
+        yield
+    finally:
+        for layer, attributes, kept in before:
+            vars(layer).clear()
+            vars(layer).update(attributes)
+            for value, content in kept:
+                value.clear()
+                value.extend(content) if isinstance(value, list) else value.update(content)
 
 
 @contextlib.contextmanager

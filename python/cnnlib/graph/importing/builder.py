@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -39,6 +40,10 @@ class Feature:
     pad_value : float
     alone : bool
         Nothing else reads what leads from the graph's value to this one.
+    batch_axis, before, behind : int
+        Where the samples are in the source's value: axis `batch_axis` is ``before * N * behind`` long, and
+        `view` has the other axes. In the graph the samples come first, and what shares their axis has axes of
+        its own: see :meth:`natural`.
     """
 
     name: str
@@ -48,6 +53,25 @@ class Feature:
     pad: Sides | None = None
     pad_value: float = 0.0
     alone: bool = True
+    batch_axis: int = 0
+    before: int = 1
+    behind: int = 1
+
+    @property
+    def by_samples(self) -> bool:
+        """Whether the source's first axis is that of the samples, and of nothing else."""
+        return (self.batch_axis, self.before, self.behind) == (0, 1, 1)
+
+    @property
+    def natural(self) -> tuple[int, ...]:
+        """The shape of a sample that has the axes of the source in their order, without that of the batch."""
+        inner = (n for n in (self.before, self.behind) if n > 1)
+        return (*self.view[: self.batch_axis], *inner, *self.view[self.batch_axis :])
+
+    def source_shape(self, N: int) -> tuple[int, ...]:
+        """The source's shape, of N samples."""
+        samples = self.before * N * self.behind
+        return (*self.view[: self.batch_axis], samples, *self.view[self.batch_axis :])
 
     @property
     def channel_axis(self) -> int:
@@ -65,7 +89,14 @@ class Feature:
 
     def seen_like(self, other: Feature) -> Feature:
         """The graph's value as the source sees another one."""
-        return replace(self, view=other.view, channels_last=other.channels_last)
+        return replace(
+            self,
+            view=other.view,
+            channels_last=other.channels_last,
+            batch_axis=other.batch_axis,
+            before=other.before,
+            behind=other.behind,
+        )
 
     def padded(self, sides: Sides, value: float) -> Feature:
         """With constant pixels around the images of its view."""
@@ -77,6 +108,12 @@ class Feature:
         return replace(self, view=self.shape, pad=None)
 
 
+# What a builder has read so far: see `Builder.state`.
+_STATE = (
+    *("nodes", "params", "frozen", "fixed_by", "runs", "materialised"),
+    *("_places", "_variants", "_shapes", "_following", "_others"),
+)
+_HIGHER, _WIDER = 64, 128  # pixels by which images are tried larger: multiples of what strides come to
 LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
 
 
@@ -97,14 +134,28 @@ class Builder:
         self._variants: dict[str, dict[bytes, str]] = {}  # of parameters of one name, by their content
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._following: set[str] = set()  # values whose shape follows the size of the images
+        self._others: dict[str, tuple[int, ...] | None] = {}  # shapes for larger images; None: refused
+        self.materialised: dict[Feature, Feature] = {}  # values as the source has them, which nodes make
+        self.fixed_by = ""  # as in the graph
         self.runs = True
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`go_back` needs to take back what is put into the graph from now on."""
+        kept = {name: copy.copy(getattr(self, name)) for name in _STATE}
+        return kept | {"_variants": {name: dict(known) for name, known in self._variants.items()}}
+
+    def go_back(self, state: Mapping[str, Any]) -> None:
+        """Become what :meth:`state` saw; each state serves once."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def begin(self, name: str, shape: tuple[int, ...]) -> Feature:
         """Name the input, and the shape of its samples."""
         self.input = Feature(name, shape, shape)
-        self._shapes[name] = shape
+        self._shapes[name] = self._others[name] = shape
         if len(shape) == 3:
             self._following.add(name)
+            self._others[name] = (shape[0], shape[1] + _HIGHER, shape[2] + _WIDER)
         return self.input
 
     def append(self, node: Node) -> Feature:
@@ -119,7 +170,62 @@ class Builder:
         if not node.op.own_size and not self._following.isdisjoint(node.inputs):
             self._following.add(node.output)
         self._shapes[node.output] = shape
+        self._others[node.output] = self._other_shape(node, values)
         return self.value_of(node.output)
+
+    def _other_shape(self, node: Node, values: Sequence[Array | None]) -> tuple[int, ...] | None:
+        """The shape for larger images; None where a layer refuses these."""
+        others = [self._others[name] for name in node.inputs]
+        known = [shape for shape in others if shape is not None]
+        if len(known) < len(others):
+            return None
+        if node.op.own_size or self._following.isdisjoint(node.inputs):
+            return self._shapes[node.output]
+        try:
+            return shape_behind(node, known, values)
+        except ValueError:
+            return None
+
+    def stands_for(self, name: str, shape: tuple[int, ...]) -> Feature:
+        """A value that no node makes: what an operator that is refused would have made."""
+        name = self.free_output(name)
+        self._shapes[name] = self._others[name] = shape
+        return self.value_of(name)
+
+    def open_axis(self, name: str, place: int) -> bool:
+        """Whether an axis of a value, not counting that of the samples, follows the size of the images."""
+        other = self._others[name]
+        return other is None or other[place] != self._shapes[name][place]
+
+    def open_sizes(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """A value's new shape of as many numbers, with -1 for the one size that follows that of the images.
+
+        None where several do, so that no one list of sizes says it.
+        """
+        own, other = self._shapes[name], self._others[name]
+        if other == own:
+            return shape
+        if other is None:
+            return None
+        sizes, i, j = list(shape), 0, 0
+        while i < len(own) or j < len(shape):  # the shortest runs of axes of as many numbers
+            first, start = i, j
+            n = m = 1
+            while i < len(own) and (n < m or i == first):
+                n, i = n * own[i], i + 1
+            while j < len(shape) and (m < n or j == start):
+                m, j = m * shape[j], j + 1
+                while n < m and i < len(own):
+                    n, i = n * own[i], i + 1
+            if math.prod(other[first:i]) != math.prod(own[first:i]):
+                if j - start != 1 or -1 in sizes:
+                    return None
+                sizes[start] = -1
+        return tuple(sizes)
+
+    def fix(self, why: str) -> None:
+        """Note why images must have the size that is read; the first reason counts."""
+        self.fixed_by = self.fixed_by or why
 
     def value_of(self, name: str) -> Feature:
         """A value as it is in the graph."""

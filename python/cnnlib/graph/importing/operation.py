@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -13,10 +13,11 @@ import numpy as np
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Node
 from cnnlib.graph.importing.builder import Builder, Feature, Sides
+from cnnlib.graph.importing.tensors import TensorCalls
 from cnnlib.graph.ops.sizes import batch_of
 
 
-class Operation(ABC):
+class Operation(TensorCalls):
     """An operator: what a reader translates by the methods below, whatever the source's layout is.
 
     `label` is that of its nodes, `output` the name of the value it makes. An argument is ``op["stride"]``: of

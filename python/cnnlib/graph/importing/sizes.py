@@ -24,7 +24,8 @@ def changed(one: Sequence[Node], other: Sequence[Node], where: str) -> str:
     """In words, where nodes, as far as both go, are others or set otherwise for `where`; empty if nowhere."""
     for a, b in zip(one, other):
         if (a.layer, a.inputs) != (b.layer, b.inputs):
-            return f"{a.title}, which is {b.title} for {where}"
+            one_way, other_way = (f"{node.layer} of {', '.join(node.inputs)}" for node in (a, b))
+            return f"{a.title}, which is read as {one_way}, and as {other_way} for {where}"
         settings, others = _settings(a), _settings(b)
         for name in settings | others:
             if not np.array_equal(settings[name], others[name]):

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from cnnlib.graph.ops import activations, attention, conv, dense, eight_bits, joins, norm, pool, resize
+from cnnlib.graph.ops import (
+    activations,
+    attention,
+    conv,
+    dense,
+    eight_bits,
+    joins,
+    norm,
+    pool,
+    resize,
+    tensors,
+)
 from cnnlib.graph.ops.op import Executor, OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape
 
@@ -25,6 +36,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     resize,
     joins,
     eight_bits,
+    tensors,
 )
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 

@@ -93,6 +93,6 @@ OPS = (
         emit=_emit,
         onnx=_write,
         onnx_kinds=("Mul", "Transpose", "MatMul", "Add", "Softmax"),
-        no_aten="exported networks split heads by operators that no reader knows yet",
+        aten=("scaled_dot_product_attention",),
     ),
 )

@@ -107,6 +107,9 @@ def whole(*xs: Constant | None) -> Sequence[int]:
 
 FOLDED: dict[str, _Rule] = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Equal", "Where"), _spread),
+    **dict.fromkeys(("Mod", "And", "Or", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"), _spread),
+    **dict.fromkeys(("Not", "Sin", "Cos", "Log", "Sigmoid", "Softplus", "Round", "Trilu"), whole),
+    **dict.fromkeys(("ScatterND", "MatMul", "ReduceSum", "ReduceMax", "Split"), whole),
     **dict.fromkeys(("Floor", "Ceil", "Neg", "Sqrt", "Exp", "Abs", "Reciprocal", "Cast", "Identity"), whole),
     **dict.fromkeys(("Constant", "Shape", "Concat", "Slice", "Squeeze", "Unsqueeze", "Reshape"), whole),
     **dict.fromkeys(("Transpose", "Flatten", "ReduceProd"), whole),

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from cnnlib.onnx.reading.constants import BY_HAND, FOLDED, fold, whole
 from cnnlib.onnx.reading.files import OWN, STANDARD, FileBuilder, Source, Value
 from cnnlib.onnx.reading.operator import Operator, Record, Refused
 from cnnlib.onnx.reading.patterns import rewritten
+from cnnlib.onnx.reading.tensors import TENSORS
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,6 +50,7 @@ _OF_CHANNELS = {
     *("Add", "Concat", "Constant", "Conv", "Dropout", "Flatten", "Gemm", "GlobalAveragePool", "Identity"),
     *("MaxPool", "Swish"),
 }
+_UNKNOWN = "this operator has no counterpart here"
 _SEE_SAMPLES = ("Shape", "Reshape")  # alone: a large file without them is read once less
 
 
@@ -83,24 +85,75 @@ class Network(FileBuilder):
         return quantized.predictor_of(title, graph, self.params, self.input.shape, self.source.quantized)
 
     def _walk(self):
+        """Read each operator; those that are refused are named together, in one ValueError."""
+        first: Refused | None = None
+        others: list[str] = []
+        lost: set[str] = set()  # values behind those that are refused
         for record in self.records:
-            op = Operator(self, record)
+            if not lost.isdisjoint(record.names):
+                lost.update(record.outputs)
+                if record.kind not in (*OPERATORS, *TENSORS, *FOLDED):
+                    others.append(f"{record.kind} {record.label!r}: {_UNKNOWN}")
+                continue
             try:
-                result = self._result(op, record)
-                op.check_arguments()
-            except Refused:
-                raise
-            except _OF_A_DAMAGED_FILE as error:
-                op.fail(f"cannot be read: {error}")
-            self._values[op.output] = result
-            for name in record.outputs[1:]:
-                if self.readers[name]:
-                    op.fail(f"its output {name!r} has no counterpart here")
+                made = self._read(record)
+            except Refused as refused:
+                lost.update(record.outputs)
+                if first is None:
+                    first = refused
+                else:
+                    others.append(refused.own)
+                continue
+            for name, value in zip(record.outputs, made, strict=False):
+                self._values[name] = value
+        if first is not None:
+            first.add(others)
+            raise first
 
-    def _result(self, op, record):
+    def _read(self, record):
+        """The values that an operator makes: in its form for images, else in that for tensors.
+
+        A form that is refused leaves nothing behind.
+        """
+        forms: list[tuple[Mapping[str, Callable[[Operator], Any]], bool]] = [(OPERATORS, False)]
+        if not self.source.quantized and not self.codes:  # operators on bytes take images
+            forms += [(TENSORS, False)] if record.kind in TENSORS else []
+            forms += [(OPERATORS, True)] if record.kind in OPERATORS else []
+        refusals = []
+        for table, natural in forms:
+            before = self.state()
+            try:
+                return self._read_as(record, table, natural)
+            except Refused as refused:
+                refusals.append(refused)
+                self.go_back(before)
+            if not self._has_values(record):
+                break
+        raise next((refused for refused in refusals if refused.of_layer), refusals[len(refusals) > 1])
+
+    def _has_values(self, record):
+        """Whether an operator reads what is computed from the images."""
+        return any(isinstance(self._values.get(name), Feature) for name in record.names)
+
+    def _read_as(self, record, table, natural):
+        op = Operator(self, record, natural)
+        try:
+            result = self._result(op, record, table)
+            op.check_arguments()
+        except Refused:
+            raise
+        except _OF_A_DAMAGED_FILE as error:
+            op.fail(f"cannot be read: {error}")
+        made = result if isinstance(result, list) else [result]
+        for name in record.outputs[len(made) :]:
+            if self.readers[name]:
+                op.fail(f"its output {name!r} has no counterpart here")
+        return made
+
+    def _result(self, op, record, table):
         if record.domain not in (*STANDARD, OWN):
             op.fail(f"operators of {record.domain} have no counterpart here")
-        if record.domain != OWN and (op.kind in OPERATORS or op.kind in FOLDED):
+        if record.domain != OWN and (op.kind in OPERATORS or op.kind in TENSORS or op.kind in FOLDED):
             op.check_version()
         for value in op.inputs:
             if isinstance(value, Feature) and value.name in self.codes and op.kind not in quantized.OF_BYTES:
@@ -112,11 +165,11 @@ class Network(FileBuilder):
             self.integers.add(op.output)
         if op.kind in FOLDED and not any(isinstance(value, Feature) for value in op.inputs):
             return fold(op)
-        if op.kind not in OPERATORS:
+        if op.kind not in table:
             quantized.refuse_operator_form(op)
-            op.fail("this operator has no counterpart here")
+            op.fail(_UNKNOWN)
         count = len(self.nodes)
-        result = OPERATORS[op.kind](op)
+        result = table[op.kind](op)
         if isinstance(result, Feature) and len(self.nodes) == count:  # the same value, seen in another way
             alone = all(op.alone(i) for i, value in enumerate(op.inputs) if isinstance(value, Feature))
             return dataclasses.replace(result, alone=alone)
@@ -134,7 +187,13 @@ class Network(FileBuilder):
             if value.name in self.codes:
                 raise ValueError(f"{self.source.title}: its output {output.name!r} is quantised")
             proto = self.source.onnx.NodeProto(op_type="output", name=output.name, output=[output.name])
-            found[output.name] = Operator(self, Record(0, proto, self.source.opset)).plain(value)
+            op = Operator(self, Record(0, proto, self.source.opset))
+            if not value.by_samples:
+                op.fail("its first axis is not that of the samples alone")
+            try:
+                found[output.name] = op.plain(value)
+            except Refused:
+                found[output.name] = op.tensor(value)
         if not found:
             raise ValueError(f"{self.source.title}: the network has no output")
         return found
@@ -200,6 +259,8 @@ def _refuse_counted(net, graph):
 def _fixed_by(net, graph):
     """Why images must have the size that a file was read for; empty if others give the same layers."""
     shape = net.input.shape
+    if net.fixed_by:
+        return net.fixed_by
     alike = all(r.kind in _OF_CHANNELS and r.given.get("auto_pad") != "SAME_LOWER" for r in net.records)
     if graph.why_fixed() or len(shape) != 3 or alike:
         return ""

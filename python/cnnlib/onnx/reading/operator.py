@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cnnlib.graph.importing import Feature, Operation
+from cnnlib.graph.importing.tensors import Known, Operand
 from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.reading.files import Constant, FileBuilder, Value
@@ -59,10 +60,15 @@ class Refused(ValueError):
     """An operator that has no counterpart; the message names it, and `reason` as a graph's messages do."""
 
     def __init__(self, title: str, op: Operator, text: str) -> None:
-        super().__init__(f"{title}: {op.kind} {op.label!r}: {text}")
+        self.own = f"{op.kind} {op.label!r}: {text}"  # without the file
+        super().__init__(f"{title}: {self.own}")
         self.reason = f"node {op.label!r} ({op.kind}): {text}"
         self.of_layer = not op.net.runs  # for shapes that the layer refuses
         self.nodes = op.net.nodes
+
+    def add(self, others: Sequence[str]) -> None:
+        """Name other operators that are refused, too."""
+        self.args = ("; ".join([self.args[0], *others]),)
 
 
 class Operator(Operation):
@@ -76,8 +82,10 @@ class Operator(Operation):
     net: FileBuilder
     word = "attribute "
 
-    def __init__(self, net: FileBuilder, record: Record) -> None:
+    def __init__(self, net: FileBuilder, record: Record, natural: bool = False) -> None:
+        """With `natural`, values are taken as tensors in the shape that the file sees."""
         super().__init__(record.given, record.defaults)
+        self.natural = natural
         self.net, self.record, self.opset = net, record, net.source.opset
         self.kind, self.label = record.kind, record.label
         self.names, self.output = record.names, record.output
@@ -85,6 +93,9 @@ class Operator(Operation):
 
     def fail(self, text: str) -> NoReturn:
         raise Refused(self.net.source.title, self, text)
+
+    def number_of_samples(self) -> int:
+        return self.net.samples
 
     def once(self, function: Callable[..., Constant], *arrays: Constant | None) -> Constant:
         """Compute function(*arrays) once; other sizes of images reuse it for the very same arrays."""
@@ -177,7 +188,34 @@ class Operator(Operation):
         value = self.value(i)
         if not isinstance(value, Feature):
             self.fail(f"input {i} is constant; here it has to be computed from the images")
-        return self.unpadded(value)
+        return self.unpadded(self._by_samples(value))
+
+    def _by_samples(self, value: Feature) -> Feature:
+        """A value whose first axis is that of the samples, as a tensor where those are asked for."""
+        if not value.by_samples:
+            shape = value.source_shape(self.net.samples)
+            self.fail(f"takes a value of shape {shape}, whose samples share an axis")
+        return self.tensor(value) if self.natural else value
+
+    def tensor_of(self, i: int) -> Feature:
+        """An input that is computed from the images, of any rank."""
+        value = self.value(i)
+        if not isinstance(value, Feature):
+            self.fail(f"input {i} is constant; here it has to be computed from the images")
+        return value
+
+    def operand(self, i: int) -> Operand:
+        """An input that may be constant; one with a name and several numbers is trained."""
+        value = self.value(i)
+        if isinstance(value, Feature):
+            return value
+        array = self.floats(i, f"input {i}")
+        trained = value.size > 1 and self.net.source.constant(self.names[i]) is not None
+        return Known(array, self.names[i] if trained and value.dtype.kind == "f" else "")
+
+    def sizes_of(self, value: Operand) -> tuple[int, ...]:
+        """The file's shape of an operand."""
+        return value.shape if isinstance(value, Known) else value.source_shape(self.net.samples)
 
     def alone(self, i: int = 0) -> bool:
         """Whether nothing else reads the input, so that the layer that makes it may change."""
@@ -190,6 +228,8 @@ class Operator(Operation):
         Constant pixels of the given value around images stay apart, in `pad`.
         """
         value = self.value(i)
+        if isinstance(value, Feature):
+            value = self._by_samples(value)
         apart = isinstance(value, Feature) and value.pad is not None and value.pad_value == padded_with
         feature = value if apart and isinstance(value, Feature) else self.feature(i)
         if len(feature.view) not in (2, 3, 4) or feature.channels_last:

@@ -109,7 +109,7 @@ def shape(op: Operator) -> Value:
     """Shape of what depends on the images: the number of images stays open."""
     feature = op.value(0)
     assert isinstance(feature, Feature)  # else it has been folded
-    return np.array((op.net.samples, *feature.view)[op["start"] : op["end"]], np.int64)
+    return np.array(feature.source_shape(op.net.samples)[op["start"] : op["end"]], np.int64)
 
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {

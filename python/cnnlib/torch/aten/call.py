@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from cnnlib._typing import Array
 from cnnlib.graph.importing import Feature, Operation
+from cnnlib.graph.importing.tensors import Known, Operand
 
 # Arguments that say how to compute or where, not what; `check_result` checks the dtype.
 _WITHOUT_EFFECT = (
@@ -40,6 +42,10 @@ def result(node: Any) -> Any:
     return value[0] if isinstance(value, (tuple, list)) else value
 
 
+class Refused(ValueError):
+    """A recorded call that has no counterpart; the message names it without the function that reads it."""
+
+
 class Call(Operation):
     """One recorded call; values of the network are named as in the graph that is made.
 
@@ -49,8 +55,9 @@ class Call(Operation):
 
     net: Any  # the builder of :mod:`cnnlib.torch.loading`, which knows the record's constants
 
-    def __init__(self, net: Any, node: Any) -> None:
-        self.net, self.node, self.output = net, node, node.name
+    def __init__(self, net: Any, node: Any, natural: bool = False) -> None:
+        """With `natural`, values are taken as tensors in the shape that the module sees."""
+        self.net, self.node, self.output, self.natural = net, node, node.name, natural
         schema = getattr(node.target, "_schema", None)
         name = str(getattr(node.target, "__name__", "")) if schema is None else schema.name
         name = name.removeprefix("aten::")
@@ -68,17 +75,92 @@ class Call(Operation):
         return super().__getitem__(name)
 
     def fail(self, text: str) -> NoReturn:
-        raise ValueError(f"from_module: {title(self.node)}: {text}")
+        raise Refused(f"{title(self.node)}: {text}")
+
+    def number_of_samples(self) -> int:
+        return int(self.net.batch)
 
     def argument(self, which: int | str) -> Any:
         return self[which if isinstance(which, str) else list(self.defaults)[which]]
 
     def any_value(self, which: int | str) -> Feature:
         """The value that an argument is, of whatever kind."""
-        argument = self.argument(which)
+        return self.value_of(self.argument(which))
+
+    def value_of(self, argument: Any) -> Feature:
+        """The value that is computed from the input, of whatever kind."""
         if not isinstance(argument, torch.fx.Node) or argument not in self.net.values:
             self.fail(f"takes a value that is computed from the input, got {argument}")
-        return self.net.values[argument]
+        value = self.net.values[argument]
+        if not isinstance(value, Feature):
+            self.fail(f"takes one value, got several: {argument}")
+        if not value.by_samples:
+            self.fail(
+                f"takes a value of shape {value.source_shape(self.net.batch)}, whose samples share an axis"
+            )
+        return self.tensor(value) if self.natural else value
+
+    def tensor_of(self, which: int | str) -> Feature:
+        """An argument, computed from the input, as a tensor of any rank."""
+        value = self.operand(which)
+        if isinstance(value, Known):
+            self.fail(f"takes a value that is computed from the input, got {self.argument(which)}")
+        return value
+
+    def operand(self, which: int | str) -> Operand:
+        """An argument that is a value, a constant or a number."""
+        return self.operand_of(self.argument(which))
+
+    def operand_of(self, argument: Any) -> Operand:
+        """A value, a constant or a number."""
+        if isinstance(argument, (bool, int, float)):
+            return Known(np.array(argument))
+        if argument in self.net.constants:
+            tensor, name = self.net.constants[argument], self.net.names[argument]
+            if not isinstance(tensor, torch.Tensor):
+                self.fail(f"takes one tensor, got {argument}")
+            array = tensor.detach().numpy(force=True)
+            if tensor.requires_grad:
+                return Known(array, name)
+            return Known(array if array.ndim else np.array(array))
+        value = self.net.values.get(argument)
+        if not isinstance(value, Feature):
+            self.fail(f"takes a value that is computed from the input, got {argument}")
+        return value
+
+    def known(self, which: int | str) -> Known:
+        """An argument that is a constant."""
+        value = self.operand(which)
+        if not isinstance(value, Known):
+            self.fail(f"{which} must be constant, not computed from the input")
+        return value
+
+    def sizes_of(self, value: Operand) -> tuple[int, ...]:
+        """PyTorch's shape of an operand."""
+        return value.shape if isinstance(value, Known) else value.source_shape(self.net.batch)
+
+    def as_number(self, argument: Any) -> float:
+        """An argument that is a number, or a constant of one."""
+        value = self.operand_of(argument)
+        if not isinstance(value, Known) or value.array.size != 1:
+            self.fail(f"takes numbers alone, got {argument}")
+        return float(value.array.reshape(()))
+
+    def trailing_norm(self, x: Feature, count: int, eps: float) -> Feature:
+        """A layer norm over the last axes, with scale and shift."""
+        x = self.tensor(x)
+        if x.batch_axis >= self.rank(x) - count:
+            self.fail("normalises over the samples, which stay apart")
+        shape, names = x.natural[len(x.natural) - count :], []
+        for which, usual in (("weight", 1.0), ("bias", 0.0)):
+            array, name = self.weights(which)
+            if array is None:
+                name = self.net.free_name(f"{self.label or self.output}.{which}", math.prod(shape), usual)
+                array = np.full(shape, usual)
+                self.net.frozen.add(name)
+            names.append(self.parameter(which, array, name))
+        made = self.emit("trailing_layernorm", x, params=tuple(names), args=(float(eps),))
+        return made.seen_like(x)
 
     def value(self, which: int | str) -> Feature:
         """The value that an argument is, with the pixels around it."""
@@ -146,8 +228,7 @@ class Call(Operation):
         dtype = result(self.node).dtype
         if dtype != self.net.recorded_dtype:
             self.fail(f"computes in {dtype}, the network in {self.net.recorded_dtype}")
-        N, *view = self.out_shape or (0,)
-        if (N, tuple(view)) != (self.net.batch, value.view):
-            came = (self.net.batch, *value.view)
+        came = value.source_shape(self.net.batch)
+        if came != self.out_shape:
             self.fail(f"a value of shape {came} that stands for {self.out_shape} has no counterpart")
         return value

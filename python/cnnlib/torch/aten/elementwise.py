@@ -109,10 +109,8 @@ def _add(call: Call, sign: int = 1) -> Feature:
 
 
 def _concat(call: Call) -> Feature:
-    values = call.net.values
-    if any(tensor not in values for tensor in call["tensors"]):
-        call.fail("takes values that are computed from the input")
-    return call.concatenated([call.unpadded(values[tensor]) for tensor in call["tensors"]], call["dim"])
+    values = [call.unpadded(call.value_of(tensor)) for tensor in call["tensors"]]
+    return call.concatenated(values, call["dim"])
 
 
 JOINS: dict[str, Callable[[Call], Feature]] = {

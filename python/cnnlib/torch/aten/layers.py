@@ -174,12 +174,15 @@ def _expand(call: Call) -> Feature:
     return value.seen_as(after[1:])
 
 
-def _first_result(call: Call) -> Feature:
-    """The first result of an operator that has several."""
+def _result_of(call: Call) -> Feature:
+    """A part of a value that was split, or the first result of an operator that has several."""
     source, index = call.node.args
+    values = call.net.values[source]
+    if isinstance(values, list):
+        return values[index]
     if index != 0:
         call.fail(f"only the first result of {source.name} has a counterpart")
-    return call.net.values[source]
+    return call.value_of(source)
 
 
 _RESHAPES: tuple[Any, ...] = ("flatten", "view", "reshape", "squeeze", "unsqueeze")
@@ -207,5 +210,5 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     "permute": _permute,
     "expand": _expand,
     "expand_as": _expand,
-    "getitem": _first_result,
+    "getitem": _result_of,
 }
