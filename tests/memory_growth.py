@@ -1,9 +1,9 @@
 """
-How much the resident memory grows while layers see ever new shapes, and in a long training.
+How much the resident memory grows while layers and networks see ever new shapes, and in a long training.
 
-    python tests/memory_growth.py --shapes 1000 --steps 10000
+    python tests/memory_growth.py --shapes 1000 --sizes 10000 --steps 10000
 
-Linux only. The growth counts from where a tenth of the shapes or steps is behind us.
+Linux only. The growth counts from where a tenth of the shapes, sizes or steps is behind us.
 """
 
 import argparse
@@ -15,6 +15,9 @@ from cnnlib.models import ConvNet
 from training import digits_like, quiet_solver
 
 MOST_VALUES = 1 << 18  # of an array
+LARGEST_SIDE = 97  # of an image, below
+# A network of images of any size.
+IMAGES = [{"conv": 8}, "batchnorm", "relu", {"max_pool": 2}, {"conv": 16}, "relu", "global_avg_pool"]
 SPEC = [{"conv": 4}, "batchnorm", "relu", {"dropout": 0.3}, {"max_pool": 2}]
 
 
@@ -65,6 +68,27 @@ def growth_over_shapes(count, seed=0):
     return resident() - before
 
 
+def growth_over_sizes(count, seed=0):
+    """Return the MB by which the memory grew over `count` random sizes of images, and the two networks.
+
+    A predictor gives scores of each size, and a model takes a step of training.
+    """
+    rng = np.random.default_rng(seed)
+    net = ConvNet(IMAGES, (3, 12, 12), 4, seed=0)
+    predictor = cnnlib.prepare(net)
+    before = resident()
+    for number in range(count):
+        if number == count // 10:
+            before = resident()
+        N, (H, W) = rng.integers(1, 4), rng.integers(4, LARGEST_SIDE, 2)
+        x = rng.standard_normal((N, 3, H, W), np.float32)
+        assert predictor(x).shape == (N, 4)
+        _, grads = net.loss(x, rng.integers(0, 4, N))
+        for name, grad in grads.items():
+            net.params[name] -= np.float32(1e-3) * grad
+    return resident() - before, predictor, net
+
+
 def growth_over_steps(count):
     """MB by which the memory grew over `count` steps of a training."""
     model = ConvNet(SPEC, (1, 6, 6), 4, seed=0)
@@ -81,9 +105,14 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shapes", type=int, default=1000)
+    parser.add_argument("--sizes", type=int, default=10000)
     parser.add_argument("--steps", type=int, default=10000)
     options = parser.parse_args()
     print(f"{options.shapes} shapes: {growth_over_shapes(options.shapes):+.1f} MB")
+    growth, *networks = growth_over_sizes(options.sizes)
+    print(f"{options.sizes} sizes of images: {growth:+.1f} MB")
+    for network in networks:
+        print(f"{type(network).__name__}:", network.memory(), sep="\n")
     print(f"{options.steps} steps: {growth_over_steps(options.steps):+.1f} MB")
 
 

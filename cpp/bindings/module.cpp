@@ -65,6 +65,10 @@ void bind_memory(py::module_& m) {
     const BufferCounts counts = buffer_counts();
     return std::make_pair(counts.acquired, counts.fresh);
   });
+  m.def("buffer_bytes", [] {
+    const BufferBytes bytes = buffer_bytes();
+    return std::make_pair(bytes.used, bytes.kept);
+  });
 }
 
 }  // namespace

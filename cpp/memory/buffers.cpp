@@ -99,6 +99,7 @@ class Pool {
   }
   void read_limit() { most_kept_ = memory_limit() / 8; }
   void count_disuse(std::size_t capacity) { used_bytes_ -= capacity; }
+  BufferBytes bytes() const { return {used_bytes_, free_bytes_}; }
 
   void keep(Header* header) noexcept {
     try {
@@ -195,6 +196,12 @@ BufferCounts buffer_counts() {
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);
   return p.counts;
+}
+
+BufferBytes buffer_bytes() {
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  return p.bytes();
 }
 
 void release_buffer(void* buffer) noexcept {

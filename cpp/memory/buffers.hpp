@@ -32,6 +32,12 @@ struct BufferCounts {
 };
 BufferCounts buffer_counts();
 
+// Of the whole process now: bytes in use, and free ones that the pool keeps.
+struct BufferBytes {
+  std::size_t used = 0, kept = 0;
+};
+BufferBytes buffer_bytes();
+
 [[noreturn]] void throw_bad_alloc();
 
 // a * b as a size, or std::bad_alloc when no machine could hold it.

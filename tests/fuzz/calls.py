@@ -335,6 +335,7 @@ SETTERS = set(
     use_isa active_isa available_isas active_products int8_limit limit_int8
     set_num_threads get_num_threads use_thread_pool notice_missing_cores MissingCores physical_cores
     system_cores conv_bn_relu_scratch restart_scratch_peak scratch_peak release_buffers buffer_counts
+    buffer_bytes
     memory_limit cgroup_memory_limit cgroup_cpus set_conv_algorithm get_conv_algorithm caches system_caches
     PreparedConv Program Weights Training Batch
     """.split()

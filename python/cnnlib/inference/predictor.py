@@ -12,6 +12,7 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._params import choice
 from cnnlib._params.arrays import as_array, checked_reals
+from cnnlib._system.memory_use import MemoryUse
 from cnnlib._system.text import shape_text, size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
@@ -153,6 +154,17 @@ class Predictor(Predicts):
         lines = aligned(rows, "<<>")
         arena, packed = size_text(network.arena_bytes), size_text(network.packed_bytes)
         return "\n".join([*lines, f"arena: {arena} a sample; packed weights: {packed}"])
+
+    def memory(self) -> MemoryUse:
+        """Say what the network holds in memory between calls, and what the process keeps for all."""
+        compiled = dict(self._compiled)  # other threads change it
+        statistics = [array for node in self._graph for array in _statistics(node)]
+        return MemoryUse.of(
+            [*self._params.values(), *statistics],
+            [shape for shape, *_ in compiled],
+            packed=sum(network.packed_bytes for network in compiled.values()),
+            working=max((network.arena_bytes for network in compiled.values()), default=0),
+        )
 
     def profile(self, X: ArrayLike, repeats: int = 10) -> list[tuple[str, float, float]]:
         """

@@ -18,6 +18,7 @@ from cnnlib import _core
 from cnnlib._params.arrays import as_array, reals
 from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import new_mask_seed
+from cnnlib._system.memory_use import MemoryUse
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.targets import Targets
 from cnnlib.detection.head import DetectionHead
@@ -321,6 +322,13 @@ class GraphModel(Model):
     def _program(self) -> Program:
         """The steps, made when they first run: a model that is read only to be prepared has none."""
         return Program(type(self).__name__, self._graph, self._frozen)
+
+    def memory(self) -> MemoryUse:
+        """Say what the network holds in memory between calls, and what the process keeps for all."""
+        norms = self._run(train=False).norms.values()
+        statistics = [norm[name] for norm in norms for name in STATISTICS if name in norm]
+        sizes = self._program.sizes() if "_program" in vars(self) else ()
+        return MemoryUse.of([*self.params.values(), *statistics], sizes)
 
     def _draws(self) -> bool:
         """Whether :meth:`loss` takes random numbers from a stream; of a user's own loss it is not known."""

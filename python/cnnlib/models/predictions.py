@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from cnnlib._system.memory_use import MemoryUse
 from cnnlib._typing import Array, ArrayLike, Outputs
 from cnnlib.layers import sigmoid_forward, softmax
 from cnnlib.models.losses import OF_CLASSES, OF_LOGITS, OF_NUMBERS, LossName
@@ -43,6 +44,26 @@ class Predicts:
     @property
     def gives_probabilities(self) -> bool:
         """Whether a softmax ends the network, as networks from other programs may have one."""
+        raise NotImplementedError
+
+    def memory(self) -> MemoryUse:
+        """
+        Say what the network holds in memory between calls, and what the process keeps for all.
+
+        Returns
+        -------
+        MemoryUse
+            Bytes: `arrays` of parameters and statistics, `packed` copies of weights; the `sizes` of samples
+            that it is compiled for, `working` memory of a sample; buffers that the process has in use and
+            keeps. Its `str` is a table.
+
+        Examples
+        --------
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> net = FullyConnectedNet([3], 4, 2, seed=0)
+        >>> net(np.zeros((5, 4))).shape, net.memory().arrays, net.memory().sizes
+        ((5, 2), 92, ((4,),))
+        """
         raise NotImplementedError
 
     def predict(self, X: ArrayLike) -> Outputs:

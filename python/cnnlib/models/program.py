@@ -162,6 +162,11 @@ class Program:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_trained": {}, "_scored": {}, "_weights": (None, None)}
 
+    def sizes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of samples for which the core has a form of it, for scores or for training."""
+        forms = [*dict(self._scored).items(), *dict(self._trained).items()]  # other threads change them
+        return [key[0] for key, form in forms if not isinstance(form, str)]
+
     def scores(self, run: Run, x: Array) -> Outputs:
         """The outputs alone, in test mode: no more is kept of what is computed than later layers read.
 
