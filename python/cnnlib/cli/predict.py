@@ -11,10 +11,17 @@ import cnnlib
 from cnnlib._system.ahead import in_order
 from cnnlib._system.packages import required
 from cnnlib._system.text import csv_text, display_width, padded, printable
-from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads
+from cnnlib.cli.options.arguments import (
+    add,
+    add_int8,
+    add_model,
+    add_setting,
+    add_skip_unreadable,
+    add_threads,
+)
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
-from cnnlib.cli.run.trained import open_model
+from cnnlib.cli.run.trained import open_prepared
 from cnnlib.data.image_files import find_images, open_image, passed_over, photo
 from cnnlib.data.writing import ink_of
 from cnnlib.runs.folder import refuse_within
@@ -32,6 +39,7 @@ def add_to(commands):
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
     add_model(predict)
+    add_int8(predict)
     add(predict, "images FILE|DIR", "PNG, JPEG or what else Pillow reads; folders of these", nargs="+")
     add_setting(predict, "top", "count", "print the N likeliest classes", 1)
     add(predict, "--out FOLDER", "where a model of pixels writes its images; default: predictions")
@@ -41,7 +49,7 @@ def add_to(commands):
 
 
 def run(options):
-    trained = open_model(options)
+    trained = open_prepared(options)
     required("PIL", "cnnlib predict", "Pillow", "images")
     for name, given, tasks in (
         ("--top", options.top != 1, ("classes",)),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cnnlib._system.packages import required
 from cnnlib._system.text import shape_text
-from cnnlib.cli.options.arguments import FORMS, add, add_model, add_setting, add_threads, port
+from cnnlib.cli.options.arguments import FORMS, add, add_int8, add_model, add_setting, add_threads, port
 from cnnlib.cli.output import say
-from cnnlib.cli.run.trained import open_model
+from cnnlib.cli.run.trained import open_prepared
 from cnnlib.cli.server.batching import Limits
 
 _LIMITS = Limits()
@@ -23,6 +23,7 @@ def add_to(commands):
         "stop the server when it has answered what it has begun.",
     )
     add_model(serve)
+    add_int8(serve)
     add(serve, "--host HOST", "default: 127.0.0.1, this machine alone", "127.0.0.1")
     add(serve, "--port N", "default: 8000; 0 for one that is free", 8000, type=port)
     for name, form, value, what in (
@@ -58,7 +59,7 @@ def run(options):
     waiting = max(_LIMITS.waiting, options.max_images) if options.queue is None else options.queue
     if waiting < options.max_images:
         raise ValueError(f"--queue {waiting}: a request may have {options.max_images} images (--max-images)")
-    trained = open_model(options)
+    trained = open_prepared(options)
     if trained.task != "classes":
         raise ValueError(f"cnnlib serve answers with classes; {options.run} is a model of {trained.task}")
     limits = Limits(
