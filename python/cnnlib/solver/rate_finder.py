@@ -111,4 +111,4 @@ def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
         return None
     slopes = np.gradient(smoothed, np.log(rates))[first:end]
     place = int(slopes.argmin())
-    return min(rates[first + place], rates[end - 1] / _BELOW) if slopes[place] < 0 else None
+    return min(rates[first + place], rates[end - 1] / _BELOW)
