@@ -62,7 +62,14 @@ def test_a_predictor_that_knows_no_normalisation(tmp_path, capsys):
     found = run_elsewhere(onnx.load(tmp_path / "net.onnx"), x)
     np.testing.assert_allclose(found, net.loss(x), rtol=1e-4, atol=1e-6)
     message = refused(capsys, "export", tmp_path / "net.predictor", tmp_path / "net.onnx", "--int8")
-    assert message.endswith("is not known: save it from a model with a cnnlib.data.Normalization\n")
+    advice = (
+        "give --mean and --std (of pixels 0..255), or save it from a model with a cnnlib.data.Normalization"
+    )
+    assert message.endswith(f"is not known: {advice}\n")
+    told = ("--mean", "0", "--std", "255", "--classes", tmp_path / "classes.txt")
+    (tmp_path / "classes.txt").write_text("\n".join("abcdefghij"))
+    lines(capsys, "export", tmp_path / "net.predictor", tmp_path / "net.onnx", *told)
+    assert cnnlib.onnx.load(tmp_path / "net.onnx").classes == tuple("abcdefghij")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".cnnlib"])

@@ -228,8 +228,8 @@ class TestPictures:
         (left_out,) = [line for line in out if line.startswith("left out")]
         assert left_out == "left out: the time by layer in the report (MemoryError)"
         html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-        assert "<h2>Network</h2>" in html
-        assert "<h2>Time by layer</h2>" not in html
+        assert "<summary>Network</summary>" in html
+        assert "<summary>Time by layer</summary>" not in html
 
     def test_a_full_disk(self, small, tmp_path):
         """Files may have 80 kB: enough for checkpoint and pictures, not for the report."""

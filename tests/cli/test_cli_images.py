@@ -500,3 +500,16 @@ def test_damaged_config_is_named(change, trained, tmp_path, capsys):
     (run / "config.json").write_text(json.dumps(config))
     for command in (["eval"], ["train", "--resume"]):
         assert "config.json" in refused(capsys, *command, run)
+
+
+def test_one_class_alone_is_told(tmp_path, capsys):
+    write_folder(tmp_path / "photos", {"cats": 10})
+    how = ("--num-epochs", 1, "--image-size", 8, "--threads", 1, "--model", "three-layer", "--filter-size", 3)
+    printed = lines(
+        capsys, "train", "--data", f"folder:{tmp_path / 'photos'}", *how, "--out", tmp_path / "run"
+    )
+    assert any(
+        line.startswith("one class alone, 'cats': whatever a network says is right") for line in printed
+    )
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "There is one class alone, " in page

@@ -7,15 +7,18 @@ import json
 import re
 import shutil
 import sys
+import warnings
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
-from cnnlib.cli.report import html_page, html_report
+from cnnlib.cli.report import certainty, html_page, html_report
 from cnnlib.cli.report.html_page import Gallery
 from cnnlib.data import load_digits
+from cnnlib.inference import prepare
 from cnnlib.models import ConvNet
 from cnnlib.runs.folder import PICTURES
 from cnnlib.solver import Solver
@@ -129,7 +132,7 @@ class TestPage:
         classes = report.table("class", "right", "of", "share")
         assert len(widths) == len(classes) + len(report.table("layer, shape of its input", "share"))
         shares = [float(row[3].removesuffix(" %")) for row in classes]
-        assert widths[: len(shares)] == [f"width: {share:.1f}%" for share in shares]
+        assert [round(float(width[7:-1])) for width in widths[: len(shares)]] == pytest.approx(shares, abs=1)
         assert max(float(width[7:-1]) for width in widths[len(shares) :]) == 100
 
     @pytest.mark.parametrize(("cells", "wide"), [(5, False), (60, True)])
@@ -169,19 +172,30 @@ class TestContent:
     def test_result(self, trained, report):
         accuracy = float(re.search(r"^test_accuracy: (.*)$", trained[1], re.MULTILINE)[1])
         shown = dict(zip(report.texts, report.texts[1:]))
-        assert float(shown["test_accuracy"].removesuffix(" %")) == pytest.approx(100 * accuracy, abs=0.006)
+        assert float(shown["test_accuracy"].removesuffix(" %")) == pytest.approx(100 * accuracy, abs=0.06)
         right, images = map(int, shown["right"].split(" of "))
         assert (round(right / images, 4), images) == (accuracy, 355)
         assert shown["epochs"] == "2 of 2"
         assert shown["parameters"] == "77,754"
         best = re.search(r"^best val_accuracy: (\S+) (\(epoch \d\))", trained[1], re.MULTILINE)
-        assert shown["best val_accuracy"] == f"{100 * float(best[1]):.2f} % {best[2]}"
+        assert shown["best val_accuracy"] == f"{100 * float(best[1]):.1f} % {best[2]}"
+        low, high = (float(bound.removesuffix(" %")) for bound in shown["19 times of 20"].split(" to "))
+        assert 0 < low < 100 * accuracy < high < 100
+        (told,) = [text for text in report.texts if text.startswith("Of 355 images ")]
+        assert shown["test_accuracy"] in told
+        assert any(re.match(r"Who always says '\d' is right in 1\d\.\d %\.", text) for text in report.texts)
+
+    def test_what_matters_less_is_folded(self, trained):
+        html = (trained[0] / "report.html").read_text(encoding="utf-8")
+        for title in ("In eight bits", "Time by layer", "Network", "Settings", "Environment"):
+            assert f"<section><details><summary>{title}</summary>" in html
+            assert f"<h2>{title}</h2>" not in html
 
     def test_the_network_in_eight_bits(self, report):
         shown = dict(zip(report.texts, report.texts[1:]))
         names = ("test_accuracy", "test_accuracy in eight bits", "beside float32")
         right, right_too, points = (float(shown[name].split()[0]) for name in names)
-        assert right_too - right == pytest.approx(points, abs=0.011)
+        assert right_too - right == pytest.approx(points, abs=0.11)
         assert any(text.startswith("layer") and "SNR (dB)" in text for text in report.texts)
 
     def test_classes(self, report):
@@ -190,7 +204,7 @@ class TestContent:
         right, of = (sum(int(row[k]) for row in rows) for k in (1, 2))
         assert f"{right} of {of}" in report.texts
         for row in rows:
-            assert row[3] == f"{100 * int(row[1]) / int(row[2]):.1f} %"
+            assert row[3] == f"{100 * int(row[1]) / int(row[2]):.0f} %"
 
     def test_epochs(self, trained, report):
         lines = (trained[0] / "history.csv").read_text().splitlines()
@@ -234,6 +248,61 @@ class TestContent:
         untrained = Solver(model, load_digits(), **{**settings, "num_epochs": 0})
         untrained.train()
         assert "Time by layer" in html_report._time_by_layer(untrained)
+
+
+class TestCertainty:
+    @pytest.mark.parametrize(
+        ("right", "count", "low", "high"),
+        [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (11, 12, 0.6461, 0.9851), (900, 1000, 0.8799, 0.9171)],
+    )
+    def test_wilsons_interval(self, right, count, low, high):
+        assert certainty.interval(right, count) == pytest.approx((low, high), abs=2e-4)
+
+    @pytest.mark.parametrize(
+        ("before", "after", "count", "text"),
+        [
+            (0.8, 0.8, 12, "12 images do not tell whether the last doubling helped: +0 points"),
+            (0.8, 0.85, 100, "100 images do not tell whether the last doubling helped: +5 points"),
+            (0.8, 0.9, 1000, "The last doubling brought +10.0 points"),
+            (0.9, 0.8, 1000, "The last doubling brought -10.0 points"),
+        ],
+    )
+    def test_a_doubling_within_chance_advises_nothing(self, before, after, count, text):
+        assert certainty.about_doubling(before, after, count).startswith(text)
+
+    def remarks(self, right, count=100, trained=0.0, classes=("cat", "dog")):
+        y = np.arange(count) % 2
+        return " ".join(certainty.first_remarks(np.arange(count) < right, y, classes, trained))
+
+    def test_chance(self):
+        assert "Who always says 'cat' is right in 50.0 %. That is not clearly less" in self.remarks(55)
+        assert "That is not clearly less" not in self.remarks(80)
+
+    def test_overfitting(self):
+        assert "It recognises 100.0 % of the training images: it has learned" in self.remarks(80, trained=1.0)
+        assert "by heart" not in self.remarks(80, trained=0.85)
+        assert "by heart" not in self.remarks(9, count=12, trained=0.9)  # which 12 images do not tell
+
+    def test_one_class(self):
+        told = certainty.first_remarks(np.ones(5, bool), np.zeros(5, int), ("cat",), 1.0)
+        assert told == ["There is one class alone, 'cat': whatever the network says is right."]
+
+    def test_doubts_of_eight_bits_stand_in_the_page(self, monkeypatch):
+        """They are no warning that whoever trains a network sees unasked."""
+        data = load_digits()
+
+        def doubting(model, **options):
+            warnings.warn("calibration says little of the ranges", UserWarning, stacklevel=2)
+            return prepare(model, **options)
+
+        monkeypatch.setattr(html_report, "prepare", doubting)
+        model = ConvNet([{"conv": 4}, "relu"], (1, 8, 8), 10, seed=0)
+        solver = Solver(model, data, num_epochs=0, verbose=False, seed=0)
+        solver.train()
+        run = SimpleNamespace(tta=None)
+        right = np.ones(len(data["y_val"]), bool)
+        html = html_report._eight_bits(run, solver, data, "val", right)
+        assert "calibration says little of the ranges" in html
 
 
 class TestGallery:

@@ -158,3 +158,32 @@ def test_a_network_is_not_built_of_what_is_no_number(kind):
 def test_an_unknown_algorithm_of_prepare():
     with pytest.raises(ValueError, match=r"prepare: algorithm must be one of 'auto', .* got 'fast'"):
         prepare(small_net(), algorithm="fast")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "advice"),
+    [
+        ("conv1d", (2, 9), "net(X) gives its scores, and conv on images (C, 1, L) can be prepared"),
+        ("conv3d", (2, 4, 5, 6), "net(X) gives its scores"),
+    ],
+)
+def test_a_layer_without_a_place_says_what_to_do(layer, shape, advice):
+    graph = Graph()
+    getattr(graph, layer)("W1")
+    net = GraphNet(graph, {"W1": np.ones((4, 2, *(3,) * (len(shape) - 1)))}, shape)
+    with pytest.raises(
+        ValueError, match=re.escape(f"has no place in a prepared network yet; {advice}") + "$"
+    ):
+        prepare(net)
+    assert len(net(np.ones((1, *shape)))) == 1
+
+
+def test_a_sequence_can_be_prepared_as_an_image_of_one_row():
+    """As the message says: the same filters give the same scores."""
+    rng = np.random.default_rng(0)
+    w, x = rng.standard_normal((4, 2, 3)), rng.standard_normal((3, 2, 9))
+    sequence, image = Graph(), Graph()
+    sequence.conv1d("W1", pad=1), image.conv("W1", pad=(0, 1))
+    want = GraphNet(sequence, {"W1": w}, (2, 9), dtype=np.float64)(x)
+    net = prepare(GraphNet(image, {"W1": w[:, :, None]}, (2, 1, 9), dtype=np.float64))
+    np.testing.assert_allclose(net(x[:, :, None])[:, :, 0], want, rtol=1e-12)

@@ -177,6 +177,7 @@ class TestFunctions:
                 "rule(w, dw, config) -> (next_w, config); this one takes (w, dw)",
             ),
             ("on_epoch", lambda: None, "on_epoch(solver); this one takes ()"),
+            ("on_batch", lambda: None, "on_batch(solver); this one takes ()"),
             ("augment", lambda X: X, "augment(X, rng) -> X; this one takes (X)"),
             ("preprocess", lambda: 0, "preprocess(images) -> images; this one takes ()"),
         ],

@@ -660,7 +660,7 @@ def test_options_are_built_anew_from_what_a_checkpoint_holds():
     options = quiet_solver(
         dense_net(), digits_like(), schedule="cosine", augment="flip", metrics="top5"
     ).options
-    again = Options.checked(**options.saved(), comm=None, on_epoch=None)
+    again = Options.checked(**options.saved(), comm=None, on_epoch=None, on_batch=None)
     assert again.saved() == options.saved()
     assert again.changed() == again
 
@@ -743,3 +743,25 @@ def test_parameters_without_dimensions(tmp_path):
         )
         resumed.train()
         assert_same_run(resumed, whole)
+
+
+def test_on_batch_sees_each_iteration(tmp_path):
+    data, seen = digits_like(), []
+
+    def look(solver):
+        seen.append((len(solver.loss_history), solver.loss_history[-1]))
+        np.random.rand()  # from the stream of a run without a seed
+
+    settings = {"num_epochs": 2, "seed": None}
+    np.random.seed(1)
+    plain = quiet_solver(dense_net(), data, **settings).train()["loss"]
+    np.random.seed(1)
+    solver = quiet_solver(dense_net(), data, on_batch=look, checkpoint_name=tmp_path / "run", **settings)
+    assert solver.train()["loss"] == plain
+    assert seen == list(enumerate(plain, start=1))
+    seen.clear()
+    again = Solver.resume(tmp_path / "run_epoch_1.npz", dense_net(), data, on_batch=look)
+    assert again.train()["loss"] == plain
+    assert [count for count, _ in seen] == list(range(len(plain) // 2 + 1, len(plain) + 1))
+    solver.on_batch = None
+    assert solver.options.on_batch is None

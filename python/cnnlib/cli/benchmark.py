@@ -1,6 +1,7 @@
 """``cnnlib benchmark``: a network of yours beside the engines that are installed."""
 
 import importlib
+from pathlib import Path
 
 import numpy as np
 
@@ -9,9 +10,12 @@ from cnnlib._params import hint
 from cnnlib.benchmarking import benchmark
 from cnnlib.benchmarking.comparison import PRECISIONS
 from cnnlib.benchmarking.engines import ENGINES
-from cnnlib.cli.options.arguments import FORMS, add, positive_int, positive_number
+from cnnlib.cli.options.arguments import FORMS, add, add_network, add_which, positive_int, positive_number
 from cnnlib.cli.output import say
+from cnnlib.cli.run.trained import network_options, read_arrays, refuse_network
 from cnnlib.models.graph_model import input_dim_of
+from cnnlib.runs.folder import Run
+from cnnlib.saved_model.kinds import kind_of
 
 _SIZE = 224  # height and width of images for torchvision's networks
 _ZOOS = ("torchvision", "timm")
@@ -24,8 +28,13 @@ def add_to(commands):
         description="Compare the scores of a network in cnnlib with those of the engines that are installed, "
         "then time them in turns, on random images. Prints a chart and a table to paste.",
     )
-    what = "a run's folder, a file: a saved model, or ONNX; or an untrained network of torchvision or timm"
-    add(parser, "network FILE|RUN|torchvision:NAME|timm:NAME", what)
+    what = (
+        "a run's folder, a checkpoint in it, or a file: a saved model, ONNX, or safetensors of a --network; "
+        "or an untrained network of torchvision or timm"
+    )
+    add(parser, "run RUN|FILE|torchvision:NAME|timm:NAME", what)
+    add_which(parser)
+    add_network(parser)
     add(parser, "--batch N", "images of a call; default: 1 8", nargs="+", type=positive_int, default=[1, 8])
     how = {**FORMS["threads"], "metavar": "N", "nargs": "+", "dest": "thread_counts"}
     parser.add_argument("--threads", help="each number is timed by itself; default: all cores", **how)
@@ -37,7 +46,7 @@ def add_to(commands):
 
 
 def run(options):
-    network, input_dim = _opened(options.network)
+    network, input_dim = _opened(options)
     for threads in options.thread_counts or [cnnlib.get_num_threads()]:
         for batch in options.batch:
             images = np.random.default_rng(0).standard_normal((batch, *input_dim)).astype(np.float32)
@@ -57,12 +66,20 @@ def run(options):
     return 0
 
 
-def _opened(name):
+def _opened(options):
     """The network, a model or a module of PyTorch, and the shape of a sample."""
+    name = options.run
     zoo, colon, rest = name.partition(":")
     if colon and zoo in _ZOOS:
+        refuse_network(name, network_options(options))
         return _of_zoo(zoo, rest)
-    model = cnnlib.load(name)
+    if Path(name).is_file() and kind_of(name) == "safetensors":
+        model = read_arrays(name, network_options(options))
+    else:
+        refuse_network(name, network_options(options))
+        model = (
+            cnnlib.load(name) if options.which == "best" else Run.open(name).load_model(name, options.which)
+        )
     if not callable(getattr(model, "graph", None)):
         raise ValueError(f"{name} is {model!r}, not a network that can be prepared: give the model's file")
     return model, input_dim_of(model)

@@ -3,9 +3,17 @@
 from pathlib import Path
 
 from cnnlib import onnx
-from cnnlib.cli.options.arguments import add, add_data, add_which, positive_int
+from cnnlib.cli.options.arguments import (
+    add,
+    add_data,
+    add_run,
+    add_threads,
+    add_unsaid,
+    add_which,
+    positive_int,
+)
 from cnnlib.cli.output import say
-from cnnlib.cli.run.trained import CALIBRATION, open_trained
+from cnnlib.cli.run.trained import CALIBRATION, network_options, open_model, read_arrays, refuse_network
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.saving import OPSET
 from cnnlib.saved_model import load
@@ -21,13 +29,15 @@ def add_to(commands):
         description="Write a trained model for other programs: the name's suffix chooses the format. "
         ".onnx is the network, .safetensors and .npz are its arrays, .cnnlib is a Predictor.",
     )
-    add(export, "run RUN|MODEL", "a run's folder, a checkpoint in it, or a file: a saved model, a Predictor")
+    add_run(export)
     add(export, "file FILE", "the file to write, .onnx, .safetensors, .npz or .cnnlib")
     add_which(export)
     add(export, "--batch N", "fix the number of images of ONNX; by default it stays open", type=positive_int)
     calibrated = f"calibrated by {CALIBRATION} images of the training split"
     add(export, "--int8", f"with QuantizeLinear, {calibrated}")
     add_data(export, "the images of --int8, where the run's data set has moved or for a saved model")
+    add_unsaid(export)
+    add_threads(export)
 
 
 def run(options):
@@ -39,9 +49,9 @@ def run(options):
     if options.data is not None and not options.int8:
         raise ValueError("--data is for --int8")
     if options.int8:
-        model = open_trained(options.run, options.which).eight_bits(options.data).model
+        model = open_model(options).eight_bits(options.data).model
     else:
-        model = _model(options.run, options.which)
+        model = _model(options)
     if to_onnx:
         onnx.save(model, options.file, batch=options.batch or "N")
     else:
@@ -52,12 +62,18 @@ def run(options):
     return 0
 
 
-def _model(path, which):
-    """The model, with its normalisation and classes."""
-    alone = which == "best" and Path(path).is_file()
-    if alone and (kind_of(path) == "predictor" or is_saved_model(path)):  # whatever they say of images
-        return load(path)
-    trained = open_trained(path, which)
+def _model(options):
+    """The model, with its normalisation and classes, as far as the file and the options say them."""
+    path = options.run
+    told = options.mean is not None or options.std is not None or options.classes is not None
+    if options.which == "best" and Path(path).is_file() and not told:
+        kind = kind_of(path)
+        if kind == "safetensors":
+            return read_arrays(path, network_options(options))
+        if kind in ("predictor", "onnx") or is_saved_model(path):
+            refuse_network(path, network_options(options))
+            return load(path)
+    trained = open_model(options)
     trained.model.preprocess = trained.normalization
     if trained.task != "objects":  # whose head has the names
         trained.model.classes = trained.classes

@@ -14,6 +14,7 @@ from cnnlib._system.text import csv_text, display_width, padded, printable
 from cnnlib.cli.options.arguments import (
     LIMITS,
     add,
+    add_int8,
     add_limits,
     add_model,
     add_setting,
@@ -24,7 +25,7 @@ from cnnlib.cli.options.arguments import (
 )
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
-from cnnlib.cli.run.trained import open_model
+from cnnlib.cli.run.trained import open_prepared
 from cnnlib.data.image_files import find_images, open_image, passed_over, photo
 from cnnlib.data.writing import ink_of
 from cnnlib.detection import Detector, draw
@@ -44,6 +45,7 @@ def add_to(commands):
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
     add_model(predict)
+    add_int8(predict)
     add(predict, "images FILE|DIR", "PNG, JPEG or what else Pillow reads; folders of these", nargs="+")
     add_setting(predict, "top", "count", "print the N likeliest classes", 1)
     about = "where images of pixels, or photos with their objects, are written; default: predictions"
@@ -55,7 +57,7 @@ def add_to(commands):
 
 
 def run(options):
-    trained = open_model(options)
+    trained = open_prepared(options)
     required("PIL", "cnnlib predict", "Pillow", "images")
     for name, given, tasks in (
         ("--top", options.top != 1, ("classes",)),

@@ -10,6 +10,7 @@ from cnnlib.cli.options.arguments import (
     FORMS,
     LIMITS,
     add,
+    add_int8,
     add_limits,
     add_model,
     add_setting,
@@ -19,7 +20,7 @@ from cnnlib.cli.options.arguments import (
     port,
 )
 from cnnlib.cli.output import say
-from cnnlib.cli.run.trained import open_model
+from cnnlib.cli.run.trained import open_prepared
 from cnnlib.cli.server.batching import Limits
 from cnnlib.detection import Detector
 
@@ -35,6 +36,7 @@ def add_to(commands):
         "Ctrl-C and SIGTERM stop the server when it has answered what it has begun.",
     )
     add_model(serve)
+    add_int8(serve)
     add(serve, "--host HOST", "default: 127.0.0.1, this machine alone", "127.0.0.1")
     add(serve, "--port N", "default: 8000; 0 for one that is free", 8000, type=port)
     for name, form, value, what in (
@@ -71,7 +73,7 @@ def run(options):
     waiting = max(_LIMITS.waiting, options.max_images) if options.queue is None else options.queue
     if waiting < options.max_images:
         raise ValueError(f"--queue {waiting}: a request may have {options.max_images} images (--max-images)")
-    trained = open_model(options)
+    trained = open_prepared(options)
     if trained.task not in ("classes", "objects"):
         raise ValueError(
             f"cnnlib serve answers with classes or objects; {options.run} is a model of {trained.task}"

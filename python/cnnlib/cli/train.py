@@ -204,6 +204,10 @@ def _begin(options, comm, held):
         say_passed_over(source.folder if task == "classes" else Path(source.folder, "images"))
     if task == "classes" and (lacking := set(range(len(classes))) - set(data["y_train"].tolist())):
         say(f"no training images of {', '.join(classes[label] for label in sorted(lacking))}")
+    if task == "classes" and len(classes) == 1:
+        say(
+            f"one class alone, {classes[0]!r}: whatever a network says is right, so its accuracy says nothing"
+        )
     if options.summary:
         print(model.summary())
     return run, solver, data

@@ -104,7 +104,12 @@ def refuse_unprepared(where: str, graph: Graph) -> None:
     """Raise a ValueError for a layer that the core has no operation for."""
     for node in graph:
         if node.op.not_prepared or node.op.identity:
-            raise ValueError(f"{where}: {node.title}: {node.layer} has no place in a prepared network yet")
+            advice = "; net(X) gives its scores"
+            if node.layer.endswith("1d"):
+                advice += f", and {node.layer.removesuffix('1d')} on images (C, 1, L) can be prepared"
+            raise ValueError(
+                f"{where}: {node.title}: {node.layer} has no place in a prepared network yet{advice}"
+            )
 
 
 def fuse_sums(

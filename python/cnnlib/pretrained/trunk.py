@@ -131,7 +131,7 @@ def _dim(name, net, graph, size):
 def _network(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
     kind = kind_of(name)
     if kind == "safetensors":
-        return _with_arrays(name, size, network)
+        return network_of_arrays(name, size, network)
     if network is not None:
         raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
     if kind not in ("onnx", "predictor", "npz"):
@@ -167,8 +167,12 @@ def _from_onnx(name, size):
         return onnx.load(name, input_dim=(3, *size))
 
 
-def _with_arrays(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
-    """A named network with the parameters, and statistics ``running_mean1 running_var1 ...``, of a file."""
+def network_of_arrays(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
+    """Read the parameters of a named network from a safetensors file.
+
+    They are called as torchvision calls them, or as ``export`` does, with the statistics ``running_mean1
+    running_var1 ...``. `size` is the images' height and width. ValueError if the network is not named.
+    """
     from cnnlib import safetensors
 
     arrays: dict[str, Any] = safetensors.load(name)

@@ -208,7 +208,7 @@ def _seed(name: str, value: Any) -> int | None:
     return value if value is None else int(value)
 
 
-def _on_epoch(name: str, value: Any) -> Callable[..., Any]:
+def _callback(name: str, value: Any) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"Solver: {name} must be callable, got {value!r}")
     check_call(f"Solver: {name}", value, f"{name}(solver)", 1)
@@ -332,7 +332,8 @@ class Options:
             "with --distributed: of each rank's share, or of the whole minibatch; default: local",
         )
     )
-    on_epoch: Callable[..., Any] | None = field(metadata=_row(_or_none(_on_epoch), saved=None))
+    on_epoch: Callable[..., Any] | None = field(metadata=_row(_or_none(_callback), saved=None))
+    on_batch: Callable[..., Any] | None = field(metadata=_row(_or_none(_callback), saved=None))
 
     def __post_init__(self) -> None:
         pairs = ("ema_decay", "lookahead"), ("label_smoothing", "loss"), ("label_smoothing", "class_weight")

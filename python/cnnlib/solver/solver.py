@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cnnlib._params import is_flag, path_text, positive_int, type_name
+from cnnlib._params import above_0, at_least, is_flag, path_text, positive_int, type_name
 from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import put_back, random_stream, set_random_state
 from cnnlib._system.ahead import in_order
@@ -59,6 +59,7 @@ from cnnlib.solver.metrics import Accuracy, Metric
 from cnnlib.solver.monitor import build_early_stopping, build_monitor
 from cnnlib.solver.options import Options, is_own, refuse_unknown
 from cnnlib.solver.progress import Progress
+from cnnlib.solver.rate_finder import LEAST_STEPS, RateCurve, find_rate
 from cnnlib.solver.sources import (
     ArraySource,
     Minibatch,
@@ -86,6 +87,7 @@ from cnnlib.typing import Augment, OptimConfig, Schedule
 
 _Metric: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 Metrics: TypeAlias = _Metric | Sequence[_Metric]
+_FINDERS_SEED = 0  # of the minibatches of lr_find, which are the same at every call
 _PROFILED_SECONDS, _PROFILED_STEPS = 2.0, 20  # of a profile: at most about so long, and so many
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")  # options that may differ
 
@@ -230,6 +232,9 @@ class Solver:
         stopping); if it raises, as :meth:`train` describes. The Solver's random stream (``np.random``
         without a seed) is put back behind it, so that a resumed run goes the same way whatever it draws, by
         :meth:`check_accuracy` say. With several ranks each calls its own, and rank 0's result counts.
+    on_batch : callable or None
+        Called with the Solver after each iteration, whose loss is ``solver.loss_history[-1]``; what it
+        returns does not count. Random streams are put back behind it, as behind `on_epoch`.
     comm : communicator or None
         Data-parallel training: an mpi4py communicator, or :func:`cnnlib.distributed.world`. Each rank
         makes a Solver with the same arguments and takes its share of every minibatch (`batch_size` is
@@ -249,7 +254,7 @@ class Solver:
     options : Options
         The options above, checked: ``solver.options.batch_size``. Those that may change between two calls of
         :meth:`train` are attributes of the Solver's own, too, which can be set: `num_epochs`,
-        `checkpoint_name`, `on_epoch`, `print_every` and `verbose`.
+        `checkpoint_name`, `on_epoch`, `on_batch`, `print_every` and `verbose`.
     histories : dict of str -> list of float
         ``loss`` has an entry for each iteration, ``learning_rate`` (of the last one; NaN if a rule of the
         user's own has none) and ``epoch_seconds`` (of the iterations, without the checks) one for each epoch.
@@ -333,6 +338,7 @@ class Solver:
         seed: int | None = None,
         sampling: str = "epoch",
         on_epoch: Callable[[Solver], Any] | None = None,
+        on_batch: Callable[[Solver], Any] | None = None,
         comm: Any = None,
         micro_batches: int | None = None,
         batchnorm_statistics: str = "local",
@@ -371,6 +377,7 @@ class Solver:
             seed=seed,
             sampling=sampling,
             on_epoch=on_epoch,
+            on_batch=on_batch,
             comm=comm,
             micro_batches=micro_batches,
             batchnorm_statistics=batchnorm_statistics,
@@ -514,12 +521,14 @@ class Solver:
                     self._step(minibatch)
                     state.pending.pop()
                     progress.iteration(state.iteration, state.histories["loss"][-1])
+                    if self.on_batch is not None:
+                        self._call(self.on_batch)
         finally:
             state.seconds += time.perf_counter() - started
         self._measure(progress)
         self._worker.refuse_other_parameters(state.epoch)
         self._worker.on_main(self._save)
-        ends = None if self.on_epoch is None else self._call_on_epoch()
+        ends = None if self.on_epoch is None else self._call(self.on_epoch)
         return self._worker.of_main(is_flag(ends) and bool(ends))
 
     def _step(self, minibatch: Minibatch) -> None:
@@ -641,11 +650,13 @@ class Solver:
             progress.message(f"(Epoch {self.epoch}) {text}")
         return stops
 
-    def _call_on_epoch(self) -> Any:
-        """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
-        assert self.on_epoch is not None
+    def _call(self, callback: Callable[..., Any]) -> Any:
+        """Call a function of the user's, and put the random streams back behind it.
+
+        A checkpoint was written before `on_epoch`, and a resumed run need not have an `on_batch`.
+        """
         with put_back(self._streams()), self._interrupts.allowed():
-            return self.on_epoch(self)
+            return callback(self)
 
     def _streams(self) -> list[Any]:
         """Return the streams that the training draws from."""
@@ -864,6 +875,7 @@ class Solver:
         verbose: bool | None = None,
         checkpoint_name: str | os.PathLike[str] | None = None,
         on_epoch: Callable[[Any], Any] | None = None,
+        on_batch: Callable[[Any], Any] | None = None,
         comm: Any = None,
     ) -> Solver:
         """Rebuild a Solver from the checkpoint `path`.
@@ -888,7 +900,7 @@ class Solver:
         early_stopping : int, dict, False or None
             Another rule for the run's end, False for none; None keeps the run's own. Epochs are compared as
             before, unless it names a `monitor`.
-        print_every, verbose, checkpoint_name, on_epoch
+        print_every, verbose, checkpoint_name, on_epoch, on_batch
             As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
         comm
             As in :class:`Solver`; rank 0 reads the file. The number of ranks need not be the run's.
@@ -916,6 +928,7 @@ class Solver:
             "verbose": verbose,
             "checkpoint_name": checkpoint_name,
             "on_epoch": on_epoch,
+            "on_batch": on_batch,
             "comm": comm,
         }
         given = {name: value for name, value in asked.items() if value is not None}
@@ -968,6 +981,15 @@ class Solver:
     @on_epoch.setter
     def on_epoch(self, value: Callable[..., Any] | None) -> None:
         self.options = self.options.changed(on_epoch=value)
+
+    @property
+    def on_batch(self) -> Callable[..., Any] | None:
+        """The option of this name."""
+        return self.options.on_batch
+
+    @on_batch.setter
+    def on_batch(self, value: Callable[..., Any] | None) -> None:
+        self.options = self.options.changed(on_batch=value)
 
     @property
     def print_every(self) -> int:
@@ -1035,6 +1057,70 @@ class Solver:
         if best is not None:
             parts.append(f"best_{self.monitored}={best:.4g}")
         return f"Solver({', '.join(parts)})"
+
+    def lr_find(self, low: float = 1e-6, high: float = 10.0, steps: int = 100) -> RateCurve:
+        """Train a copy with learning rates that grow from step to step, and say which one is good.
+
+        The minibatches are drawn from the training samples and go through `preprocess`, not `augment`;
+        `schedule`, `lr_decay` and weights of samples are left out. The run stays as it is.
+
+        Parameters
+        ----------
+        low, high : float
+            The first and the last rate; between them they grow by one factor.
+        steps : int
+            How many minibatches; fewer where the loss grows beyond four times the least one.
+
+        Returns
+        -------
+        RateCurve
+            `suggestion`, `rates` and `losses`; its ``str`` is the curve, and ``plot()`` draws it.
+
+        Raises
+        ------
+        ValueError
+            For rates that do not grow from above 0, fewer than 10 steps, an update rule without a learning
+            rate, and samples that are read as batches.
+
+        Examples
+        --------
+        >>> from cnnlib.data import load_digits
+        >>> from cnnlib.models import FullyConnectedNet
+        >>> solver = Solver(FullyConnectedNet([20], (1, 8, 8), seed=0), load_digits(), seed=0, verbose=False)
+        >>> curve = solver.lr_find()
+        >>> 1e-4 < curve.suggestion < 5
+        True
+        """
+        where = "Solver.lr_find"
+        low, high = above_0(where, "low", low), above_0(where, "high", high)
+        steps = at_least(LEAST_STEPS, where, "steps", steps)
+        if low >= high:
+            raise ValueError(f"{where}: high must be above low, got {low} and {high}")
+        if self._updater.base_rate is None:
+            raise ValueError(f"{where}: the update rule has no learning_rate")
+        X, y, options = self.X_train, self.y_train, self.options
+        if not isinstance(self._train, ArraySource):
+            raise ValueError(f"{where}: needs training samples in arrays, as X_train and y_train")
+        model, updater = copy.deepcopy((self.model, self._updater))
+        updater.schedule = None
+        configs = updater.first_configs(model.params, self._frozen)
+        random = np.random.default_rng(_FINDERS_SEED)
+        count = min(options.batch_size, len(X))
+        given = {} if options.loss is None else {"loss": options.loss}
+
+        def step(rate: float) -> float:
+            rows = np.sort(random.choice(len(X), count, replace=False))
+            images = X[rows] if options.preprocess is None else options.preprocess(X[rows])
+            loss, grads = model.loss(images, y[rows], **given)
+            grads = checked_gradients(model.params, grads, self._frozen)
+            try:
+                updater.step_at(rate, model.params, grads, configs)
+            except FloatingPointError:  # a gradient that is to be clipped is not finite
+                return math.nan
+            return float(loss)
+
+        with np.errstate(all="ignore"):  # the last steps diverge
+            return find_rate(step, np.geomspace(low, high, steps))
 
     def profile_step(self) -> StepProfile:
         """Return where the time of a training step goes: by operation, loss, update, and the rest.

@@ -86,6 +86,12 @@ class Updater:
                 new, configs[name] = made
             params[name] = np.asanyarray(new)  # arithmetic on arrays of no dimension gives scalars
 
+    def step_at(self, rate, params, grads, configs):
+        """Update with this learning rate, whatever the configs say."""
+        for name, config in configs.items():
+            config["learning_rate"] = rate * self._factor(name)
+        self.step(params, grads, configs, 0, 1)
+
     def end_epoch(self, configs):
         """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
         rates = (

@@ -40,13 +40,17 @@ def add_setting(parser, name, kind, help=None, default=None):
 
 
 def add_run(parser):
-    what = "a run's folder, a checkpoint in it, or a file: a saved model, a Predictor, or ONNX"
+    what = (
+        "a run's folder, a checkpoint in it, or a file: a saved model, a Predictor, ONNX, or safetensors of "
+        "a --network"
+    )
     add(parser, "run RUN|FILE", what)
 
 
 def add_model(parser):
     """Add what :func:`cnnlib.cli.run.trained.open_model` reads."""
     add_run(parser)
+    add_which(parser)
     add_unsaid(parser)
     about = "whether the images are scans of writing; default: as the model's training images were"
     add_setting(parser, "ink", "flag", about)
@@ -66,12 +70,26 @@ def limits_of(options):
     return {name: value for name, value in given.items() if value is not None}
 
 
+def add_int8(parser):
+    """Add what :func:`cnnlib.cli.run.trained.open_prepared` reads beside `add_model`'s."""
+    add(parser, "--int8", "in eight bits, calibrated by images of the training split")
+    add_data(parser, "the images of --int8, where the run's data set has moved or for a saved model")
+
+
 def add_unsaid(parser):
     """Add what a file from another program does not say of its network."""
     for name, what in (("mean", "what is subtracted from"), ("std", "what then divides")):
         about = f"{what} the pixels (0 to 255) of each channel, for a file that does not say it"
         add_setting(parser, name, "numbers", about)
     add(parser, "--classes FILE", "the classes' names, one a line, for a file without them")
+    add_network(parser)
+
+
+def add_network(parser):
+    """Add what safetensors do not say of their network."""
+    known = "torchvision's resnet18 and so on, or one that cnnlib train --model takes"
+    add(parser, "--network NAME", f"of which safetensors are, unless the file's name says it: {known}")
+    add_setting(parser, "image_size", "size", "of the images of that network; default: 224")
 
 
 def add_data(parser, help):

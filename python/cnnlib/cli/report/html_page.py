@@ -84,6 +84,11 @@ def folded(summary, part):
     return f"<details><summary>{escape(summary)}</summary>\n{part}\n</details>"
 
 
+def folded_section(title, *parts):
+    """Parts that are seen when their heading is clicked."""
+    return f"<section>{folded(title, chr(10).join(part for part in parts if part))}</section>"
+
+
 def picture(data, description, form):
     """A picture, the bytes of an 'svg' or 'png' file, with its description for who cannot see it."""
     source = data_url("svg+xml" if form == "svg" else form, data)

@@ -4,6 +4,7 @@ import importlib.util
 import math
 import platform
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cnnlib._system.text import shape_text
 from cnnlib.cli.options.config_file import setting_text
 from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.report import html_page as html
+from cnnlib.cli.report.certainty import first_remarks, interval_text, percent
 from cnnlib.cli.run.trained import calibration_images
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
@@ -34,7 +36,7 @@ def report(run, solver, data, part, scores, values, pictures):
     X, y, task = data[f"X_{part}"], data[f"y_{part}"], run.data_set.task
     right = likeliest(scores) == y if task == "classes" else None
     makers = {
-        "the result": lambda: _result(run, solver, part, values, right),
+        "the result": lambda: _result(run, solver, part, y, values, right),
         "the curves": lambda: _curves(solver, pictures),
     }
     if task == "classes":
@@ -74,25 +76,30 @@ def best_value_name(solver):
     return f"best {name}" if solver.monitored == name else f"{name} at the best {solver.monitored}"
 
 
-def best_value(solver, percent=False):
+def best_value(solver, shares=False):
     """The first metric of the validation samples in the epoch that is kept, as text."""
     metric = metrics_of(solver.histories)[0]
     value = solver.histories[val_name(metric)][solver.best_epoch]
-    return f"{100 * value:.2f} %" if percent and metric == "accuracy" else f"{value:.4f}"
+    return percent(value, len(solver.y_val)) if shares and metric == "accuracy" else f"{value:.4f}"
 
 
-def _result(run, solver, part, values, right):
+def _result(run, solver, part, y, values, right):
     counts = f"{len(solver.X_train):,} training and {len(solver.X_val):,} validation images"
     size = shape_text(run.data_set.shape)
     seconds = sum(solver.epoch_seconds)
     figures = [
-        (f"{part}_{name}", f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4g}")
+        (f"{part}_{name}", percent(value, len(y)) if name == "accuracy" else f"{value:.4g}")
         for name, value in values.items()
     ]
+    remarks = []
     if right is not None:
         figures.append(("right", f"{right.sum():,} of {len(right):,}"))
+        figures.append(("19 times of 20", interval_text(int(right.sum()), len(right))))
+        known = solver.histories.get("train_accuracy")
+        trained = 0.0 if known is None else known[solver.best_epoch]
+        remarks = first_remarks(right, y, run.data_set.classes, trained)
     figures += [
-        (best_value_name(solver), f"{best_value(solver, percent=True)} (epoch {solver.best_epoch})"),
+        (best_value_name(solver), f"{best_value(solver, shares=True)} (epoch {solver.best_epoch})"),
         ("epochs", f"{solver.epoch} of {solver.num_epochs}"),
         ("training time", f"{seconds:,.1f} s"),
         ("parameters", f"{sum(w.size for w in solver.model.params.values()):,}"),
@@ -103,7 +110,8 @@ def _result(run, solver, part, values, right):
     about = f"{counts} of {size} in {outputs}"
     checkpoint = run.newest_checkpoint(solver.epoch)
     ended = time.strftime("%Y-%m-%d %H:%M %z", time.localtime(checkpoint and checkpoint.stat().st_mtime))
-    return "\n".join([html.paragraph(f"{about}; finished {ended}"), html.key_figures(figures)])
+    first = [html.paragraph(f"{about}; finished {ended}"), html.key_figures(figures)]
+    return "\n".join([*first, *map(html.paragraph, remarks)])
 
 
 def _curves(solver, pictures):
@@ -127,7 +135,7 @@ def _classes(run, part, y, right, pictures):
     for k, name in enumerate(run.data_set.classes):
         of_class = right[y == k]
         share = of_class.mean() if len(of_class) else math.nan
-        text = f"{100 * share:.1f} %" if len(of_class) else ""
+        text = percent(share, len(of_class)) if len(of_class) else ""
         rows.append((name, f"{of_class.sum():,}", f"{len(of_class):,}", text, np.nan_to_num(share)))
     columns = [("class", "text"), ("right", "number"), ("of", "number"), ("share", "number"), ("", "bar")]
     by_class = html.table(columns, rows)
@@ -171,14 +179,16 @@ def _eight_bits(run, solver, data, part, right):
         return ""
     images = calibration_images(data["X_train"])
     try:
-        twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always", UserWarning)
+            twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
     except ValueError as error:  # a layer that prepared networks do not have
-        return html.section("In eight bits", html.paragraph(f"Not prepared: {error}"))
+        return html.folded_section("In eight bits", html.paragraph(f"Not prepared: {error}"))
     scores = BatchScorer(twin, solver.options.preprocess, run.tta).all(data[f"X_{part}"])
     right_too = likeliest(scores) == data[f"y_{part}"]
     rows_of_table = twin.quantization()
     figures = [
-        (f"{part}_accuracy in eight bits", f"{100 * right_too.mean():.2f} %"),
+        (f"{part}_accuracy in eight bits", percent(right_too.mean(), len(right))),
         ("beside float32", f"{100 * (right_too.mean() - right.mean()):+.2f} points"),
         (
             "layers in eight bits",
@@ -187,7 +197,10 @@ def _eight_bits(run, solver, data, part, right):
     ]
     about = f"As cnnlib.prepare(precision='int8') makes it of {len(images)} training images."
     listed = html.folded("Layer by layer", html.preformatted(str(rows_of_table)))
-    return html.section("In eight bits", html.key_figures(figures), html.paragraph(about), listed)
+    told = [html.paragraph(str(doubt.message)) for doubt in doubts]
+    return html.folded_section(
+        "In eight bits", html.key_figures(figures), html.paragraph(about), *told, listed
+    )
 
 
 def _preprocessed(solver, X):
@@ -206,12 +219,12 @@ def _time_by_layer(solver):
         f"A step with {profile.images} images takes {1e3 * profile.total:.3g} ms (mean of {profile.steps}, "
         "measured after the training, without the preparation of images)."
     )
-    return html.section("Time by layer", html.paragraph(about), html.table(columns, cells))
+    return html.folded_section("Time by layer", html.paragraph(about), html.table(columns, cells))
 
 
 def _network(model):
     """The layers of a model."""
-    return html.section(
+    return html.folded_section(
         "Network", html.preformatted(model.summary() if hasattr(model, "summary") else repr(model))
     )
 
@@ -238,14 +251,16 @@ def _settings(run):
             own.append((*row, _text(name, usual[name]))) if changed else others.append(row)
     parts = [html.table([("setting", "text"), ("value", "text"), ("by default", "text")], own)] if own else []
     rest = html.table([("setting", "text"), ("value", "text")], others)
-    return html.section("Settings", *parts, html.folded("All others" if own else "All by default", rest))
+    return html.folded_section(
+        "Settings", *parts, html.folded("All others" if own else "All by default", rest)
+    )
 
 
 def _environment(run):
     """Versions and the machine's kind."""
     config = {**current_config(), "platform": platform.platform(), "ranks": run.config.ranks}
     rows = [(name, f"{value}") for name, value in config.items()]
-    return html.section("Environment", html.table([("what", "text"), ("value", "text")], rows))
+    return html.folded_section("Environment", html.table([("what", "text"), ("value", "text")], rows))
 
 
 def _text(name, value):

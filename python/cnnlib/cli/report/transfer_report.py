@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.cli.report import html_page as html
+from cnnlib.cli.report.certainty import about_doubling, first_remarks, interval_text, percent
 from cnnlib.pretrained.head import Fit, by_count, doubtful_labels, near_duplicates, nearest, plane
 
 _MISTAKES, _NEIGHBOURS, _DOUBTFUL, _DUPLICATES = 12, 3, 24, 24  # images that are shown
@@ -65,18 +66,22 @@ def transfer_report(about: Transfer) -> str:
 def _result(about):
     right = about.right
     figures = [
-        (f"{about.part}_accuracy", f"{100 * right.mean():.2f} %"),
+        (f"{about.part}_accuracy", percent(right.mean(), len(right))),
         ("right", f"{right.sum():,} of {len(right):,}"),
-        ("val_accuracy of the head", f"{100 * about.fit.val_accuracy:.2f} %"),
+        ("19 times of 20", interval_text(int(right.sum()), len(right))),
+        ("val_accuracy of the head", percent(about.fit.val_accuracy, len(about.data["y_val"]))),
         ("training images", f"{len(about.data['y_train']):,}"),
         ("features", f"{about.learned['X_train'].shape[1]:,}"),
         ("seconds", f"{about.seconds:,.1f}"),
     ]
     if about.tuned is not None:
-        figures.insert(3, ("val_accuracy, fine-tuned", f"{100 * about.tuned.val_accuracy:.2f} %"))
+        fine = percent(about.tuned.val_accuracy, len(about.data["y_val"]))
+        figures.insert(4, ("val_accuracy, fine-tuned", fine))
     settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in about.fit.settings.items())
     about_head = f"Settings of the head, found by validation: {settings}."
-    return html.key_figures(figures) + html.paragraph(about_head)
+    trained = float(np.mean(about.fit.model.loss(about.rows).argmax(axis=1) == about.data["y_train"]))
+    remarks = first_remarks(right, about.y, about.classes, trained)
+    return html.key_figures(figures) + "".join(map(html.paragraph, [*remarks, about_head]))
 
 
 def _duplicates(about):
@@ -85,7 +90,7 @@ def _duplicates(about):
         return ""
     right = about.right
     others = np.setdiff1d(np.arange(len(right)), [k for k, _, _ in pairs])
-    rest = f"; without them it is {100 * right[others].mean():.2f} %" if len(others) else ""
+    rest = f"; without them it is {percent(right[others].mean(), len(others))}" if len(others) else ""
     text = (
         f"{len(pairs)} of {len(right)} {about.word} images nearly equal a training image, so the accuracy "
         f"says too much{rest}. Put copies into one place, or remove them."
@@ -102,9 +107,9 @@ def _duplicates(about):
 def _by_count(about):
     views = len(about.learned["y_train"]) // len(about.data["y_train"])
     found = by_count(about.learned, about.part, len(about.classes), about.fit, about.options.hidden, views)
-    rows = [(f"{count:.0f}", f"{100 * share:.1f} %", share) for count, share in found]
-    gain = 100 * (found[-1][1] - found[-2][1])
-    text = f"The last doubling brought {gain:+.1f} points; the next one rarely brings more."
+    tested = len(about.right)
+    rows = [(f"{count:.0f}", percent(share, tested), share) for count, share in found]
+    text = about_doubling(found[-2][1], found[-1][1], tested)
     columns = [("photos a class", "number"), (f"{about.part}_accuracy", "number"), ("", "bar")]
     return html.section("Are more photos worth while?", html.table(columns, rows), html.paragraph(text))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 import cnnlib
 from cnnlib import inference
+from cnnlib.cli.options.settings import pixels
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
 from cnnlib.data.normalization import NORMALIZATIONS
@@ -117,7 +118,8 @@ def open_model(options):
     normalization = given_normalization(options)
     classes = None if options.classes is None else read_names(Path(options.classes))
     advice = f"give --mean and --std (of pixels 0..255), or {_ADVICE}"
-    trained = open_trained(options.run, getattr(options, "which", "best"), normalization, classes, advice)
+    network = network_options(options)
+    trained = open_trained(options.run, options.which, normalization, classes, advice, network)
     if getattr(options, "ink", None) is None:
         return trained
     if options.ink and trained.shape[0] != 1:
@@ -126,21 +128,54 @@ def open_model(options):
     return replace(trained, normalization=Normalization(known.mean, known.std, known.white, options.ink))
 
 
-def open_trained(path, which="best", normalization=None, classes=None, advice=_ADVICE):
+def open_prepared(options):
+    """What :func:`open_model` opens, in eight bits where the options say so."""
+    if options.data is not None and not options.int8:
+        raise ValueError("--data is for --int8")
+    trained = open_model(options)
+    return trained.eight_bits(options.data) if options.int8 else trained
+
+
+def network_options(options):
+    """What ``--network`` and ``--image-size`` say of safetensors, as (name, (H, W)); None for nothing."""
+    return options.network, None if options.image_size is None else pixels(options.image_size)
+
+
+def read_arrays(path, network):
+    """The network of the parameters in a safetensors file; `network` is that of :func:`network_options`."""
+    from cnnlib.pretrained.trunk import network_of_arrays  # takes time, which other files need not
+
+    name, size = network
+    return network_of_arrays(str(path), size, name)
+
+
+def refuse_network(path, network):
+    """ValueError where ``--network`` or ``--image-size`` is given for what says its network itself."""
+    if any(network):
+        raise ValueError(f"--network and --image-size: {path} says itself of which network it is")
+
+
+def open_trained(path, which="best", normalization=None, classes=None, advice=_ADVICE, network=(None, None)):
     """The model in a run's folder, in a checkpoint there, or in a file of its own.
 
     That is one of a model's ``save`` or of ``Predictor.save``, or an ONNX file. For a file
     that does not say it, `normalization` is what its images go through and `classes` are its classes' names;
-    `advice` says what to do where the first is not known.
+    `advice` says what to do where the first is not known, `network` of which network safetensors are, by its
+    name and the size of its images.
     """
     file = Path(path)
     if file.is_file():
         kind = kind_of(file)
+        if kind == "safetensors":
+            read = functools.partial(read_arrays, network=network)
+            return _of_file(path, which, "of safetensors", read, normalization, classes, advice)
+        refuse_network(path, network)
         if kind in _FILES or is_saved_model(file) or not file.with_name("config.json").exists():
             words, read = _FILES.get(kind, ("a saved model", read_model))
             return _of_file(path, which, words, read, normalization, classes, advice)
     if not file.exists() and file.suffix:
         raise FileNotFoundError(f"there is no file {path}")
+    refuse_network(path, network)
     _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
     _refuse_twice(path, "--classes", "how its classes are called", classes)
     return _of_run(path, which)
