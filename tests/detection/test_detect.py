@@ -96,6 +96,9 @@ class TestPhotos:
         monkeypatch.setattr("cnnlib.detection.detecting._BATCH_VALUES", 2 * 3 * 64 * 64)
         found = cnnlib.detect(net, np.full((5, 3, 64, 64), 255, np.uint8), head=head(1))
         assert (sizes, len(found)) == ([2, 2, 1], 5)
+        sizes.clear()
+        raws = Detector(net, head=head(1)).outputs(np.full((5, 3, 64, 64), 255, np.uint8))
+        assert (sizes, len(raws)) == ([2, 2, 1], 5)
 
     def test_the_network_s_own_preprocess_counts(self):
         def net(images):

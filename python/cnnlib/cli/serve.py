@@ -105,7 +105,8 @@ def run(options):
     with bound_socket(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        about = f"{len(trained.classes)} classes, images of {shape_text(trained.shape)}"
+        count = len(trained.classes)
+        about = f"{count} class{'es' * (count > 1)}, images of {shape_text(trained.shape)}"
         say(f"serving {options.run}: {about}", fold=False)
         say(f"http://{address}/ (Ctrl-C stops)", fold=False)
         listen(uvicorn_server(server.app(), limits, options.log_requests), listener)

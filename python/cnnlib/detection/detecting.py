@@ -130,7 +130,16 @@ class Detector:
         return letterbox(image, self.size)
 
     def outputs(self, images: NDArray[np.uint8]) -> list[Raw]:
-        """What the network gives for framed images (N, C, H, W), of each by itself."""
+        """What the network gives for framed images (N, C, H, W), of each by itself; some go in at a time."""
+        step = self._together()
+        parts = (images[start : start + step] for start in range(0, len(images), step))
+        return [raw for part in parts for raw in self._outputs(part)]
+
+    def _together(self) -> int:
+        """How many images go through the network together."""
+        return max(1, _BATCH_VALUES // (self.channels * self.size[0] * self.size[1]))
+
+    def _outputs(self, images: NDArray[np.uint8]) -> list[Raw]:
         preprocess = getattr(self.net, "preprocess", None)
         given = self.net(preprocessed(_UNIT if preprocess is None else preprocess, images))
         boxes, prototypes, end_to_end = self._sorted(_arrays(given), len(images))
@@ -168,7 +177,7 @@ class Detector:
         ]
 
     def _batches(self, images: Iterable[Photo]) -> Iterator[tuple[NDArray[np.uint8], list[Placement]]]:
-        step = max(1, _BATCH_VALUES // (self.channels * self.size[0] * self.size[1]))
+        step = self._together()
         batch: list[tuple[NDArray[np.uint8], Placement]] = []
         for image in images:
             batch.append(self.framed(self.read(image) if isinstance(image, (str, os.PathLike)) else image))
