@@ -460,7 +460,6 @@ REFUSED_LAYERS = {
     r"BatchNorm2d '0': .*track_running_stats=False": lambda: nn.BatchNorm2d(4, track_running_stats=False),
     r"InstanceNorm2d '0': .*track_running_stats=True": lambda: nn.InstanceNorm2d(4, track_running_stats=True),
     r"AvgPool2d '0': divisor_override=3": lambda: nn.AvgPool2d(2, divisor_override=3),
-    r"Dropout2d '0': dropout of whole channels": nn.Dropout2d,
     r"torch.export cannot record the module on samples \(4, 9, 8\): .*broadcast": lambda: Factors(2, 4, 1, 1),
     r"torch.export cannot record the module on samples \(4, 9, 8\)": lambda: conv(5, 2),
 }

@@ -416,6 +416,20 @@ def test_what_mixes_samples_is_refused_by_name(message):
         cnnlib.torch.from_module(Net(lambda m, x: OVER_SAMPLES[message](x)).double(), (4, 12, 12))
 
 
+def test_dropout_of_channels_drops_whole_channels():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(4, 16, 1), nn.Dropout2d(0.5)).double().eval()
+    net = cnnlib.torch.from_module(module, DIM)
+    x = torch.randn(8, *DIM, dtype=torch.float64)
+    want = module(x).detach().numpy()
+    np.testing.assert_allclose(net(x.numpy()), want, rtol=CLOSE, atol=CLOSE)
+    np.random.seed(0)
+    dropped, _ = net._program.forward(net._run(train=True), x.numpy())
+    kept = dropped.any((2, 3), keepdims=True)
+    assert 0.3 < kept.mean() < 0.7
+    np.testing.assert_allclose(dropped, kept * 2 * want, rtol=CLOSE, atol=CLOSE)
+
+
 def test_a_mean_over_axes_takes_images_of_other_sizes():
     module = Net(lambda m, x: (x * x.mean(2, keepdim=True)).mean((1, 3)))
     net = cnnlib.torch.from_module(module, DIM)

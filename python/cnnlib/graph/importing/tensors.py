@@ -412,7 +412,7 @@ class TensorCalls(ABC):
         like = x if isinstance(x, Feature) else y
         assert isinstance(like, Feature)
         rank = max(self.rank(x), self.rank(y))
-        x, y = (self._beside(value, like, rank) for value in (x, y))
+        x, y = (self.beside(value, like, rank) for value in (x, y))
         view = self._broadcast(x, y)
         pair = self._widened_alike(x, y, dataclasses.replace(x, view=view).natural)
         return self._seen(self.emit(layer, *pair), x, view)
@@ -425,7 +425,7 @@ class TensorCalls(ABC):
             return Known(value.array * factor)
         if isinstance(value, Known):
             assert isinstance(beside, Feature)  # else both are constant, and the result has been computed
-            value = self._beside(value, beside, max(self.rank(value), self.rank(beside)))
+            value = self.beside(value, beside, max(self.rank(value), self.rank(beside)))
         return self.each("scale", value, float(factor))
 
     def chosen(self, mask: Array, x: Operand, y: Operand) -> Feature:
@@ -433,7 +433,7 @@ class TensorCalls(ABC):
         like = x if isinstance(x, Feature) else y
         assert isinstance(like, Feature)
         rank = max(mask.ndim, self.rank(x), self.rank(y))
-        x, y = (self._beside(value, like, rank) for value in (x, y))
+        x, y = (self.beside(value, like, rank) for value in (x, y))
         both = dataclasses.replace(x, view=self._broadcast(x, y)).natural
         own = self._per_sample(Known(mask.astype(bool)), rank, x)
         if any(n != m and 1 not in (n, m) for n, m in zip(own.shape, both, strict=True)):
@@ -459,8 +459,9 @@ class TensorCalls(ABC):
             return [x, y if y.shape == natural else self.emit("expand_as", y, x)]
         return [self._widened(value, natural) for value in (x, y)]
 
-    def _beside(self, value: Operand, like: Feature, rank: int) -> Feature:
-        """An operand with all axes of the result."""
+    def beside(self, value: Operand, like: Feature, rank: int | None = None) -> Feature:
+        """An operand with `rank` axes, by default those of `like`; a constant, for each sample of that."""
+        rank = self.rank(like) if rank is None else rank
         if isinstance(value, Known):
             array = self._per_sample(value, rank, like)
             batch_axis = like.batch_axis + rank - self.rank(like)
@@ -549,7 +550,7 @@ class TensorCalls(ABC):
         rank = max(self.rank(x), self.rank(y))
         if min(self.rank(x), self.rank(y)) < 2:
             self.fail(f"products of {self.rank(x)} and {self.rank(y)} axes have no counterpart")
-        x, y = (self._beside(value, like, rank) for value in (x, y))
+        x, y = (self.beside(value, like, rank) for value in (x, y))
         N = self.number_of_samples()
         if x.batch_axis >= rank - 2 or x.view[-1] != y.view[-2]:
             self.fail(f"the product of {x.source_shape(N)} and {y.source_shape(N)} has no counterpart")
@@ -589,7 +590,7 @@ class TensorCalls(ABC):
         given = (q, k, v) if mask is None else (q, k, v, mask)
         rank = max(map(self.rank, given))
         like = next(x for x in given if isinstance(x, Feature))
-        q, k, v = values = [self._beside(value, like, rank) for value in (q, k, v)]
+        q, k, v = values = [self.beside(value, like, rank) for value in (q, k, v)]
         N = self.number_of_samples()
         apart = len({(x.batch_axis, x.before, x.behind) for x in values}) > 1
         if apart or min(map(self.rank, values)) < 3 or q.batch_axis >= rank - 2:

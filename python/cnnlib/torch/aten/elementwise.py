@@ -56,9 +56,6 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     "clamp": lambda call: _clamp(call, "min", "max"),
     "softmax": _softmax,
     "dropout": _dropout,
-    "feature_dropout": lambda call: call.fail(
-        "dropout of whole channels has no counterpart; that of single values (Dropout) has"
-    ),
 }
 
 

@@ -361,6 +361,15 @@ def _dropout(call: Call) -> Feature:
     return call.each("dropout", call.tensor_of(0), {"p": float(call["p"])})
 
 
+def _channel_dropout(call: Call) -> Feature:
+    """x times a 1 for each channel, from which values are dropped."""
+    if call["train"]:
+        call.fail("it drops values in eval mode too (training=True)")
+    x, p = call.tensor_of(0), float(call["p"])
+    ones = call.beside(Known(np.ones((1, call.shape(0)[1], *(1,) * (call.rank(x) - 2)))), x)
+    return call.combined("multiply", x, call.each("dropout", ones, {"p": p}))
+
+
 def _mish(call: Call) -> Feature:
     """x * tanh(softplus(x))."""
     x = call.tensor_of("self")
@@ -648,6 +657,7 @@ TENSORS: dict[str, _Translator] = {
     "sqrt": lambda call: call.each("power", call.tensor_of("self"), 0.5),
     "mish": _mish,
     "dropout": _dropout,
+    "feature_dropout": _channel_dropout,
     "add": _add,
     "sub": lambda call: _add(call, -1),
     "addcmul": _add_product,
