@@ -103,6 +103,8 @@ struct DenseKernels {
   void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, const Clamp<T>&);
   void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);
 
+  void (*matmul)(const T* a, const T* b, T* c, const MatmulShape&);
+
   // Losses, which are returned, and their gradients dx.
   double (*softmax_loss)(const T* x, const SoftmaxTargets<T>&, T* dx, Index N, Index C, Index inner);
   double (*pointwise_loss)(PointwiseLoss, const T* x, const T* y, const T* weights, double option, T* dx,

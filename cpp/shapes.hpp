@@ -177,6 +177,11 @@ struct DenseShape {
   bool transposed;
 };
 
+// c (count, M, N) = a (count, M, K) * b (count, K, N).
+struct MatmulShape {
+  Index count, M, N, K;
+};
+
 // out (N, heads, L, Dv) = softmax(scale * q k^T + bias) v with q (N, heads, L, D), k (N, kv_heads, S, D) and
 // v (N, kv_heads, S, Dv): as many heads in a row share one of k and v. Each axis of the bias has the size of
 // the scores' (N, heads, L, S), or 1.

@@ -414,3 +414,33 @@ def test_every_layer_has_a_loop_and_a_draw():
     assert TWINS.keys() == {*LAYERS}
     for layer, draw in itertools.product(LAYERS, DRAWS):
         assert drawn(layer, np.random.default_rng(draw))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_prepared_network_of_it_is_the_layer(layer, dtype, tmp_path):
+    """Also from its file, and an image alone as in its batch."""
+    op = op_of(layer)
+    for draw in DRAWS:
+        xs, arrays, args = drawn(layer, np.random.default_rng(draw))
+        joined = np.concatenate([x.reshape(len(x), -1) for x in xs], axis=1).astype(dtype)
+        graph, ends = Graph(), np.cumsum([0, *(x[0].size for x in xs)]).tolist()
+        reads = []
+        for start, stop, x in zip(ends, ends[1:], xs):
+            part = graph.slice(start=start, stop=stop, step=1, axis=1, x="input")
+            reads.append(graph.reshape(shape=x.shape[1:], x=part))
+        graph.append(Node(layer, tuple(reads), "out", op.roles, tuple(args)))
+        params = {role: array.astype(dtype) for role, array in zip(op.roles, arrays, strict=True)}
+        net = GraphNet(graph, params, joined.shape[1:], dtype=dtype)
+        want, _ = op.forward(*(x.astype(dtype) for x in xs), *params.values(), *args)
+        predictor = cnnlib.prepare(net)
+        got, close = predictor(joined), 1e-5 if dtype == np.float32 else 1e-12
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, want, rtol=close, atol=close)
+        np.testing.assert_array_equal(predictor(joined[1:]), got[1:])
+        predictor.save(tmp_path / "predictor")
+        np.testing.assert_array_equal(cnnlib.load(tmp_path / "predictor")(joined), got)
+        scores = net(joined)
+        np.testing.assert_allclose(scores, want, rtol=close, atol=close)
+        if not op.own_bits:
+            np.testing.assert_array_equal(scores, want)

@@ -211,6 +211,7 @@ ConvRequest network_request(ConvRequest, bool live, bool adds);
 [[gnu::cold]] void bind_weighted_steps(py::class_<BoundProgram>& program);
 [[gnu::cold]] void bind_elementwise_steps(py::class_<BoundProgram>& program);
 [[gnu::cold]] void bind_attention_layer(py::class_<BoundProgram>& program);
+[[gnu::cold]] void bind_tensor_steps(py::class_<BoundProgram>& program);
 [[gnu::cold]] void bind_byte_steps(py::class_<BoundProgram>& program);
 
 }  // namespace cnnlib

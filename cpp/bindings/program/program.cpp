@@ -232,6 +232,7 @@ void bind_program(py::module_& m) {
   bind_weighted_steps(program);
   bind_image_layers(program);
   bind_attention_layer(program);
+  bind_tensor_steps(program);
   bind_elementwise_steps(program);
   bind_byte_steps(program);
 }

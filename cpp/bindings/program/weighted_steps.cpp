@@ -123,16 +123,19 @@ void inverted_residual_step(BoundProgram& p, const std::string& name, int input,
       });
 }
 
+// Of one row, or of several alike.
 void affine_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& w,
                  const MaybeFloats& b, std::optional<double> bound) {
   require(w.ndim() == 2, "prepare: w must have shape (D, M), got ", w);
   const Index D = w.shape(0), M = w.shape(1);
-  p.reads_and_writes(input, {D}, output, {M});
+  require(D > 0 && M > 0, "prepare: w must not be empty, got ", w);
+  const Index rows = std::max<Index>(1, p.size_of(input) / D);
+  p.reads_and_writes(input, {rows, D}, output, {rows, M});
   if (b) require_shape("prepare", "b", *b, {M});
   const int weights = p.takes(w), bias = p.takes(b);
-  p.add_step(name, double(D) * double(M) / 8, [=](const auto& k, const Frame& f) {
+  p.add_step(name, double(rows) * double(D) * double(M) / 8, [=](const auto& k, const Frame& f) {
     k.affine_forward(f.read(input), f.weights->array(weights), f.weights->array(bias), f.write(output),
-                     {f.images, D, M, false}, up_to(bound));
+                     {f.images * rows, D, M, false}, up_to(bound));
   });
 }
 

@@ -215,7 +215,7 @@ def why_interpreted(graph: Graph, found: Mapping[str, Shape], frozen: Collection
 def why_not_scored(graph: Graph) -> str:
     """Why the core cannot give a graph's scores, by the title of a node; empty if it can."""
     for node in graph:
-        if node.op.not_prepared:
+        if node.op.not_prepared or node.op.own_bits:
             return f"{node.title} is computed in Python"
     return ""
 

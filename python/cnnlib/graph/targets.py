@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.graph.layout import Layout
 from cnnlib.graph.ops.byte_images import ByteImage, byte_images, bytes_of
 from cnnlib.graph.ops.norm import statistics
+from cnnlib.graph.ops.pieces import Piece
 from cnnlib.graph.ops.sizes import Shape
 from cnnlib.graph.options import plain
 from cnnlib.graph.run import Run
@@ -226,6 +228,10 @@ class InferenceTarget(Target):
     def multiply(self, node: Node) -> None:
         """A product of two values."""
         self.call(node, "product", self.before(node)[0], reads=self.reads(node))
+
+    def copy(self, node: Node, pieces: Sequence[Piece], filled: float | None = None) -> None:
+        """Pieces of its inputs at their places in its output, and a number where there is none."""
+        self.call(node, "copy", list(map(astuple, pieces)), filled, reads=(self.reads(node),))
 
     def concat(self, node: Node) -> None:
         self.call(node, "concat", reads=(self.reads(node),))

@@ -153,6 +153,8 @@ class Op:
         ``rescaled(w, factor, arguments)``: the weights with each output multiplied by its factor.
     emit : callable or None
         ``emit(target, node, bound)`` tells the core of it; `target` is of a network in training, or prepared.
+    own_bits : bool
+        In a prepared network it rounds in another way than its function does, within rounding errors.
     not_trained, not_prepared : str
         Why the core does not run it in training, or in a prepared network; empty if it does.
     onnx : OnnxForm, callable or None
@@ -205,6 +207,7 @@ class Op:
     multiply_adds: Callable[[Shape, Sequence[int], Sequence[int]], int] | None = None
     rescaled: Callable[[Array, Any, Sequence[Any]], Array] | None = None
     emit: Callable[[Any, Node, float | None], None] | None = None
+    own_bits: bool = False
     not_trained: str = ""
     not_prepared: str = ""
     onnx: OnnxForm | ToOnnx | None = None

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnlib._typing import Array
-from cnnlib.graph.ops import tensor_functions
+from cnnlib.graph.ops import pieces, tensor_functions
 from cnnlib.graph.ops.op import OnnxForm, Op
 from cnnlib.graph.ops.sizes import Shape, batch_of, same, same_by_number
 from cnnlib.layers.axes import check_shape
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
+    from cnnlib.graph.targets import InferenceTarget, Target
     from cnnlib.onnx.writing.writer import Writer
 
 _INT64 = np.iinfo(np.int64)  # ONNX's start and stop beyond the ends of an axis
@@ -151,6 +152,112 @@ def _matmul(function: str, x: Shape, y: Shape) -> Shape:
     return (*x[:-1], y[-1])
 
 
+# In the core
+
+
+def _emit_transpose(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.copy(node, pieces.transposed(target.before(node), [axis - 1 for axis in node.args[0][1:]]))
+
+
+def _emit_reshape(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.copy(node, pieces.picked((math.prod(target.before(node)),), [None]))
+
+
+def _emit_slice(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    start, stop, step, axis = node.args
+    shape = target.before(node)
+    slices = [slice(start, stop, step) if place == axis else slice(None) for place in _axes(shape)]
+    target.copy(node, pieces.sliced(shape, slices))
+
+
+def _axes(shape: Shape) -> range:
+    """The axes of a value behind that of the samples."""
+    return range(1, len(shape) + 1)
+
+
+def _emit_pad(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    widths, mode, value = node.args
+    shape = target.before(node)
+    if mode == "constant":
+        return target.copy(node, pieces.padded(shape, [tuple(sides) for sides in widths]), float(value))
+    kind = tensor_functions.PAD_MODES[mode]
+    places = [np.pad(np.arange(n), sides, kind).tolist() for n, sides in zip(shape, widths, strict=True)]
+    target.copy(node, pieces.picked(shape, places))
+
+
+def _emit_expand(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.copy(node, pieces.expanded(target.before(node), target.after(node)))
+
+
+def _emit_places(target: InferenceTarget, node: Node, places: Mapping[int, Array]) -> None:
+    """The numbers at places along axes, of which an axis may have any more than once."""
+    shape = target.before(node)
+    chosen = [places[axis].tolist() if axis in places else None for axis in _axes(shape)]
+    target.copy(node, pieces.picked(shape, chosen))
+
+
+def _emit_roll(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    shape, (shifts, axes) = target.before(node), node.args
+    moved = {axis: np.arange(shape[axis - 1]) for axis in axes}
+    for shift, axis in zip(shifts, axes, strict=True):
+        moved[axis] = np.roll(moved[axis], shift)
+    _emit_places(target, node, moved)
+
+
+def _emit_flip(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    shape = target.before(node)
+    _emit_places(target, node, {axis: np.arange(shape[axis - 1])[::-1] for axis in node.args[0]})
+
+
+def _emit_gather(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    indices, axis = node.args
+    size = target.before(node)[axis - 1]
+    _emit_places(target, node, {axis: np.asarray(indices).ravel() % size})
+
+
+def _emit_constant(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.call(node, "constant", target.array(node.params[0]))
+
+
+def _emit_linear(target: Target, node: Node, bound: float | None) -> None:
+    target.affine(node, bound)
+
+
+def _emit_trailing(target: Target, node: Node, bound: float | None) -> None:
+    D = target.array(node.params[0]).size
+    target.row_norm(node, (math.prod(target.before(node)) // D, D, 1, D, 1), node.args[0])
+
+
+def _emit_function(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    """A function of each number, with up to two arguments."""
+    a, b = (*map(float, node.args), 0.0, 0.0)[:2]
+    target.call(node, "function", node.layer, a, b)
+
+
+def _emit_pair(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.call(node, "pair", node.layer, reads=(target.reads(node),))
+
+
+def _emit_where(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    mask = np.broadcast_to(np.asarray(node.args[0]), target.before(node))
+    target.call(node, "where", mask.astype(np.uint8).ravel(), reads=(target.reads(node),))
+
+
+def _emit_reduced(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    shape, (axes, _) = target.before(node), node.args
+    kind, steps = node.layer.removeprefix("reduce_"), pieces.steps_of(shape)
+    kept = [place for place in range(len(shape)) if place + 1 not in axes]
+    gone = [place for place in range(len(shape)) if place + 1 in axes]
+    listed = [([shape[i] for i in places], [steps[i] for i in places]) for places in (kept, gone)]
+    target.call(node, "reduce", kind, *listed)
+
+
+def _emit_matmul(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    *front, M, K = target.before(node)
+    sizes = math.prod(front), M, target.after(node)[-1], K
+    target.call(node, "matmul", *sizes, reads=(target.reads(node),))
+
+
 # In ONNX
 
 
@@ -272,8 +379,7 @@ def _write_reduced(kind: str, writer: Writer, node: Node, inputs: list[str], out
 
 def _op(name: str, shape: Any, **known: Any) -> Op:
     usual: dict[str, Any] = {
-        "not_trained": "the core has no operation for it",
-        "not_prepared": "the core has no operation for it",
+        "not_trained": "the core has no gradient of it",
         "no_naive": "it is an expression of NumPy",
     }
     return Op(name=name, shape=shape, module=tensor_functions, **usual | known)
@@ -282,16 +388,18 @@ def _op(name: str, shape: Any, **known: Any) -> Op:
 def _each(name: str, kind: str, aten: str) -> Op:
     """A function of each number alone, without arguments."""
     form = OnnxForm(kind, read=True)
-    return _op(name, same, elementwise=True, onnx=form, aten=(aten,), aten_arguments=())
+    known = {"elementwise": True, "in_place": True, "emit": _emit_function, "own_bits": name != "absolute"}
+    return _op(name, same, onnx=form, aten=(aten,), aten_arguments=(), **known)
 
 
 def _of_two(name: str, kind: str, aten: str) -> Op:
     """A function of two values of one shape, number by number."""
-    return _op(name, _alike, inputs=2, onnx=OnnxForm(kind), aten=(aten,))
+    return _op(name, _alike, inputs=2, emit=_emit_pair, onnx=OnnxForm(kind), aten=(aten,))
 
 
 def _reduced(name: str, kind: str, *aten: str, **known: Any) -> Op:
     write = functools.partial(_write_reduced, kind)
+    known = {"emit": _emit_reduced, "own_bits": name != "reduce_max"} | known
     return _op(name, _reduce, onnx=write, onnx_kinds=(kind,), aten=aten, **known)
 
 
@@ -300,6 +408,7 @@ OPS = (
         "transpose",
         _transpose,
         selects=True,
+        emit=_emit_transpose,
         onnx=_write_transpose,
         onnx_kinds=("Transpose",),
         aten=("permute", "transpose", "movedim", "t"),
@@ -309,6 +418,7 @@ OPS = (
         _reshape,
         hands_on=True,
         selects=True,
+        emit=_emit_reshape,
         onnx=_write_reshape,
         onnx_kinds=("Reshape",),
         aten=("view", "reshape", "flatten", "unflatten"),
@@ -317,27 +427,48 @@ OPS = (
         "slice",
         _slice,
         selects=True,
+        emit=_emit_slice,
         onnx=_write_slice,
         onnx_kinds=("Slice",),
         aten=("slice", "narrow", "select", "chunk", "split", "unbind"),
     ),
-    _op("pad", _pad, onnx=_write_pad, onnx_kinds=("Pad",), aten=("pad", "constant_pad_nd")),
-    _op("expand", _expand, selects=True, onnx=_write_expand, onnx_kinds=("Expand",), aten=("expand",)),
+    _op("pad", _pad, emit=_emit_pad, onnx=_write_pad, onnx_kinds=("Pad",), aten=("pad", "constant_pad_nd")),
+    _op(
+        "expand",
+        _expand,
+        emit=_emit_expand,
+        selects=True,
+        onnx=_write_expand,
+        onnx_kinds=("Expand",),
+        aten=("expand",),
+    ),
     _op(
         "expand_as",
         _expand_as,
         inputs=2,
         selects=True,
+        emit=_emit_expand,
         onnx=_write_expand_as,
         onnx_kinds=("Shape", "Expand"),
         no_aten="operators that broadcast make it",
     ),
-    _op("roll", _rolled, selects=True, onnx=_write_roll, onnx_kinds=("Slice", "Concat"), aten=("roll",)),
-    _op("flip", _along, selects=True, onnx=_write_flip, onnx_kinds=("Slice",), aten=("flip",)),
+    _op(
+        "roll",
+        _rolled,
+        emit=_emit_roll,
+        selects=True,
+        onnx=_write_roll,
+        onnx_kinds=("Slice", "Concat"),
+        aten=("roll",),
+    ),
+    _op(
+        "flip", _along, emit=_emit_flip, selects=True, onnx=_write_flip, onnx_kinds=("Slice",), aten=("flip",)
+    ),
     _op(
         "gather",
         _gather,
         selects=True,
+        emit=_emit_gather,
         onnx=_write_gather,
         onnx_kinds=("Gather",),
         aten=("index", "index_select"),
@@ -345,6 +476,7 @@ OPS = (
     _op(
         "constant",
         _constant,
+        emit=_emit_constant,
         onnx=_write_constant,
         onnx_kinds=("Shape", "Concat", "Expand"),
         no_aten="a constant that an operator joins with a value becomes it",
@@ -353,6 +485,7 @@ OPS = (
         "linear",
         _linear,
         no_naive="it is affine, which has a twin, of the rows along the last axis",
+        emit=_emit_linear,
         onnx=_write_linear,
         onnx_kinds=("MatMul", "Add"),
         aten=("linear",),
@@ -361,6 +494,7 @@ OPS = (
         "trailing_layernorm",
         _trailing,
         no_naive="it is layernorm, which has a twin, of rows that the last axes are",
+        emit=_emit_trailing,
         onnx=_write_trailing,
         onnx_kinds=("LayerNormalization",),
         aten=("layer_norm",),
@@ -373,15 +507,26 @@ OPS = (
         _where,
         inputs=2,
         selects=True,
+        emit=_emit_where,
         onnx=_write_where,
         onnx_kinds=("Where",),
         aten=("where", "masked_fill"),
     ),
-    _op("power", same_by_number, elementwise=True, onnx=_write_power, onnx_kinds=("Pow",), aten=("pow",)),
+    _op(
+        "power",
+        same_by_number,
+        elementwise=True,
+        emit=_emit_function,
+        own_bits=True,
+        onnx=_write_power,
+        onnx_kinds=("Pow",),
+        aten=("pow",),
+    ),
     _op(
         "clip",
         _clip,
         elementwise=True,
+        emit=_emit_function,
         onnx=_write_clip,
         onnx_kinds=("Clip",),
         aten=("clamp", "hardtanh"),
@@ -393,11 +538,21 @@ OPS = (
         "softplus",
         same,
         elementwise=True,
+        emit=_emit_function,
+        own_bits=True,
         onnx=OnnxForm("Softplus", read=True),
         aten=("softplus",),
     ),
     _reduced("reduce_sum", "ReduceSum", "sum"),
     _reduced("reduce_mean", "ReduceMean", "mean"),
     _reduced("reduce_max", "ReduceMax", "amax", "max", selects=True),
-    _op("matmul", _matmul, inputs=2, onnx=OnnxForm("MatMul"), aten=("matmul", "bmm", "mm")),
+    _op(
+        "matmul",
+        _matmul,
+        inputs=2,
+        emit=_emit_matmul,
+        own_bits=True,
+        onnx=OnnxForm("MatMul"),
+        aten=("matmul", "bmm", "mm"),
+    ),
 )
