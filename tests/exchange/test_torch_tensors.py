@@ -416,6 +416,13 @@ def test_what_mixes_samples_is_refused_by_name(message):
         cnnlib.torch.from_module(Net(lambda m, x: OVER_SAMPLES[message](x)).double(), (4, 12, 12))
 
 
+def test_a_convolution_of_what_was_reshaped_is_one_of_images():
+    layer = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    module = Net(lambda m, x: m.layer(x.flatten(1).view(-1, 2, 96).exp().reshape(-1, 8, 4, 6)), layer=layer)
+    net, _ = compare(module)
+    assert [node.layer for node in net.graph()].count("conv") == 1
+
+
 def test_dropout_of_channels_drops_whole_channels():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(4, 16, 1), nn.Dropout2d(0.5)).double().eval()

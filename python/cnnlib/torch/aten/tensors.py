@@ -494,7 +494,9 @@ def _without_depth(call: Call, made: Feature) -> Feature:
 
 def _conv(call: Call) -> Feature:
     """Of images whose samples share their axis with windows: each window is a layer of a volume."""
-    x = _with_depth(call, call.tensor_of("input"))
+    x = call.tensor(call.tensor_of("input"))
+    flat = x.by_samples  # no windows
+    x = x if flat else _with_depth(call, x)
     stride, dilation = two(call["stride"]), two(call["dilation"])
     top, bottom, left, right = sides(call["padding"], call.shape("weight")[2:], stride, dilation)
     param = {
@@ -506,9 +508,12 @@ def _conv(call: Call) -> Feature:
     (w, w_name), (b, b_name) = call.weights("weight"), call.weights("bias")
     assert w is not None  # PyTorch requires it
     params = (
-        call.parameter("weight", w[:, :, None], w_name),
+        call.parameter("weight", w if flat else w[:, :, None], w_name),
         None if b is None else call.parameter("bias", b, b_name),
     )
+    if flat:
+        param |= {"stride": stride, "pad": ((top, bottom), (left, right)), "dilation": dilation}
+        return call.shaped(call.emit("conv", x, params=params, args=(param,)), call.out_shape)
     return _without_depth(call, call.emit("conv3d", x, params=params, args=(param,)))
 
 
