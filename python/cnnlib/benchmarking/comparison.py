@@ -134,7 +134,7 @@ def benchmark(
     Parameters
     ----------
     model : model of cnnlib.models, or torch.nn.Module
-    X : array (N, *input_dim)
+    X : array, a batch of the samples that the network takes
         The batch; also the calibration of eight bits.
     y : array (N,) of int, optional
         Labels, for a step of training; random ones by default.
