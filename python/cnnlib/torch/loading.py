@@ -284,6 +284,12 @@ def _empty(node: Any) -> bool:
     return isinstance(value, torch.Tensor) and not value.numel()
 
 
+def _random(node: Any, call: Call) -> bool:
+    """Whether a call makes other numbers each time."""
+    seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return seeded and not ("train" in call.defaults and not call["train"])
+
+
 def _spread_alone(node: Any) -> bool:
     """Whether a constant is spread over the samples, and has the axes that it had."""
     before, after = (tuple(one.meta["val"].shape) for one in (node.args[0], node))
@@ -327,6 +333,8 @@ class _Network(Builder):
             if call.in_place and self._root(node).op == "placeholder":
                 name = self.names[self._root(node)]
                 raise ValueError(f"from_module: {title(node)}: it changes {name!r} in eval mode too")
+            if _random(node, call):
+                raise ValueError(f"from_module: {title(node)}: its numbers are random in eval mode too")
             self.constants[node] = made = self._computed(node, call)
             first = node.args[0] if node.args else None
             own = first in self.constants and self.constants[first] is made
