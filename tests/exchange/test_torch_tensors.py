@@ -634,3 +634,78 @@ def test_a_module_keeps_the_attributes_that_a_call_changes():
     assert module[0].places is places
     assert module[0].running_mean is mean
     assert not hasattr(module[0], "shape")
+
+
+def of_rows(x):
+    return x.flatten(2).mean(2, True)
+
+
+# True where an image of another size gives what the module gives; where not, the size is refused.
+FOLLOWS_THE_SIZE = {
+    "variance": (lambda x: x.var((2, 3)), False),
+    "deviation": (lambda x: x.flatten(2).std(2), False),
+    "variance of all": (lambda x: x.var((2, 3), correction=0), True),
+    "chunk": (lambda x: x.chunk(2, 2)[0].sum((2, 3)), False),
+    "split": (lambda x: x.split(3, 2)[1].sum((2, 3)), False),
+    "glu": (lambda x: functional.glu(x, 2), False),
+    "unbind": (lambda x: x.unbind(2)[-1], False),
+    "windows along an axis": (lambda x: x.unfold(2, 2, 2).sum(2), False),
+    "circular": (lambda x: functional.pad(x, (2, 1, 1, 3), mode="circular"), True),
+    "slice to the end": (lambda x: x[:, :, 2:6], True),
+    "slice beyond the end": (lambda x: x[:, :, 1:9], True),
+    "narrow": (lambda x: x.narrow(2, 0, 6), True),
+    "narrow from behind": (lambda x: x.narrow(2, -3, 3), True),
+    "select": (lambda x: x.select(2, 5), True),
+    "expand": (lambda x: of_rows(x).expand(-1, -1, x.flatten(2).shape[2]).sum(2), False),
+    "expand images": (lambda x: x.mean((2, 3), True).expand(x.shape).sum((2, 3)), False),
+    "expand_as": (lambda x: of_rows(x).expand_as(x.flatten(2)).sum(2), True),
+    "normalize": (lambda x: functional.normalize(x.flatten(2), dim=2), True),
+    "attention with a computed mask": (
+        lambda x: functional.scaled_dot_product_attention(
+            x.flatten(2), x.flatten(2), x.flatten(2), attn_mask=x[..., 0, :4]
+        ),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "follows"), FOLLOWS_THE_SIZE.values(), ids=FOLLOWS_THE_SIZE)
+def test_images_of_another_size_give_what_the_module_gives_or_are_refused(function, follows):
+    module = Net(lambda m, x: function(x)).eval()
+    net = cnnlib.torch.from_module(module, DIM)
+    x = torch.randn(2, 4, 14, 20)
+    if follows:
+        np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-5)  # float32
+    else:
+        with pytest.raises(ValueError, match="the size is fixed by node"):
+            net(x.numpy())
+
+
+RANDOM = {
+    "rand": lambda x: x + torch.rand(4, 1, 1),
+    "normal_": lambda x: x + torch.empty(4, 1, 1).normal_(),
+    "dropout": lambda x: x * functional.dropout(torch.ones(4, 1, 1), 0.5, True),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_constants_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: its numbers are random in eval mode too"):
+        cnnlib.torch.from_module(Net(lambda m, x: RANDOM[name](x)), DIM)
+
+
+def test_variances_without_a_value_are_refused_by_name():
+    with pytest.raises(ValueError, match="var: the variance of 1 numbers with a correction of 1"):
+        cnnlib.torch.from_module(Net(lambda m, x: x[:, :1].var(1)), DIM)
+
+
+def test_einsums_of_axes_that_differ_are_refused_by_name():
+    module = Net(lambda m, x: torch.einsum("nchw,cd->ndhw", x[:, :1], torch.ones(3, 4)))
+    with pytest.raises(ValueError, match=r"einsum: the equation 'nchw,cd->ndhw' joins axes of other sizes"):
+        cnnlib.torch.from_module(module, DIM)
+
+
+def test_circular_pads_that_cut_are_refused_by_name():
+    module = Net(lambda m, x: functional.pad(x, (-1, 1, 0, 0), mode="circular"))
+    with pytest.raises(ValueError, match="pad: cuts and goes around"):
+        cnnlib.torch.from_module(module, DIM)

@@ -92,7 +92,7 @@ def _slice(op: Operator) -> Feature:
     for axis, start, end, step in zip(axes, starts, ends, steps or (), strict=True):
         size = x.source_shape(op.net.samples)[op.axis(axis, op.rank(x))]
         below = -size - 1  # where ONNX stops before the first, counting backwards
-        stop = None if (step > 0 and end >= size) or (step < 0 and end <= below) else end
+        stop = None if (step > 0 and end == size) or (step < 0 and end <= below) else end
         x = op.sliced(x, axis, start, stop, step)
     return x
 
