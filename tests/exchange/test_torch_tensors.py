@@ -709,3 +709,9 @@ def test_circular_pads_that_cut_are_refused_by_name():
     module = Net(lambda m, x: functional.pad(x, (-1, 1, 0, 0), mode="circular"))
     with pytest.raises(ValueError, match="pad: cuts and goes around"):
         cnnlib.torch.from_module(module, DIM)
+
+
+def test_images_of_which_a_slice_takes_nothing_are_refused():
+    net = cnnlib.torch.from_module(Net(lambda m, x: x[:, :, 2:6]), DIM)
+    with pytest.raises(ValueError, match=r"slice_1.*: takes nothing of the 2 of axis 2, got x \(N, 4, 2, 8\)"):
+        net(np.ones((1, 4, 2, 8), np.float32))

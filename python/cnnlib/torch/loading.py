@@ -93,7 +93,7 @@ def _under_torchs_names(net: GraphNet) -> dict[str, NDArray[Any]]:
 _UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their argument itself
 
 
-# Of a value that is computed from the input these take the shape and the type alone.
+# Operators that take the shape and the type alone of a value that is computed from the input.
 _BY_SHAPE = (
     "type_as",
     "new_zeros",
@@ -279,19 +279,19 @@ def _in_eval_mode(module, original):
 
 
 def _empty(node: Any) -> bool:
-    """Whether a call makes a tensor of no numbers, such as none of a token's features."""
+    """Tell if a call makes a tensor of no numbers, such as none of a token's features."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and not value.numel()
 
 
 def _random(node: Any, call: Call) -> bool:
-    """Whether a call makes other numbers each time."""
+    """Tell if a call makes other numbers each time."""
     seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     return seeded and not ("train" in call.defaults and not call["train"])
 
 
 def _spread_alone(node: Any) -> bool:
-    """Whether a constant is spread over the samples, and has the axes that it had."""
+    """Tell if a constant is spread over the samples, and has the axes that it had."""
     before, after = (tuple(one.meta["val"].shape) for one in (node.args[0], node))
     same = [n == m or (n, m) == (1, _EXAMPLES) for n, m in zip(before, after)]
     return len(before) == len(after) and all(same) and before != after

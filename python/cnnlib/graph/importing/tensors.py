@@ -112,7 +112,7 @@ class TensorCalls(ABC):
     def _seen(
         self, made: Feature, like: Feature, view: Sequence[int], batch_axis: int | None = None
     ) -> Feature:
-        """What a node made, with the samples where another value has them, or at another axis."""
+        """Note where a node's value has its samples: where another value has them, or at another axis."""
         axis = like.batch_axis if batch_axis is None else batch_axis
         return dataclasses.replace(
             made, view=tuple(view), batch_axis=axis, before=like.before, behind=like.behind
@@ -159,7 +159,7 @@ class TensorCalls(ABC):
     # Another shape --------------------------------------------------------------------------------------
 
     def _reshaped(self, x: Feature, shape: Sequence[int]) -> Feature:
-        """The same numbers in another natural shape, which follows the size of images where it can."""
+        """Reshape to another natural shape, which follows the size of images where it can."""
         sizes = self.net.open_sizes(x.name, tuple(shape))
         if sizes is None:
             made = batch_of(tuple(shape))
@@ -168,7 +168,7 @@ class TensorCalls(ABC):
         return self.emit("reshape", x, args=(sizes,))
 
     def shaped(self, x: Feature, target: Sequence[int]) -> Feature:
-        """The same numbers in the source's shape `target`, which has the number of samples in it."""
+        """Reshape to the source's shape `target`, which has the number of samples in it."""
         N = self.number_of_samples()
         x = self.tensor(x)
         before, behind = (
@@ -317,6 +317,8 @@ class TensorCalls(ABC):
 
     def tiled(self, x: Feature, counts: Sequence[int]) -> Feature:
         """The whole several times in a row along each axis."""
+        if any(count < 1 for count in counts):
+            self.fail(f"repeats its input {tuple(counts)} times along its axes, here at least once")
         x = self.tensor(x)
         for _ in range(len(counts) - self.rank(x)):
             x = self.with_axis(x, 0)
@@ -663,7 +665,7 @@ class TensorCalls(ABC):
         return x if x.shape == natural else self._reshaped(x, natural)
 
     def _bias(self, mask: Array, lead: tuple[int, ...]) -> Array:
-        """What is added to the scores of all heads, (1, heads, L, S) with 1 in place of sizes."""
+        """Shape a mask as the layer adds it to scores: (1, heads, L, S), with 1 in place of sizes."""
         own = mask.shape[:-2] or (1,)
         if any(n not in (1, m) for n, m in zip(own, lead, strict=True)):
             self.fail(f"a mask of shape {mask.shape} does not fit heads of shape {lead}")

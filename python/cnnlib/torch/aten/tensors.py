@@ -25,7 +25,7 @@ _Translator = Callable[[Call], _Made]
 
 
 def _shape(call: Call) -> Feature:
-    """The same numbers in another shape."""
+    """Reshape to the shape that PyTorch says."""
     call.ignore()
     return call.shaped(call.tensor_of(0), call.out_shape)
 
@@ -474,7 +474,7 @@ def _rms_norm(call: Call) -> Feature:
 
 
 def _group_norm(call: Call) -> Feature:
-    """Of what is no images: as images of one row or column."""
+    """Normalise values that are no images as images of one column."""
     x = call.tensor_of("input")
     N, C, *rest = call.shape("input")
     x = call.shaped(x, (N, C, math.prod(rest), 1))
@@ -484,7 +484,7 @@ def _group_norm(call: Call) -> Feature:
 
 
 def _batch_norm(call: Call) -> Feature:
-    """Of rows, sequences and volumes: as images."""
+    """Normalise rows, sequences and volumes as images."""
     if call["training"]:
         call.fail("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
     x, (samples, C, *rest) = call.tensor_of("input"), call.shape("input")
@@ -509,7 +509,7 @@ def _without_depth(call: Call, made: Feature) -> Feature:
 
 
 def _conv(call: Call) -> Feature:
-    """Of images whose samples share their axis with windows: each window is a layer of a volume."""
+    """Convolve images whose samples share their axis with windows: each is a layer of a volume."""
     x = call.tensor(call.tensor_of("input"))
     flat = x.by_samples  # no windows
     x = x if flat else _with_depth(call, x)
@@ -534,7 +534,7 @@ def _conv(call: Call) -> Feature:
 
 
 def _conv_of_rows(call: Call) -> Feature:
-    """Of sequences: as images of one row."""
+    """Convolve sequences as images of one row."""
     x = call.tensor_of("input")
     N, C, L = call.shape("input")
     x = call.tensor(call.shaped(x, (N, C, 1, L)))
@@ -559,7 +559,7 @@ def _conv_of_rows(call: Call) -> Feature:
 
 
 def _max_pool(call: Call) -> Feature:
-    """Of images whose samples share their axis with windows."""
+    """Pool images whose samples share their axis with windows: each is a layer of a volume."""
     x = _with_depth(call, call.tensor_of("self"))
     kernel = two(call["kernel_size"])
     stride = two(call["stride"]) if call["stride"] else kernel
