@@ -713,5 +713,42 @@ def test_circular_pads_that_cut_are_refused_by_name():
 
 def test_images_of_which_a_slice_takes_nothing_are_refused():
     net = cnnlib.torch.from_module(Net(lambda m, x: x[:, :, 2:6]), DIM)
-    with pytest.raises(ValueError, match=r"slice_1.*: takes nothing of the 2 of axis 2, got x \(N, 4, 2, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"slice_1.*: takes nothing of the 2 of axis 2, got x \(N, 4, 2, 8\)"
+    ):
         net(np.ones((1, 4, 2, 8), np.float32))
+
+
+SEEN_BY_NUMBERS = {
+    "full": lambda x: x / torch.full((1,), float(x.shape[0])),
+    "new_full": lambda x: x / x.new_full((1,), float(x.shape[0])),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_BY_NUMBERS)
+def test_constants_filled_with_the_number_of_samples_are_refused(name):
+    with pytest.raises(ValueError, match=rf"the number of samples is fixed by {name}: fill_value is 509\.0"):
+        cnnlib.torch.from_module(Net(lambda m, x: SEEN_BY_NUMBERS[name](x)), DIM)
+
+
+def test_constants_filled_with_a_size_of_images_fix_it():
+    net = cnnlib.torch.from_module(Net(lambda m, x: x / x.new_full((1,), float(x.shape[2]))), DIM)
+    with pytest.raises(ValueError, match=r"the size is fixed by new_full: fill_value is 6\.0"):
+        net(np.ones((1, 4, 7, 8), np.float32))
+
+
+def test_masks_that_decide_a_shape_are_refused_by_name():
+    module = Net(lambda m, x: x[:, torch.tensor([True, False, True, True])].relu())
+    with pytest.raises(ValueError, match=r"^from_module: index: the shape of its result depends on numbers"):
+        cnnlib.torch.from_module(module, DIM)
+
+
+def test_softplus_that_divides_by_nothing_is_refused():
+    with pytest.raises(ValueError, match="softplus: beta is 0"):
+        cnnlib.torch.from_module(Net(lambda m, x: functional.softplus(x, 0)), DIM)
+
+
+def test_a_divisor_that_is_trained_stays_a_parameter():
+    net, grads = compare(Net(lambda m, x: x / m.heat, heat=parameter(1)))
+    assert "heat" in net.params
+    assert grads["heat"].any()

@@ -278,6 +278,12 @@ def _in_eval_mode(module, original):
             layer.__class__ = kind
 
 
+def _of_unknown_size(node: Any) -> bool:
+    """Tell if PyTorch knows the shape of a call's result from the numbers alone, such as those of a mask."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and any(isinstance(n, torch.SymInt) for n in value.shape)
+
+
 def _empty(node: Any) -> bool:
     """Tell if a call makes a tensor of no numbers, such as none of a token's features."""
     value = node.meta.get("val")
@@ -339,6 +345,11 @@ class _Network(Builder):
             first = node.args[0] if node.args else None
             own = first in self.constants and self.constants[first] is made
             self.names[node] = self.names[first] if own else fresh(node.name, self.names.values(), "_")
+        elif _of_unknown_size(node):
+            self.refused.append(
+                f"{title(node)}: the shape of its result depends on numbers, not on shapes alone"
+            )
+            self.lost.add(node)
         elif _empty(node):
             self.constants[node], self.names[node] = torch.zeros(node.meta["val"].shape), ""
         elif call.operator in IGNORED or (call.operator == "getitem" and not node.users):

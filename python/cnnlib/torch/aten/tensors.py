@@ -141,12 +141,7 @@ def _index(call: Call) -> Feature:
     if len(given) != 1 or given[0][1] not in call.net.constants:
         call.fail("is indexed by constants along one axis alone")
     axis, node = given[0]
-    indices = call.net.constants[node].numpy(force=True)
-    if indices.dtype == bool:
-        if indices.ndim != 1:
-            call.fail("a mask of several axes has no counterpart")
-        indices = np.flatnonzero(indices)
-    return call.gathered(x, indices, axis)
+    return call.gathered(x, call.net.constants[node].numpy(force=True), axis)
 
 
 def _index_select(call: Call) -> Feature:
@@ -270,7 +265,8 @@ def _multiply(call: Call) -> Feature:
 def _divide(call: Call) -> Feature:
     call.expect("rounding_mode", None) if "rounding_mode" in call.defaults else None
     x, y = call.operand("self"), call.operand("other")
-    if isinstance(y, Known) and y.array.size == 1 and isinstance(x, Feature) and y.array.reshape(()) != 0:
+    number = isinstance(y, Known) and y.array.size == 1 and not y.name
+    if number and isinstance(x, Feature) and y.array.reshape(()) != 0:
         return call.scaled(x, 1 / float(y.array.reshape(())))
     return call.combined("divide", x, y)
 
@@ -362,6 +358,8 @@ def _log_sigmoid(call: Call) -> Feature:
 def _softplus(call: Call) -> Feature:
     """log(1 + exp(beta * x)) / beta; PyTorch takes x itself where beta * x is above the threshold."""
     beta = float(call["beta"])
+    if not beta:
+        call.fail("beta is 0, by which PyTorch divides")
     if call["threshold"] < _EXACT_FROM:
         call.fail(f"threshold is {call['threshold']}, here at least {_EXACT_FROM}")
     return call.scaled(call.each("softplus", call.scaled(call.tensor_of("self"), beta)), 1 / beta)
