@@ -752,3 +752,24 @@ def test_a_divisor_that_is_trained_stays_a_parameter():
     net, grads = compare(Net(lambda m, x: x / m.heat, heat=parameter(1)))
     assert "heat" in net.params
     assert grads["heat"].any()
+
+
+COUNTED = {
+    "a length": lambda x: x / torch.ones(x.shape[0]).sum(),
+    "all numbers": lambda x: x / torch.ones_like(x).sum(),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_constants_that_count_the_samples_are_refused(name):
+    with pytest.raises(ValueError, match=r"sum.*: its numbers depend on how many samples there are"):
+        cnnlib.torch.from_module(Net(lambda m, x: COUNTED[name](x)), DIM)
+
+
+def test_constants_in_the_shape_of_images_fix_it():
+    module = Net(lambda m, x: x / torch.ones_like(x).sum((2, 3), True) + torch.zeros(x.shape[0], 1, 1, 1)[0])
+    net = cnnlib.torch.from_module(module, DIM)
+    x = torch.randn(3, *DIM)
+    np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-5)  # float32
+    with pytest.raises(ValueError, match="the size is fixed by ones_like: the result is"):
+        net(np.ones((1, 4, 7, 8), np.float32))

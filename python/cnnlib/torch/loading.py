@@ -106,6 +106,10 @@ _BY_SHAPE = (
 )
 
 
+# Operators that take a part of a constant, which may be that of one sample.
+_PARTS = ("select", "slice", "narrow", "index", "index_select")
+
+
 def _fed_by(nodes: list[Any], inputs: Collection[Any]) -> set[Any]:
     """The nodes whose values are computed from the inputs; all others are constant."""
     fed = set(inputs)
@@ -317,6 +321,7 @@ class _Network(Builder):
         self.batch, *shape = example.shape
         self.constants, self.names = _constants(exported)
         self.refused: list[str] = []  # messages of all calls that have no counterpart
+        self.made: set[Any] = set()  # constants that are computed from shapes and numbers alone
         self.lost: set[Any] = set()  # nodes behind those, of which no shape is known
         self._batch_norms: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
         self._lacking: dict[tuple[str, int, float], str] = {}  # names of constants
@@ -342,6 +347,9 @@ class _Network(Builder):
             if _random(node, call):
                 raise ValueError(f"from_module: {title(node)}: its numbers are random in eval mode too")
             self.constants[node] = made = self._computed(node, call)
+            if self._counts_samples(node, call, made):
+                why = "its numbers depend on how many samples there are"
+                raise ValueError(f"from_module: {title(node)}: {why}")
             first = node.args[0] if node.args else None
             own = first in self.constants and self.constants[first] is made
             self.names[node] = self.names[first] if own else fresh(node.name, self.names.values(), "_")
@@ -358,6 +366,19 @@ class _Network(Builder):
             self.lost.add(node)
         else:
             self._translate(node)
+
+    def _counts_samples(self, node, call, made):
+        """Tell if a constant, which the module makes for the recorded samples, is summed over them."""
+        inputs = node.all_input_nodes
+        if not all(n in self.fed or n in self.made for n in inputs):
+            return False  # of a parameter, no size of which is that of samples
+        self.made.add(node)
+
+        def holds_samples(value):
+            return isinstance(value, torch.Tensor) and any(n % self.batch == 0 < n for n in value.shape)
+
+        before = any(holds_samples(self.constants[n]) for n in inputs if n in self.made)
+        return before and not holds_samples(made) and call.operator not in _PARTS
 
     def _root(self, node):
         """The constant whose memory an operator changes or shows."""

@@ -28,7 +28,10 @@ _RESIZING = ("interpolate", "upsample")
 _ADAPTIVE = ("adaptive_",)
 _OTHER_SAMPLES = 521  # another prime than that of the recorded batch, for the same reason
 _ANY = 1_000_003  # stands for the number of samples in shapes that are compared
-_CREATING = ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty")
+_CREATING = (
+    *("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"),
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+)
 # Whether these return their argument itself depends on its memory.
 _SOMETIMES_ITSELF = ("contiguous", "to")
 

@@ -265,9 +265,10 @@ def _multiply(call: Call) -> Feature:
 def _divide(call: Call) -> Feature:
     call.expect("rounding_mode", None) if "rounding_mode" in call.defaults else None
     x, y = call.operand("self"), call.operand("other")
-    number = isinstance(y, Known) and y.array.size == 1 and not y.name
-    if number and isinstance(x, Feature) and y.array.reshape(()) != 0:
-        return call.scaled(x, 1 / float(y.array.reshape(())))
+    if isinstance(x, Feature) and isinstance(y, Known) and y.array.size == 1 and not y.name:
+        divisor = float(y.array.reshape(()))
+        if divisor:
+            return call.scaled(x, 1 / divisor)
     return call.combined("divide", x, y)
 
 
