@@ -18,10 +18,10 @@ struct StridedCopy {
   Index elements() const;
 };
 
-// The same with as few axes as can be, and the one of the smallest steps to the result last.
+// Joins and orders axes: as few as can be, and the one of the smallest steps to the result last.
 StridedCopy simplified(const StridedCopy&);
 
-// Of so many images, which lie `from_image` and `to_image` elements apart.
+// Copies the elements of so many images, which lie `from_image` and `to_image` elements apart.
 void run_copy(const StridedCopy& simple, bool single, In from, Index from_image, Out to, Index to_image,
               Index images);
 

@@ -634,3 +634,142 @@ def test_a_module_keeps_the_attributes_that_a_call_changes():
     assert module[0].places is places
     assert module[0].running_mean is mean
     assert not hasattr(module[0], "shape")
+
+
+def of_rows(x):
+    return x.flatten(2).mean(2, True)
+
+
+# True where an image of another size gives what the module gives; where not, the size is refused.
+FOLLOWS_THE_SIZE = {
+    "variance": (lambda x: x.var((2, 3)), False),
+    "deviation": (lambda x: x.flatten(2).std(2), False),
+    "variance of all": (lambda x: x.var((2, 3), correction=0), True),
+    "chunk": (lambda x: x.chunk(2, 2)[0].sum((2, 3)), False),
+    "split": (lambda x: x.split(3, 2)[1].sum((2, 3)), False),
+    "glu": (lambda x: functional.glu(x, 2), False),
+    "unbind": (lambda x: x.unbind(2)[-1], False),
+    "windows along an axis": (lambda x: x.unfold(2, 2, 2).sum(2), False),
+    "circular": (lambda x: functional.pad(x, (2, 1, 1, 3), mode="circular"), True),
+    "slice to the end": (lambda x: x[:, :, 2:6], True),
+    "slice beyond the end": (lambda x: x[:, :, 1:9], True),
+    "narrow": (lambda x: x.narrow(2, 0, 6), True),
+    "narrow from behind": (lambda x: x.narrow(2, -3, 3), True),
+    "select": (lambda x: x.select(2, 5), True),
+    "expand": (lambda x: of_rows(x).expand(-1, -1, x.flatten(2).shape[2]).sum(2), False),
+    "expand images": (lambda x: x.mean((2, 3), True).expand(x.shape).sum((2, 3)), False),
+    "expand_as": (lambda x: of_rows(x).expand_as(x.flatten(2)).sum(2), True),
+    "normalize": (lambda x: functional.normalize(x.flatten(2), dim=2), True),
+    "attention with a computed mask": (
+        lambda x: functional.scaled_dot_product_attention(
+            x.flatten(2), x.flatten(2), x.flatten(2), attn_mask=x[..., 0, :4]
+        ),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "follows"), FOLLOWS_THE_SIZE.values(), ids=FOLLOWS_THE_SIZE)
+def test_images_of_another_size_give_what_the_module_gives_or_are_refused(function, follows):
+    module = Net(lambda m, x: function(x)).eval()
+    net = cnnlib.torch.from_module(module, DIM)
+    x = torch.randn(2, 4, 14, 20)
+    if follows:
+        np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-5)  # float32
+    else:
+        with pytest.raises(ValueError, match="the size is fixed by node"):
+            net(x.numpy())
+
+
+RANDOM = {
+    "rand": lambda x: x + torch.rand(4, 1, 1),
+    "normal_": lambda x: x + torch.empty(4, 1, 1).normal_(),
+    "dropout": lambda x: x * functional.dropout(torch.ones(4, 1, 1), 0.5, True),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_constants_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: its numbers are random in eval mode too"):
+        cnnlib.torch.from_module(Net(lambda m, x: RANDOM[name](x)), DIM)
+
+
+def test_variances_without_a_value_are_refused_by_name():
+    with pytest.raises(ValueError, match="var: the variance of 1 numbers with a correction of 1"):
+        cnnlib.torch.from_module(Net(lambda m, x: x[:, :1].var(1)), DIM)
+
+
+def test_einsums_of_axes_that_differ_are_refused_by_name():
+    module = Net(lambda m, x: torch.einsum("nchw,cd->ndhw", x[:, :1], torch.ones(3, 4)))
+    with pytest.raises(ValueError, match=r"einsum: the equation 'nchw,cd->ndhw' joins axes of other sizes"):
+        cnnlib.torch.from_module(module, DIM)
+
+
+def test_circular_pads_that_cut_are_refused_by_name():
+    module = Net(lambda m, x: functional.pad(x, (-1, 1, 0, 0), mode="circular"))
+    with pytest.raises(ValueError, match="pad: cuts and goes around"):
+        cnnlib.torch.from_module(module, DIM)
+
+
+def test_images_of_which_a_slice_takes_nothing_are_refused():
+    net = cnnlib.torch.from_module(Net(lambda m, x: x[:, :, 2:6]), DIM)
+    with pytest.raises(
+        ValueError, match=r"slice_1.*: takes nothing of the 2 of axis 2, got x \(N, 4, 2, 8\)"
+    ):
+        net(np.ones((1, 4, 2, 8), np.float32))
+
+
+SEEN_BY_NUMBERS = {
+    "full": lambda x: x / torch.full((1,), float(x.shape[0])),
+    "new_full": lambda x: x / x.new_full((1,), float(x.shape[0])),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_BY_NUMBERS)
+def test_constants_filled_with_the_number_of_samples_are_refused(name):
+    with pytest.raises(ValueError, match=rf"the number of samples is fixed by {name}: fill_value is 509\.0"):
+        cnnlib.torch.from_module(Net(lambda m, x: SEEN_BY_NUMBERS[name](x)), DIM)
+
+
+def test_constants_filled_with_a_size_of_images_fix_it():
+    net = cnnlib.torch.from_module(Net(lambda m, x: x / x.new_full((1,), float(x.shape[2]))), DIM)
+    with pytest.raises(ValueError, match=r"the size is fixed by new_full: fill_value is 6\.0"):
+        net(np.ones((1, 4, 7, 8), np.float32))
+
+
+def test_masks_that_decide_a_shape_are_refused_by_name():
+    module = Net(lambda m, x: x[:, torch.tensor([True, False, True, True])].relu())
+    with pytest.raises(ValueError, match=r"^from_module: index: the shape of its result depends on numbers"):
+        cnnlib.torch.from_module(module, DIM)
+
+
+def test_softplus_that_divides_by_nothing_is_refused():
+    with pytest.raises(ValueError, match="softplus: beta is 0"):
+        cnnlib.torch.from_module(Net(lambda m, x: functional.softplus(x, 0)), DIM)
+
+
+def test_a_divisor_that_is_trained_stays_a_parameter():
+    net, grads = compare(Net(lambda m, x: x / m.heat, heat=parameter(1)))
+    assert "heat" in net.params
+    assert grads["heat"].any()
+
+
+COUNTED = {
+    "a length": lambda x: x / torch.ones(x.shape[0]).sum(),
+    "all numbers": lambda x: x / torch.ones_like(x).sum(),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_constants_that_count_the_samples_are_refused(name):
+    with pytest.raises(ValueError, match=r"sum.*: its numbers depend on how many samples there are"):
+        cnnlib.torch.from_module(Net(lambda m, x: COUNTED[name](x)), DIM)
+
+
+def test_constants_in_the_shape_of_images_fix_it():
+    module = Net(lambda m, x: x / torch.ones_like(x).sum((2, 3), True) + torch.zeros(x.shape[0], 1, 1, 1)[0])
+    net = cnnlib.torch.from_module(module, DIM)
+    x = torch.randn(3, *DIM)
+    np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-5)  # float32
+    with pytest.raises(ValueError, match="the size is fixed by ones_like: the result is"):
+        net(np.ones((1, 4, 7, 8), np.float32))

@@ -19,7 +19,7 @@ struct CheckedPiece {
   StridedCopy copy;
 };
 
-// Whether a start and steps along axes of these sizes stay within `elements`.
+// Tells if a start and steps along axes of these sizes stay within `elements`.
 bool stays_within(Index elements, const StridedCopy& copy, Index start, const Index* steps) {
   Index low = start, high = start;
   for (int axis = 0; axis < copy.axes; ++axis) {
@@ -71,7 +71,7 @@ void fill(bool single, Out to, Index n, double value) {
   });
 }
 
-// What no piece covers is `filled` with a number.
+// Fills with a number the places that no piece covers, if `filled` has one.
 void copy_step(BoundProgram& p, const std::string& name, const std::vector<int>& inputs, int output,
                const std::vector<Piece>& pieces, std::optional<double> filled) {
   const std::vector<Index> sizes = sizes_of(p, inputs);

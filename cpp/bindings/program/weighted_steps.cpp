@@ -123,7 +123,7 @@ void inverted_residual_step(BoundProgram& p, const std::string& name, int input,
       });
 }
 
-// Of one row, or of several alike.
+// A product with one row of each sample, or with each of several rows.
 void affine_step(BoundProgram& p, const std::string& name, int input, int output, const Floats& w,
                  const MaybeFloats& b, std::optional<double> bound) {
   require(w.ndim() == 2, "prepare: w must have shape (D, M), got ", w);

@@ -93,7 +93,7 @@ def _under_torchs_names(net: GraphNet) -> dict[str, NDArray[Any]]:
 _UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their argument itself
 
 
-# Of a value that is computed from the input these take the shape and the type alone.
+# Operators that take the shape and the type alone of a value that is computed from the input.
 _BY_SHAPE = (
     "type_as",
     "new_zeros",
@@ -104,6 +104,10 @@ _BY_SHAPE = (
     "ones_like",
     "full_like",
 )
+
+
+# Operators that take a part of a constant, which may be that of one sample.
+_PARTS = ("select", "slice", "narrow", "index", "index_select")
 
 
 def _fed_by(nodes: list[Any], inputs: Collection[Any]) -> set[Any]:
@@ -278,14 +282,26 @@ def _in_eval_mode(module, original):
             layer.__class__ = kind
 
 
+def _of_unknown_size(node: Any) -> bool:
+    """Tell if PyTorch knows the shape of a call's result from the numbers alone, such as those of a mask."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and any(isinstance(n, torch.SymInt) for n in value.shape)
+
+
 def _empty(node: Any) -> bool:
-    """Whether a call makes a tensor of no numbers, such as none of a token's features."""
+    """Tell if a call makes a tensor of no numbers, such as none of a token's features."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and not value.numel()
 
 
+def _random(node: Any, call: Call) -> bool:
+    """Tell if a call makes other numbers each time."""
+    seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return seeded and not ("train" in call.defaults and not call["train"])
+
+
 def _spread_alone(node: Any) -> bool:
-    """Whether a constant is spread over the samples, and has the axes that it had."""
+    """Tell if a constant is spread over the samples, and has the axes that it had."""
     before, after = (tuple(one.meta["val"].shape) for one in (node.args[0], node))
     same = [n == m or (n, m) == (1, _EXAMPLES) for n, m in zip(before, after)]
     return len(before) == len(after) and all(same) and before != after
@@ -305,6 +321,7 @@ class _Network(Builder):
         self.batch, *shape = example.shape
         self.constants, self.names = _constants(exported)
         self.refused: list[str] = []  # messages of all calls that have no counterpart
+        self.made: set[Any] = set()  # constants that are computed from shapes and numbers alone
         self.lost: set[Any] = set()  # nodes behind those, of which no shape is known
         self._batch_norms: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
         self._lacking: dict[tuple[str, int, float], str] = {}  # names of constants
@@ -327,10 +344,20 @@ class _Network(Builder):
             if call.in_place and self._root(node).op == "placeholder":
                 name = self.names[self._root(node)]
                 raise ValueError(f"from_module: {title(node)}: it changes {name!r} in eval mode too")
+            if _random(node, call):
+                raise ValueError(f"from_module: {title(node)}: its numbers are random in eval mode too")
             self.constants[node] = made = self._computed(node, call)
+            if self._counts_samples(node, call, made):
+                why = "its numbers depend on how many samples there are"
+                raise ValueError(f"from_module: {title(node)}: {why}")
             first = node.args[0] if node.args else None
             own = first in self.constants and self.constants[first] is made
             self.names[node] = self.names[first] if own else fresh(node.name, self.names.values(), "_")
+        elif _of_unknown_size(node):
+            self.refused.append(
+                f"{title(node)}: the shape of its result depends on numbers, not on shapes alone"
+            )
+            self.lost.add(node)
         elif _empty(node):
             self.constants[node], self.names[node] = torch.zeros(node.meta["val"].shape), ""
         elif call.operator in IGNORED or (call.operator == "getitem" and not node.users):
@@ -339,6 +366,19 @@ class _Network(Builder):
             self.lost.add(node)
         else:
             self._translate(node)
+
+    def _counts_samples(self, node, call, made):
+        """Tell if a constant, which the module makes for the recorded samples, is summed over them."""
+        inputs = node.all_input_nodes
+        if not all(n in self.fed or n in self.made for n in inputs):
+            return False  # of a parameter, no size of which is that of samples
+        self.made.add(node)
+
+        def holds_samples(value):
+            return isinstance(value, torch.Tensor) and any(n % self.batch == 0 < n for n in value.shape)
+
+        before = any(holds_samples(self.constants[n]) for n in inputs if n in self.made)
+        return before and not holds_samples(made) and call.operator not in _PARTS
 
     def _root(self, node):
         """The constant whose memory an operator changes or shows."""

@@ -28,7 +28,10 @@ _RESIZING = ("interpolate", "upsample")
 _ADAPTIVE = ("adaptive_",)
 _OTHER_SAMPLES = 521  # another prime than that of the recorded batch, for the same reason
 _ANY = 1_000_003  # stands for the number of samples in shapes that are compared
-_CREATING = ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty")
+_CREATING = (
+    *("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"),
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+)
 # Whether these return their argument itself depends on its memory.
 _SOMETIMES_ITSELF = ("contiguous", "to")
 
@@ -116,7 +119,7 @@ class _Calls(TorchFunctionMode):
             elif name == "__getitem__":  # a slice as long as the axis is no call in the record
                 arguments.append(("the result", _kept_axes(before, after)))
             elif name in _CREATING:
-                arguments = [("the result", after)]
+                arguments = [("the result", after), *(one for one in arguments if one[0] == "fill_value")]
             elif name.startswith(_ADAPTIVE):
                 arguments.append(("the result's size", after[2:]))
             layer = self.layers[-1] if self.layers else ""
@@ -182,7 +185,8 @@ def _run(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> list[
     without_data = {name: tensor.detach().to("meta") for name, tensor in tensors}
     x, calls = torch.empty(shape, dtype=dtype, device="meta"), _Calls(shape[0])
     try:
-        with attributes_kept(module), _layers_noted(module, calls.layers), calls:
+        # Constants that the module makes have no data either, else PyTorch refuses to join them with x.
+        with attributes_kept(module), _layers_noted(module, calls.layers), torch.device("meta"), calls:
             torch.func.functional_call(module, without_data, (x,))
     except Exception as error:  # whatever the module, or PyTorch in it, raises
         return str(error).partition("\n")[0]

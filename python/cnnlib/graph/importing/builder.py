@@ -59,7 +59,7 @@ class Feature:
 
     @property
     def by_samples(self) -> bool:
-        """Whether the source's first axis is that of the samples, and of nothing else."""
+        """True if the source's first axis is that of the samples, and of nothing else."""
         return (self.batch_axis, self.before, self.behind) == (0, 1, 1)
 
     @property
@@ -108,7 +108,7 @@ class Feature:
         return replace(self, view=self.shape, pad=None)
 
 
-# What a builder has read so far: see `Builder.state`.
+# Attributes with all that a builder has read so far: see `Builder.state`.
 _STATE = (
     *("nodes", "params", "frozen", "fixed_by", "runs", "materialised"),
     *("_places", "_variants", "_shapes", "_following", "_others"),
@@ -140,7 +140,7 @@ class Builder:
         self.runs = True
 
     def state(self) -> dict[str, Any]:
-        """What :meth:`go_back` needs to take back what is put into the graph from now on."""
+        """Copy all that is read so far, so that :meth:`go_back` takes back what follows."""
         kept = {name: copy.copy(getattr(self, name)) for name in _STATE}
         return kept | {"_variants": {name: dict(known) for name, known in self._variants.items()}}
 
@@ -193,7 +193,7 @@ class Builder:
         return self.value_of(name)
 
     def open_axis(self, name: str, place: int) -> bool:
-        """Whether an axis of a value, not counting that of the samples, follows the size of the images."""
+        """Tell if an axis of a value, not counting that of the samples, follows the size of the images."""
         other = self._others[name]
         return other is None or other[place] != self._shapes[name][place]
 

@@ -13,16 +13,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_letters
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
 from cnnlib._typing import Array
-from cnnlib.graph.importing.builder import Builder, Feature
+from cnnlib.graph.importing.builder import LARGEST_SAMPLE, Builder, Feature
 from cnnlib.graph.importing.resizing import places_of_pixels, resizing_matrix
 from cnnlib.graph.ops.sizes import batch_of
 
 _LARGEST_SIDE = 2**14  # pixels of images that are resized: matrices of 2 GiB in float64
+_BEYOND = LARGEST_SAMPLE  # a start or stop as far off stands for the end of an axis of any size
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +46,12 @@ class TensorCalls(ABC):
 
     Axes are the source's, counted from the front. `samples` is the number of them in the source's shapes; no
     other size is a multiple of it.
+
+    `compares_sizes` tells that the reader reads other sizes of images too, and compares the nodes. Where it
+    does not, :meth:`fixed_size` notes each size of an image that a node's arguments follow.
     """
 
+    compares_sizes: ClassVar[bool] = False
     net: Builder
     label: str
     output: str
@@ -100,13 +105,14 @@ class TensorCalls(ABC):
             else:  # a number for each channel, spread over images
                 ones = (*made.shape[:1], *(1,) * (len(x.natural) - 1))
                 made = self._reshaped(made, ones) if made.shape != ones else made
+                self.fix_size(f"which spreads its input to {batch_of(x.natural)}")
                 made = self.emit("expand", made, args=(x.natural,))
         return made.seen_like(dataclasses.replace(x, channels_last=False))
 
     def _seen(
         self, made: Feature, like: Feature, view: Sequence[int], batch_axis: int | None = None
     ) -> Feature:
-        """What a node made, with the samples where another value has them, or at another axis."""
+        """Note where a node's value has its samples: where another value has them, or at another axis."""
         axis = like.batch_axis if batch_axis is None else batch_axis
         return dataclasses.replace(
             made, view=tuple(view), batch_axis=axis, before=like.before, behind=like.behind
@@ -138,10 +144,22 @@ class TensorCalls(ABC):
     def size(self, x: Feature, axis: int) -> int:
         return x.view[self.view_axis(x, axis)]
 
+    def fixed_size(self, x: Feature, axis: int) -> int:
+        """The size of an axis, for arguments of nodes; if it follows that of images, theirs becomes fixed."""
+        x, size = self.tensor(x), self.size(x, axis)
+        if self.net.open_axis(x.name, self.graph_axis(x, axis) - 1):
+            self.fix_size(f"which is made for {size} along axis {axis}")
+        return size
+
+    def fix_size(self, why: str) -> None:
+        """Note why images must have the size that is read, unless the reader finds out by comparing."""
+        if not self.compares_sizes:
+            self.net.fix(f"node {self.output!r}, {why}")
+
     # Another shape --------------------------------------------------------------------------------------
 
     def _reshaped(self, x: Feature, shape: Sequence[int]) -> Feature:
-        """The same numbers in another natural shape, which follows the size of images where it can."""
+        """Reshape to another natural shape, which follows the size of images where it can."""
         sizes = self.net.open_sizes(x.name, tuple(shape))
         if sizes is None:
             made = batch_of(tuple(shape))
@@ -150,7 +168,7 @@ class TensorCalls(ABC):
         return self.emit("reshape", x, args=(sizes,))
 
     def shaped(self, x: Feature, target: Sequence[int]) -> Feature:
-        """The same numbers in the source's shape `target`, which has the number of samples in it."""
+        """Reshape to the source's shape `target`, which has the number of samples in it."""
         N = self.number_of_samples()
         x = self.tensor(x)
         before, behind = (
@@ -219,22 +237,23 @@ class TensorCalls(ABC):
         x = self.tensor(x)
         size = self.size(x, axis)
         chosen = range(size)[start:stop:step]
-        if chosen == range(size):
+        place = self.graph_axis(x, axis)
+        beyond = _BEYOND if self.net.open_axis(x.name, place - 1) else size
+        first, last = self._limits(start, stop, step, beyond)
+        if chosen == range(size) and (beyond == size or (first in (None, 0) and last is None)):
             return x
         if not len(chosen):
             self.fail(f"takes nothing of the {size} of axis {axis}")
-        first, last = self._limits(start, stop, step, size)
-        place = self.graph_axis(x, axis)
         made = self.emit("slice", x, args=(first, last, step, place))
         view = list(x.view)
         view[self.view_axis(x, axis)] = len(chosen)
         return self._seen(made, x, view)
 
     @staticmethod
-    def _limits(start: int | None, stop: int | None, step: int, size: int) -> tuple[int | None, int | None]:
-        """Start and stop; None where they are beyond the axis, at any size of it."""
-        first = None if start is None or (step > 0 and start <= -size) else start
-        last = None if stop is None or (step > 0 and stop >= size) else stop
+    def _limits(start: int | None, stop: int | None, step: int, beyond: int) -> tuple[int | None, int | None]:
+        """Start and stop; None where they are so far off that they are an end of the axis."""
+        first = None if start is None or (step > 0 and start <= -beyond) else start
+        last = None if stop is None or (step > 0 and stop >= beyond) else stop
         return first, last
 
     def selected(self, x: Feature, axis: int, index: int) -> Feature:
@@ -249,6 +268,7 @@ class TensorCalls(ABC):
     def split(self, x: Feature, axis: int, sizes: Sequence[int]) -> list[Feature]:
         """Parts of these sizes along an axis."""
         axis, ends = self.axis(axis, self.rank(x)), np.cumsum(sizes).tolist()
+        self.fixed_size(x, axis)
         return [self.sliced(x, axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
     def padded_tensor(
@@ -285,8 +305,20 @@ class TensorCalls(ABC):
         sizes = tuple(-1 if n == m else m for n, m in zip(x.shape, natural, strict=True))
         return self._seen(self.emit("expand", x, args=(sizes,)), x, view)
 
+    def spread_as(self, x: Feature, other: Feature) -> Feature:
+        """Axes of 1 repeated up to the shape of another value, at any size of images."""
+        rank = self.rank(other)
+        x, other = self.beside(x, other, rank), self.tensor(other)
+        view = self._broadcast(x, other)
+        if view != other.view:
+            N = self.number_of_samples()
+            self.fail(f"a value of shape {x.source_shape(N)} does not spread to {other.source_shape(N)}")
+        return self._seen(self._widened_alike(x, other, other.shape)[0], x, view)
+
     def tiled(self, x: Feature, counts: Sequence[int]) -> Feature:
         """The whole several times in a row along each axis."""
+        if any(count < 1 for count in counts):
+            self.fail(f"repeats its input {tuple(counts)} times along its axes, here at least once")
         x = self.tensor(x)
         for _ in range(len(counts) - self.rank(x)):
             x = self.with_axis(x, 0)
@@ -633,7 +665,7 @@ class TensorCalls(ABC):
         return x if x.shape == natural else self._reshaped(x, natural)
 
     def _bias(self, mask: Array, lead: tuple[int, ...]) -> Array:
-        """What is added to the scores of all heads, (1, heads, L, S) with 1 in place of sizes."""
+        """Shape a mask as the layer adds it to scores: (1, heads, L, S), with 1 in place of sizes."""
         own = mask.shape[:-2] or (1,)
         if any(n not in (1, m) for n, m in zip(own, lead, strict=True)):
             self.fail(f"a mask of shape {mask.shape} does not fit heads of shape {lead}")
@@ -647,7 +679,7 @@ class TensorCalls(ABC):
         self, q: Feature, k: Feature, v: Feature, mask: Operand, scale: float | None, causal: bool
     ) -> Feature:
         """Attention whose mask is computed or trained, which the layer does not take."""
-        scale = 1 / math.sqrt(self.size(q, self.rank(q) - 1)) if scale is None else scale
+        scale = 1 / math.sqrt(self.fixed_size(q, self.rank(q) - 1)) if scale is None else scale
         scores = self.matrix_product(self.each("scale", q, float(scale)), self.moved(k, -1, -2))
         scores = self.combined("add", scores, mask)
         if causal:
@@ -669,7 +701,10 @@ class TensorCalls(ABC):
         left, right = [c for c in a if c not in b], [c for c in b if c not in a]
         if set(left + right) - set(out):
             self.fail(f"the equation {equation!r} sums over what one operand has alone")
-        sizes = dict(zip(a, self._sizes(x))) | dict(zip(b, self._sizes(y)))
+        sizes, others = (dict(zip(word, self._sizes(value))) for word, value in ((a, x), (b, y)))
+        if any(sizes[c] != others[c] for c in (*both, *summed)):
+            self.fail(f"the equation {equation!r} joins axes of other sizes: {sizes} and {others}")
+        sizes |= others
 
         N, alone = self.number_of_samples(), ""
         if isinstance(x, Known) != isinstance(y, Known):  # a constant has no samples: theirs go before

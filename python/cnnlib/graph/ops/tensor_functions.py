@@ -34,7 +34,7 @@ def transpose_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradi
 
 
 def reshape_forward(x: Array, shape: Sequence[int]) -> tuple[Array, Any]:
-    """The same numbers in samples of another shape, in which -1 may stand once for what is left."""
+    """x with its samples in another shape, in which -1 may stand once for what is left."""
     return x.reshape(len(x), *filled(shape, x.shape[1:])), x.shape
 
 

@@ -1,4 +1,4 @@
-"""What rearranges and combines tensors of any rank; run layer by layer."""
+"""Operators that rearrange and combine tensors of any rank: in NumPy, in the core and in ONNX."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ def _slice(function: str, x: Shape, start: int | None, stop: int | None, step: i
     if not step:
         _refuse(function, "step must not be 0", x)
     size = len(range(x[axis - 1])[start:stop:step])
+    if not size:
+        _refuse(function, f"takes nothing of the {x[axis - 1]} of axis {axis}", x)
     return (*x[: axis - 1], size, *x[axis:])
 
 

@@ -132,7 +132,7 @@ class Network(FileBuilder):
         raise next((refused for refused in refusals if refused.of_layer), refusals[len(refusals) > 1])
 
     def _has_values(self, record):
-        """Whether an operator reads what is computed from the images."""
+        """Tell if an operator reads a value that is computed from the images."""
         return any(isinstance(self._values.get(name), Feature) for name in record.names)
 
     def _read_as(self, record, table, natural):

@@ -81,6 +81,7 @@ class Operator(Operation):
 
     net: FileBuilder
     word = "attribute "
+    compares_sizes = True
 
     def __init__(self, net: FileBuilder, record: Record, natural: bool = False) -> None:
         """With `natural`, values are taken as tensors in the shape that the file sees."""

@@ -89,10 +89,12 @@ def _slice(op: Operator) -> Feature:
     steps = op.integers(4, "steps") if op.has(4) else [1] * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps or ()):
         op.fail(f"starts, ends, axes and steps are {starts}, {ends}, {axes} and {steps}")
+    if 0 in (steps or ()):
+        op.fail(f"steps are {steps}, of which none may be 0")
     for axis, start, end, step in zip(axes, starts, ends, steps or (), strict=True):
         size = x.source_shape(op.net.samples)[op.axis(axis, op.rank(x))]
         below = -size - 1  # where ONNX stops before the first, counting backwards
-        stop = None if (step > 0 and end >= size) or (step < 0 and end <= below) else end
+        stop = None if (step > 0 and end == size) or (step < 0 and end <= below) else end
         x = op.sliced(x, axis, start, stop, step)
     return x
 
@@ -143,14 +145,26 @@ def _pad(op: Operator) -> Feature:
         op.fail(f"pads are {amounts}, attribute mode is {mode!r}")
     axes = op.integers(3, "axes") if op.has(3) else list(range(op.rank(x)))
     half, sides = len(amounts) // 2, [(0, 0)] * op.rank(x)
+    if len(amounts) != 2 * len(axes or ()):
+        op.fail(f"pads are {amounts} for the axes {axes}, expected two for each")
     for axis, side in zip(axes or (), zip(amounts[:half], amounts[half:]), strict=True):
         sides[op.axis(axis, op.rank(x))] = side
     return op.padded_tensor(x, sides, mode, op.scalar(2, "value", 0.0))
 
 
+def _blocks(op: Operator, x: Feature, to_space: bool) -> tuple[int, tuple[int, ...]]:
+    """The side of the blocks, and the shape of images that hold them."""
+    r, shape = op["blocksize"], x.source_shape(op.net.samples)
+    if len(shape) != 4:
+        op.fail(f"takes images (N, C, H, W), got {shape}")
+    if r < 1 or (shape[1] % r**2 if to_space else shape[2] % r or shape[3] % r):
+        op.fail(f"attribute blocksize is {r}, which does not divide {batch_of(x.view)}")
+    return r, shape
+
+
 def _depth_to_space(op: Operator) -> Feature:
-    x, r, mode = op.tensor_of(0), op["blocksize"], op["mode"]
-    N, C, H, W = x.source_shape(op.net.samples)
+    x, mode = op.tensor_of(0), op.choice("mode", "DCR", "CRD")
+    r, (N, C, H, W) = _blocks(op, x, to_space=True)
     if mode == "CRD":
         x = op.ordered(op.shaped(x, (N, C // (r * r), r, r, H, W)), (0, 1, 4, 2, 5, 3))
     else:
@@ -159,8 +173,8 @@ def _depth_to_space(op: Operator) -> Feature:
 
 
 def _space_to_depth(op: Operator) -> Feature:
-    x, r = op.tensor_of(0), op["blocksize"]
-    N, C, H, W = x.source_shape(op.net.samples)
+    x = op.tensor_of(0)
+    r, (N, C, H, W) = _blocks(op, x, to_space=False)
     x = op.ordered(op.shaped(x, (N, C, H // r, r, W // r, r)), (0, 3, 5, 1, 2, 4))
     return op.shaped(x, (N, C * r * r, H // r, W // r))
 
@@ -301,7 +315,10 @@ def _gemm(op: Operator) -> Feature:
     w = op.floats(1, "w", 2)
     b = op.floats(2, "b") * op["beta"] if op.has(2) and op["beta"] else None
     if b is not None:
-        b = np.broadcast_to(b, (1, w.shape[0] if op["transB"] else w.shape[1]))[0]
+        M = w.shape[0] if op["transB"] else w.shape[1]
+        if b.ndim > 2 or b.shape[-1:] not in ((), (1,), (M,)) or b.shape[:-1] not in ((), (1,)):
+            op.fail(f"C has the shape {b.shape}, expected ({M},), the same for all samples")
+        b = np.broadcast_to(b, (1, M))[0]
     w = w * op["alpha"]
     return op.linear(x, w.T if op["transB"] else w, b, op.names[1:])
 
@@ -322,7 +339,7 @@ def _layer_norm(op: Operator) -> Feature:
 
 
 def _batch_norm(op: Operator) -> Feature:
-    """Of sequences and volumes: as images."""
+    """Normalise sequences and volumes as images of one column."""
     x = op.tensor_of(0)
     op.ignore("consumed_inputs")
     op.choice("is_test", 1)  # before version 7, where its default is 0
@@ -338,7 +355,7 @@ def _batch_norm(op: Operator) -> Feature:
 
 
 def _attention(op: Operator) -> Feature:
-    """As it infers, without keys of earlier calls: of (N, heads, L, D), or (N, L, heads * D)."""
+    """Attention in one call, without keys of earlier ones: (N, heads, L, D), or (N, L, heads * D)."""
     for i, name in enumerate(("past_key", "past_value", "nonpad_kv_seqlen"), start=4):
         if op.has(i):
             op.fail(f"{name} is given; here all keys come in one call")
@@ -376,7 +393,7 @@ def _heads(op: Operator, x: Operand, count: int | None) -> Operand:
 
 
 def _mask(op: Operator, k: Operand) -> Operand | None:
-    """What is added to the scores, or booleans; keys behind the last one that it names are hidden."""
+    """Read the mask, added to the scores or boolean; keys behind its last one are hidden."""
     if not op.has(3):
         return None
     mask = op.value(3)

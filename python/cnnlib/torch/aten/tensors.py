@@ -25,7 +25,7 @@ _Translator = Callable[[Call], _Made]
 
 
 def _shape(call: Call) -> Feature:
-    """The same numbers in another shape."""
+    """Reshape to the shape that PyTorch says."""
     call.ignore()
     return call.shaped(call.tensor_of(0), call.out_shape)
 
@@ -85,7 +85,7 @@ def _windows(call: Call) -> Feature:
     kernel, dilation = two(call["kernel_size"]), two(call["dilation"])
     pad, stride = two(call["padding"]), two(call["stride"])
     x = call.padded_tensor(x, [(0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2])
-    H, W = x.view[-2:]
+    H, W = (call.fixed_size(x, axis) for axis in (2, 3))
     ends = [n - d * (k - 1) for n, d, k in zip((H, W), dilation, kernel, strict=True)]
     taps: list[Operand] = []
     for i in range(kernel[0]):
@@ -99,7 +99,7 @@ def _unfold_axis(call: Call) -> Feature:
     """Windows along one axis, which become the last one: tensor.unfold."""
     x, size, step = call.tensor_of("self"), call["size"], call["step"]
     axis = call.axis(call["dimension"], call.rank(x))
-    length = call.size(x, axis)
+    length = call.fixed_size(x, axis)
     taps: list[Operand] = [call.sliced(x, axis, i, i + length - size + 1, step) for i in range(size)]
     return call.stacked(taps, call.rank(x))
 
@@ -112,8 +112,9 @@ def _slice(call: Call) -> Feature:
 
 
 def _narrow(call: Call) -> Feature:
+    """`length` from `start` on, which may count from the end."""
     start = call["start"]
-    return call.sliced(call.tensor_of("self"), call["dim"], start, start + call["length"])
+    return call.sliced(call.tensor_of("self"), call["dim"], start, start + call["length"] or None)
 
 
 def _select(call: Call) -> Feature:
@@ -128,8 +129,9 @@ def _parts(call: Call) -> list[Feature]:
 
 
 def _unbind(call: Call) -> list[Feature]:
-    x, axis = call.tensor_of("self"), call["dim"]
-    return [call.selected(x, axis, i) for i in range(call.shape("self")[axis])]
+    x = call.tensor_of("self")
+    axis = call.axis(call["dim"], call.rank(x))
+    return [call.selected(x, axis, i) for i in range(call.fixed_size(x, axis))]
 
 
 def _index(call: Call) -> Feature:
@@ -139,12 +141,7 @@ def _index(call: Call) -> Feature:
     if len(given) != 1 or given[0][1] not in call.net.constants:
         call.fail("is indexed by constants along one axis alone")
     axis, node = given[0]
-    indices = call.net.constants[node].numpy(force=True)
-    if indices.dtype == bool:
-        if indices.ndim != 1:
-            call.fail("a mask of several axes has no counterpart")
-        indices = np.flatnonzero(indices)
-    return call.gathered(x, indices, axis)
+    return call.gathered(x, call.net.constants[node].numpy(force=True), axis)
 
 
 def _index_select(call: Call) -> Feature:
@@ -161,8 +158,17 @@ def _stack(call: Call) -> Feature:
 
 
 def _expand(call: Call) -> Feature:
+    """To the shape that PyTorch says: whether its sizes are those of images is not recorded."""
     call.ignore()
-    return call.spread(call.tensor_of(0), call.out_shape)
+    x, target = call.tensor_of(0), call.out_shape
+    if (1,) * (len(target) - call.rank(x)) + call.shape(0) != target and len(call.net.input.shape) == 3:
+        call.fix_size(f"which spreads its input to {target[1:]}")
+    return call.spread(x, target)
+
+
+def _expand_as(call: Call) -> Feature:
+    x, other = call.tensor_of(0), call.operand(1)
+    return call.spread(x, other.shape) if isinstance(other, Known) else call.spread_as(x, other)
 
 
 def _repeat(call: Call) -> Feature:
@@ -198,11 +204,12 @@ def _pad(call: Call) -> Feature:
         sides[call.rank(x) - 1 - k] = pair
     if mode != "circular":
         return call.padded_tensor(x, sides, mode, float(value or 0))
+    if min(map(min, sides)) < 0:
+        call.fail(f"cuts and goes around: pad is {given}")
     for axis, (before, after) in enumerate(sides):
         if not before and not after:
             continue
-        size = call.size(x, axis)
-        ends = [call.sliced(x, axis, size - before, size)] if before else []
+        ends = [call.sliced(x, axis, -before, None)] if before else []
         starts = [call.sliced(x, axis, 0, after)] if after else []
         x = call.concat([*ends, x, *starts], axis)
     return x
@@ -258,8 +265,10 @@ def _multiply(call: Call) -> Feature:
 def _divide(call: Call) -> Feature:
     call.expect("rounding_mode", None) if "rounding_mode" in call.defaults else None
     x, y = call.operand("self"), call.operand("other")
-    if isinstance(y, Known) and y.array.size == 1 and isinstance(x, Feature) and y.array.reshape(()) != 0:
-        return call.scaled(x, 1 / float(y.array.reshape(())))
+    if isinstance(x, Feature) and isinstance(y, Known) and y.array.size == 1 and not y.name:
+        divisor = float(y.array.reshape(()))
+        if divisor:
+            return call.scaled(x, 1 / divisor)
     return call.combined("divide", x, y)
 
 
@@ -350,6 +359,8 @@ def _log_sigmoid(call: Call) -> Feature:
 def _softplus(call: Call) -> Feature:
     """log(1 + exp(beta * x)) / beta; PyTorch takes x itself where beta * x is above the threshold."""
     beta = float(call["beta"])
+    if not beta:
+        call.fail("beta is 0, by which PyTorch divides")
     if call["threshold"] < _EXACT_FROM:
         call.fail(f"threshold is {call['threshold']}, here at least {_EXACT_FROM}")
     return call.scaled(call.each("softplus", call.scaled(call.tensor_of("self"), beta)), 1 / beta)
@@ -425,8 +436,12 @@ def _variance(call: Call) -> Feature:
         correction = int(call["unbiased"])
     keep = bool(call["keepdim"])
     centred = call.combined("add", x, call.each("scale", call.reduced("reduce_mean", x, axes, True), -1.0))
-    count = math.prod(call.shape("self")[axis] for axis in axes)
     squares = call.reduced("reduce_mean", call.combined("multiply", centred, centred), axes, keep)
+    if not correction:
+        return squares
+    count = math.prod(call.fixed_size(x, call.axis(axis, call.rank(x))) for axis in axes)
+    if count <= correction:
+        call.fail(f"the variance of {count} numbers with a correction of {correction} has no counterpart")
     return call.scaled(squares, count / (count - correction))
 
 
@@ -458,7 +473,7 @@ def _rms_norm(call: Call) -> Feature:
 
 
 def _group_norm(call: Call) -> Feature:
-    """Of what is no images: as images of one row or column."""
+    """Normalise values that are no images as images of one column."""
     x = call.tensor_of("input")
     N, C, *rest = call.shape("input")
     x = call.shaped(x, (N, C, math.prod(rest), 1))
@@ -468,7 +483,7 @@ def _group_norm(call: Call) -> Feature:
 
 
 def _batch_norm(call: Call) -> Feature:
-    """Of rows, sequences and volumes: as images."""
+    """Normalise rows, sequences and volumes as images."""
     if call["training"]:
         call.fail("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
     x, (samples, C, *rest) = call.tensor_of("input"), call.shape("input")
@@ -493,7 +508,7 @@ def _without_depth(call: Call, made: Feature) -> Feature:
 
 
 def _conv(call: Call) -> Feature:
-    """Of images whose samples share their axis with windows: each window is a layer of a volume."""
+    """Convolve images whose samples share their axis with windows: each is a layer of a volume."""
     x = call.tensor(call.tensor_of("input"))
     flat = x.by_samples  # no windows
     x = x if flat else _with_depth(call, x)
@@ -518,7 +533,7 @@ def _conv(call: Call) -> Feature:
 
 
 def _conv_of_rows(call: Call) -> Feature:
-    """Of sequences: as images of one row."""
+    """Convolve sequences as images of one row."""
     x = call.tensor_of("input")
     N, C, L = call.shape("input")
     x = call.tensor(call.shaped(x, (N, C, 1, L)))
@@ -543,7 +558,7 @@ def _conv_of_rows(call: Call) -> Feature:
 
 
 def _max_pool(call: Call) -> Feature:
-    """Of images whose samples share their axis with windows."""
+    """Pool images whose samples share their axis with windows: each is a layer of a volume."""
     x = _with_depth(call, call.tensor_of("self"))
     kernel = two(call["kernel_size"])
     stride = two(call["stride"]) if call["stride"] else kernel
@@ -647,7 +662,8 @@ TENSORS: dict[str, _Translator] = {
     "index_select": _index_select,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "stack": _stack,
-    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), _expand),
+    **dict.fromkeys(("expand", "broadcast_to"), _expand),
+    "expand_as": _expand_as,
     "repeat": _repeat,
     "tile": _repeat,
     "repeat_interleave": _repeat_interleave,
