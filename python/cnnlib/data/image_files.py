@@ -122,7 +122,7 @@ def open_image(
         raise FileNotFoundError(f"there is no image {name}") from None
     except UnidentifiedImageError:  # its text names the object
         formats = ", ".join(_FORMATS)
-        advice = f"; {_HEIF_ADVICE}; --skip-unreadable leaves it out" if _is_heif(file) else ""
+        advice = f"; {_HEIF_ADVICE}" if _is_heif(file) else ""
         raise ValueError(f"{name} cannot be read as an image: it is none of {formats}{advice}") from None
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
