@@ -162,8 +162,8 @@ def benchmark(
     TypeError
         For what is neither a model nor a module.
     ValueError
-        For an unknown precision or peer, and a batch that does not fit the model. With `train` for a network
-        of other than classes.
+        For an unknown precision or peer, a batch that does not fit the model, and a network of several
+        outputs. With `train` for a network of other than classes.
 
     Examples
     --------
@@ -189,6 +189,11 @@ def benchmark(
         model = from_module(module, X.shape[1:])
     if not callable(getattr(model, "graph", None)):
         raise TypeError(f"benchmark: model must be one of cnnlib.models or a module, got {type_name(model)}")
+    if model.outputs:
+        raise ValueError(
+            f"benchmark: model must have one output, whose scores are compared; this one has "
+            f"{', '.join(model.outputs)}"
+        )
     X = np.ascontiguousarray(X, model.dtype)
     installed = [name for name in wanted if name in engines.installed()]
     missing = [engines.ENGINES[name] for name in wanted if name not in installed]
