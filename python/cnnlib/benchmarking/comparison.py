@@ -39,7 +39,7 @@ _RATE, _MOMENTUM = 1e-3, 0.9  # of a timed training step, on both sides
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one engine.
+    """The results of one engine.
 
     Attributes
     ----------
@@ -164,6 +164,8 @@ def benchmark(
     ValueError
         For an unknown precision or peer, a batch that does not fit the model, and a network of several
         outputs. With `train` for a network of other than classes.
+    ChildProcessError
+        If the process that measures memory fails.
 
     Examples
     --------
@@ -383,7 +385,7 @@ def _own_step(model: Any, X: np.ndarray, y: np.ndarray) -> Callable[[], float]:
 
 
 def _torch_step(model: Any, module: Any, X: np.ndarray, y: np.ndarray, threads: int) -> Callable[[], float]:
-    """Do the same in PyTorch."""
+    """Make a call that trains a copy of it by a step in PyTorch, and returns the loss."""
     import torch
 
     from cnnlib.benchmarking.torch_module import TorchNet
