@@ -117,7 +117,7 @@ def _predict_numbers(trained, batches, options):
 
 
 def _draws(trained, options):
-    """Whether photos are written with their objects."""
+    """Say whether photos are written with their objects."""
     return trained.task == "objects" and (options.out is not None or not options.json)
 
 

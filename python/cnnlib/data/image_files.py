@@ -35,7 +35,7 @@ def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
 
 
 def _images_in(folder, deep, around):
-    """The same, without what links to the folders `around`, which are paths without links."""
+    """Find them, without what links to the folders `around`, which are paths without links."""
     found = []
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.name.startswith("."):
@@ -129,7 +129,7 @@ def open_image(
 
 
 def _is_heif(file):
-    """Whether a file, or what a path names, says in its beginning that it is HEIC or HEIF."""
+    """Say whether a file, or the one that a path names, begins like HEIC or HEIF."""
     if isinstance(file, (str, os.PathLike)):
         with open(file, "rb") as opened:
             return _is_heif(opened)

@@ -65,7 +65,7 @@ def add_limits(parser):
 
 
 def limits_of(options):
-    """What :func:`add_limits` has read, for :class:`cnnlib.detection.Detector`; defaults are left out."""
+    """Give the options of :func:`add_limits` to :class:`cnnlib.detection.Detector`, defaults left out."""
     given = {name: getattr(options, name) for name in LIMITS}
     return {name: value for name, value in given.items() if value is not None}
 

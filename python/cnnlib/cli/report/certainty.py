@@ -1,4 +1,4 @@
-"""What so many images tell: shares with their intervals, what guessing comes to, what to look at first."""
+"""How sure a result is: shares with their intervals, the share of guesses, and what to look at first."""
 
 from __future__ import annotations
 

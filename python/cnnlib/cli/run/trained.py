@@ -1,4 +1,4 @@
-"""What ``cnnlib eval``, ``predict`` and ``serve`` work with: a run's model, or one in a file of its own."""
+"""Trained models that the commands read: a run's, or one in a file of its own."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ def calibration_images(X):
 
 
 def given_normalization(options):
-    """What --mean and --std say; None for neither."""
+    """Return the Normalization of --mean and --std; None for neither."""
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together")
     return None if options.mean is None else Normalization(options.mean, options.std)
 
 
 def open_model(options):
-    """What the options of :func:`cnnlib.cli.options.arguments.add_unsaid` name, or of `add_model`."""
+    """Open what the options of :func:`cnnlib.cli.options.arguments.add_unsaid`, or `add_model`, name."""
     normalization = given_normalization(options)
     classes = None if options.classes is None else read_names(Path(options.classes))
     advice = f"give --mean and --std (of pixels 0..255), or {_ADVICE}"
@@ -139,7 +139,7 @@ def open_model(options):
 
 
 def open_prepared(options):
-    """What :func:`open_model` opens, in eight bits where the options say so."""
+    """Open it like :func:`open_model`, in eight bits where the options say so."""
     if options.data is not None and not options.int8:
         raise ValueError("--data is for --int8")
     trained = open_model(options)
@@ -147,7 +147,7 @@ def open_prepared(options):
 
 
 def network_options(options):
-    """What ``--network`` and ``--image-size`` say of safetensors, as (name, (H, W)); None for nothing."""
+    """Return ``--network`` and ``--image-size`` of safetensors as (name, (H, W)); None where not given."""
     return options.network, None if options.image_size is None else pixels(options.image_size)
 
 
