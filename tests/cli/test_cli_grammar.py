@@ -127,6 +127,8 @@ def test_safetensors_without_a_network(command, folder, capsys, tmp_path):
         pytest.importorskip("uvicorn", reason="uvicorn is not installed")
     message = refused(capsys, command, folder / "net.safetensors", *others)
     assert "has arrays but no network: name it (--network)" in message
+    message = refused(capsys, command, folder / "net.safetensors", *others, *NETWORK[:2])
+    assert "does not say the size of its images, and resnet8 takes any: --image-size" in message
 
 
 def test_data_are_for_eight_bits(folder, capsys):
@@ -161,7 +163,7 @@ def test_which_means_nothing_to_safetensors(command, folder, capsys, tmp_path):
     options = NETWORK if command == "benchmark" else options
     message = refused(capsys, command, path, *others, *options, "--which", "last")
     assert "--which last: " in message
-    assert "has the parameters of one epoch" in message
+    assert "net.safetensors is a safetensors file, which has the parameters of one epoch" in message
 
 
 @pytest.mark.parametrize("command", ["benchmark", "report"])

@@ -75,7 +75,7 @@ def _opened(options):
         refuse_which(options.which, name, "an untrained network")
         return _of_zoo(zoo, rest)
     if Path(name).is_file() and kind_of(name) == "safetensors":
-        refuse_which(options.which, name, "of safetensors")
+        refuse_which(options.which, name, "a safetensors file")
         model = read_arrays(name, network_options(options))
     else:
         refuse_network(name, network_options(options))

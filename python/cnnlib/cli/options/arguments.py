@@ -89,7 +89,9 @@ def add_network(parser):
     """Add what safetensors do not say of their network."""
     known = "torchvision's resnet18 and so on, or one that cnnlib train --model takes"
     add(parser, "--network NAME", f"of which safetensors are, unless the file's name says it: {known}")
-    add_setting(parser, "image_size", "size", "of the images of that network; default: 224")
+    add_setting(
+        parser, "image_size", "size", "of the images of that network; default, for torchvision's alone: 224"
+    )
 
 
 def add_data(parser, help):

@@ -178,7 +178,7 @@ def open_trained(path, which="best", normalization=None, classes=None, advice=_A
         kind = kind_of(file)
         if kind == "safetensors":
             read = functools.partial(read_arrays, network=network)
-            return _of_file(path, which, "of safetensors", read, normalization, classes, advice)
+            return _of_file(path, which, "a safetensors file", read, normalization, classes, advice)
         refuse_network(path, network)
         if kind in _UNREAD:
             raise ValueError(f"{path} {found_in(str(path), kind)}; expected {_EXPECTED}")
