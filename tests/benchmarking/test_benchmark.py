@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cnnlib import benchmark
 from cnnlib.__main__ import main
-from cnnlib.benchmarking import comparison, engines, installation
+from cnnlib.benchmarking import comparison, engines, growth, installation
 from cnnlib.benchmarking.timing import Times, difference, take_turns
 from cnnlib.models import ConvNet
 from helpers import refused
@@ -256,6 +256,21 @@ class TestTheCommand:
         np.savez(tmp_path / "arrays.npz", a=np.ones(3))
         message = refused(capsys, "benchmark", tmp_path / "arrays.npz")
         assert "arrays.npz" in message
+
+    def test_says_that_memory_cannot_be_measured(self, net, tmp_path, monkeypatch, capsys):
+        if not growth._CLEAR.exists():
+            pytest.skip("memory is measured on Linux")
+        net.save(tmp_path / "net.npz")
+        ends = iter([("Traceback:\n  ...\nMemoryError: too large\n", 1), ("", -9)])
+
+        def run(*arguments, **options):
+            text, status = next(ends)
+            return SimpleNamespace(returncode=status, stderr=text, stdout="")
+
+        monkeypatch.setattr(growth.subprocess, "run", run)
+        for found in ("MemoryError: too large", "status -9"):
+            message = refused(capsys, "benchmark", tmp_path / "net.npz", "--seconds", "0.002", "--peers")
+            assert f"the memory of cnnlib could not be measured ({found}); memory=False" in message
 
     def test_names_a_zoo_that_is_missing(self, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "torchvision.models", None)

@@ -492,6 +492,10 @@ class TestInfo:
             shapes = ("--conv", "2,4,8,8", "8,4,3,3")
         assert "forward" in "\n".join(lines(capsys, "info", *shapes, option, value))
 
+    def test_a_convolution_or_a_network(self, capsys):
+        message = refused(capsys, "info", "--conv", "2,4,8,8", "4,4,3,3", "--model", "net.npz")
+        assert "--conv and --model ask for two things" in message
+
     def test_what_runs_a_network(self, tmp_path, capsys):
         from cnnlib.models import ConvNet
 

@@ -151,7 +151,7 @@ class TestNames:
         )
         write_folder(tmp_path / "photos", dict.fromkeys(names, 3))
         assert main(["eval", str(tmp_path / "m.npz"), "--data", f"folder:{tmp_path / 'photos'}"]) == 0
-        rows = capsys.readouterr().out.splitlines()[1:-1]
+        rows = capsys.readouterr().out.splitlines()[:-1]
         assert [row.partition("  ")[0] for row in rows] == ["dog", "猫", "鳥の写真"]
         ends = [sum(2 if unicodedata.east_asian_width(c) == "W" else 1 for c in row) for row in rows]
         assert len(set(ends)) == 1

@@ -1,6 +1,7 @@
 """predict, eval, export, benchmark and serve take the same sources and the same options."""
 
 import importlib.util
+import json
 import re
 
 import cnnlib
@@ -126,9 +127,63 @@ def test_safetensors_without_a_network(command, folder, capsys, tmp_path):
         pytest.importorskip("uvicorn", reason="uvicorn is not installed")
     message = refused(capsys, command, folder / "net.safetensors", *others)
     assert "has arrays but no network: name it (--network)" in message
+    message = refused(capsys, command, folder / "net.safetensors", *others, *NETWORK[:2])
+    assert "does not say the size of its images, and resnet8 takes any: --image-size" in message
 
 
 def test_data_are_for_eight_bits(folder, capsys):
     assert "--data is for --int8" in refused(
         capsys, "predict", folder / "net.npz", "x.png", "--data", "digits"
     )
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "export"])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "is empty"),
+        (b"a list of names", "is of a kind that is not known here: it begins with b'a list of na'"),
+        (b"\x80\x02}q", "is a pickle, as PyTorch writes it"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(command, content, found, capsys, tmp_path):
+    if command == "serve":
+        pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    (tmp_path / "file").write_bytes(content)
+    message = refused(capsys, command, tmp_path / "file", *(["x.png"] if command == "predict" else []))
+    assert f"file {found}" in message
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_which_means_nothing_to_safetensors(command, folder, capsys, tmp_path):
+    others = {"predict": ["x.png"], "export": [tmp_path / "x.npz"]}.get(command, [])
+    if command == "serve":
+        pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    path, options = source(folder, "safetensors")
+    options = NETWORK if command == "benchmark" else options
+    message = refused(capsys, command, path, *others, *options, "--which", "last")
+    assert "--which last: " in message
+    assert "net.safetensors is a safetensors file, which has the parameters of one epoch" in message
+
+
+@pytest.mark.parametrize("command", ["benchmark", "report"])
+def test_a_file_beside_no_run_is_no_checkpoint(command, folder, capsys):
+    which = ("--which", "last") if command == "benchmark" else ()
+    message = refused(capsys, command, folder / "net.npz", *which)
+    assert "net.npz is no checkpoint of a run: beside it there is no config.json" in message
+
+
+def test_json_stands_alone(folder, capsys):
+    """Beside it only the standard error says which split calibrates."""
+    data = ("--int8", "--data", f"folder:{folder / 'photos'}")
+    out = lines(capsys, "predict", folder / "net.npz", folder / "photos" / "a" / "0.png", "--json", *data)
+    assert len(json.loads("\n".join(out))) == 1
+
+
+def test_eval_refuses_eight_bits_of_a_predictor_at_once(folder, tmp_path, capsys):
+    cnnlib.load(folder / "net.npz").export(tmp_path / "net.cnnlib")
+    capsys.readouterr()
+    assert main(["eval", str(tmp_path / "net.cnnlib"), "--int8", *data(folder, "npz")]) == 2
+    out, err = capsys.readouterr()
+    assert "the file is a predictor, which is prepared already" in err
+    assert out == ""

@@ -5,6 +5,7 @@ import json
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib.cli.main import main
 from cnnlib.detection import draw
 from detectors import NAMES, photo, square_net
 from helpers import lines, refused
@@ -106,8 +107,12 @@ def test_files_stay_as_they_are(folder, capsys):
 def test_unreadable_files(folder, capsys):
     (folder / "photos/bad.png").write_bytes(b"no image")
     assert "bad.png cannot be read" in refused(capsys, "predict", "detect.npz", "photos")
-    out = lines(capsys, "predict", "detect.npz", "photos", "--skip-unreadable")
-    assert out[-1] == "4 files in predictions"
+    assert "; --skip-unreadable leaves such files out" in refused(capsys, "predict", "detect.npz", "photos")
+    assert main(["predict", "detect.npz", "photos", "--skip-unreadable"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "4 files in predictions"
+    assert "bad.png cannot be read" in err
+    assert "--skip-unreadable" not in err
 
 
 def test_few_photos_are_held_at_a_time(folder, capsys, monkeypatch):
@@ -149,3 +154,35 @@ def test_what_is_not_for_objects_says_so(folder, capsys):
     net.save("wrong.npz")
     message = refused(capsys, "predict", "wrong.npz", "photos")
     assert "the boxes of 2 classes and 0 further numbers must be" in message
+
+
+@pytest.mark.parametrize("command", ["predict", "serve", "export"])
+def test_eight_bits_are_calibrated_in_python(command, folder, capsys):
+    if command == "serve":
+        pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    others = {"predict": ["photos"], "export": ["new.npz"]}.get(command, [])
+    message = refused(capsys, command, "detect.npz", *others, "--int8", "--data", "digits")
+    assert "cnnlib.prepare(net, precision='int8', calibration=images) makes a Predictor" in message
+    images = np.stack([photo(top, 12, k) for top in (4, 20) for k in range(3)])
+    predictor = cnnlib.prepare(square_net(), precision="int8", calibration=square_net().preprocess(images))
+    predictor.save("eight.cnnlib")
+    assert lines(capsys, "predict", "eight.cnnlib", "photos/a.png")[0].startswith("photos/a.png: red ")
+
+
+@pytest.mark.parametrize("command", ["predict", "serve"])
+@pytest.mark.parametrize("option", ["--ink", "--no-ink"])
+def test_ink_is_for_classes(command, option, folder, capsys, monkeypatch):
+    if command == "serve":
+        pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+        monkeypatch.setattr("cnnlib.cli.server.listening.bound_socket", None)  # it must not come so far
+    others = ["photos"] if command == "predict" else []
+    message = refused(capsys, command, "detect.npz", *others, option)
+    assert "--ink means nothing to a model of objects" in message
+
+
+def test_benchmark_compares_one_output(folder, capsys):
+    options = ("--peers", "--batch", "1", "--seconds", "0.002", "--no-memory")
+    assert any("cnnlib float32" in line for line in lines(capsys, "benchmark", "detect.npz", *options))
+    for train in ((), ("--train",)):
+        message = refused(capsys, "benchmark", "segment.npz", *options, *train)
+        assert "model must have one output, whose scores are compared; this one has boxes, masks" in message

@@ -283,10 +283,6 @@ class TestCertainty:
         assert "by heart" not in self.remarks(80, trained=0.85)
         assert "by heart" not in self.remarks(9, count=12, trained=0.9)  # which 12 images do not tell
 
-    def test_one_class(self):
-        told = certainty.first_remarks(np.ones(5, bool), np.zeros(5, int), ("cat",), 1.0)
-        assert told == ["There is one class alone, 'cat': whatever the network says is right."]
-
     def test_doubts_of_eight_bits_stand_in_the_page(self, monkeypatch):
         """They are no warning that whoever trains a network sees unasked."""
         data = load_digits()

@@ -579,6 +579,14 @@ class TestFoldersOfSplits:
         write_folder(root, {"train": 10, "plane": 10})
         assert load(root)["classes"] == ("plane", "train")
 
+    def test_classes_are_sorted_over_all_training_folders(self, root):
+        write_folder(root / "train", {"b": 10, "c": 10})
+        write_folder(root / "training", {"a": 10, "c": 10})
+        data = load(root)
+        assert data["classes"] == ("a", "b", "c")
+        for label, path in zip(data["y_train"], data["files_train"], strict=True):
+            assert path.parts[-2] == data["classes"][label]
+
     def test_images_without_a_class_are_told(self, root):
         write_folder(root / "train", {"a": 10, "b": 10})
         write_folder(root, {"test": 3})
@@ -729,8 +737,10 @@ class TestHeic:
         assert "heif" not in str(caught.value)
 
     def test_an_open_file(self):
-        with pytest.raises(ValueError, match=self.advice):
+        """Whoever sent a file to a server, or has a Detector read it, has no option to leave it out."""
+        with pytest.raises(ValueError, match=self.advice) as caught:
             open_image(io.BytesIO(HEIC))
+        assert "--skip-unreadable" not in str(caught.value)
 
 
 class TestSkipUnreadable:

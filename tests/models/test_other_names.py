@@ -72,8 +72,10 @@ class TestTheShapeOfSamples:
     )
     def test_of_a_signal_with_square_filters(self, input_dim, size, along):
         conv = {"conv": 8} if size is None else {"conv": 8, "size": size}
-        with pytest.warns(UserWarning, match=re.escape(f"'size': {along} goes along the signal alone")):
+        message = re.escape(f"'size': {along} goes along the signal alone")
+        with pytest.warns(UserWarning, match=message) as told:
             ConvNet([conv, "relu", conv], input_dim, 3, seed=0)
+        assert told[0].filename == __file__
 
     def test_of_a_signal_with_filters_along_it(self):
         ConvNet([{"conv": 8, "size": (1, 5)}, "relu", {"conv": 8, "size": 1}], (2, 1, 100), 3, seed=0)

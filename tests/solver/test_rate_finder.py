@@ -26,6 +26,11 @@ class TestTheCurve:
         assert curve.rates[-1] == pytest.approx(1.0)
         assert len(curve.losses) == len(curve.smoothed) == len(curve.rates)
 
+    def test_says_where_there_is_none(self):
+        curve = find_rate(lambda rate: np.nan, RATES)
+        assert curve.suggestion is None
+        assert str(curve) == "no curve: the loss of the first step is no number"
+
     def test_ends_where_the_loss_is_no_number(self):
         curve = find_rate(lambda rate: 1.0 if rate < 1 else np.nan, RATES)
         assert max(curve.rates) < 1

@@ -45,7 +45,7 @@ def open_to_read(where: str, path: str | os.PathLike[str]) -> BoundedReader:
 
 
 def is_pickle(file: BinaryIO) -> bool:
-    """Whether an open file is a binary pickle, or a zip file of one, as PyTorch writes."""
+    """Say whether an open file is a binary pickle, or a zip file of one, as PyTorch writes."""
     file.seek(0)
     first = file.read(_HEADER)
     if first.startswith(_ZIP):

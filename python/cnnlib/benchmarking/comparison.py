@@ -39,7 +39,7 @@ _RATE, _MOMENTUM = 1e-3, 0.9  # of a timed training step, on both sides
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one engine.
+    """The results of one engine.
 
     Attributes
     ----------
@@ -162,8 +162,10 @@ def benchmark(
     TypeError
         For what is neither a model nor a module.
     ValueError
-        For an unknown precision or peer, and a batch that does not fit the model. With `train` for a network
-        of other than classes.
+        For an unknown precision or peer, a batch that does not fit the model, and a network of several
+        outputs. With `train` for a network of other than classes.
+    ChildProcessError
+        If the process that measures memory fails.
 
     Examples
     --------
@@ -189,6 +191,11 @@ def benchmark(
         model = from_module(module, X.shape[1:])
     if not callable(getattr(model, "graph", None)):
         raise TypeError(f"benchmark: model must be one of cnnlib.models or a module, got {type_name(model)}")
+    if model.outputs:
+        raise ValueError(
+            f"benchmark: model must have one output, whose scores are compared; this one has "
+            f"{', '.join(model.outputs)}"
+        )
     X = np.ascontiguousarray(X, model.dtype)
     installed = [name for name in wanted if name in engines.installed()]
     missing = [engines.ENGINES[name] for name in wanted if name not in installed]
@@ -378,7 +385,7 @@ def _own_step(model: Any, X: np.ndarray, y: np.ndarray) -> Callable[[], float]:
 
 
 def _torch_step(model: Any, module: Any, X: np.ndarray, y: np.ndarray, threads: int) -> Callable[[], float]:
-    """Do the same in PyTorch."""
+    """Make a call that trains a copy of it by a step in PyTorch, and returns the loss."""
     import torch
 
     from cnnlib.benchmarking.torch_module import TorchNet

@@ -26,7 +26,8 @@ def grown_bytes(engine: str, precision: str, model: str, onnx: str, X: np.ndarra
     """Return the bytes that making an engine and three calls add at their peak.
 
     `model` is a file of the model's ``save``, `onnx` one of its ``export``. None except on Linux, and where a
-    module has layers that cannot be made again from the file. RuntimeError if the measuring process fails.
+    module has layers that cannot be made again from the file. ChildProcessError if the measuring process
+    fails.
     """
     if not _CLEAR.exists():
         return None
@@ -37,7 +38,11 @@ def grown_bytes(engine: str, precision: str, model: str, onnx: str, X: np.ndarra
         command = [sys.executable, "-m", "cnnlib.benchmarking.growth", *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"the memory of {engine} could not be measured: {done.stderr.strip()}")
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise ChildProcessError(
+            f"benchmark: the memory of {engine} could not be measured ({last}); memory=False (--no-memory) "
+            "leaves it out"
+        )
     grown = done.stdout.split()[-1]
     return None if grown == _UNKNOWN else int(grown)
 

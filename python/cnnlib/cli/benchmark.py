@@ -12,7 +12,7 @@ from cnnlib.benchmarking.comparison import PRECISIONS
 from cnnlib.benchmarking.engines import ENGINES
 from cnnlib.cli.options.arguments import FORMS, add, add_network, add_which, positive_int, positive_number
 from cnnlib.cli.output import say
-from cnnlib.cli.run.trained import network_options, read_arrays, refuse_network
+from cnnlib.cli.run.trained import network_options, read_arrays, refuse_network, refuse_which
 from cnnlib.models.graph_model import input_dim_of
 from cnnlib.runs.folder import Run
 from cnnlib.saved_model.kinds import kind_of
@@ -72,8 +72,10 @@ def _opened(options):
     zoo, colon, rest = name.partition(":")
     if colon and zoo in _ZOOS:
         refuse_network(name, network_options(options))
+        refuse_which(options.which, name, "an untrained network")
         return _of_zoo(zoo, rest)
     if Path(name).is_file() and kind_of(name) == "safetensors":
+        refuse_which(options.which, name, "a safetensors file")
         model = read_arrays(name, network_options(options))
     else:
         refuse_network(name, network_options(options))

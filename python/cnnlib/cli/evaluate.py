@@ -30,6 +30,9 @@ def run(options):
     for name in ("tta", "int8"):
         if getattr(options, name) and trained.task != "classes":
             raise ValueError(f"--{name} means nothing to a model of {trained.task}")
+    twin = None
+    if options.int8:
+        twin = trained.eight_bits(options.data, "all" if options.split == "all" else "train")
     pairs, white = trained.load(options.data, options.split)
     if not pairs:
         raise ValueError(f"--split {options.split}: the run holds no images out for it")
@@ -41,8 +44,8 @@ def run(options):
     values = values_of(trained.task, scores, y)
     for name, value in values.items():
         print(f"{options.split}_{name}: {value:.4f}")
-    if options.int8:
-        _report_eight_bits(trained, options, pairs, white, tta, values["accuracy"])
+    if twin is not None:
+        _report_eight_bits(twin, options.split, pairs, white, tta, values["accuracy"])
     return 0
 
 
@@ -55,12 +58,11 @@ def _print_classes(classes, y, right):
         print(f"{padded(name, width)}  {of_class.sum():5d} of {len(of_class):5d}  {share:.4f}")
 
 
-def _report_eight_bits(trained, options, pairs, white, tta, float_accuracy):
-    """Print the accuracy of the same model in eight bits."""
-    twin = trained.eight_bits(options.data, "all" if options.split == "all" else "train")
+def _report_eight_bits(twin, split, pairs, white, tta, float_accuracy):
+    """Print the accuracy of the model in eight bits, `twin`."""
     right = np.concatenate([likeliest(twin.scores(X, white, tta)) == y for X, y in pairs])
     difference = right.mean() - float_accuracy
     kept = [row.layer for row in twin.model.quantization() if row.precision == "float32"]
-    print(f"{options.split}_accuracy in eight bits: {right.mean():.4f} ({difference:+.4f})")
+    print(f"{split}_accuracy in eight bits: {right.mean():.4f} ({difference:+.4f})")
     if kept:
         print(f"in float32: {', '.join(kept)}")

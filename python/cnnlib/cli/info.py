@@ -24,6 +24,8 @@ def add_to(commands):
 
 
 def run(options):
+    if options.conv and options.model:
+        raise ValueError("--conv and --model ask for two things: give one of them")
     if options.conv:
         param = {name: getattr(options, name) for name in _PARAM if getattr(options, name) is not None}
         print(cnnlib.explain(*(*options.conv, param, options.dtype or "float32")))

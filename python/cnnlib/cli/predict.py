@@ -64,7 +64,6 @@ def run(options):
         ("--out", options.out is not None, ("pixels", "objects")),
         ("--json", options.json, ("classes", "values", "objects")),
         *((flag(name), getattr(options, name) is not None, ("objects",)) for name in LIMITS),
-        ("--ink", options.ink is not None, ("classes",)),
     ):
         if given and trained.task not in tasks:
             raise ValueError(f"{name} means nothing to a model of {trained.task}")
@@ -118,7 +117,7 @@ def _predict_numbers(trained, batches, options):
 
 
 def _draws(trained, options):
-    """Whether photos are written with their objects."""
+    """Say whether photos are written with their objects."""
     return trained.task == "objects" and (options.out is not None or not options.json)
 
 
@@ -276,9 +275,11 @@ def _read(read, paths, step, faults, ahead=None):
         try:
             return read(path)
         except (OSError, ValueError) as error:
-            if faults is None:
-                raise
-            return error
+            if faults is not None:
+                return error
+            if isinstance(error, ValueError):
+                raise ValueError(f"{error}; --skip-unreadable leaves such files out") from error
+            raise
 
     found = in_order(tried, paths, cnnlib.get_num_threads(), ahead)
     for start in range(0, len(paths), step):

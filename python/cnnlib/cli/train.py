@@ -167,6 +167,8 @@ def _begin(options, comm, held):
     chosen = settings.chosen_settings(options)
     data_set, source = _data_set(options, chosen, comm)
     task, shape, classes = data_set.task, data_set.shape, data_set.classes
+    if task == "classes":
+        tasks.refuse_one_class(classes)
     network = describe_network(chosen.model, chosen.settings, shape, len(classes), task)
     model = network.build()
     if options.summary and not hasattr(model, "summary"):
@@ -204,10 +206,6 @@ def _begin(options, comm, held):
         say_passed_over(source.folder if task == "classes" else Path(source.folder, "images"))
     if task == "classes" and (lacking := set(range(len(classes))) - set(data["y_train"].tolist())):
         say(f"no training images of {', '.join(classes[label] for label in sorted(lacking))}")
-    if task == "classes" and len(classes) == 1:
-        say(
-            f"one class alone, {classes[0]!r}: whatever a network says is right, so its accuracy says nothing"
-        )
     if options.summary:
         print(model.summary())
     return run, solver, data

@@ -32,6 +32,7 @@ from cnnlib.pretrained.trunk import block_starts, open_trunk
 from cnnlib.runs.config import MODEL, RunConfig
 from cnnlib.runs.data_sets import PARTS, found_source, parse_data
 from cnnlib.runs.folder import REPORT, RUNS, Run, refuse_within
+from cnnlib.runs.tasks import refuse_one_class
 
 _FEW = 10  # photos of a class, below which its accuracy says little
 
@@ -131,6 +132,7 @@ def _images(options, folder, shape):
     if CHANNELS[options.colours] not in (None, C):
         raise ValueError(f"--colours {options.colours}: the network takes images of {C} channels")
     data = load_image_folder(folder, size, channels=C, **shares)
+    refuse_one_class(data["classes"])
     learned, *others = (np.bincount(data[f"y_{p}"], minlength=len(data["classes"])) for p in PARTS)
     total = sum(others, learned)
     for k, name in enumerate(data["classes"]):

@@ -69,8 +69,7 @@ def scan_folder(root: Path, deep: bool = False) -> ClassFolders:
         lost = find_images(root)
     else:
         found, lost = _by_class(root, folders)
-    trained = [folder.name for part, folder, _ in found if part == TRAINING]
-    classes = tuple(dict.fromkeys(trained))
+    classes = tuple(sorted({folder.name for part, folder, _ in found if part == TRAINING}))
     for _, folder, _ in found:
         if folder.name not in classes:
             raise ValueError(f"{_WHERE}: {folder} is of a class that the training images lack")

@@ -35,7 +35,7 @@ def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
 
 
 def _images_in(folder, deep, around):
-    """The same, without what links to the folders `around`, which are paths without links."""
+    """Find them, without what links to the folders `around`, which are paths without links."""
     found = []
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.name.startswith("."):
@@ -122,14 +122,14 @@ def open_image(
         raise FileNotFoundError(f"there is no image {name}") from None
     except UnidentifiedImageError:  # its text names the object
         formats = ", ".join(_FORMATS)
-        advice = f"; {_HEIF_ADVICE}; --skip-unreadable leaves it out" if _is_heif(file) else ""
+        advice = f"; {_HEIF_ADVICE}" if _is_heif(file) else ""
         raise ValueError(f"{name} cannot be read as an image: it is none of {formats}{advice}") from None
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 
 def _is_heif(file):
-    """Whether a file, or what a path names, says in its beginning that it is HEIC or HEIF."""
+    """Say whether a file, or the one that a path names, begins like HEIC or HEIF."""
     if isinstance(file, (str, os.PathLike)):
         with open(file, "rb") as opened:
             return _is_heif(opened)

@@ -118,7 +118,7 @@ class Detector:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def framed(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
-        """An image (C, H, W) as the network takes it, by :func:`letterbox`."""
+        """Bring an image (C, H, W) to the network's size by :func:`letterbox`."""
         check_image("detect", "an image", image)
         if len(image) != self.channels:
             advice = (
@@ -130,13 +130,13 @@ class Detector:
         return letterbox(image, self.size)
 
     def outputs(self, images: NDArray[np.uint8]) -> list[Raw]:
-        """What the network gives for framed images (N, C, H, W), of each by itself; some go in at a time."""
+        """Compute the network's outputs for framed images (N, C, H, W), some at a time; one Raw for each."""
         step = self._together()
         parts = (images[start : start + step] for start in range(0, len(images), step))
         return [raw for part in parts for raw in self._outputs(part)]
 
     def _together(self) -> int:
-        """How many images go through the network together."""
+        """Return how many images go through the network together."""
         return max(1, _BATCH_VALUES // (self.channels * self.size[0] * self.size[1]))
 
     def _outputs(self, images: NDArray[np.uint8]) -> list[Raw]:
@@ -147,7 +147,7 @@ class Detector:
         return [Raw(rows, plane, end_to_end) for rows, plane in zip(boxes, planes, strict=True)]
 
     def objects(self, raw: Raw, placement: Placement) -> Detections:
-        """The objects of an image, of what the network gave for it and where it lay."""
+        """Read the objects of an image from the network's output; `placement` says where it lay."""
         names = self.head.classes
         found = decode(raw.boxes, len(names), score=self.score, end_to_end=raw.end_to_end)
         if raw.end_to_end:
@@ -188,7 +188,7 @@ class Detector:
             yield np.stack([framed for framed, _ in batch]), [placement for _, placement in batch]
 
     def _sorted(self, arrays: list[Array], count: int) -> tuple[Array, Array | None, bool]:
-        """The boxes' array, the prototypes, and whether the network has suppressed by itself."""
+        """Return the boxes' array, the prototypes, and whether the network has suppressed by itself."""
         head, masks = self.head, self.head.task == "segment"
         shapes = ", ".join(str(array.shape) for array in arrays) or "none"
         fits = len(arrays) == 1 + masks and arrays[0].ndim in (3, 4) and (not masks or arrays[1].ndim == 4)

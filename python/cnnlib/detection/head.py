@@ -1,4 +1,4 @@
-"""What the outputs of a detection network mean."""
+"""Meaning of a detection network's outputs."""
 
 from __future__ import annotations
 

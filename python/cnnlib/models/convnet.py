@@ -254,7 +254,9 @@ def _warn_of_doubts(spec: list[Any], body: Any, input_dim: tuple[int, ...], outp
                 f"({W}, {C}, {H}), and X.transpose(0, 3, 1, 2)"
             )
         elif (H == 1) != (W == 1):
-            _warn_of_square_filters(body, H, W)
+            doubt = _about_square_filters(body, H, W)
+            if doubt is not None:
+                _warn(doubt)
     if spec and spec[-1] in HEADS:  # named on purpose
         return
     names = [stage if isinstance(stage, str) else next(iter(stage)) for stage in body]
@@ -276,17 +278,17 @@ def _warn_of_doubts(spec: list[Any], body: Any, input_dim: tuple[int, ...], outp
         )
 
 
-def _warn_of_square_filters(body: Any, H: int, W: int) -> None:
-    """Warn of the first stage whose filters are higher or wider than a signal, which is one pixel there."""
+def _about_square_filters(body: Any, H: int, W: int) -> str | None:
+    """Name the first stage whose filters are higher or wider than a signal, which is one pixel there."""
     for place, stage in enumerate(body, start=1):
         size = stage.get("size", _USUAL_SIZE) if isinstance(stage, Mapping) and "conv" in stage else 1
         if isinstance(size, int) and size > 1:
             along = (1, size) if H == 1 else (size, 1)
-            _warn(
+            return (
                 f"stage {place} (conv): filters of {size}x{size} on images of {H}x{W} see little but padding "
                 f"across; 'size': {along} goes along the signal alone"
             )
-            return
+    return None
 
 
 def _warn(text: str) -> None:

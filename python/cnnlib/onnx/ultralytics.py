@@ -17,7 +17,7 @@ from cnnlib.detection.head import TASKS, DetectionHead
 _TASK, _NAMES, _SIZE, _STRIDE, _KEYPOINTS = "task", "names", "imgsz", "stride", "kpt_shape"
 _NEEDED = {_TASK, _NAMES, _SIZE, _STRIDE}  # of each export
 _CLASSIFY = "classify"
-# Of a string, as repr writes it: with these escapes alone.
+# A string as repr writes it: with these escapes alone.
 _ESCAPE = r"""\\(?:['"\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U(?:000[0-9a-f]|0010)[0-9a-f]{4})"""
 _STRING = rf"""'(?:[^'\\\n\r\0]|{_ESCAPE})*'|"(?:[^"\\\n\r\0]|{_ESCAPE})*\""""
 _ITEM = re.compile(rf"\s*([0-9]+)\s*:\s*({_STRING})\s*(,|\Z)")

@@ -179,10 +179,12 @@ def network_of_arrays(name: str, size: tuple[int, int] | None, network: str | No
     biases = [key for key in arrays if key[:1] == "b" and key[1:].isdigit()]
     if not biases or network not in (None, *NAMED_SPECS):
         return load_torchvision(name, network, size or 224)
-    if network is None or size is None:
+    if network is None:
         raise ValueError(
             f"{name} has arrays but no network: name it (--network), and its images' size (--image-size)"
         )
+    if size is None:
+        raise ValueError(f"{name} does not say the size of its images, and {network} takes any: --image-size")
     last = max(biases, key=lambda key: int(key[1:]))
     net = ConvNet(network, (3, *size), len(arrays[last]))
     params = {key: np.asarray(array) for key, array in arrays.items()}

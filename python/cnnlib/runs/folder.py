@@ -127,6 +127,8 @@ class Run:
         folder = path.parent if path.is_file() else path
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no run {path}")
+        if path.is_file() and not (folder / CONFIG).exists():
+            raise FileNotFoundError(f"{path} is no checkpoint of a run: beside it there is no {CONFIG}")
         return cls(folder, RunConfig.read(folder / CONFIG))
 
     def go_on_from(self, checkpoint: Path, held: contextlib.ExitStack) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,12 @@ def solver_arguments(task: str, y: Any, augment: Any) -> dict[str, Any]:
     if kind == "labels" and augment:
         augment = [{"target_fill": IGNORED, **one} if one["name"] == "crop" else one for one in augment]
     return {**_KINDS[kind][0], "augment": augment}
+
+
+def refuse_one_class(classes: Sequence[str]) -> None:
+    """ValueError where there is nothing to tell apart."""
+    if len(classes) == 1:
+        raise ValueError(f"there is one class alone, {classes[0]!r}: a network tells two or more apart")
 
 
 def have_labels(task: str, y: Any) -> bool | None:

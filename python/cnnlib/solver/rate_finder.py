@@ -53,6 +53,8 @@ class RateCurve:
 
     def __str__(self) -> str:
         """Draw the smoothed loss for the terminal, a line for every few steps."""
+        if not self.rates:
+            return "no curve: the loss of the first step is no number"
         low, high = min(self.smoothed), max(self.smoothed)
         lines = ["learning rate  loss"]
         for place in np.unique(np.linspace(0, len(self.rates) - 1, _LINES).astype(int)):

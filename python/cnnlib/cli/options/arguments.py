@@ -65,7 +65,7 @@ def add_limits(parser):
 
 
 def limits_of(options):
-    """What :func:`add_limits` has read, for :class:`cnnlib.detection.Detector`; defaults are left out."""
+    """Give the options of :func:`add_limits` to :class:`cnnlib.detection.Detector`, defaults left out."""
     given = {name: getattr(options, name) for name in LIMITS}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -89,7 +89,9 @@ def add_network(parser):
     """Add what safetensors do not say of their network."""
     known = "torchvision's resnet18 and so on, or one that cnnlib train --model takes"
     add(parser, "--network NAME", f"of which safetensors are, unless the file's name says it: {known}")
-    add_setting(parser, "image_size", "size", "of the images of that network; default: 224")
+    add_setting(
+        parser, "image_size", "size", "of the images of that network; default, for torchvision's alone: 224"
+    )
 
 
 def add_data(parser, help):

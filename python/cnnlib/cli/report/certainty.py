@@ -1,4 +1,4 @@
-"""What so many images tell: shares with their intervals, what guessing comes to, what to look at first."""
+"""How sure a result is: shares with their intervals, the share of guesses, and what to look at first."""
 
 from __future__ import annotations
 
@@ -82,8 +82,6 @@ def first_remarks(right: np.ndarray, y: np.ndarray, classes: Sequence[str], trai
     `right` (N,) says which images were recognised, `y` (N,) are their labels, and `trained` is the accuracy
     on training images at the same time.
     """
-    if len(classes) == 1:
-        return [f"There is one class alone, {classes[0]!r}: whatever the network says is right."]
     count, share = len(right), float(right.mean())
     low, high = interval(int(right.sum()), count)
     numbers = np.bincount(y, minlength=len(classes))

@@ -1,4 +1,4 @@
-"""What ``cnnlib eval``, ``predict`` and ``serve`` work with: a run's model, or one in a file of its own."""
+"""Trained models that the commands read: a run's, or one in a file of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import cnnlib
 from cnnlib import inference
 from cnnlib.cli.options.settings import pixels
+from cnnlib.cli.output import complain
 from cnnlib.data import Normalization
 from cnnlib.data.array_files import read_names
 from cnnlib.data.normalization import NORMALIZATIONS
@@ -22,13 +23,15 @@ from cnnlib.models.graph_model import input_dim_of
 from cnnlib.models.spec.reading import COLOURS
 from cnnlib.runs.data_sets import DATA_SETS, OF_FILES, PARTS, DataSet, parse_data
 from cnnlib.runs.folder import Run
-from cnnlib.saved_model.kinds import kind_of
+from cnnlib.saved_model.kinds import found_in, kind_of
 from cnnlib.saved_model.model_file import is_saved_model, read_model
 
 _FILES = {
     "onnx": ("an ONNX file", lambda path: cnnlib.onnx.load(path)),
     "predictor": ("a predictor", inference.load),
 }
+_UNREAD = ("pickle", "empty", "unknown")
+_EXPECTED = "a run's folder, a checkpoint in it, a saved model, a Predictor, ONNX or safetensors"
 CALIBRATION = 500  # images that calibrate eight bits
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
 _ADVICE = "save it from a model with a cnnlib.data.Normalization"
@@ -84,11 +87,16 @@ class Trained:
 
         `data` is what ``--data`` says, or None.
         """
+        if isinstance(self.model, inference.Predictor):
+            raise ValueError("--int8: the file is a predictor, which is prepared already")
+        if self.task == "objects":
+            raise ValueError(
+                "--int8: data sets with boxes are not read here; cnnlib.prepare(net, precision='int8', "
+                "calibration=images) makes a Predictor of eight bits, and this command reads its save(path)"
+            )
         pairs, white = self.load(data, split)
         if not pairs:
             raise ValueError("--int8: there is no training split to calibrate with")
-        if isinstance(self.model, inference.Predictor):
-            raise ValueError("--int8: the file is a predictor, which is prepared already")
         images = self._normalized(white, calibration_images(pairs[0][0]))
         twin = inference.prepare(self.model, precision="int8", calibration=images)
         twin.preprocess, twin.classes = self.normalization, self.classes
@@ -107,14 +115,14 @@ def calibration_images(X):
 
 
 def given_normalization(options):
-    """What --mean and --std say; None for neither."""
+    """Return the Normalization of --mean and --std; None for neither."""
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together")
     return None if options.mean is None else Normalization(options.mean, options.std)
 
 
 def open_model(options):
-    """What the options of :func:`cnnlib.cli.options.arguments.add_unsaid` name, or of `add_model`."""
+    """Open what the options of :func:`cnnlib.cli.options.arguments.add_unsaid`, or `add_model`, name."""
     normalization = given_normalization(options)
     classes = None if options.classes is None else read_names(Path(options.classes))
     advice = f"give --mean and --std (of pixels 0..255), or {_ADVICE}"
@@ -122,6 +130,8 @@ def open_model(options):
     trained = open_trained(options.run, options.which, normalization, classes, advice, network)
     if getattr(options, "ink", None) is None:
         return trained
+    if trained.task != "classes":
+        raise ValueError(f"--ink means nothing to a model of {trained.task}")
     if options.ink and trained.shape[0] != 1:
         raise ValueError(f"--ink: writing is grey; the model's images have the shape {trained.shape}")
     known = trained.normalization
@@ -129,7 +139,7 @@ def open_model(options):
 
 
 def open_prepared(options):
-    """What :func:`open_model` opens, in eight bits where the options say so."""
+    """Open it like :func:`open_model`, in eight bits where the options say so."""
     if options.data is not None and not options.int8:
         raise ValueError("--data is for --int8")
     trained = open_model(options)
@@ -137,7 +147,7 @@ def open_prepared(options):
 
 
 def network_options(options):
-    """What ``--network`` and ``--image-size`` say of safetensors, as (name, (H, W)); None for nothing."""
+    """Return ``--network`` and ``--image-size`` of safetensors as (name, (H, W)); None where not given."""
     return options.network, None if options.image_size is None else pixels(options.image_size)
 
 
@@ -168,8 +178,10 @@ def open_trained(path, which="best", normalization=None, classes=None, advice=_A
         kind = kind_of(file)
         if kind == "safetensors":
             read = functools.partial(read_arrays, network=network)
-            return _of_file(path, which, "of safetensors", read, normalization, classes, advice)
+            return _of_file(path, which, "a safetensors file", read, normalization, classes, advice)
         refuse_network(path, network)
+        if kind in _UNREAD:
+            raise ValueError(f"{path} {found_in(str(path), kind)}; expected {_EXPECTED}")
         if kind in _FILES or is_saved_model(file) or not file.with_name("config.json").exists():
             words, read = _FILES.get(kind, ("a saved model", read_model))
             return _of_file(path, which, words, read, normalization, classes, advice)
@@ -198,9 +210,14 @@ def _of_run(path, which):
     return Trained(model, run.normalization, run.classes, found.shape, run.tta, load, found.task, labels)
 
 
-def _of_file(path, which, kind, read, normalization, classes, advice):
+def refuse_which(which, path, kind):
+    """ValueError where ``--which`` is given for what has the parameters of one epoch, in words `kind`."""
     if which != "best":
         raise ValueError(f"--which {which}: {path} is {kind}, which has the parameters of one epoch")
+
+
+def _of_file(path, which, kind, read, normalization, classes, advice):
+    refuse_which(which, path, kind)
     model = read(path)
     if model.preprocess is not None:
         _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
@@ -252,7 +269,8 @@ def _load_named(path, kind, own, data, split):
         white = 1.0 if name == "folder" and own.ink else _WHITE.get(name, own.white)
         found = replace(own, name=name, white=white)
         if name == "folder" and split != "all":
-            print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
+            made = "images in a folder of that split's, else shares of 0.1 and 0.1, seed 0"
+            complain(f"{split} split as load_image_folder makes it by default: {made}")
     else:
         found = DATA_SETS[name]
         if found.shape != own.shape or len(found.classes) != len(own.classes):
