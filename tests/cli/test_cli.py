@@ -540,3 +540,13 @@ class TestInfo:
                 assert not heavy, (command, heavy)
         """)
         assert len(re.findall("^usage: cnnlib", printed, re.MULTILINE)) == 7
+
+    def test_commands_without_images_wait_for_no_detection(self):
+        run_python("""
+            import sys
+            from cnnlib.__main__ import main
+
+            assert main(["info"]) == 0
+            late = {"cnnlib.detection", "cnnlib.data", "cnnlib.solver"} & set(sys.modules)
+            assert not late, late
+        """)

@@ -12,17 +12,14 @@ from cnnlib._system.ahead import in_order
 from cnnlib._system.packages import required
 from cnnlib._system.text import csv_text, display_width, padded, printable
 from cnnlib.cli.options.arguments import (
-    LIMITS,
     add,
     add_int8,
-    add_limits,
     add_model,
     add_setting,
     add_skip_unreadable,
     add_threads,
-    flag,
-    limits_of,
 )
+from cnnlib.cli.options.objects import add_limits, limits_of, refuse_meaningless
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
 from cnnlib.cli.run.trained import open_prepared
@@ -59,14 +56,13 @@ def add_to(commands):
 def run(options):
     trained = open_prepared(options)
     required("PIL", "cnnlib predict", "Pillow", "images")
-    for name, given, tasks in (
+    refuse_meaningless(
+        trained.task,
+        options,
         ("--top", options.top != 1, ("classes",)),
         ("--out", options.out is not None, ("pixels", "objects")),
         ("--json", options.json, ("classes", "values", "objects")),
-        *((flag(name), getattr(options, name) is not None, ("objects",)) for name in LIMITS),
-    ):
-        if given and trained.task not in tasks:
-            raise ValueError(f"{name} means nothing to a model of {trained.task}")
+    )
     paths = _files(options.images)
     faults: list[str] | None = [] if options.skip_unreadable else None
     if trained.task == "pixels" or _draws(trained, options):

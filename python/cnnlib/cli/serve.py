@@ -6,19 +6,8 @@ from pathlib import Path
 
 from cnnlib._system.packages import required
 from cnnlib._system.text import shape_text
-from cnnlib.cli.options.arguments import (
-    FORMS,
-    LIMITS,
-    add,
-    add_int8,
-    add_limits,
-    add_model,
-    add_setting,
-    add_threads,
-    flag,
-    limits_of,
-    port,
-)
+from cnnlib.cli.options.arguments import FORMS, add, add_int8, add_model, add_setting, add_threads, port
+from cnnlib.cli.options.objects import add_limits, limits_of, refuse_meaningless
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_prepared
 from cnnlib.cli.server.batching import Limits
@@ -78,12 +67,7 @@ def run(options):
         raise ValueError(
             f"cnnlib serve answers with classes or objects; {options.run} is a model of {trained.task}"
         )
-    for name, given, task in (
-        ("--top", options.top != _TOP, "classes"),
-        *((flag(name), getattr(options, name) is not None, "objects") for name in LIMITS),
-    ):
-        if given and trained.task != task:
-            raise ValueError(f"{name} means nothing to a model of {trained.task}")
+    refuse_meaningless(trained.task, options, ("--top", options.top != _TOP, ("classes",)))
     detector = Detector(trained.model, **limits_of(options)) if trained.task == "objects" else None
     limits = Limits(
         body_bytes=int(options.max_megabytes * 2**20),

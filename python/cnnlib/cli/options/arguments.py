@@ -7,11 +7,6 @@ import contextlib
 import math
 from typing import Any
 
-from cnnlib.detection.decoding import SCORE
-from cnnlib.detection.suppression import OVERLAP
-
-LIMITS = ("score", "overlap")  # of objects
-
 
 def flag(name):
     """The option of the command line that gives the setting `name`."""
@@ -54,20 +49,6 @@ def add_model(parser):
     add_unsaid(parser)
     about = "whether the images are scans of writing; default: as the model's training images were"
     add_setting(parser, "ink", "flag", about)
-
-
-def add_limits(parser):
-    """Add when a box that a network finds counts as an object."""
-    about = f"show objects whose score is above this; default: {SCORE:g}"
-    add_setting(parser, "score", "part", about)
-    about = f"of two boxes of a class that overlap more, the surer one stays; default: {OVERLAP:g}"
-    add_setting(parser, "overlap", "part", about)
-
-
-def limits_of(options):
-    """Give the options of :func:`add_limits` to :class:`cnnlib.detection.Detector`, defaults left out."""
-    given = {name: getattr(options, name) for name in LIMITS}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def add_int8(parser):
