@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -13,11 +13,10 @@ import numpy as np
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Node
 from cnnlib.graph.importing.builder import Builder, Feature, Sides
-from cnnlib.graph.importing.tensors import TensorCalls
 from cnnlib.graph.ops.sizes import batch_of
 
 
-class Operation(TensorCalls):
+class Operation(ABC):
     """An operator: what a reader translates by the methods below, whatever the source's layout is.
 
     `label` is that of its nodes, `output` the name of the value it makes. An argument is ``op["stride"]``: of
@@ -199,7 +198,7 @@ class Operation(TensorCalls):
         out = self.emit("conv", x, params=params, args=({"stride": 1, "pad": 0},))
         return dataclasses.replace(out, view=view, channels_last=True)
 
-    def place(self, axis: int, rank: int) -> int:
+    def axis(self, axis: int, rank: int) -> int:
         """An axis counted from the front."""
         if not -rank <= axis < rank:
             self.fail(f"axis is {axis}, where there are {rank}")
@@ -207,7 +206,7 @@ class Operation(TensorCalls):
 
     def check_axis(self, x: Feature, axis: int) -> None:
         """Refuse another axis of a value than that of its channels."""
-        if self.place(axis, len(x.view) + 1) != x.channel_axis + 1:
+        if self.axis(axis, len(x.view) + 1) != x.channel_axis + 1:
             self.fail(f"axis is {axis}; here it is that of the channels")
 
     def softmax(self, x: Feature) -> Feature:

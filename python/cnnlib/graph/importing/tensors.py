@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_letters
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from cnnlib._typing import Array
-from cnnlib.graph.importing.builder import LARGEST_SAMPLE, Builder, Feature
+from cnnlib.graph.importing.builder import LARGEST_SAMPLE, Feature
+from cnnlib.graph.importing.operation import Operation
 from cnnlib.graph.importing.resizing import places_of_pixels, resizing_matrix
 from cnnlib.graph.ops.sizes import batch_of
 
@@ -41,8 +42,8 @@ class Known:
 Operand: TypeAlias = Feature | Known
 
 
-class TensorCalls(ABC):
-    """Methods of an operation that is being read, for values of any rank.
+class TensorOperation(Operation):
+    """An operator, with methods for values of any rank.
 
     Axes are the source's, counted from the front. `samples` is the number of them in the source's shapes; no
     other size is a multiple of it.
@@ -52,32 +53,10 @@ class TensorCalls(ABC):
     """
 
     compares_sizes: ClassVar[bool] = False
-    net: Builder
-    label: str
-    output: str
 
     @abstractmethod
     def number_of_samples(self) -> int:
         """How many samples the source's shapes are of."""
-
-    @abstractmethod
-    def fail(self, text: str) -> NoReturn:
-        """Raise the ValueError that names the operator."""
-
-    @abstractmethod
-    def emit(
-        self,
-        layer: str,
-        *inputs: Feature,
-        params: tuple[str | None, ...] = (),
-        args: tuple[Any, ...] = (),
-        statistics: str = "",
-    ) -> Feature:
-        """Put a node into the graph; return its value."""
-
-    @abstractmethod
-    def parameter(self, role: str, array: Array, name: str = "") -> str:
-        """A parameter of the network."""
 
     # Values ---------------------------------------------------------------------------------------------
 
@@ -122,24 +101,16 @@ class TensorCalls(ABC):
         """The number of the source's axes."""
         return len(x.view) + 1 if isinstance(x, Feature) else x.array.ndim
 
-    def axis(self, axis: int, rank: int) -> int:
-        """An axis counted from the front."""
-        if not -rank <= axis < rank:
-            self.fail(f"axis is {axis}, where there are {rank}")
-        return axis % rank
-
-    def graph_axis(self, x: Feature, axis: int) -> int:
-        """The graph's axis of an axis of the source."""
-        if axis == x.batch_axis:
-            self.fail(f"axis {axis} is that of the samples, which stay apart")
-        inner = (x.before > 1) + (x.behind > 1)
-        return 1 + (axis if axis < x.batch_axis else axis - 1 + inner)
-
     def view_axis(self, x: Feature, axis: int) -> int:
         """The place in `view` of an axis of the source."""
         if axis == x.batch_axis:
             self.fail(f"axis {axis} is that of the samples, which stay apart")
         return axis if axis < x.batch_axis else axis - 1
+
+    def graph_axis(self, x: Feature, axis: int) -> int:
+        """The graph's axis of an axis of the source."""
+        inner = (x.before > 1) + (x.behind > 1)
+        return 1 + self.view_axis(x, axis) + (inner if axis > x.batch_axis else 0)
 
     def size(self, x: Feature, axis: int) -> int:
         return x.view[self.view_axis(x, axis)]
@@ -299,11 +270,7 @@ class TensorCalls(ABC):
         if target[x.batch_axis] != x.source_shape(N)[x.batch_axis]:
             self.fail(f"spreads axis {x.batch_axis}, that of the samples, to {target[x.batch_axis]}")
         view = (*target[: x.batch_axis], *target[x.batch_axis + 1 :])
-        natural = dataclasses.replace(x, view=view).natural
-        if natural == x.shape:
-            return x
-        sizes = tuple(-1 if n == m else m for n, m in zip(x.shape, natural, strict=True))
-        return self._seen(self.emit("expand", x, args=(sizes,)), x, view)
+        return self._seen(self._widened(x, dataclasses.replace(x, view=view).natural), x, view)
 
     def spread_as(self, x: Feature, other: Feature) -> Feature:
         """Axes of 1 repeated up to the shape of another value, at any size of images."""
@@ -351,30 +318,12 @@ class TensorCalls(ABC):
 
     def concat(self, values: Sequence[Operand], axis: int) -> Feature:
         """One behind the other along an axis; constants among them come again for each sample."""
-        features = [self.tensor(x) for x in values if isinstance(x, Feature)]
-        first = features[0]
+        first = self.tensor(next(x for x in values if isinstance(x, Feature)))
         axis = self.axis(axis, self.rank(first))
         at, place = self.view_axis(first, axis), self.graph_axis(first, axis)
-        parts = []
-        for x in values:
-            if isinstance(x, Known):
-                array = self._per_sample(x, self.rank(first), first)
-                view = list(first.view)
-                sizes = (
-                    array.shape[: first.batch_axis] + array.shape[array.ndim - len(view) + first.batch_axis :]
-                )
-                view[at] = sizes[at]
-                value = self._seen(self._constant(array, x.name, first), first, view)
-                parts.append(value)
-            else:
-                part = self.tensor(x)
-                if (part.batch_axis, part.before, part.behind) != (
-                    first.batch_axis,
-                    first.before,
-                    first.behind,
-                ):
-                    self.fail("its inputs have their samples in different places")
-                parts.append(part)
+        parts = [self.beside(x, first) if isinstance(x, Known) else self.tensor(x) for x in values]
+        if len({(part.batch_axis, part.before, part.behind) for part in parts}) > 1:
+            self.fail("its inputs have their samples in different places")
         if len(parts) == 1:
             return parts[0]
         view = list(first.view)
@@ -460,6 +409,36 @@ class TensorCalls(ABC):
             value = self.beside(value, beside, max(self.rank(value), self.rank(beside)))
         return self.each("scale", value, float(factor))
 
+    def number(self, value: Operand) -> float | None:
+        """The number that a constant of one element is, which is not trained; None for others."""
+        if isinstance(value, Known) and not value.name and value.array.size == 1:
+            return float(value.array.reshape(()))
+        return None
+
+    def multiplied(self, x: Operand, y: Operand) -> Feature:
+        """x * y, of which one may be constant."""
+        for one, other in ((x, y), (y, x)):
+            factor = self.number(one)
+            if factor is not None and math.isfinite(factor) and isinstance(other, Feature):
+                return self.scaled(other, factor)
+        return self.combined("multiply", x, y)
+
+    def divided(self, x: Operand, y: Operand) -> Feature:
+        """x / y, of which one may be constant."""
+        divisor = self.number(y)
+        if divisor and isinstance(x, Feature):
+            return self.scaled(x, 1 / divisor)
+        return self.combined("divide", x, y)
+
+    def bent(self, x: Feature, slope: Operand) -> Feature:
+        """relu(x) - slope * relu(-x): PReLU (He et al. 2015, arXiv:1502.01852)."""
+        below = self.each("scale", self.each("relu", self.each("scale", x, -1.0)), -1.0)
+        return self.combined("add", self.each("relu", x), self.combined("multiply", below, slope))
+
+    def mish(self, x: Feature) -> Feature:
+        """x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
+        return self.combined("multiply", x, self.each("tanh", self.each("softplus", x)))
+
     def chosen(self, mask: Array, x: Operand, y: Operand) -> Feature:
         """x where a constant mask is True, y elsewhere, with broadcasting."""
         like = x if isinstance(x, Feature) else y
@@ -541,6 +520,15 @@ class TensorCalls(ABC):
         view = [1 if axis in gone else self.size(x, axis) for axis in others if keep or axis not in gone]
         before = 0 if keep else sum(axis < x.batch_axis for axis in gone)
         return self._seen(made, x, view, x.batch_axis - before)
+
+    def least(self, x: Feature, axes: Sequence[int], keep: bool) -> Feature:
+        """The minimum over axes."""
+        return self.scaled(self.reduced("reduce_max", self.scaled(x, -1.0), axes, keep), -1.0)
+
+    def norm(self, x: Feature, axes: Sequence[int], keep: bool) -> Feature:
+        """The square root of the sum of squares over axes."""
+        squares = self.reduced("reduce_sum", self.combined("multiply", x, x), axes, keep)
+        return self.each("power", squares, 0.5)
 
     def resized(
         self,

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cnnlib.graph.importing import Feature, Operation
+from cnnlib.graph.importing import Feature, TensorOperation
 from cnnlib.graph.importing.tensors import Known, Operand
 from cnnlib.graph.ops.sizes import batch_of
 from cnnlib.onnx.metadata import require_onnx
@@ -71,7 +71,7 @@ class Refused(ValueError):
         self.args = ("; ".join([self.args[0], *others]),)
 
 
-class Operator(Operation):
+class Operator(TensorOperation):
     """What a reader of an operator gets.
 
     `inputs` are Features, arrays, or None for an optional one that is left out; `names` are what the file
@@ -186,10 +186,7 @@ class Operator(Operation):
 
     def feature(self, i: int = 0) -> Feature:
         """An input that is computed from the images, padding included."""
-        value = self.value(i)
-        if not isinstance(value, Feature):
-            self.fail(f"input {i} is constant; here it has to be computed from the images")
-        return self.unpadded(self._by_samples(value))
+        return self.unpadded(self._by_samples(self.tensor_of(i)))
 
     def _by_samples(self, value: Feature) -> Feature:
         """A value whose first axis is that of the samples, as a tensor where those are asked for."""
@@ -213,6 +210,10 @@ class Operator(Operation):
         array = self.floats(i, f"input {i}")
         trained = value.size > 1 and self.net.source.constant(self.names[i]) is not None
         return Known(array, self.names[i] if trained and value.dtype.kind == "f" else "")
+
+    def number(self, value: Operand) -> float | None:
+        """The number that a constant is, of at most one axis: more of them would be the result's, too."""
+        return super().number(value) if isinstance(value, Known) and value.array.ndim <= 1 else None
 
     def sizes_of(self, value: Operand) -> tuple[int, ...]:
         """The file's shape of an operand."""

@@ -190,12 +190,6 @@ def _power_of(exponent: float) -> _Reader:
     return lambda op: op.each("power", op.tensor_of(0), exponent)
 
 
-def _number(value: Operand) -> float | None:
-    if isinstance(value, Known) and value.array.size == 1 and value.array.ndim <= 1:
-        return float(value.array.reshape(()))
-    return None
-
-
 def _combined(layer: str) -> _Reader:
     """A chain of operands, each of which may be constant."""
 
@@ -215,24 +209,8 @@ def _subtract(op: Operator) -> Feature:
     return op.combined("add", op.times(y, -1, x), x)
 
 
-def _multiply(op: Operator) -> Feature:
-    x, y = op.operand(0), op.operand(1)
-    for one, other in ((x, y), (y, x)):
-        factor = _number(one)
-        if factor is not None and math.isfinite(factor) and isinstance(other, Feature):
-            return op.scaled(other, factor)
-    return op.combined("multiply", x, y)
-
-
-def _divide(op: Operator) -> Feature:
-    x, y = op.operand(0), op.operand(1)
-    if (divisor := _number(y)) and isinstance(x, Feature):
-        return op.scaled(x, 1 / divisor)
-    return op.combined("divide", x, y)
-
-
 def _power(op: Operator) -> Feature:
-    x, exponent = op.tensor_of(0), _number(op.operand(1))
+    x, exponent = op.tensor_of(0), op.number(op.operand(1))
     if exponent is None:
         op.fail("takes values to the power of numbers alone")
     return op.combined("multiply", x, x) if exponent == 2 else op.each("power", x, exponent)
@@ -248,18 +226,10 @@ def _where(op: Operator) -> Feature:
 
 
 def _prelu(op: Operator) -> Feature:
-    """relu(x) - slope * relu(-x)."""
     x, slope = op.tensor_of(0), op.operand(1)
     if op.opset < 7 and isinstance(slope, Known) and slope.array.ndim == 1:  # of the channels
         slope = Known(slope.array.reshape(-1, *(1,) * (op.rank(x) - 2)), slope.name)
-    below = op.each("scale", op.each("relu", op.each("scale", x, -1.0)), -1.0)
-    return op.combined("add", op.each("relu", x), op.combined("multiply", below, slope))
-
-
-def _mish(op: Operator) -> Feature:
-    """x * tanh(softplus(x))."""
-    x = op.tensor_of(0)
-    return op.combined("multiply", x, op.each("tanh", op.each("softplus", x)))
+    return op.bent(x, slope)
 
 
 def _hard_sigmoid(op: Operator) -> Feature:
@@ -271,24 +241,22 @@ def _hard_sigmoid(op: Operator) -> Feature:
 # Sums, products ---------------------------------------------------------------------------------------
 
 
-def _reduced(layer: str, sign: float = 1.0) -> _Reader:
+def _reduced(reduce: Callable[[Operator, Feature, list[int], bool], Feature], itself: bool = True) -> _Reader:
+    """A reduction over axes; `itself`: of no axes it may be its input."""
+
     def read(op: Operator) -> Feature:
         x, axes, keep = op.tensor_of(0), op.integers(1, "axes"), bool(op["keepdims"])
+        if not axes and itself and op["noop_with_empty_axes"]:
+            return x
         if not axes:
-            if op["noop_with_empty_axes"]:
-                return x
             op.fail("goes over all samples, which stay apart")
-        return op.scaled(op.reduced(layer, op.scaled(x, sign), axes, keep), sign)
+        return reduce(op, x, axes, keep)
 
     return read
 
 
-def _norm(op: Operator) -> Feature:
-    x, axes, keep = op.tensor_of(0), op.integers(1, "axes"), bool(op["keepdims"])
-    if not axes:
-        op.fail("goes over all samples, which stay apart")
-    squares = op.reduced("reduce_sum", op.combined("multiply", x, x), axes, keep)
-    return op.each("power", squares, 0.5)
+def _by(layer: str) -> _Reader:
+    return _reduced(lambda op, x, axes, keep: op.reduced(layer, x, axes, keep))
 
 
 def _softmax(layer: str) -> _Reader:
@@ -484,24 +452,24 @@ TENSORS: dict[str, _Reader] = {
     "Add": _combined("add"),
     "Sum": _combined("add"),
     "Sub": _subtract,
-    "Mul": _multiply,
-    "Div": _divide,
+    "Mul": lambda op: op.multiplied(op.operand(0), op.operand(1)),
+    "Div": lambda op: op.divided(op.operand(0), op.operand(1)),
     "Pow": _power,
     "Min": _combined("minimum"),
     "Max": _combined("maximum"),
     "Neg": lambda op: op.each("scale", op.tensor_of(0), -1.0),
     "Reciprocal": lambda op: op.combined("divide", Known(np.ones(())), op.tensor_of(0)),
     "Sqrt": _power_of(0.5),
-    "Mish": _mish,
+    "Mish": lambda op: op.mish(op.tensor_of(0)),
     "HardSigmoid": _hard_sigmoid,
     "Clip": _clip,
     "Where": _where,
     "PRelu": _prelu,
-    "ReduceMean": _reduced("reduce_mean"),
-    "ReduceSum": _reduced("reduce_sum"),
-    "ReduceMax": _reduced("reduce_max"),
-    "ReduceMin": _reduced("reduce_max", -1.0),
-    "ReduceL2": _norm,
+    "ReduceMean": _by("reduce_mean"),
+    "ReduceSum": _by("reduce_sum"),
+    "ReduceMax": _by("reduce_max"),
+    "ReduceMin": _reduced(Operator.least),
+    "ReduceL2": _reduced(Operator.norm, itself=False),  # of no axes it is the absolute value
     "Softmax": _softmax("softmax"),
     "LogSoftmax": _softmax("log_softmax"),
     "MatMul": _matmul,

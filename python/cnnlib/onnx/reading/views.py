@@ -24,7 +24,7 @@ def cast(op: Operator) -> Feature:
 
 def flatten(op: Operator) -> Feature:
     axis, x = op["axis"], op.in_order(op.feature())
-    if op.place(axis, len(x.view) + 1) != 1:
+    if op.axis(axis, len(x.view) + 1) != 1:
         op.fail(f"attribute axis is {axis}; here the samples stay apart")
     return x.seen_as((math.prod(x.view),))
 
@@ -59,7 +59,7 @@ def squeeze(op: Operator) -> Feature:
             op.fail(
                 f"has no axes: it takes away that of the one image of {batch_of(x.view)}; name the others"
             )
-    places = {op.place(axis, len(x.view) + 1) for axis in axes}
+    places = {op.axis(axis, len(x.view) + 1) for axis in axes}
     if 0 in places or any(x.view[place - 1] != 1 for place in places):
         op.fail(f"axes are {axes}, of {batch_of(x.view)}")
     return x.seen_as(tuple(size for i, size in enumerate(x.view, start=1) if i not in places))
@@ -68,7 +68,7 @@ def squeeze(op: Operator) -> Feature:
 def unsqueeze(op: Operator) -> Feature:
     x, axes = op.in_order(op.feature()), op.integers(1, "axes") or []
     rank = len(x.view) + 1 + len(axes)
-    places = {op.place(axis, rank) for axis in axes}
+    places = {op.axis(axis, rank) for axis in axes}
     if 0 in places or len(places) != len(axes):
         op.fail(f"axes are {axes}, of {batch_of(x.view)}")
     rest = iter(x.view)
@@ -95,7 +95,7 @@ def reduce_mean(op: Operator) -> Feature:
     if op["noop_with_empty_axes"] and not axes:
         return x
     rank = len(x.view) + 1
-    places = {op.place(axis, rank) for axis in axes or range(rank)}
+    places = {op.axis(axis, rank) for axis in axes or range(rank)}
     pixels = {1, 2, 3} - {x.channel_axis + 1}
     if len(x.view) != 3 or len(x.shape) != 3 or places != pixels:
         op.fail(f"axes are {axes}, of {batch_of(x.view)}; here they are height and width of images")

@@ -111,7 +111,7 @@ def group_norm(op: Operator) -> Feature:
 def layer_norm(op: Operator) -> Feature:
     x = op.feature()
     axis, eps = op["axis"], op["epsilon"]
-    place = op.place(axis, len(x.view) + 1)
+    place = op.axis(axis, len(x.view) + 1)
     by_pixel = x.channels_last and place == 3
     if x.shape[1:] == (1, 1) and place > 0 and math.prod(x.view[: place - 1]) == 1:  # images of one pixel
         by_pixel = True

@@ -133,7 +133,7 @@ def resize(op: Operator) -> Feature:
 def _factors(op: Operator, x: Feature) -> tuple[int, int]:
     """The factors of height and width, as whole numbers."""
     rank = len(x.view) + 1
-    axes = [op.place(axis, rank) for axis in op["axes"] or range(rank)]
+    axes = [op.axis(axis, rank) for axis in op["axes"] or range(rank)]
     policy = op.choice("keep_aspect_ratio_policy", *_POLICIES)
     if op.kind == "Upsample" or op.opset < 11:
         listed = op.floats(1, "scales") if op.has(1) else np.array(op["scales"] or ())

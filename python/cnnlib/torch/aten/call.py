@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cnnlib._typing import Array
-from cnnlib.graph.importing import Feature, Operation
+from cnnlib.graph.importing import Feature, TensorOperation
 from cnnlib.graph.importing.tensors import Known, Operand
 
 # Arguments that say how to compute or where, not what; `check_result` checks the dtype.
@@ -46,7 +46,7 @@ class Refused(ValueError):
     """A recorded call that has no counterpart; the message names it without the function that reads it."""
 
 
-class Call(Operation):
+class Call(TensorOperation):
     """One recorded call; values of the network are named as in the graph that is made.
 
     `operator` is without namespace, overload and the underscore of in-place operators: 'conv2d'. `in_place`:
@@ -151,16 +151,8 @@ class Call(Operation):
         x = self.tensor(x)
         if x.batch_axis >= self.rank(x) - count:
             self.fail("normalises over the samples, which stay apart")
-        shape, names = x.natural[len(x.natural) - count :], []
-        for which, usual in (("weight", 1.0), ("bias", 0.0)):
-            array, name = self.weights(which)
-            if array is None:
-                name = self.net.free_name(f"{self.label or self.output}.{which}", math.prod(shape), usual)
-                array = np.full(shape, usual)
-                self.net.frozen.add(name)
-            names.append(self.parameter(which, array, name))
-        made = self.emit("trailing_layernorm", x, params=tuple(names), args=(float(eps),))
-        return made.seen_like(x)
+        params = self.affine(*x.natural[len(x.natural) - count :])
+        return self.emit("trailing_layernorm", x, params=params, args=(float(eps),)).seen_like(x)
 
     def value(self, which: int | str) -> Feature:
         """The value that an argument is, with the pixels around it."""
@@ -211,14 +203,14 @@ class Call(Operation):
             None if array is None else self.parameter(role, array, name) for role, array, name in found
         )
 
-    def affine(self, size: int) -> tuple[str, ...]:
+    def affine(self, *shape: int) -> tuple[str, ...]:
         """The scale and shift of a norm; where it has none, frozen ones and zeros."""
         names = []
         for which, value in (("weight", 1.0), ("bias", 0.0)):
             array, name = self.weights(which)
             if array is None:
-                name = self.net.free_name(f"{self.label or self.output}.{which}", size, value)
-                array = np.full(size, value)
+                name = self.net.free_name(f"{self.label or self.output}.{which}", math.prod(shape), value)
+                array = np.full(shape, value)
                 self.net.frozen.add(name)
             names.append(self.parameter(which, array, name))
         return tuple(names)

@@ -40,10 +40,15 @@ def _softmax(call: Call) -> Feature:
     return call.softmax(value)
 
 
-def _dropout(call: Call) -> Feature:
+def share_dropped(call: Call) -> float:
+    """The share of values that a dropout drops, in training alone."""
     if call["train"]:
         call.fail("it drops values in eval mode too (training=True)")
-    return _same(call, "dropout", {"p": float(call["p"])})
+    return float(call["p"])
+
+
+def _dropout(call: Call) -> Feature:
+    return _same(call, "dropout", {"p": share_dropped(call)})
 
 
 OPERATORS: dict[str, Callable[[Call], Feature]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnnlib.graph.importing import Feature
@@ -10,14 +10,22 @@ from cnnlib.torch.aten.call import Call, result, title, two
 from cnnlib.torch.convolution import sides
 
 
+def conv_param(
+    call: Call, kernel: Sequence[int], stride: tuple[int, int], padding: Any, dilation: tuple[int, int]
+) -> dict[str, Any]:
+    """Make the parameter dict of a convolution of images."""
+    top, bottom, left, right = sides(padding, kernel, stride, dilation)
+    pad = (top, bottom), (left, right)
+    return {"stride": stride, "pad": pad, "dilation": dilation, "groups": call["groups"]}
+
+
 def _conv(call: Call) -> Feature:
     value = call.any_value("input")
     value = value if value.pad is not None else call.images("input")
-    stride, dilation = two(call["stride"]), two(call["dilation"])
-    top, bottom, left, right = sides(call["padding"], call.shape("weight")[2:], stride, dilation)
-    vertical, horizontal = value.pad or ((0, 0), (0, 0))
-    pad = (vertical[0] + top, vertical[1] + bottom), (horizontal[0] + left, horizontal[1] + right)
-    param = {"stride": stride, "pad": pad, "dilation": dilation, "groups": call["groups"]}
+    kernel, stride, dilation = call.shape("weight")[2:], two(call["stride"]), two(call["dilation"])
+    param = conv_param(call, kernel, stride, call["padding"], dilation)
+    around = value.pad or ((0, 0), (0, 0))
+    param["pad"] = tuple((a + c, b + d) for (a, b), (c, d) in zip(around, param["pad"], strict=True))
     return call.emit("conv", value.bare(), params=call.given("weight", "bias"), args=(param,))
 
 
@@ -41,12 +49,18 @@ def _linear(call: Call) -> Feature:
     return call.product(value, w.T, b, (w_name, b_name))
 
 
-def _batch_norm(call: Call) -> Feature:
+def running_param(call: Call) -> tuple[dict[str, Any], str]:
+    """The parameter dict of a batch norm by running statistics, and the name of these."""
     if call["training"]:
         call.fail("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
-    value = call.plain(call.value("input"))
     given = call["running_mean"], call["running_var"], call["eps"], call["momentum"]
-    bn_param, name = call.net.batch_norm(*given)
+    found: tuple[dict[str, Any], str] = call.net.batch_norm(*given)
+    return found
+
+
+def _batch_norm(call: Call) -> Feature:
+    bn_param, name = running_param(call)
+    value = call.plain(call.value("input"))
     layer = "batchnorm" if len(value.shape) == 1 else "spatial_batchnorm"
     return call.same(layer, value, bn_param, params=call.affine(value.shape[0]), statistics=name)
 

@@ -14,7 +14,8 @@ from cnnlib.graph.importing.resizing import PYTORCH_NEAREST
 from cnnlib.graph.importing.tensors import Known, Operand
 from cnnlib.graph.ops import OPS
 from cnnlib.torch.aten.call import Call, two
-from cnnlib.torch.convolution import sides
+from cnnlib.torch.aten.elementwise import share_dropped
+from cnnlib.torch.aten.layers import conv_param, running_param
 
 _EXACT_FROM = 20  # log(1 + exp(20)) is 20 but for 1e-10 of it; PyTorch's default
 _Made = Feature | list[Feature]
@@ -252,24 +253,10 @@ def _reverse_subtract(call: Call) -> Feature:
     return call.combined("add", y, call.times(x, -1, y))
 
 
-def _multiply(call: Call) -> Feature:
-    x, y = call.operand("self"), call.operand("other")
-    for one, other in ((x, y), (y, x)):
-        if isinstance(one, Known) and one.array.size == 1 and not one.name and isinstance(other, Feature):
-            factor = float(one.array.reshape(()))
-            if math.isfinite(factor):
-                return call.scaled(other, factor)
-    return call.combined("multiply", x, y)
-
-
 def _divide(call: Call) -> Feature:
-    call.expect("rounding_mode", None) if "rounding_mode" in call.defaults else None
-    x, y = call.operand("self"), call.operand("other")
-    if isinstance(x, Feature) and isinstance(y, Known) and y.array.size == 1 and not y.name:
-        divisor = float(y.array.reshape(()))
-        if divisor:
-            return call.scaled(x, 1 / divisor)
-    return call.combined("divide", x, y)
+    if "rounding_mode" in call.defaults:
+        call.expect("rounding_mode", None)
+    return call.divided(call.operand("self"), call.operand("other"))
 
 
 def _power(call: Call) -> Feature:
@@ -316,13 +303,7 @@ def _prelu(call: Call) -> Feature:
         shape = [1] * call.rank(x)
         shape[1] = -1
         slope = Known(slope.array.reshape(shape), slope.name)
-    return _sloped(call, x, slope)
-
-
-def _sloped(call: Call, x: Feature, slope: Known) -> Feature:
-    """relu(x) - slope * relu(-x)."""
-    below = call.each("scale", call.each("relu", call.each("scale", x, -1.0)), -1.0)
-    return call.combined("add", call.each("relu", x), call.combined("multiply", below, slope))
+    return call.bent(x, slope)
 
 
 def _glu(call: Call) -> Feature:
@@ -367,24 +348,14 @@ def _softplus(call: Call) -> Feature:
 
 
 def _dropout(call: Call) -> Feature:
-    if call["train"]:
-        call.fail("it drops values in eval mode too (training=True)")
-    return call.each("dropout", call.tensor_of(0), {"p": float(call["p"])})
+    return call.each("dropout", call.tensor_of(0), {"p": share_dropped(call)})
 
 
 def _channel_dropout(call: Call) -> Feature:
     """x times a 1 for each channel, from which values are dropped."""
-    if call["train"]:
-        call.fail("it drops values in eval mode too (training=True)")
-    x, p = call.tensor_of(0), float(call["p"])
+    x, p = call.tensor_of(0), share_dropped(call)
     ones = call.beside(Known(np.ones((1, call.shape(0)[1], *(1,) * (call.rank(x) - 2)))), x)
     return call.combined("multiply", x, call.each("dropout", ones, {"p": p}))
-
-
-def _mish(call: Call) -> Feature:
-    """x * tanh(softplus(x))."""
-    x = call.tensor_of("self")
-    return call.combined("multiply", x, call.each("tanh", call.each("softplus", x)))
 
 
 # Sums over axes ---------------------------------------------------------------------------------------
@@ -403,8 +374,7 @@ def _reduction(layer: str) -> _Translator:
 
 
 def _amin(call: Call) -> Feature:
-    x = call.each("scale", call.tensor_of("self"), -1.0)
-    return call.each("scale", call.reduced("reduce_max", x, _axes(call), bool(call["keepdim"])), -1.0)
+    return call.least(call.tensor_of("self"), _axes(call), bool(call["keepdim"]))
 
 
 def _max(call: Call) -> Feature:
@@ -423,9 +393,7 @@ def _norm(call: Call) -> Feature:
     kind = call["ord"] if "ord" in call.defaults else call["p"]
     if kind not in (2, 2.0, None):
         call.fail(f"the norm of order {kind} has no counterpart")
-    x = call.tensor_of(0)
-    squares = call.reduced("reduce_sum", call.combined("multiply", x, x), _axes(call), bool(call["keepdim"]))
-    return call.each("power", squares, 0.5)
+    return call.norm(call.tensor_of(0), _axes(call), bool(call["keepdim"]))
 
 
 def _variance(call: Call) -> Feature:
@@ -484,13 +452,10 @@ def _group_norm(call: Call) -> Feature:
 
 def _batch_norm(call: Call) -> Feature:
     """Normalise rows, sequences and volumes as images."""
-    if call["training"]:
-        call.fail("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
+    bn_param, name = running_param(call)
     x, (samples, C, *rest) = call.tensor_of("input"), call.shape("input")
     x = call.shaped(x, (call.net.batch, samples // call.net.batch, C, math.prod(rest)))
     x = call.ordered(x, (0, 2, 1, 3))
-    given = call["running_mean"], call["running_var"], call["eps"], call["momentum"]
-    bn_param, name = call.net.batch_norm(*given)
     made = call.emit("spatial_batchnorm", x, params=call.affine(C), args=(bn_param,), statistics=name)
     return call.shaped(call.ordered(made.seen_like(x), (0, 2, 1, 3)), call.out_shape)
 
@@ -510,26 +475,14 @@ def _without_depth(call: Call, made: Feature) -> Feature:
 def _conv(call: Call) -> Feature:
     """Convolve images whose samples share their axis with windows: each is a layer of a volume."""
     x = call.tensor(call.tensor_of("input"))
-    flat = x.by_samples  # no windows
-    x = x if flat else _with_depth(call, x)
-    stride, dilation = two(call["stride"]), two(call["dilation"])
-    top, bottom, left, right = sides(call["padding"], call.shape("weight")[2:], stride, dilation)
-    param = {
-        "stride": (1, *stride),
-        "pad": ((0, 0), (top, bottom), (left, right)),
-        "dilation": (1, *dilation),
-        "groups": call["groups"],
-    }
-    (w, w_name), (b, b_name) = call.weights("weight"), call.weights("bias")
-    assert w is not None  # PyTorch requires it
-    params = (
-        call.parameter("weight", w if flat else w[:, :, None], w_name),
-        None if b is None else call.parameter("bias", b, b_name),
-    )
-    if flat:
-        param |= {"stride": stride, "pad": ((top, bottom), (left, right)), "dilation": dilation}
-        return call.shaped(call.emit("conv", x, params=params, args=(param,)), call.out_shape)
-    return _without_depth(call, call.emit("conv3d", x, params=params, args=(param,)))
+    kernel, stride, dilation = call.shape("weight")[2:], two(call["stride"]), two(call["dilation"])
+    param = conv_param(call, kernel, stride, call["padding"], dilation)
+    if x.by_samples:  # no windows
+        made = call.emit("conv", x, params=call.given("weight", "bias"), args=(param,))
+        return call.shaped(made, call.out_shape)
+    param |= {"stride": (1, *stride), "pad": ((0, 0), *param["pad"]), "dilation": (1, *dilation)}
+    made = call.emit("conv3d", _with_depth(call, x), params=_with_an_axis(call), args=(param,))
+    return _without_depth(call, made)
 
 
 def _conv_of_rows(call: Call) -> Feature:
@@ -539,22 +492,17 @@ def _conv_of_rows(call: Call) -> Feature:
     x = call.tensor(call.shaped(x, (N, C, 1, L)))
     if not x.by_samples:
         call.fail("takes sequences, whose samples share an axis")
-    stride, dilation = (1, call["stride"][0]), (1, call["dilation"][0])
     pad = call["padding"] if isinstance(call["padding"], str) else (0, call["padding"][0])
-    (w, w_name), (b, b_name) = call.weights("weight"), call.weights("bias")
+    kernel = (1, *call.shape("weight")[2:])
+    param = conv_param(call, kernel, (1, call["stride"][0]), pad, (1, call["dilation"][0]))
+    return call.shaped(call.emit("conv", x, params=_with_an_axis(call), args=(param,)), call.out_shape)
+
+
+def _with_an_axis(call: Call) -> tuple[str | None, ...]:
+    """The parameters of a convolution, the weights with an axis of 1 before those of the kernel."""
+    w, name = call.weights("weight")
     assert w is not None  # PyTorch requires it
-    top, bottom, left, right = sides(pad, (1, w.shape[2]), stride, dilation)
-    param = {
-        "stride": stride,
-        "pad": ((top, bottom), (left, right)),
-        "dilation": dilation,
-        "groups": call["groups"],
-    }
-    params = (
-        call.parameter("weight", w[:, :, None], w_name),
-        None if b is None else call.parameter("bias", b, b_name),
-    )
-    return call.shaped(call.emit("conv", x, params=params, args=(param,)), call.out_shape)
+    return (call.parameter("weight", w[:, :, None], name), *call.given("bias"))
 
 
 def _max_pool(call: Call) -> Feature:
@@ -676,14 +624,14 @@ TENSORS: dict[str, _Translator] = {
         if op.aten_arguments is not None and op.elementwise
     },
     "sqrt": lambda call: call.each("power", call.tensor_of("self"), 0.5),
-    "mish": _mish,
+    "mish": lambda call: call.mish(call.tensor_of("self")),
     "dropout": _dropout,
     "feature_dropout": _channel_dropout,
     "add": _add,
     "sub": lambda call: _add(call, -1),
     "addcmul": _add_product,
     "rsub": _reverse_subtract,
-    "mul": _multiply,
+    "mul": lambda call: call.multiplied(call.operand("self"), call.operand("other")),
     "div": _divide,
     "pow": _power,
     "square": lambda call: call.combined("multiply", *[call.tensor_of("self")] * 2),
