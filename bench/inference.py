@@ -21,7 +21,7 @@ from pathlib import Path
 import cnnlib
 import numpy as np
 from cnnlib import onnx as exchange
-from cnnlib.benchmarking import engines
+from cnnlib.benchmarking import engines, growth
 from support import peaks, processor, runner, timing
 from support.inference import eight_bits, networks
 
@@ -134,19 +134,12 @@ def _growth(engine, name, N, threads):
         if engine != "cnnlib":
             importlib.import_module(engine.removesuffix("-compile"))
         cnnlib._core.release_buffers()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
-        before = _resident("VmRSS")
+        before = growth.resident_from_here()
         call = cnnlib.prepare(net) if engine == "cnnlib" else engines.CALLS[engine](net, path, x, threads)
         for _ in range(3):
             call(x)
-        print((_resident("VmHWM") - before) / 2**10)
+        print((growth.peak_resident() - before) / 2**20)
     return 0
-
-
-def _resident(key):
-    """KB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split(f"{key}:")[1].split()[0])
 
 
 def _line(row):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 import numpy as np
+from cnnlib.benchmarking import growth
 from support import peers, shapes
 
 _SIDES = ("cnnlib", "torch")
@@ -72,19 +73,11 @@ def _growth(name, dtype, case, threads):
         (arrays,) = (arrays for _, _, arrays in shapes.with_arrays([case], [dtype]))
         with contextlib.suppress(AttributeError):  # glibc's: gives back what making the arrays left free
             ctypes.CDLL(None).malloc_trim(0)
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-            file.write("5")  # makes the peak what is resident now
-        before = _status("VmRSS")
+        before = growth.resident_from_here()
         held = side.forward(case, arrays)(), side.backward(case, arrays)()
-        after = _status("VmHWM")
+        after = growth.peak_resident()
     del held
     return after - before
-
-
-def _status(key):
-    """A size in bytes from this process's status."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith(key))
 
 
 if __name__ == "__main__":

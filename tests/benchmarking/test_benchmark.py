@@ -100,6 +100,19 @@ def test_threads_are_as_before_behind_it(net, num_threads):
     assert cnnlib.get_num_threads() == 2
 
 
+@pytest.mark.peers
+def test_pytorchs_threads_are_as_before_behind_it(net, num_threads):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    before = torch.get_num_threads()
+    num_threads(1)
+    torch.set_num_threads(2)
+    try:
+        benchmark(net, IMAGES, threads=1, peers=("torch",), **SHORT)
+        assert (torch.get_num_threads(), cnnlib.get_num_threads()) == (2, 1)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_network_of_float64(net):
     wide = ConvNet(SPEC, (1, 8, 8), 5, seed=0, dtype=np.float64)
     found = benchmark(wide, IMAGES, precision="float64", peers=(), **SHORT)

@@ -199,7 +199,7 @@ def benchmark(
     X = np.ascontiguousarray(X, model.dtype)
     installed = [name for name in wanted if name in engines.installed()]
     missing = [engines.ENGINES[name] for name in wanted if name not in installed]
-    with _threads(threads) as count:
+    with _threads(threads, "torch" in installed) as count:
         if train:
             rows = _training(model, module, X, y, count, "torch" in installed, seconds)
             return Comparison(repr(model), len(X), count, "step", rows, missing)
@@ -208,16 +208,17 @@ def benchmark(
 
 
 @contextlib.contextmanager
-def _threads(threads: int | None) -> Iterator[int]:
-    """Let kernels use so many threads within the block."""
-    before = cnnlib.get_num_threads()
-    if threads is not None:
-        cnnlib.set_num_threads(positive_int("benchmark", "threads", threads))
-    try:
-        yield cnnlib.get_num_threads()
-    finally:
+def _threads(threads: int | None, with_torch: bool) -> Iterator[int]:
+    """Let kernels use so many threads within the block; behind it theirs and PyTorch's are as before."""
+    with contextlib.ExitStack() as behind:
+        if with_torch:  # whose number is put back last: both may set that of one OpenMP runtime
+            import torch
+
+            behind.callback(torch.set_num_threads, torch.get_num_threads())
         if threads is not None:
-            cnnlib.set_num_threads(before)
+            behind.callback(cnnlib.set_num_threads, cnnlib.get_num_threads())
+            cnnlib.set_num_threads(positive_int("benchmark", "threads", threads))
+        yield cnnlib.get_num_threads()
 
 
 def _scoring(

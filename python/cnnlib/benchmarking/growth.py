@@ -54,8 +54,7 @@ def main(engine: str, precision: str, model: str, onnx: str, images: str, thread
     if engine != OWN:
         importlib.import_module(engine)
     cnnlib.release_buffers()
-    _CLEAR.write_text(_RESET_PEAK)
-    before = _resident("VmRSS")
+    before = resident_from_here()
     call: Callable[..., object]
     if engine == OWN:
         predictor = cnnlib.prepare(net, precision=precision, calibration=x if precision == "int8" else None)
@@ -69,10 +68,21 @@ def main(engine: str, precision: str, model: str, onnx: str, images: str, thread
             return
     for _ in range(_CALLS):
         call(x)
-    print(_resident("VmHWM") - before)
+    print(peak_resident() - before)
 
 
-def _resident(key: str) -> int:
+def resident_from_here() -> int:
+    """Return the bytes of this process that lie in memory, from which on its peak counts."""
+    _CLEAR.write_text(_RESET_PEAK)
+    return _status("VmRSS")
+
+
+def peak_resident() -> int:
+    """Return the most bytes of this process that lay in memory."""
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
     """Return a size in bytes from this process's status."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return 1024 * int(status.split(f"{key}:")[1].split()[0])
