@@ -100,7 +100,7 @@ class ConvPlan {
   virtual ConvExplanation explain(Index N) const = 0;
 };
 
-// That of dw and db, or of all gradients in one pass, of the request's batch.
+// The plan of dw and db, or of all gradients in one pass, for the request's batch.
 template <class T>
 class GradientPlan {
  public:

@@ -32,7 +32,7 @@ struct BufferCounts {
 };
 BufferCounts buffer_counts();
 
-// Of the whole process now: bytes in use, and free ones that the pool keeps.
+// Bytes of the whole process now: those in use, and free ones that the pool keeps.
 struct BufferBytes {
   std::size_t used = 0, kept = 0;
 };

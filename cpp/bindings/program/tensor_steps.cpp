@@ -161,6 +161,7 @@ void function_step(BoundProgram& p, const std::string& name, int input, int outp
   });
 }
 
+// out[i] = function(x[i], y[i], i), where i counts the elements of all images.
 template <class Function>
 void add_pair(BoundProgram& p, const std::string& name, const std::array<int, 2>& inputs, int output,
               const Function& function) {
@@ -175,7 +176,7 @@ void add_pair(BoundProgram& p, const std::string& name, const std::array<int, 2>
       const T *x = f.read(a), *y = f.read(b);
       T* to = f.write(output);
       in_parts(size * f.images, 1, [&](Index begin, Index end) {
-        for (Index i = begin; i < end; ++i) to[i] = function(x[i], y[i]);
+        for (Index i = begin; i < end; ++i) to[i] = function(x[i], y[i], i);
       });
     });
   });
@@ -183,33 +184,20 @@ void add_pair(BoundProgram& p, const std::string& name, const std::array<int, 2>
 
 void pair_step(BoundProgram& p, const std::string& name, const std::array<int, 2>& inputs, int output,
                const std::string& kind) {
-  if (kind == "divide") return add_pair(p, name, inputs, output, [](auto x, auto y) { return x / y; });
+  if (kind == "divide") return add_pair(p, name, inputs, output, [](auto x, auto y, Index) { return x / y; });
   if (kind == "minimum")
-    return add_pair(p, name, inputs, output, [](auto x, auto y) { return smaller(x, y); });
+    return add_pair(p, name, inputs, output, [](auto x, auto y, Index) { return smaller(x, y); });
   require(kind == "maximum", "prepare: no function ", kind);
-  add_pair(p, name, inputs, output, [](auto x, auto y) { return larger(x, y); });
+  add_pair(p, name, inputs, output, [](auto x, auto y, Index) { return larger(x, y); });
 }
 
 // The first input where the mask, of one sample, is not 0, the second one elsewhere.
 void where_step(BoundProgram& p, const std::string& name, const std::array<int, 2>& inputs, int output,
                 const Array<std::uint8_t>& mask) {
-  const auto [a, b] = inputs;
   const Index size = p.size_of(output);
-  p.reads_and_writes(a, {size}, output, {size});
-  p.reads(b, {size});
   require_shape("prepare", "mask", mask, {size});
   const std::uint8_t* chosen = p.keep(mask);
-  const bool single = p.kernels.single();
-  p.add_step(name, double(size) / 4, [=, a = a, b = b](const Frame& f) {
-    by_type(single, [&](auto zero) {
-      using T = decltype(zero);
-      const T *x = f.read(a), *y = f.read(b);
-      T* to = f.write(output);
-      in_parts(size * f.images, 1, [&](Index begin, Index end) {
-        for (Index i = begin; i < end; ++i) to[i] = chosen[i % size] ? x[i] : y[i];
-      });
-    });
-  });
+  add_pair(p, name, inputs, output, [=](auto x, auto y, Index i) { return chosen[i % size] ? x : y; });
 }
 
 // An array, once for each sample of the input.
@@ -222,9 +210,10 @@ void constant_step(BoundProgram& p, const std::string& name, int input, int outp
   });
 }
 
-// Where the elements along axes of these sizes and steps lie.
+// Sizes of axes, and steps along them.
 using Axes = std::tuple<std::vector<Index>, std::vector<Index>>;
 
+// Returns how far each element along these axes lies behind the first one.
 std::vector<Index> places_along(const Axes& axes, Index elements) {
   const auto& [sizes, steps] = axes;
   require(sizes.size() == steps.size() && elements_of(sizes) > 0 && elements_of(sizes) <= elements,

@@ -38,7 +38,7 @@ struct Fetch {
   T* packed;  // where Prefetch::pack writes this call's b, packed
 };
 
-// What a micro-kernel prefetches, by the way b lies:
+// Names what a micro-kernel prefetches, which depends on how b lies:
 //   none   nothing: b is in the first-level cache, or the processor's own prefetcher follows it
 //   run    b is packed, and comes from the second-level cache: prefetch_distance_bytes ahead
 //   next   b's rows are scattered: the vectors that follow in each row, for the next calls

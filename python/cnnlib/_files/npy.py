@@ -11,7 +11,7 @@ import numpy as np
 
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # little-endian, behind the version
-# What NumPy's readers let through of Python's parser, beside their own ValueError.
+# Exceptions of Python's parser that NumPy's readers let through, beside their own ValueError.
 _REFUSALS = (SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 _MOST_HEADER = 1 << 16  # bytes; NumPy's own are about 100
 

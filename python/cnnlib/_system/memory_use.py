@@ -1,4 +1,4 @@
-"""What a network holds in memory, and what the process keeps for all."""
+"""Memory that a network holds, and that the process keeps for all networks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class MemoryUse:
     mapped : int
         Of these, what is a file's memory map, which the system may take back and read again.
     packed : int
-        Of copies of weights that a predictor keeps, packed for each size of samples. Those of a model are
-        made for calls, in buffers.
+        Copies of weights that a predictor keeps, packed for each size of samples. A model packs its weights
+        in buffers, for each call.
     sizes : tuple of tuple of int
         The shapes of a sample for which the network is compiled, the latest last. Of so many sizes, 8 in a
         predictor and 16 in a model for scores and for training each, the oldest is dropped for a new one.

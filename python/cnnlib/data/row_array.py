@@ -1,4 +1,4 @@
-"""What is common to arrays that are read by rows: :class:`RowArray`."""
+"""Arrays that are read by rows: :class:`RowArray` is their common base."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from cnnlib._params.arrays import reals
 from cnnlib._typing import Array, ArrayLike
 
 SCORE = 0.25  # below it an object is not shown: the default of Ultralytics' command
-_CORNERS = 4  # numbers of a box
-_ROW = 6  # numbers of an object that a network has found by itself: corners, score, class
+CORNERS = 4  # numbers of a box
+ROW = 6  # numbers of an object that a network has found by itself: corners, score, class
 
 
 class Candidates(NamedTuple):
@@ -82,9 +82,9 @@ def decode(
     where = "decode"
     array = reals(where, "output", output)
     K, limit = positive_int(where, "num_classes", num_classes), number(where, "score", score, 0, 1)
-    least = _ROW if flag(where, "end_to_end", end_to_end) else _CORNERS + K
+    least = ROW if flag(where, "end_to_end", end_to_end) else CORNERS + K
     if array.ndim != 2 or array.shape[1 if end_to_end else 0] < least:
-        wanted = f"(A, {_ROW} + E)" if end_to_end else f"({_CORNERS + K} + E, A)"
+        wanted = f"(A, {ROW} + E)" if end_to_end else f"({CORNERS + K} + E, A)"
         raise ValueError(f"{where}: output must be {wanted} of {K} classes, got shape {array.shape}")
     with np.errstate(invalid="ignore", over="ignore"):  # a comparison with NaN is False
         found = _rows(array, limit, K) if end_to_end else _columns(array, limit, K)
@@ -100,16 +100,16 @@ def _rows(array, limit, count):
     if not known.all():
         found = rows[~known][0, 5]
         raise ValueError(f"decode: the output has the class {found:g}, there are {count} classes from 0 on")
-    return Candidates(rows[:, :_CORNERS], rows[:, 4], rows[:, 5].astype(np.intp), rows[:, _ROW:])
+    return Candidates(rows[:, :CORNERS], rows[:, 4], rows[:, 5].astype(np.intp), rows[:, ROW:])
 
 
 def _columns(array, limit, count):
     """Boxes at all places where a score is high enough."""
-    scores = array[_CORNERS : _CORNERS + count]
+    scores = array[CORNERS : CORNERS + count]
     best = np.fmax.reduce(scores, axis=0)  # of all but NaN
     (places,) = np.nonzero(best > limit)
     chosen, scores = array[:, places].T, scores[:, places]
     classes = np.argmax(scores == best[places], axis=0)
-    middle, half = chosen[:, :2], chosen[:, 2:_CORNERS] / 2
+    middle, half = chosen[:, :2], chosen[:, 2:CORNERS] / 2
     boxes = np.concatenate([middle - half, middle + half], axis=1)
-    return Candidates(boxes, best[places], classes, chosen[:, _CORNERS + count :])
+    return Candidates(boxes, best[places], classes, chosen[:, CORNERS + count :])

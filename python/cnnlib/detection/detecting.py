@@ -15,7 +15,7 @@ from cnnlib._system.packages import required
 from cnnlib._typing import Array
 from cnnlib.data.image_files import open_image
 from cnnlib.data.normalization import Normalization, preprocessed
-from cnnlib.detection.decoding import SCORE, decode
+from cnnlib.detection.decoding import CORNERS, ROW, SCORE, decode
 from cnnlib.detection.head import DetectionHead, checked_head
 from cnnlib.detection.letterboxing import Placement, check_image, letterbox
 from cnnlib.detection.masks import MaskParts
@@ -25,7 +25,6 @@ from cnnlib.detection.suppression import MOST, OVERLAP, non_max_suppression
 Photo: TypeAlias = "str | os.PathLike[str] | NDArray[np.uint8]"
 _BATCH_VALUES = 2**22  # of images that go through a network together
 _UNIT = Normalization(0.0, 255.0)  # what the networks of this family take: values in [0, 1]
-_CORNERS, _ROW = 4, 6  # numbers of a box; of an object that a network has found by itself
 
 
 class Raw(NamedTuple):
@@ -201,7 +200,7 @@ class Detector:
         extras = 0 if prototypes is None else prototypes.shape[1]
         if head.keypoints is not None:
             extras = head.keypoints[0] * head.keypoints[1]
-        column, row = _CORNERS + len(head.classes) + extras, _ROW + extras
+        column, row = CORNERS + len(head.classes) + extras, ROW + extras
         if boxes.shape[1] == column:
             return boxes.reshape(count, column, math.prod(boxes.shape[2:])), prototypes, False
         if boxes.ndim == 3 and boxes.shape[2] == row:

@@ -1,4 +1,4 @@
-// What Winograd's method does to a run of tiles: their transforms.
+// Winograd's transforms of a run of tiles.
 // Vectors run along channels (input side) and filters (output side), so that no transform needs a shuffle.
 #pragma once
 

@@ -9,23 +9,19 @@ import numpy as np
 from cnnlib._typing import Array
 
 _CUBIC = -0.75  # PyTorch's and ONNX's coefficient of the cubic kernel (Keys 1981)
-
-
-# Where ONNX has the pixel next to a place that lies between two; a half goes by the name.
+# ONNX's names for the pixel that is taken for a place between two; the last two differ at a half.
 ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round_prefer_floor": lambda centres: np.ceil(centres - 0.5),
     "round_prefer_ceil": lambda centres: np.floor(centres + 0.5),
 }
-COORDINATES = (*("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric", "align_corners"),)
-
-
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric", "align_corners")
 PYTORCH_NEAREST = "pytorch_nearest"
 
 
 def places_of_pixels(n: int, m: int, coordinates: str, scale: float | None = None) -> Array:
-    """Where in n pixels each of the m pixels of a result lies, by ONNX's name for it.
+    """Return the places, in n pixels, of the m pixels of a result; `coordinates` is ONNX's name for the rule.
 
     'half_pixel': ``(j + 1/2) / scale - 1/2``; 'pytorch_half_pixel' the same, but 0 for a single one;
     'half_pixel_symmetric': about the middle of both; 'asymmetric': ``j / scale``; 'align_corners': the first

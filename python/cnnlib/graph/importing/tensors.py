@@ -199,7 +199,7 @@ class TensorOperation(Operation):
     # Parts and copies -----------------------------------------------------------------------------------
 
     def sliced(self, x: Feature, axis: int, start: int | None, stop: int | None, step: int = 1) -> Feature:
-        """Every so many-th along an axis, as Python slices."""
+        """Slice an axis, as Python does."""
         axis = self.axis(axis, self.rank(x))
         if axis == x.batch_axis:
             whole = x.before * x.behind * self.number_of_samples()

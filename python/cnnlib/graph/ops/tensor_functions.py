@@ -21,7 +21,7 @@ PAD_MODES: dict[str, Any] = {
     "constant": "constant",
     "reflect": "reflect",
     "replicate": "edge",
-}  # NumPy's names
+}  # and NumPy's names, which are ONNX's too
 
 
 def transpose_forward(x: Array, axes: Sequence[int]) -> tuple[Array, Any]:
@@ -67,8 +67,8 @@ def pad_forward(x: Array, widths: Sequence[Sequence[int]], mode: str, value: flo
     image about the first and the last number ('reflect'), or the nearest number ('replicate').
     """
     sides = [(0, 0), *map(tuple, widths)]
-    filled = {"constant_values": value} if mode == "constant" else {}
-    return np.pad(x, sides, PAD_MODES[mode], **filled), (x.shape, sides, mode)
+    constant = {"constant_values": value} if mode == "constant" else {}
+    return np.pad(x, sides, PAD_MODES[mode], **constant), (x.shape, sides, mode)
 
 
 def pad_backward(dout: Array, cache: Any, needs: Sequence[bool]) -> _Gradients:

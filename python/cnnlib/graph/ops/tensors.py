@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from cnnlib.onnx.writing.writer import Writer
 
 _INT64 = np.iinfo(np.int64)  # ONNX's start and stop beyond the ends of an axis
-_PAD_IN_ONNX = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
 
 def _refuse(function: str, text: str, *shapes: Shape) -> None:
@@ -313,7 +312,7 @@ def _write_pad(writer: Writer, node: Node, inputs: list[str], output: str) -> No
     given = [writer.constant(node, "pads", [0, *before, 0, *after], np.int64)]
     if mode == "constant":
         given.append(writer.constant(node, "value", value))
-    writer.operator("Pad", node, [*inputs, *given], output, mode=_PAD_IN_ONNX[mode])
+    writer.operator("Pad", node, [*inputs, *given], output, mode=tensor_functions.PAD_MODES[mode])
 
 
 def _write_expand(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
