@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
-from cnnlib.benchmarking.timing import Times, difference, take_turns, without_collection
+
+
+def _own_timing():
+    """Load the package's module of this checkout: the build that is measured may be older, and lack it."""
+    file = Path(__file__).parents[2] / "python" / "cnnlib" / "benchmarking" / "timing.py"
+    spec = importlib.util.spec_from_file_location("support.package_timing", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_timing = _own_timing()
+Times, difference, take_turns = _timing.Times, _timing.difference, _timing.take_turns
+without_collection = _timing.without_collection
 
 __all__ = ["TOLERANCE", "Normals", "difference", "geometric_mean", "interleave", "once", "take_turns"]
 
