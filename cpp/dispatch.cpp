@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include "machine/instruction_sets.hpp"
 
@@ -21,6 +22,12 @@ const Isa& isa();
 }
 namespace avx512amx {
 ByteProducts byte_products();
+}
+namespace avx512amxbf16 {
+BfloatKernels bfloat_kernels();
+}
+namespace avx512bf16 {
+BfloatKernels bfloat_kernels();
 }
 namespace avx512vnni {
 ByteProducts byte_products();
@@ -73,50 +80,92 @@ auto from_environment(const std::string& variable, const std::string& usual, con
   }
 }
 
-// The most that products of bytes may use beside their set.
-constexpr const char* int8_limits[] = {"none", "vnni", "amx"};
-enum Int8Limit { no_extension, vnni, amx };
+// What a family of products may use beside its set: names from the least to the most.
+class ExtensionLimit {
+ public:
+  ExtensionLimit(const char* variable, std::vector<const char*> names)
+      : names_(std::move(names)),
+        limit_(from_environment(variable, names_.back(), [this](const std::string& n) { return number(n); })) {}
 
-int int8_limit_of(const std::string& name) {
-  for (int i = no_extension; i <= amx; ++i)
-    if (name == int8_limits[i]) return i;
-  throw std::invalid_argument("'" + name + "' is none of: none, vnni, amx");
-}
+  std::string name() const { return names_[limit_]; }
+  void set(const std::string& name) { limit_ = number(name); }
+  bool allows(std::size_t number) const { return number <= limit_; }
 
-std::atomic<int>& limit() {
-  static std::atomic<int> limit{from_environment("CNNLIB_INT8", "amx", &int8_limit_of)};
-  return limit;
-}
+ private:
+  std::size_t number(const std::string& name) const {
+    std::string known;
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      if (name == names_[i]) return i;
+      known += (i > 0 ? ", " : "") + std::string(names_[i]);
+    }
+    throw std::invalid_argument("'" + name + "' is none of: " + known);
+  }
 
-// An extension's products, or null where this processor lacks it. Made when they are first wanted: registers
-// that the system grants cost the process something. Its functions run where it does, the one that makes the
-// table too.
-template <bool (*runs)(), ByteProducts (*make)()>
-const ByteProducts* products_if() {
-  static const bool runs_here = runs();
-  if (!runs_here) return nullptr;
-  static const ByteProducts products = make();
-  return &products;
-}
-
-// Instructions for products of bytes that a set may have.
-struct Extension {
-  Int8Limit needs;
-  const char* set;
-  const ByteProducts* (*products)();
+  const std::vector<const char*> names_;
+  std::atomic<std::size_t> limit_;
 };
 
+ExtensionLimit& int8_extensions() {
+  static ExtensionLimit limit("CNNLIB_INT8", {"none", "vnni", "amx"});
+  return limit;
+}
+ExtensionLimit& bfloat16_extensions() {
+  static ExtensionLimit limit("CNNLIB_BFLOAT16", {"none", "avx512_bf16", "amx"});
+  return limit;
+}
+enum { no_extension, vectors, amx };  // their numbers
+
+// An extension's kernels, or null where this processor lacks it. Made when they are first wanted: registers
+// that the system grants cost the process something. Its functions run where it does, the one that makes the
+// table too.
+template <class Table, bool (*runs)(), Table (*make)()>
+const Table* table_if() {
+  static const bool runs_here = runs();
+  if (!runs_here) return nullptr;
+  static const Table table = make();
+  return &table;
+}
+
+// Instructions that a set may have, and the kernels for them.
+template <class Table>
+struct Extension {
+  std::size_t needs;
+  const char* set;
+  const Table* (*table)();
+};
+
+// The kernels of the first extension that serves the set in use, or null.
+template <class Table>
+const Table* first_of(const std::vector<Extension<Table>>& extensions, const ExtensionLimit& limit) {
+  const Isa& set = active_isa();
+  for (const Extension<Table>& extension : extensions)
+    if (std::strcmp(extension.set, set.name) == 0 && limit.allows(extension.needs))
+      if (const Table* table = extension.table()) return table;
+  return nullptr;
+}
+
 // The fastest first.
-const std::vector<Extension>& extensions() {
-  static const std::vector<Extension> known = {
+const std::vector<Extension<ByteProducts>>& byte_extensions() {
+  static const std::vector<Extension<ByteProducts>> known = {
 #ifdef CNNLIB_HAVE_AVX512AMX
-      {amx, "avx512", &products_if<runs_amx_int8, avx512amx::byte_products>},
+      {amx, "avx512", &table_if<ByteProducts, runs_amx_int8, avx512amx::byte_products>},
 #endif
 #ifdef CNNLIB_HAVE_AVX512VNNI
-      {vnni, "avx512", &products_if<runs_avx512_vnni, avx512vnni::byte_products>},
+      {vectors, "avx512", &table_if<ByteProducts, runs_avx512_vnni, avx512vnni::byte_products>},
 #endif
 #ifdef CNNLIB_HAVE_AVX2VNNI
-      {vnni, "avx2", &products_if<runs_avx_vnni, avx2vnni::byte_products>},
+      {vectors, "avx2", &table_if<ByteProducts, runs_avx_vnni, avx2vnni::byte_products>},
+#endif
+  };
+  return known;
+}
+const std::vector<Extension<BfloatKernels>>& bfloat_extensions() {
+  static const std::vector<Extension<BfloatKernels>> known = {
+#ifdef CNNLIB_HAVE_AVX512AMXBF16
+      {amx, "avx512", &table_if<BfloatKernels, runs_amx_bf16, avx512amxbf16::bfloat_kernels>},
+#endif
+#ifdef CNNLIB_HAVE_AVX512BF16
+      {vectors, "avx512", &table_if<BfloatKernels, runs_avx512_bf16, avx512bf16::bfloat_kernels>},
 #endif
   };
   return known;
@@ -138,17 +187,17 @@ std::vector<std::string> available_isas() {
 const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
 
 const ByteProducts& active_products() {
-  const Isa& set = active_isa();
-  for (const Extension& extension : extensions())
-    if (std::strcmp(extension.set, set.name) == 0 && extension.needs <= limit())
-      if (const ByteProducts* products = extension.products()) return *products;
-  return set.products;
+  const ByteProducts* products = first_of(byte_extensions(), int8_extensions());
+  return products != nullptr ? *products : active_isa().products;
 }
+const BfloatKernels* active_bfloat16() { return first_of(bfloat_extensions(), bfloat16_extensions()); }
 
 const char* isas_left_out() { return CNNLIB_ISAS_LEFT_OUT; }
 
-std::string int8_limit() { return int8_limits[limit()]; }
-void limit_int8(const std::string& name) { limit() = int8_limit_of(name); }
+std::string int8_limit() { return int8_extensions().name(); }
+void limit_int8(const std::string& name) { int8_extensions().set(name); }
+std::string bfloat16_limit() { return bfloat16_extensions().name(); }
+void limit_bfloat16(const std::string& name) { bfloat16_extensions().set(name); }
 
 void use_isa(const std::string& name) { active() = named(name); }
 

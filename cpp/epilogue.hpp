@@ -1,4 +1,4 @@
-// Epilogues: how a layer finishes its sums, of floats or of bytes. Plain data that crosses the border between
+// Epilogues: how a layer finishes its sums. Those of narrow values stand in narrow_shapes.hpp. Plain data that crosses the border between
 // the bindings and the kernels.
 #pragma once
 
@@ -36,17 +36,6 @@ struct Epilogue {
 
   // Returns the epilogue for the filters from f on.
   Epilogue from(std::ptrdiff_t f) const { return {bias != nullptr ? bias + f : nullptr, add, activation}; }
-};
-
-// The epilogue of 32-bit sums of products of bytes, whose numbers for each filter are FilterNumbers:
-//   v = sum * 2^shift + bias[f] + other * factor[f] if it is to `add`
-//   out = clamp(round(float(v) * multiplier[f]) + zero), a byte, or as `scores` float(v) * multiplier[f]
-// The bias contains what the zero points contribute.
-template <>
-struct Epilogue<std::uint8_t> {
-  int zero, shift = 0;
-  bool add = false, scores = false;
-  Clamp<int> activation{0, 255};
 };
 
 }  // namespace cnnlib

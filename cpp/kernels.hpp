@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "conv_plan.hpp"
-#include "int8_shapes.hpp"
+#include "narrow_shapes.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib {
@@ -158,16 +158,19 @@ struct ElementwiseKernels {
   double (*sum_of_squares)(const T* x, Index n);
 };
 
-// How a convolution of bytes is computed.
-struct ByteMethod {
+// How a convolution of narrow values is computed, of weights that are given as `Given`.
+template <class Value, class Given>
+struct NarrowMethod {
   const char* name;
-  // Weights, and the numbers of each filter (its bias, multiplier and, or null, factor), packed for `run`.
-  Index (*packed_bytes)(const ByteConv&);
-  void (*pack)(const ByteConv&, const std::int8_t* w, const FilterNumbers&, void* packed);
-  // `other` is the term that the epilogue adds, or null; y is bytes, or scores.
-  void (*run)(const ByteConv&, const std::uint8_t* x, const std::uint8_t* other, const void* packed, void* y,
-              Index images);
+  // Weights, and the numbers of each filter, packed for `run`.
+  Index (*packed_bytes)(const NarrowConv<Value>&);
+  void (*pack)(const NarrowConv<Value>&, const Given* w, const FilterNumbers<Value>&, void* packed);
+  // `other` is the term that the epilogue adds, or null; y is narrow values, or scores.
+  void (*run)(const NarrowConv<Value>&, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
+              void* y, Index images);
 };
+using ByteMethod = NarrowMethod<std::uint8_t, std::int8_t>;
+using BfloatMethod = NarrowMethod<Bfloat16, float>;
 
 // Of eight-bit networks, the products: apart from the rest, since a processor with VNNI or AMX has its own.
 struct ByteProducts {
@@ -188,6 +191,26 @@ struct ByteLayers {
   // The channels of x become those of y from `first` on.
   void (*copy_channels)(const ByteImage& x, const ByteImage& y, Index first, int zero,
                         const std::uint8_t* from, std::uint8_t* to, Index images);
+};
+
+// A function of n floats, as ElementwiseKernels have it.
+using BfloatFunction = void (*)(Activation, const float* x, float* out, float* copy, float alpha, Index n);
+
+// Everything on bfloat16. Only extensions that multiply it have kernels: other processors compute in float32.
+struct BfloatKernels {
+  const char* name;
+  BfloatMethod (*method)(const BfloatConv&);  // null pointers where none serves
+  void (*narrow)(const float* x, const BfloatImage&, std::uint8_t* y, Index images);
+  void (*widen)(const std::uint8_t* x, const BfloatImage&, float* y, Index images);
+  void (*max_pool)(const BfloatPool&, const std::uint8_t* x, std::uint8_t* y, Index images);
+  void (*avg_pool)(const BfloatPool&, const std::uint8_t* x, std::uint8_t* y, Index images);
+  void (*join)(const BfloatJoin&, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y,
+               Index images);
+  void (*activate)(const BfloatImage& x, const BfloatImage& y, Activation, float alpha, BfloatFunction,
+                   const std::uint8_t* from, std::uint8_t* to, Index images);
+  // The channels of x become those of y from `first` on.
+  void (*copy_channels)(const BfloatImage& x, const BfloatImage& y, Index first, const std::uint8_t* from,
+                        std::uint8_t* to, Index images);
 };
 
 // All of them.
@@ -215,5 +238,9 @@ const Isa& active_isa();
 // Its products of bytes, or those of its fastest extension that multiplies bytes (AMX, VNNI), where the
 // processor has it and CNNLIB_INT8 allows it. They differ in speed alone.
 const ByteProducts& active_products();
+
+// The kernels for bfloat16 of the set's fastest extension that multiplies it, where the processor has one and
+// CNNLIB_BFLOAT16 allows it; else null. Extensions differ in bits.
+const BfloatKernels* active_bfloat16();
 
 }  // namespace cnnlib

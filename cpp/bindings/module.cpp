@@ -18,6 +18,12 @@ void bind_instruction_sets(py::module_& m) {
   m.def("active_products", [] { return std::string(active_products().name); });
   m.def("int8_limit", &int8_limit);
   def(m, "limit_int8(name)", &limit_int8);
+  m.def("active_bfloat16", []() -> std::optional<std::string> {
+    const BfloatKernels* kernels = active_bfloat16();
+    return kernels == nullptr ? std::nullopt : std::optional<std::string>(kernels->name);
+  });
+  m.def("bfloat16_limit", &bfloat16_limit);
+  def(m, "limit_bfloat16(name)", &limit_bfloat16);
 }
 
 // For tests, with times in milliseconds.
@@ -84,6 +90,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   watch_for_fork();
   active_isa();  // a wrong CNNLIB_ISA, CNNLIB_INT8 or CNNLIB_CACHES is an error of the import
   int8_limit();
+  bfloat16_limit();
   caches();
   bind_inputs(m);
   bind_conv(m);

@@ -12,7 +12,7 @@
 #include "kernels/conv/winograd/cuts.hpp"
 #include "kernels/conv/winograd_rows/cuts.hpp"
 #include "kernels/gemm/cuts.hpp"
-#include "kernels/int8/cuts.hpp"
+#include "kernels/narrow/byte_cuts.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -28,5 +28,6 @@ template <class T>
 ElementwiseKernels<T> elementwise_kernels();
 ByteLayers byte_layers();
 ByteProducts byte_products();
+BfloatKernels bfloat_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -52,11 +52,21 @@ bool runs_avx512() {
 bool runs_avx_vnni() { return runs_avx2() && has(cpuid(7, 1).a, 1u << 4); }
 bool runs_avx512_vnni() { return runs_avx512() && has(cpuid(7).c, 1u << 11); }
 
-bool runs_amx_int8() {
-  constexpr unsigned tile = 1u << 24, int8 = 1u << 25, tile_state = 0x60000;
-  return runs_avx512_vnni() && has(cpuid(7).d, tile | int8) && has(saved_registers(), tile_state) &&
+bool runs_avx512_bf16() { return runs_avx512() && has(cpuid(7, 1).a, 1u << 5); }
+
+namespace {
+
+// Whether there are tile registers, and this instruction for them.
+bool runs_tiles(unsigned instruction) {
+  constexpr unsigned tile = 1u << 24, tile_state = 0x60000;
+  return has(cpuid(7).d, tile | instruction) && has(saved_registers(), tile_state) &&
          may_use_tile_registers();
 }
+
+}  // namespace
+
+bool runs_amx_int8() { return runs_avx512_vnni() && runs_tiles(1u << 25); }
+bool runs_amx_bf16() { return runs_avx512_bf16() && runs_tiles(1u << 22); }
 
 bool is_from_intel() {
   const Registers vendor = cpuid(0);  // "Genu" "ineI" "ntel"

@@ -60,11 +60,17 @@ class BoundProgram : public Program {
     writes(output, out_shape);
   }
 
-  // The step reads and writes images of bytes.
-  void reads_image(int input, const ByteImage& s) const { reads(input, s.bytes(), {s.C, s.H, s.W}); }
-  void writes_image(int output, const ByteImage& s) const { writes(output, s.bytes(), {s.C, s.H, s.W}); }
+  // The step reads and writes images of narrow values.
+  template <class Value>
+  void reads_image(int input, const NarrowImage<Value>& s) const {
+    reads(input, s.bytes(), {s.C, s.H, s.W});
+  }
+  template <class Value>
+  void writes_image(int output, const NarrowImage<Value>& s) const {
+    writes(output, s.bytes(), {s.C, s.H, s.W});
+  }
 
-  // For packed weights of bytes, which live as long as the program.
+  // For packed weights of narrow values, which live as long as the program.
   void* new_weights(std::size_t bytes) { return own_.take(bytes); }
 
   // The data of an array, which lives as long as the program, whose steps point to it.
@@ -213,5 +219,6 @@ ConvRequest network_request(ConvRequest, bool live, bool adds);
 [[gnu::cold]] void bind_attention_layer(py::class_<BoundProgram>& program);
 [[gnu::cold]] void bind_tensor_steps(py::class_<BoundProgram>& program);
 [[gnu::cold]] void bind_byte_steps(py::class_<BoundProgram>& program);
+[[gnu::cold]] void bind_bfloat16_steps(py::module_& m, py::class_<BoundProgram>& program);
 
 }  // namespace cnnlib

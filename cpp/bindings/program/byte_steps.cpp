@@ -2,30 +2,15 @@
 #include <array>
 
 #include "../../dispatch.hpp"
-#include "../conv/conv_shape.hpp"
-#include "../pool_shape.hpp"
-#include "bound_program.hpp"
+#include "narrow_values.hpp"
 
 namespace cnnlib {
 namespace {
 
 using P = BoundProgram;
 using F = Frame;
-using Bytes = std::array<Index, 7>;  // C, H, W; top, bottom, left, right
 
-void require_that(bool condition, const char* what) { require(condition, "prepare: ", what); }
-
-ByteImage image_of(const Bytes& b) {
-  constexpr Index most = Index{1} << 24;
-  for (const Index n : b) require_that(n >= 0 && n <= most, "a value of bytes with a size out of range");
-  require_that(b[0] > 0 && b[1] > 0 && b[2] > 0, "a value of bytes without elements");
-  const Index size = elements_of({b[0], b[1] + b[3] + b[4], b[2] + b[5] + b[6]});
-  require_that(size > 0 && size < Index{1} << 46, "a value of bytes that is too large");
-  return {b[0], b[1], b[2], b[3], b[4], b[5], b[6]};
-}
-
-std::vector<Index> shape_of(const ByteImage& s) { return {s.C, s.H, s.W}; }
-bool same_size(const ByteImage& a, const ByteImage& b) { return shape_of(a) == shape_of(b); }
+ByteImage image_of(const ImageSizes& b) { return narrow_image<std::uint8_t>(b); }
 
 Epilogue<std::uint8_t> epilogue_of(int zero, int low, int high) {
   require_that(0 <= low && low <= high && high <= 255 && 0 <= zero && zero <= 255,
@@ -33,15 +18,13 @@ Epilogue<std::uint8_t> epilogue_of(int zero, int low, int high) {
   return {zero, 0, false, false, {low, high}};
 }
 
-double elements(const ByteImage& s) { return double(s.bytes()); }
-
 template <class Run>
 void add_step(P& p, const std::string& name, double work, const Run& run, std::size_t weight_bytes = 0) {
   require_that(p.kernels.single(), "eight-bit networks are programs in float32");
   p.add_step(name, work, run, weight_bytes);
 }
 
-void quantize_step(P& p, const std::string& name, int input, int output, const Bytes& y, float scale,
+void quantize_step(P& p, const std::string& name, int input, int output, const ImageSizes& y, float scale,
                    int zero) {
   const ByteImage s = image_of(y);
   require_that(scale > 0 && std::isfinite(scale), "a scale must be positive and finite");
@@ -53,7 +36,7 @@ void quantize_step(P& p, const std::string& name, int input, int output, const B
            [=](const F& f) { kernel(f.read(input), s, scale, zero, f.write(output), f.images); });
 }
 
-void dequantize_step(P& p, const std::string& name, int input, int output, const Bytes& x, float scale,
+void dequantize_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, float scale,
                      int zero) {
   const ByteImage s = image_of(x);
   p.reads_image(input, s);
@@ -65,46 +48,24 @@ void dequantize_step(P& p, const std::string& name, int input, int output, const
 
 // numbers: zero, low, high, shift. `other` is a value to add, or -1; y is bytes, or empty where scores are
 // wanted.
-void byte_conv_step(P& p, const std::string& name, int input, int other, int output, const Bytes& x,
-                    const Bytes& other_image, const std::optional<Bytes>& y, const Array<std::int8_t>& w,
+void byte_conv_step(P& p, const std::string& name, int input, int other, int output, const ImageSizes& x,
+                    const ImageSizes& other_image, const std::optional<ImageSizes>& y, const Array<std::int8_t>& w,
                     const Array<std::int32_t>& bias, const Array<float>& multiplier,
                     const MaybeArray<std::int32_t>& factor, const std::array<int, 4>& numbers,
                     const py::object& conv_param) {
-  const ByteImage in = image_of(x);
-  const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
   require_that(w.ndim() == 4, "w must have four axes");
   const Floats w_like = new_array("prepare", w, true);
-  ConvShape s = conv_request("prepare", like, w_like, conv_param).shape;
-  s.N = 1;
+  ByteConv c = narrow_conv<std::uint8_t>(p, input, other, output, x, other_image, y, w_like, conv_param);
+  const ConvShape& s = c.shape;
   require_shape("prepare", "b", bias, {s.F});
   require_shape("prepare", "multiplier", multiplier, {s.F});
   require_that((other >= 0) == factor.has_value(), "a factor is for another term");
   if (factor) require_shape("prepare", "factor", *factor, {s.F});
-  ByteConv c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, epilogue_of(numbers[0], numbers[1], numbers[2])};
+  c.epilogue = epilogue_of(numbers[0], numbers[1], numbers[2]);
   c.epilogue.shift = numbers[3];
   require_that(numbers[3] >= 0 && numbers[3] < 24, "a shift out of range");
   c.epilogue.add = other >= 0;
   c.epilogue.scores = !y;
-  // Windows may reach as far as the border.
-  const Index below = (s.OH - 1) * s.stride_h + (s.KH - 1) * s.dilation_h - s.pad_top - (s.H - 1);
-  const Index beside = (s.OW - 1) * s.stride_w + (s.KW - 1) * s.dilation_w - s.pad_left - (s.W - 1);
-  require_that(s.pad_top <= in.top && s.pad_left <= in.left && below <= in.bottom && beside <= in.right,
-               "a convolution that reaches beyond the border of its input");
-  p.reads_image(input, in);
-  if (y) {
-    const ByteImage out = image_of(*y);
-    require_that(same_size(out, c.y), "a convolution's output has another shape");
-    c.y = out;
-    p.writes_image(output, out);
-  } else {
-    require_that(s.OH == 1 && s.OW == 1 && other < 0, "scores are of one pixel");
-    p.writes(output, {s.F});
-  }
-  if (other >= 0) {
-    c.other = image_of(other_image);
-    require_that(same_size(c.other, c.y), "terms of a sum have different shapes");
-    p.reads_image(other, c.other);
-  }
   const ByteMethod method = active_products().method(c);
   require_that(method.run != nullptr, "groups of channels must be of fours");
   const auto size = static_cast<std::size_t>(method.packed_bytes(c));
@@ -119,31 +80,19 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
       size);
 }
 
-BytePool byte_pool(P& p, int input, int output, const Bytes& x, const Bytes& y, const PoolGeometry& geometry,
-                   bool ceil_mode, bool count_include_pad) {
-  const ByteImage in = image_of(x), out = image_of(y);
-  const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
-  PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
-  s.planes = 1;
-  require_that(same_size(out, {in.C, s.OH, s.OW, 0, 0, 0, 0}), "a pool's output has another shape");
-  p.reads_image(input, in);
-  p.writes_image(output, out);
-  return {in, out, s};
-}
-
-void byte_max_pool_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
+void byte_max_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, const ImageSizes& y,
                         int zero, const PoolGeometry& geometry, bool ceil_mode) {
-  const BytePool s = byte_pool(p, input, output, x, y, geometry, ceil_mode, false);
+  const BytePool s = narrow_pool<std::uint8_t>(p, input, output, x, y, geometry, ceil_mode, false);
   epilogue_of(zero, 0, 255);
   const auto kernel = active_isa().bytes.max_pool;
   add_step(p, name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 16,
            [=](const F& f) { kernel(s, zero, f.read(input), f.write(output), f.images); });
 }
 
-void byte_avg_pool_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
+void byte_avg_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, const ImageSizes& y,
                         int x_zero, float ratio, int zero, const PoolGeometry& geometry, bool ceil_mode,
                         bool count_include_pad) {
-  const BytePool s = byte_pool(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
+  const BytePool s = narrow_pool<std::uint8_t>(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
   const double bytes = double(std::min(s.shape.PH, s.shape.H)) * double(std::min(s.shape.PW, s.shape.W));
   require_that(255 * bytes <= INT32_MAX, "a mean of more bytes than 32 bits can sum");
   const Epilogue<std::uint8_t> e = epilogue_of(zero, 0, 255);
@@ -153,8 +102,8 @@ void byte_avg_pool_step(P& p, const std::string& name, int input, int output, co
            [=](const F& f) { kernel(s, x_zero, ratio, e, f.read(input), f.write(output), f.images); });
 }
 
-void byte_add_step(P& p, const std::string& name, int a, int b, int output, const Bytes& a_image,
-                   const Bytes& b_image, const Bytes& y, const std::array<int, 3>& factors, float multiplier,
+void byte_add_step(P& p, const std::string& name, int a, int b, int output, const ImageSizes& a_image,
+                   const ImageSizes& b_image, const ImageSizes& y, const std::array<int, 3>& factors, float multiplier,
                    const std::array<int, 3>& numbers) {
   const ByteSum s{image_of(a_image),
                   image_of(b_image),
@@ -172,7 +121,7 @@ void byte_add_step(P& p, const std::string& name, int a, int b, int output, cons
            [=](const F& f) { kernel(s, f.read(a), f.read(b), f.write(output), f.images); });
 }
 
-void byte_table_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
+void byte_table_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, const ImageSizes& y,
                      const Array<std::uint8_t>& table, int zero) {
   const ByteImage in = image_of(x), out = image_of(y);
   require_shape("prepare", "table", table, {256});
@@ -186,19 +135,9 @@ void byte_table_step(P& p, const std::string& name, int input, int output, const
 }
 
 void byte_concat_step(P& p, const std::string& name, const std::vector<int>& inputs, int output,
-                      const std::vector<Bytes>& images, const Bytes& y, int zero) {
+                      const std::vector<ImageSizes>& images, const ImageSizes& y, int zero) {
   const ByteImage out = image_of(y);
-  require_that(inputs.size() == images.size(), "a value without a shape");
-  std::vector<ByteImage> in;
-  Index channels = 0;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    in.push_back(image_of(images[i]));
-    require_that(in[i].H == out.H && in[i].W == out.W, "joined values have different sizes");
-    channels += in[i].C;
-    p.reads_image(inputs[i], in[i]);
-  }
-  require_that(channels == out.C, "joined values have another number of channels");
-  p.writes_image(output, out);
+  const std::vector<ByteImage> in = joined_images<std::uint8_t>(p, inputs, output, images, out);
   const auto kernel = active_isa().bytes.copy_channels;
   add_step(p, name + " [int8]", elements(out) / 8, [=](const F& f) {
     Index first = 0;

@@ -235,6 +235,7 @@ void bind_program(py::module_& m) {
   bind_tensor_steps(program);
   bind_elementwise_steps(program);
   bind_byte_steps(program);
+  bind_bfloat16_steps(m, program);
 }
 
 }  // namespace cnnlib

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnlib._params import type_name
 from cnnlib._typing import Array, Gradients, Outputs
+from cnnlib.graph.bfloat16 import NarrowPart, narrow_operations, with_conversions
 from cnnlib.graph.fusion import fuse_inverted_residuals, fuse_sums, fused, operations, without_identities
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.ops.sizes import Shape
@@ -44,6 +45,8 @@ class CompiledGraph:
         Parameters that get no gradient.
     where : str
         What messages about arrays and options begin with.
+    bfloat16 : bool
+        Compute on bfloat16 what has such a form; the processor must have instructions for it.
 
     Attributes
     ----------
@@ -70,6 +73,7 @@ class CompiledGraph:
         live: bool = False,
         frozen: Collection[str] = (),
         where: str = "prepare",
+        bfloat16: bool = False,
     ) -> None:
         self.train = train
         self.shapes = shapes(graph, params, shape, where)
@@ -80,16 +84,19 @@ class CompiledGraph:
             self._target = TrainingTarget(where, graph, nodes, self.shapes, params, dtype, frozen)
         else:
             graph = without_identities(graph)
-            nodes = self._operations(graph, params, dtype, live)
-            self._target = InferenceTarget(graph, nodes, self.shapes, params, dtype, live, where)
+            nodes, narrow = self._operations(graph, params, dtype, live, bfloat16)
+            self._target = InferenceTarget(graph, nodes, self.shapes, params, dtype, live, where, narrow)
         self.names = [node.label or node.layer for node in nodes]
         self.inputs = [self.shapes[node.inputs[0]] for node in nodes]
         _emit(nodes, self._target)
 
     def _operations(
-        self, graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any], live: bool
-    ) -> list[Node]:
-        """The operations of a network that gives scores, and the shapes of values that only they have."""
+        self, graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any], live: bool, bfloat16: bool
+    ) -> tuple[list[Node], NarrowPart | None]:
+        """The operations of a network that gives scores, and what of them is computed on bfloat16.
+
+        Adds the shapes of values that only they have.
+        """
         nodes = operations(graph)
         if self.outputs:
             rows = [(math.prod(shape),) for shape in self.outputs.values()]
@@ -97,8 +104,12 @@ class CompiledGraph:
             self.output_shape = (sum(size for (size,) in rows),)
         self.shapes.setdefault(nodes[-1].output, self.output_shape)
         if live:  # what follows has bits of its own
-            return nodes
-        return fuse_inverted_residuals(fuse_sums(nodes, self.shapes, params, dtype), params)
+            return nodes, None
+        made = narrow_operations(nodes, self.shapes, params) if bfloat16 else set()
+        nodes = fuse_sums(nodes, self.shapes, params, dtype, made)
+        if bfloat16:
+            return with_conversions(nodes, made, graph.input, self.shapes, params)
+        return fuse_inverted_residuals(nodes, params), None
 
     # Of a prepared network.
 
@@ -180,9 +191,10 @@ def _emit(nodes: Sequence[Node], target: Target) -> None:
     """Tell the core of each operation."""
     for node in nodes:
         op = node.op
-        if op.emit is None:
+        emit = op.narrow.emit if op.narrow is not None and target.is_narrow(node) else op.emit
+        if emit is None:
             raise AssertionError(f"{node.title}: the op {op.name} says nothing to the core")
-        op.emit(target, node, op.bound)
+        emit(target, node, op.bound)
     target.finish()
 
 

@@ -113,9 +113,15 @@ def refuse_unprepared(where: str, graph: Graph) -> None:
 
 
 def fuse_sums(
-    nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, Array], dtype: np.dtype
+    nodes: Sequence[Node],
+    shapes: Mapping[str, tuple[int, ...]],
+    arrays: Mapping[str, Array],
+    dtype: np.dtype,
+    narrow: Collection[str] = (),
 ) -> list[Node]:
     """Let a convolution add its result to the other term of a sum, if it can and nothing else needs that.
+
+    Any can whose output is in `narrow`: it is computed on bfloat16, as the sum then is.
 
     Such a convolution has two inputs, and writes to the place of the second: it may not read that itself, nor
     may what comes between it and the sum, which a flattened value of it lies in, too.
@@ -140,7 +146,8 @@ def fuse_sums(
             last = all(j < k or j == i for j, names in enumerate(reads) if other in names)
             free = readers[own] == 1 and makers.get(other, i) < k and other != output and last
             like = np.empty((0, *shapes[conv.inputs[0]]), dtype)
-            if free and _core.conv_adds(like, arrays[str(conv.params[0])], conv.args[0]):
+            fits = own in narrow or _core.conv_adds(like, arrays[str(conv.params[0])], conv.args[0])
+            if free and fits:
                 layer = "conv_relu" if node.layer == "add_relu" else "conv"
                 label = f"{conv.label} + {node.label}"
                 inputs = (*conv.inputs, other)

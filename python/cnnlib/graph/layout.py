@@ -5,7 +5,7 @@ Those that are not needed at the same time, or are written in place, share room.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnlib.graph.fusion import adds
@@ -58,12 +58,20 @@ _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
 class Layout:
     """Where the values lie: at the caller's input or output, or in an arena of `arena` bytes a sample.
 
-    `sizes` are the bytes of one sample of each value. `values` are (place, size, offset) for the core, in
+    `sizes` are the bytes of one sample of each value. Nothing is written in place of values in `apart`, or by
+    what makes them. `values` are (place, size, offset) for the core, in
     bytes too: 0 for the input, 1 for the output, 2 for the arena.
     """
 
-    def __init__(self, nodes: Sequence[Node], sizes: Mapping[str, int], input: str, output: str) -> None:
-        self._home, blocks = _homes(nodes, sizes, input, output)
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        sizes: Mapping[str, int],
+        input: str,
+        output: str,
+        apart: Container[str] = (),
+    ) -> None:
+        self._home, blocks = _homes(nodes, sizes, input, output, apart)
         inside = {name: block for name, block in blocks.items() if name not in (input, self._home[output])}
         self.arena = place(list(inside.values()))
         self.values: list[tuple[int, int, int]] = []
@@ -79,7 +87,7 @@ class Layout:
 
 
 def _homes(
-    nodes: Sequence[Node], sizes: Mapping[str, int], input: str, output: str
+    nodes: Sequence[Node], sizes: Mapping[str, int], input: str, output: str, apart: Container[str]
 ) -> tuple[dict[str, str], dict[str, Block]]:
     """Map each value to the value whose buffer it lies in, and list the buffers.
 
@@ -90,9 +98,10 @@ def _homes(
     home = {input: input}
     blocks = {input: Block(sizes[input], 0, len(nodes))}
     for i, node in enumerate(nodes):
-        source = home[node.inputs[1 if adds(node) else 0]]
+        in_place = node.output not in apart and not any(name in apart for name in node.inputs)
+        source = home[node.inputs[1 if adds(node) and in_place else 0]]
         free = node.op.in_place and blocks[source].last <= i
-        if node.op.view or adds(node) or free:
+        if node.op.view or (in_place and (adds(node) or free)):
             home[node.output] = source
             blocks[source].last = max(blocks[source].last, last_read[node.output])
         else:

@@ -13,9 +13,10 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._params import number
 from cnnlib._typing import Array, Gradients
+from cnnlib.graph.bfloat16 import NarrowPart
 from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.graph.layout import Layout
-from cnnlib.graph.ops.byte_images import ByteImage, byte_images, bytes_of
+from cnnlib.graph.ops.narrow_images import NarrowImage, byte_images, bytes_of
 from cnnlib.graph.ops.norm import statistics
 from cnnlib.graph.ops.pieces import Piece
 from cnnlib.graph.ops.sizes import Shape
@@ -23,6 +24,9 @@ from cnnlib.graph.options import plain
 from cnnlib.graph.run import Run
 from cnnlib.layers.dense import dropout_mask
 from cnnlib.layers.norm.batch import batch_options, running_statistics
+
+
+_BYTES_OF_BFLOAT16 = 2
 
 
 class Target(ABC):
@@ -55,6 +59,10 @@ class Target(ABC):
     def array(self, name: str | None) -> Any:
         """A parameter; None for None."""
         return None if name is None else self.arrays[name]
+
+    def is_narrow(self, node: Node) -> bool:
+        """Whether an operation is computed on bfloat16."""
+        return False
 
     @abstractmethod
     def finish(self) -> None:
@@ -118,7 +126,8 @@ class InferenceTarget(Target):
 
     A prepared one keeps its arrays. A `live` one reads those of a model at each call, and messages about the
     options of its norms begin with `model`. `arena_bytes` is what the values take at a time, of one sample;
-    `packed_bytes` what the packed weights take. `images` says how values of bytes lie in memory.
+    `packed_bytes` what the packed weights take. `images` says how values of bytes, or of bfloat16, lie in
+    memory; `narrow` is what it computes on bfloat16.
     """
 
     where = "prepare"
@@ -132,17 +141,20 @@ class InferenceTarget(Target):
         dtype: np.dtype[Any],
         live: bool = False,
         model: str = "",
+        narrow: NarrowPart | None = None,
     ) -> None:
         super().__init__(shapes, arrays, dtype)
         self._live = live
+        self._narrow = narrow or NarrowPart()
         self._names = _names(nodes)
         self._norms = _norms(model, graph, nodes, shapes) if live else []
         on_bytes = any(node.op.eight_bits for node in nodes)
-        self.images = byte_images(nodes, arrays, shapes) if on_bytes else {}
+        self.images = byte_images(nodes, arrays, shapes) if on_bytes else self._narrow.images
         room = {name: math.prod(shape) * dtype.itemsize for name, shape in shapes.items()}
-        room |= {name: bytes_of(image) for name, image in self.images.items()}
+        item = _BYTES_OF_BFLOAT16 if self._narrow.images else 1
+        room |= {name: bytes_of(image, item) for name, image in self.images.items()}
         output = nodes[-1].output
-        self._layout = layout = Layout(nodes, room, graph.input, output)
+        self._layout = layout = Layout(nodes, room, graph.input, output, self._narrow.images)
         self._output_shape = shapes[output]
         self.core = _core.Program(dtype, layout.values, room[graph.input], room[output], layout.arena, live)
         self.arena_bytes = layout.arena
@@ -187,9 +199,30 @@ class InferenceTarget(Target):
     def reads(self, node: Node) -> list[int]:
         return [self._layout.id(name) for name in node.inputs]
 
-    def image(self, name: str) -> ByteImage | None:
-        """How a value of bytes lies in memory; None for one of floats."""
+    def image(self, name: str) -> NarrowImage | None:
+        """How a value of bytes or of bfloat16 lies in memory; None for one of floats."""
         return self.images.get(name)
+
+    def is_narrow(self, node: Node) -> bool:
+        """Whether an operation is computed on bfloat16."""
+        return node.output in self._narrow.operations and node.op.narrow is not None
+
+    def narrow(self, node: Node, method: str, *arguments: Any) -> None:
+        """An operation on bfloat16 without weights."""
+        images = [self.images[name] for name in (*node.inputs, node.output)]
+        self.call(node, method, *images, *arguments, reads=self.reads(node))
+
+    def narrow_conv(
+        self, node: Node, w: Array, b: Array | None, conv_param: Any, bound: float | None
+    ) -> None:
+        """A convolution on bfloat16; one with two inputs adds the second."""
+        images = [self.image(name) for name in (node.inputs[0], node.inputs[-1], node.output)]
+        reads = (*self.reads(node), -1)[:2]
+        self.call(node, "bfloat_conv", *images, w, b, conv_param, bound, reads=reads)
+
+    def narrow_pool(self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False) -> None:
+        """A pool on bfloat16: means, over windows that count padding if they are `padded`, or maxima."""
+        self.narrow(node, "bfloat_pool", mean, geometry, ceil_mode, padded)
 
     def call(self, node: Node, method: str, *arguments: Any, reads: Sequence[Any] | None = None) -> None:
         inputs = self.reads(node)[:1] if reads is None else reads

@@ -12,6 +12,7 @@ from types import ModuleType
 from cnnlib.graph.ops import (
     activations,
     attention,
+    bfloat16,
     conv,
     dense,
     eight_bits,
@@ -36,6 +37,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     resize,
     joins,
     eight_bits,
+    bfloat16,
     tensors,
 )
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cnnlib._params import check_keys, choice, number, probability
-from cnnlib.graph.ops.op import OnnxForm, Op, Stage
+from cnnlib.graph.ops.op import NarrowForm, OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, same, same_by_number
 from cnnlib.layers.activations import _forward, softmax
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import Target, TrainingTarget
+    from cnnlib.graph.targets import InferenceTarget, Target, TrainingTarget
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
 
-def _emit(target: Target, node: Node, bound: float | None) -> None:
-    """Activations without an argument, and 'leaky_relu' and 'elu' with theirs."""
-    alpha = next(iter(node.arguments().values()), 1.0)
-    target.call(node, "activation", target.like(node), node.layer, float(alpha))
+def _function(node: Node) -> tuple[str, float]:
+    """What the core calls an activation, and its number: 'leaky_relu' and 'elu' have one."""
+    return node.layer, float(next(iter(node.arguments().values()), 1.0))
 
 
-def _emit_gelu(target: Target, node: Node, bound: float | None) -> None:
-    kind = "gelu_tanh" if node.arguments()["approximate"] == "tanh" else "gelu"
-    target.call(node, "activation", target.like(node), kind, 1.0)
+def _gelu(node: Node) -> tuple[str, float]:
+    return "gelu_tanh" if node.arguments()["approximate"] == "tanh" else "gelu", 1.0
+
+
+def _emit(
+    function: Callable[[Node], tuple[str, float]], target: Target, node: Node, bound: float | None
+) -> None:
+    target.call(node, "activation", target.like(node), *function(node))
+
+
+def _emit_narrow(
+    function: Callable[[Node], tuple[str, float]], target: InferenceTarget, node: Node, bound: float | None
+) -> None:
+    target.narrow(node, "bfloat_activation", *function(node))
 
 
 def _emit_softmax(target: Target, node: Node, bound: float | None) -> None:
@@ -84,11 +95,14 @@ def _build_dropout(builder: Builder, where: str, p: Any, options: dict[str, Any]
     return builder.layer("dropout", f"dropout {p:g}", (), {"p": p})
 
 
-def _activation(name: str, **known: Any) -> Op:
+def _activation(
+    name: str, function: Callable[[Node], tuple[str, float]] = _function, **known: Any
+) -> Op:
     """An activation: without arguments unless `known` says otherwise."""
     usual: dict[str, Any] = {
         "shape": same,
-        "emit": _emit,
+        "emit": functools.partial(_emit, function),
+        "narrow": NarrowForm(functools.partial(_emit_narrow, function)),
         "aten": (name.replace("hard_", "hard"),),
         "aten_arguments": (),
         "stages": (Stage(name, value="none"),),
@@ -128,8 +142,8 @@ OPS = (
     ),
     _activation(
         "gelu",
+        _gelu,
         shape=_gelu_shape,
-        emit=_emit_gelu,
         onnx=OnnxForm("Gelu", ("approximate",)),
         aten_arguments=("approximate",),
         stages=(Stage("gelu", value="default", build=_build_gelu),),

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnlib import layers
+from cnnlib import _core, layers
 from cnnlib._params import choice, flag, pair, positive_int
 from cnnlib._system.text import shape_text
 from cnnlib._typing import Array
-from cnnlib.graph.ops.op import Executor, Op, Stage
+from cnnlib.graph.ops.narrow_images import NO_BORDER, image_of
+from cnnlib.graph.ops.op import Executor, NarrowForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, check_rank, samples_like
 from cnnlib.graph.ops.windows import write_windows
+from cnnlib.graph.options import plain
 from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_axes
 from cnnlib.layers.scoring import conv_bn_relu, conv_bn_relu_pool, conv_relu, conv_relu_pool
 
@@ -72,6 +74,21 @@ def _transposed_rescaled(w: Array, factor: Any, arguments: Sequence[Any]) -> Arr
 
 def _emit(target: Target, node: Node, bound: float | None) -> None:
     target.conv(node, "conv", bound)
+
+
+def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    w, b = map(target.array, node.params)
+    target.narrow_conv(node, w, b, plain(node.args[0]), bound)
+
+
+def _fits_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None]) -> bool:
+    """Any convolution but one by a method of float32, or in groups of an odd number of channels."""
+    conv_param, w = plain(node.args[0]), arrays[0]
+    free = conv_param.get("algorithm", "auto") in ("auto", "direct")
+    return free and bool(_core.bfloat_conv_fits(image_of(inputs[0], NO_BORDER), w, conv_param))
+
+
+_NARROW = NarrowForm(_emit_narrow, _fits_narrow, multiplies=True)
 
 
 def _emit_transposed(target: Target, node: Node, bound: float | None) -> None:
@@ -190,6 +207,7 @@ OPS = (
         "conv",
         2,
         emit=_emit,
+        narrow=_NARROW,
         aten=("conv2d",),
         stages=(
             Stage(
@@ -245,6 +263,7 @@ OPS = (
         runs_in=("layers", "training", "inference"),
         bound=math.inf,
         emit=_emit,
+        narrow=_NARROW,
         scoring=conv_relu,
     ),
     _fused(
@@ -253,6 +272,7 @@ OPS = (
         runs_in=("inference",),
         bound=6.0,
         emit=_emit,
+        narrow=_NARROW,
         no_naive="the core alone has it",
     ),
     _fused(

@@ -10,14 +10,14 @@ import numpy as np
 
 from cnnlib._params import flag, positive_int
 from cnnlib._typing import Array
-from cnnlib.graph.ops.op import Op, Stage
+from cnnlib.graph.ops.op import NarrowForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, batch_of
 from cnnlib.layers.axes import check_shape
 from cnnlib.layers.scoring import affine_bn_relu, affine_relu
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import Target
+    from cnnlib.graph.targets import InferenceTarget, Target
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
@@ -39,6 +39,16 @@ def _rescaled(w: Array, factor: Any, arguments: Sequence[Any]) -> Array:
 
 def _emit(target: Target, node: Node, bound: float | None) -> None:
     target.affine(node, bound)
+
+
+def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    """As a convolution whose filters are as large as the image, channels first as its weights have them."""
+    w, b = map(target.array, node.params)
+    C, H, W, *_ = target.images[node.inputs[0]]
+    target.narrow_conv(node, np.ascontiguousarray(w.T).reshape(-1, C, H, W), b, {}, bound)
+
+
+_NARROW = NarrowForm(_emit_narrow, multiplies=True)
 
 
 def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
@@ -65,6 +75,7 @@ OPS = (
         multiply_adds=_multiply_adds,
         rescaled=_rescaled,
         emit=_emit,
+        narrow=_NARROW,
         onnx=_write,
         onnx_kinds=("Gemm",),
         aten=("linear",),
@@ -78,6 +89,7 @@ OPS = (
         runs_in=("layers", "training", "inference"),
         bound=math.inf,
         emit=_emit,
+        narrow=_NARROW,
         scoring=affine_relu,
     ),
     Op(

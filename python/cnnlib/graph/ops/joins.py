@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlib._params import number
 from cnnlib.graph.ops import join_functions
-from cnnlib.graph.ops.op import OnnxForm, Op, Stage
+from cnnlib.graph.ops.op import NarrowForm, OnnxForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, batch_of, same_by_number
 
 if TYPE_CHECKING:
@@ -62,6 +62,22 @@ def _emit_flatten(target: Target, node: Node, bound: float | None) -> None:
     target.flatten(node)
 
 
+def _emit_narrow_add(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.narrow(node, "bfloat_sum", bound is not None)
+
+
+def _emit_narrow_multiply(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    target.narrow(node, "bfloat_product")
+
+
+def _emit_narrow_concat(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    images = [target.images[name] for name in node.inputs]
+    target.call(node, "bfloat_concat", images, target.images[node.output], reads=(target.reads(node),))
+
+
+_NARROW_SUM = NarrowForm(_emit_narrow_add)
+
+
 def _write_joined(kind: str, writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     shapes = [writer.shapes[name] for name in node.inputs]
     if len(shapes[0]) == 3 and len(shapes[1]) == 1:  # a value for each channel
@@ -92,6 +108,7 @@ OPS = (
         hands_on=True,
         trained_alike=True,
         emit=_emit_add,
+        narrow=_NARROW_SUM,
         onnx=partial(_write_joined, "Add"),
         onnx_kinds=("Add",),
         aten=("add", "sub"),
@@ -107,6 +124,7 @@ OPS = (
         runs_in=("layers", "training", "inference"),
         bound=math.inf,
         emit=_emit_add,
+        narrow=_NARROW_SUM,
     ),
     _join(
         "multiply",
@@ -114,6 +132,7 @@ OPS = (
         inputs=2,
         in_place=True,
         emit=_emit_multiply,
+        narrow=NarrowForm(_emit_narrow_multiply),
         not_trained="the core has no gradient of products",
         onnx=partial(_write_joined, "Mul"),
         onnx_kinds=("Mul",),
@@ -127,6 +146,7 @@ OPS = (
         hands_on=True,
         selects=True,
         emit=_emit_concat,
+        narrow=NarrowForm(_emit_narrow_concat),
         onnx=OnnxForm("Concat", fixed=(("axis", 1),)),
         aten=("cat",),
         stages=(Stage("concat"),),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlib._params import check_keys, flag, integer, number, positive_int
 from cnnlib._typing import Array
-from cnnlib.graph.ops.op import Executor, Op, Stage
+from cnnlib.graph.ops.op import Executor, NarrowForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, check_rank
 from cnnlib.layers.axes import check_shape
 from cnnlib.layers.norm.batch import batch_options, running_statistics
@@ -19,7 +19,7 @@ from cnnlib.layers.norm.rows import KEYS
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import Target
+    from cnnlib.graph.targets import InferenceTarget, Target
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
@@ -64,6 +64,23 @@ def statistics(bn_param: Mapping[str, Any], C: int) -> tuple[np.ndarray, np.ndar
 
 def _emit_batch(target: Target, node: Node, bound: float | None) -> None:
     target.batchnorm(node, bound)
+
+
+def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    """As a depthwise 1x1 convolution, whose weights stay floats."""
+    C = target.before(node)[0]
+    gamma, beta = (target.array(name).reshape(-1).astype(np.float64) for name in node.params)
+    mean, inv_std = statistics(node.args[0], C)
+    scale = gamma * inv_std
+    w, b = (array.astype(np.float32) for array in (scale.reshape(C, 1, 1, 1), beta - mean * scale))
+    target.narrow_conv(node, w, b, {"groups": C}, bound)
+
+
+def _fits_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None]) -> bool:
+    return inputs[0][0] > 1  # a single channel has no depthwise convolution
+
+
+_NARROW = NarrowForm(_emit_narrow, _fits_narrow)
 
 
 # What a norm of rows takes of an image: rows, channels of each, values of a channel, C and pixels.
@@ -173,6 +190,7 @@ def _batch(name: str, rank: int, **known: Any) -> Op:
         per_call=("mode",),
         in_place=True,
         emit=_emit_batch,
+        narrow=_NARROW,
         onnx=_write_batch,
         onnx_kinds=("BatchNormalization",),
         aten=("batch_norm",),
@@ -190,6 +208,7 @@ def _rectified(name: str, rank: int, runs_in: tuple[Executor, ...]) -> Op:
         runs_in=runs_in,
         bound=math.inf,
         emit=_emit_batch,
+        narrow=_NARROW,
         no_naive="the core alone has it",
     )
 

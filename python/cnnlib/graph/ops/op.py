@@ -96,6 +96,24 @@ class Option:
     annotation: str
 
 
+def _always(node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None]) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class NarrowForm:
+    """How a prepared network computes a layer on values of bfloat16.
+
+    ``emit(target, node, bound)`` tells the core. ``fits(node, inputs, arrays)``: whether it can, by the
+    shapes of one sample of its inputs and its arrays. `multiplies`: it is worth converting values for;
+    another layer is computed on bfloat16 where one of its inputs has become that anyway.
+    """
+
+    emit: Callable[[Any, Node, float | None], None]
+    fits: Callable[[Node, Sequence[Shape], Sequence[Array | None]], bool] = _always
+    multiplies: bool = False
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Op:
     """A layer: everything that the library knows about it.
@@ -153,6 +171,8 @@ class Op:
         ``rescaled(w, factor, arguments)``: the weights with each output multiplied by its factor.
     emit : callable or None
         ``emit(target, node, bound)`` tells the core of it; `target` is of a network in training, or prepared.
+    narrow : NarrowForm or None
+        How a prepared network computes it on bfloat16; None for a layer that it computes in float32.
     own_bits : bool
         In a prepared network it rounds in another way than its function does, within rounding errors.
     not_trained, not_prepared : str
@@ -207,6 +227,7 @@ class Op:
     multiply_adds: Callable[[Shape, Sequence[int], Sequence[int]], int] | None = None
     rescaled: Callable[[Array, Any, Sequence[Any]], Array] | None = None
     emit: Callable[[Any, Node, float | None], None] | None = None
+    narrow: NarrowForm | None = None
     own_bits: bool = False
     not_trained: str = ""
     not_prepared: str = ""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnlib._params import pair
 from cnnlib._system.text import shape_text
-from cnnlib.graph.ops.op import Op, Stage
+from cnnlib.graph.ops.op import NarrowForm, Op, Stage
 from cnnlib.graph.ops.sizes import Shape, check_rank, positive_pair, samples_like
 from cnnlib.graph.ops.windows import write_windows
 from cnnlib.layers.axes import Axis, pool_axes
@@ -19,7 +19,7 @@ from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import Target
+    from cnnlib.graph.targets import InferenceTarget, Target
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
@@ -59,6 +59,24 @@ def _emit_global(target: Target, node: Node, bound: float | None) -> None:
 
 def _emit_adaptive(target: Target, node: Node, bound: float | None) -> None:
     target.call(node, node.layer, target.like(node), target.after(node)[1:])
+
+
+def _emit_narrow(kind: str, target: InferenceTarget, node: Node, bound: float | None) -> None:
+    windows = pool_arguments(target.where, kind, node.args[0], target.like(node))
+    target.narrow_pool(node, kind == "avg", *windows)
+
+
+def _fits_narrow(kind: str, node: Node, inputs: Sequence[Shape], arrays: Sequence[Any]) -> bool:
+    return kind == "max" or node.args[0].get("dilation", 1) in (1, (1, 1))
+
+
+def _emit_narrow_global(target: InferenceTarget, node: Node, bound: float | None) -> None:
+    H, W = target.before(node)[1:]
+    target.narrow_pool(node, True, (H, W, H, W, 0, 0, 0, 0, 1, 1), False, True)
+
+
+def _fits_narrow_adaptive(node: Node, inputs: Sequence[Shape], arrays: Sequence[Any]) -> bool:
+    return node.args[0] in (1, (1, 1))
 
 
 # To ONNX
@@ -213,6 +231,7 @@ def _pools(kind: Any, options: tuple[str, ...]) -> list[Op]:
             name=name,
             shape=partial(_shape, 2, kind),
             emit=partial(_emit, kind),
+            narrow=NarrowForm(partial(_emit_narrow, kind), partial(_fits_narrow, kind)),
             aten=aten,
             stages=(
                 Stage(name, (*_OPTIONS, *options), images=True, by_axis=True, build=partial(_build, name)),
@@ -233,6 +252,7 @@ OPS = (
         own_size=True,
         pool="avg",
         emit=_emit_global,
+        narrow=NarrowForm(_emit_narrow_global),
         onnx=_write_global,
         onnx_kinds=("GlobalAveragePool",),
         aten=("adaptive_avg_pool2d", "mean"),
@@ -243,6 +263,7 @@ OPS = (
         shape=_adaptive_shape,
         own_size=True,
         emit=_emit_adaptive,
+        narrow=NarrowForm(_emit_narrow_global, _fits_narrow_adaptive),
         onnx=_write_adaptive_avg,
         onnx_kinds=("GlobalAveragePool", "AveragePool"),
         aten=("adaptive_avg_pool2d",),

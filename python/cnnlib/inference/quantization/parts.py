@@ -9,7 +9,7 @@ from typing import Any
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.ops import OPS
-from cnnlib.graph.ops.byte_images import makes_bytes
+from cnnlib.graph.ops.narrow_images import makes_bytes
 
 BYTE_DTYPES = {"w": "int8", "b": "int32", "multiplier": "float32", "factor": "int32", "table": "uint8"}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.ops import op_of
-from cnnlib.graph.ops.byte_images import makes_bytes
+from cnnlib.graph.ops.narrow_images import makes_bytes
 from cnnlib.inference.quantization.weights import Scale
 from cnnlib.onnx.writing.writer import Writer
 

@@ -1,9 +1,8 @@
 // Eight-bit values from floats and to floats, pools, sums and tables.
 #pragma once
 
-#include "kernels/int8/epilogue.hpp"
-#include "kernels/pool/windows.hpp"
-#include "threads/parallel.hpp"
+#include "kernels/narrow/byte_format.hpp"
+#include "kernels/narrow/images.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -55,22 +54,6 @@ inline void dequantize(const std::uint8_t* x, const ByteImage& s, float scale, i
   });
 }
 
-// body(image of x, row and column of the window, pixel of y) for each output of some images.
-template <class Body>
-void each_window(const BytePool& p, Index images, const Body& body) {
-  const PoolShape& s = p.shape;
-  const double work = double(images * s.OH * s.OW * s.PH * s.PW) * double(p.x.channels()) / 4;
-  parallel_grid({images, s.OH}, threads_for(work), [&](Index n, Index oh, int) {
-    for (Index ow = 0; ow < s.OW; ++ow)
-      body(p.x.row_of(n, 0), oh, ow, p.y.row_of(n, oh) + ow * p.y.channels());
-  });
-}
-
-// The first position of a window that lies inside of the image along an axis.
-inline Index first_inside(Index start, Index dilation) {
-  return start >= 0 ? start : start + ceil_div(-start, dilation) * dilation;
-}
-
 inline void max_pool(const BytePool& p, int zero, const std::uint8_t* x, std::uint8_t* y, Index images) {
   fill_border(p.y, zero, y, images);
   const PoolShape& s = p.shape;
@@ -107,17 +90,6 @@ inline void avg_pool(const BytePool& p, int x_zero, float ratio, const Epilogue<
       epilogue.store(sums, n, y + to + c, p.x.channels() - c);
     }
   });
-}
-
-// row(bytes of a, bytes of b, bytes of y, how many) for each row of pixels; b may be null.
-template <class Row>
-void each_row(const ByteImage& a, const ByteImage& b, const ByteImage& y, const std::uint8_t* x,
-              const std::uint8_t* other, std::uint8_t* out, Index images, const Row& row) {
-  parallel_grid({images, y.H}, threads_for(double(images * y.H * y.W * y.channels()) / 4),
-                [&](Index n, Index h, int) {
-                  row(x + a.row_of(n, h), other == nullptr ? nullptr : other + b.row_of(n, h),
-                      out + y.row_of(n, h), y.W * y.channels());
-                });
 }
 
 inline void add(const ByteSum& s, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y,

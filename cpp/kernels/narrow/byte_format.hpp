@@ -1,8 +1,8 @@
-// Epilogue<std::uint8_t> on vectors.
+// Bytes as a format of the narrow convolutions: how they are multiplied, and how their sums become bytes.
 #pragma once
 
-#include "int8_shapes.hpp"
-#include "kernels/int8/lanes.hpp"
+#include "kernels/narrow/lanes.hpp"
+#include "narrow_shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -11,7 +11,7 @@ struct FilterVector {
   IntLanes::Sums bias, factor;
   IntLanes::Scales multiplier;
 
-  FilterVector(const FilterNumbers& n, Index f)
+  FilterVector(const FilterNumbers<std::uint8_t>& n, Index f)
       : bias(IntLanes::load(n.bias + f)),
         factor(n.factor == nullptr ? IntLanes::zero() : IntLanes::load(n.factor + f)),
         multiplier(IntLanes::load_scales(n.multiplier + f)) {}
@@ -21,6 +21,7 @@ struct FilterVector {
         multiplier(IntLanes::fill_scales(all_multiplier)) {}
 };
 
+// Epilogue<std::uint8_t> on vectors.
 class Requantization {
  public:
   explicit Requantization(const Epilogue<std::uint8_t>& e)
@@ -69,18 +70,49 @@ class Requantization {
   int shift_;
 };
 
-// The border of some images holds the zero point.
-inline void fill_border(const ByteImage& s, int zero, std::uint8_t* y, Index images) {
-  if (s.top + s.bottom + s.left + s.right == 0) return;
-  const Index row = s.row(), left = s.left * s.channels(), right = s.right * s.channels();
-  for (Index n = 0; n < images; ++n, y += s.bytes()) {
-    std::memset(y, zero, std::size_t(s.top * row));
-    std::memset(y + (s.top + s.H) * row, zero, std::size_t(s.bottom * row));
-    for (Index h = s.top; h < s.top + s.H; ++h) {
-      std::memset(y + h * row, zero, std::size_t(left));
-      std::memset(y + (h + 1) * row - right, zero, std::size_t(right));
-    }
+struct ByteFormat {
+  using Value = std::uint8_t;
+  using Weight = std::int8_t;
+  using Given = std::int8_t;  // a weight that is to be packed
+  using Sum = std::int32_t;
+  using Lanes = IntLanes;
+  using Numbers = FilterNumbers<Value>;
+  using NumberVector = FilterVector;
+  using Finish = Requantization;
+  // Whether the instruction takes wider values than those in memory.
+  static constexpr bool widens = !IntLanes::multiplies_bytes;
+  static constexpr bool stores_pairs = true;  // of vectors of filters: see IntLanes::store_pairs
+
+  // Packed numbers of `count` filters: biases, multipliers, factors.
+  static constexpr Index number_bytes = 12;
+  static Numbers numbers_at(const void* packed, Index count) {
+    const auto* bias = static_cast<const std::int32_t*>(packed);
+    const auto* multiplier = reinterpret_cast<const float*>(bias + count);
+    return {bias, multiplier, reinterpret_cast<const std::int32_t*>(multiplier + count)};
   }
-}
+  // Packs those of filter f as number `at`.
+  static void pack_number(const Numbers& from, Index f, void* packed, Index count, Index at) {
+    auto* const bias = static_cast<std::int32_t*>(packed);
+    auto* const multiplier = reinterpret_cast<float*>(bias + count);
+    bias[at] = from.bias[f];
+    multiplier[at] = from.multiplier[f];
+    if (from.factor != nullptr) reinterpret_cast<std::int32_t*>(multiplier + count)[at] = from.factor[f];
+  }
+
+  static Weight weight(Given w) { return w; }
+
+  static int border(const ByteConv& c) { return c.epilogue.zero; }
+
+#ifdef __AMX_INT8__
+  // Adds the product of two tile registers to sum register s: see TileRegisters.
+  template <int s>
+  static void multiply_tiles() {
+    if constexpr (s == 0) _tile_dpbusd(0, 4, 6);
+    if constexpr (s == 1) _tile_dpbusd(1, 4, 7);
+    if constexpr (s == 2) _tile_dpbusd(2, 5, 6);
+    if constexpr (s == 3) _tile_dpbusd(3, 5, 7);
+  }
+#endif
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

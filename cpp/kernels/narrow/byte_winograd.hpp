@@ -12,7 +12,8 @@
 // bits.
 #pragma once
 
-#include "kernels/int8/conv.hpp"
+#include "kernels/narrow/byte_cuts.hpp"
+#include "kernels/narrow/conv.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -25,7 +26,7 @@ inline void transform_weights(const int* w, Index step, int* out, Index out_step
 }
 
 // w (F, C, 3, 3)
-inline void pack_winograd(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
+inline void pack_winograd(const ByteConv& c, const std::int8_t* w, const FilterNumbers<std::uint8_t>& numbers,
                           void* packed) {
   const WinogradPanels p{c};
   begin_packing(numbers, packed, p);
@@ -132,7 +133,7 @@ struct WinogradData {
   Index v_tiles, first;
   const std::uint8_t* other;
   std::uint8_t* y;
-  FilterNumbers numbers;
+  FilterNumbers<std::uint8_t> numbers;
 };
 
 // Tiles [tile, tile + count) of a panel of filters.

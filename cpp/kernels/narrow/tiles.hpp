@@ -1,25 +1,29 @@
-// Convolution of bytes with AMX: a tile of 16 positions by 64 bytes of x, times a tile of 64 by 16 filters,
-// is one instruction. Rows of a tile are a constant distance apart, so they are positions of one line of y,
+// Convolution of narrow values with AMX: a tile of 16 positions by 64 bytes of x, times a tile of 16 filters
+// by 64 bytes, is one instruction. Rows of a tile are a constant distance apart, so they are positions of one line of y,
 // read where they lie. Terms of a sum are those of conv.hpp, in runs of whole tiles: what a run lacks meets
 // weights of 0.
 #pragma once
 
-#include "kernels/int8/conv.hpp"
+#include "kernels/narrow/conv.hpp"
 
-#ifdef __AMX_INT8__
+#ifdef __AMX_TILE__
 
 namespace cnnlib::CNNLIB_ISA {
 
-inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
-  const TilePanels p(c);
+template <class Format>
+void pack_tiles(const NarrowConv<typename Format::Value>& c, const typename Format::Given* w,
+                const typename Format::Numbers& numbers, void* packed) {
+  const TilePanels<Format> p(c);
   const Index steps = p.terms.steps, rows = p.tiles_of_run * amx_rows;  // of a run
   begin_packing(numbers, packed, p);
-  each_step(p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
-    const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
-    std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
-                    (row / amx_rows * pair + vector % 2) * amx_tile_bytes + row % amx_rows * amx_row_bytes,
-                four, amx_row_bytes);
-  });
+  each_step(p, [=](Index i) { return Format::weight(w[i]); },
+            [&](Index group, Index vector, Index step, const typename Format::Weight* groups) {
+              const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
+              const Index tile = row / amx_rows * pair + vector % 2;
+              std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
+                              tile * amx_tile_bytes + row % amx_rows * amx_row_bytes,
+                          groups, amx_row_bytes);
+            });
 }
 
 // Lines of positions that are a constant distance apart in x, and the tiles that each is cut into, of `rows`
@@ -27,12 +31,13 @@ inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumb
 struct TileLines {
   Index length, distance, rows, of_line;
 
-  explicit TileLines(const ByteConv& c, Index images) {
+  template <class Value>
+  TileLines(const NarrowConv<Value>& c, Index images) {
     const ConvShape& s = c.shape;
     const bool pixels = s.KH == 1 && s.KW == 1 && s.stride_h == 1 && s.stride_w == 1 && s.OH == c.x.H &&
-                        s.OW == c.x.W && c.x.row() == s.OW * c.x.channels();
+                        s.OW == c.x.W && c.x.row() == s.OW * c.x.pixel();
     length = s.OH * s.OW == 1 ? images : pixels ? s.OH * s.OW : s.OW;
-    distance = s.OH * s.OW == 1 ? c.x.bytes() : s.stride_w * c.x.channels();
+    distance = s.OH * s.OW == 1 ? c.x.bytes() : s.stride_w * c.x.pixel();
     of_line = ceil_div(length, amx_rows);
     rows = ceil_div(length, of_line);
     of_line = ceil_div(length, rows);
@@ -67,7 +72,7 @@ class TileRegisters {
 };
 
 // The sums of T tiles of positions, at x[t], by V vectors of filters, in registers 2 t + v.
-template <int T, int V>
+template <class Format, int T, int V>
 [[gnu::always_inline]] inline void tile_sums(const Terms& terms, Index tiles_of_run,
                                              const std::uint8_t* const* x, Index distance,
                                              const std::uint8_t* w) {
@@ -81,24 +86,29 @@ template <int T, int V>
       for (Index i = 0; i < tiles_of_run; ++i, k += amx_row_bytes, w += V * amx_tile_bytes) {
         _tile_loadd(6, w, amx_row_bytes);
         _tile_loadd(4, x[0] + k, distance);
-        _tile_dpbusd(0, 4, 6);
+        Format::template multiply_tiles<0>();
         if constexpr (V == 2) {
           _tile_loadd(7, w + amx_tile_bytes, amx_row_bytes);
-          _tile_dpbusd(1, 4, 7);
+          Format::template multiply_tiles<1>();
         }
         if constexpr (T == 2) {
           _tile_loadd(5, x[1] + k, distance);
-          _tile_dpbusd(2, 5, 6);
-          if constexpr (V == 2) _tile_dpbusd(3, 5, 7);
+          Format::template multiply_tiles<2>();
+          if constexpr (V == 2) Format::template multiply_tiles<3>();
         }
       }
     }
 }
 
 // A panel's product with the tiles of a block, two at a time.
+template <class Format>
 class PanelProduct {
+  using Lanes = typename Format::Lanes;
+  using Sum = typename Format::Sum;
+
  public:
-  PanelProduct(const ByteConv& c, const ConvData& d, const TilePanels& p, const TileLines& lines, Range tiles)
+  PanelProduct(const NarrowConv<typename Format::Value>& c, const ConvData<Format>& d,
+               const TilePanels<Format>& p, const TileLines& lines, Range tiles)
       : block_(c, d, p, lines.position(tiles.first), lines.position(tiles.last)),
         p_(p),
         lines_(lines),
@@ -116,7 +126,7 @@ class PanelProduct {
   }
 
  private:
-  static constexpr Index none = -1, tile_numbers = amx_rows * IntLanes::size;
+  static constexpr Index none = -1, tile_numbers = amx_rows * Lanes::size;
 
   // Computes the sums of tile `first` and, where T is 2, the next one. Between the registers, the sums before
   // are stored: what a tile register has written is slow to read at once.
@@ -124,10 +134,10 @@ class PanelProduct {
   void two_tiles(Index first) {
     const std::uint8_t* x[T];
     for (int t = 0; t < T; ++t)
-      x[t] = block_.d.x + block_.x[at(first + t)] + group_ * (p_.c.shape.C / p_.groups) -
+      x[t] = block_.d.x + block_.x[at(first + t)] + group_ * (p_.c.shape.C / p_.groups) * Index{sizeof(typename Format::Value)} -
              lines_.repeated(first + t) * lines_.distance;
-    tile_sums<T, V>(p_.terms, p_.tiles_of_run, x, lines_.distance, block_.d.weights + p_.offset(group_, v0_));
-    std::int32_t (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
+    tile_sums<Format, T, V>(p_.terms, p_.tiles_of_run, x, lines_.distance, block_.d.weights + p_.offset(group_, v0_));
+    Sum (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
     store(0);
     _tile_stored(0, sums[0], amx_row_bytes);
     store(1);
@@ -148,10 +158,11 @@ class PanelProduct {
     const Index begin = std::max(repeated, part % 2 * half),
                 end = std::min(lines_.rows, (part % 2 + 1) * half);
     const auto sums = [&, all = sums_[buffer_] + part / 2 * 2](Index v, Index r) {
-      return IntLanes::load(all[v] + r * IntLanes::size);
+      return Lanes::load(all[v] + r * Lanes::size);
     };
     const Index position = at(tile) - repeated;
-    if (v0_ < p_.paired) return store_pairs(begin, end, position, sums);
+    if constexpr (Format::stores_pairs)
+      if (v0_ < p_.paired) return store_pairs(begin, end, position, sums);
     for (Index v = 0; v < width_; ++v)
       store_vector(block_, group_, v0_ + v, position + begin, end - begin,
                    [&](Index r) { return sums(v, begin + r); });
@@ -160,65 +171,66 @@ class PanelProduct {
   // Rows of a whole panel, two at a time.
   template <class SumsOf>
   [[gnu::always_inline]] void store_pairs(Index begin, Index end, Index position, const SumsOf& sums) {
-    const ByteConv& c = block_.c;
-    const ConvData& d = block_.d;
+    const auto& c = block_.c;
+    const auto& d = block_.d;
     const Index *const y_at = block_.y + position, *const other_at = block_.other + position;
-    const Index filter = (group_ * p_.vectors + v0_) * IntLanes::size,
-                to = group_ * p_.filters + v0_ * IntLanes::size;
-    const FilterVector n[2] = {FilterVector(d.numbers, filter),
-                               FilterVector(d.numbers, filter + IntLanes::size)};
-    const IntLanes::Rounding rounding(c.epilogue.zero, c.epilogue.activation.low, c.epilogue.activation.high);
-    const Requantization epilogue = block_.epilogue;
+    const Index filter = (group_ * p_.vectors + v0_) * Lanes::size,
+                to = group_ * p_.filters + v0_ * Lanes::size;
+    using NumberVector = typename Format::NumberVector;
+    const NumberVector n[2] = {NumberVector(d.numbers, filter), NumberVector(d.numbers, filter + Lanes::size)};
+    const typename Lanes::Rounding rounding(c.epilogue.zero, c.epilogue.activation.low, c.epilogue.activation.high);
+    const typename Format::Finish epilogue = block_.epilogue;
     auto* const y = static_cast<std::uint8_t*>(d.y) + to;
     const auto rows = [&](const auto& values) {
       for (Index r = begin; r < end; r += 2) {
         const Index next = std::min(r + 1, end - 1);
-        IntLanes::Scales v[4];
+        typename Lanes::Scales v[4];
         values(r, v);
         values(next, v + 2);
-        IntLanes::store_pairs(v, rounding, y + y_at[r], y + y_at[next]);
+        Lanes::store_pairs(v, rounding, y + y_at[r], y + y_at[next]);
       }
     };
     if (c.epilogue.add)
-      rows([&](Index r, IntLanes::Scales* v) {
-        IntLanes::Sums other[2];
-        IntLanes::load_pair(d.other + other_at[r] + to, other);
+      rows([&](Index r, typename Lanes::Scales* v) {
+        typename Lanes::Sums other[2];
+        Lanes::load_pair(d.other + other_at[r] + to, other);
         for (int i = 0; i < 2; ++i) v[i] = epilogue.value(sums(i, r), n[i], other[i]);
       });
     else
-      rows([&](Index r, IntLanes::Scales* v) {
-        for (int i = 0; i < 2; ++i) v[i] = Requantization::value(sums(i, r), n[i]);
+      rows([&](Index r, typename Lanes::Scales* v) {
+        for (int i = 0; i < 2; ++i) v[i] = epilogue.value(sums(i, r), n[i]);
       });
   }
 
   // The place of a tile's first own position in the block.
   Index at(Index tile) const { return lines_.position(tile) - first_position_; }
 
-  const ConvBlock block_;
-  const TilePanels& p_;
+  const ConvBlock<Format> block_;
+  const TilePanels<Format>& p_;
   const TileLines& lines_;
   const Range tiles_;
   const Index first_position_ = lines_.position(tiles_.first);
   Index group_ = 0, v0_ = 0, width_ = 0;
   Index first_ = none;  // of the tiles whose sums are to be stored
   int buffer_ = 0;
-  alignas(64) std::int32_t sums_[2][4][tile_numbers];
+  alignas(64) Sum sums_[2][4][tile_numbers];
 };
 
-inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other,
-                          const void* packed, void* y, Index images) {
-  const TilePanels p(c);
+template <class Format>
+void conv_by_tiles(const NarrowConv<typename Format::Value>& c, const std::uint8_t* x,
+                   const std::uint8_t* other, const void* packed, void* y, Index images) {
+  const TilePanels<Format> p(c);
   const TileLines lines(c, images);
-  const ConvData d{x, other, y, static_cast<const std::uint8_t*>(packed), numbers_in(packed, p)};
-  if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
+  const ConvData<Format> d{x, other, y, static_cast<const std::uint8_t*>(packed), numbers_in(packed, p)};
+  if (!c.epilogue.scores) fill_border(c.y, Format::border(c), static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const Index tiles = positions / lines.length * lines.of_line;
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 32);
   const Index x_bytes = c.x.bytes() * lines.rows / (c.shape.OH * c.shape.OW);
-  const Index most = cached_block(x_bytes, 2, ConvBlock::most / lines.rows, 2);
+  const Index most = cached_block(x_bytes, 2, most_positions / lines.rows, 2);
   ConvGrid(tiles, panels, most, 2, 2, threads).each([&](Range own, Range part) {
     const TileRegisters registers(lines.rows);
-    PanelProduct product(c, d, p, lines, own);
+    PanelProduct<Format> product(c, d, p, lines, own);
     for (Index panel = part.first; panel < part.last; ++panel) product.run(panel);
   });
 }

@@ -2,12 +2,13 @@
 // window for 3x3, any four otherwise.
 #pragma once
 
-#include "kernels/int8/conv.hpp"
+#include "kernels/narrow/byte_cuts.hpp"
+#include "kernels/narrow/images.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 // w (C, 1, KH, KW)
-inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
+inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers<std::uint8_t>& numbers,
                            void* packed) {
   const Index taps = c.shape.KH * c.shape.KW;
   const DepthwisePanels p{c};
@@ -85,7 +86,7 @@ inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const
 
 // The same of a block of four vectors, from `vector` on.
 template <int rows, int stride, class L = IntLanes>
-inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const FilterNumbers& numbers,
+inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const FilterNumbers<std::uint8_t>& numbers,
                        Index vector, const std::uint8_t* x, std::uint8_t* y) {
   if constexpr (L::has_blocks) {
     const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
@@ -157,7 +158,7 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
     offsets[t] = tap / s.KW * s.dilation_h * c.x.row() + tap % s.KW * s.dilation_w * c.x.channels();
   }
   const auto* weights = static_cast<const std::uint8_t*>(packed);
-  const FilterNumbers numbers = numbers_in(packed, p);
+  const FilterNumbers<std::uint8_t> numbers = numbers_in(packed, p);
   auto* out = static_cast<std::uint8_t*>(y);
   fill_border(c.y, c.epilogue.zero, out, images);
   const Index most_rows = columns && s.stride_h == 1 && s.stride_w == 1 ? 2 : 1,

@@ -146,11 +146,11 @@ using ProductLanes = PairLanes<Lane>;
 }  // namespace cnnlib::CNNLIB_ISA
 
 #if defined(__AVX512BW__)
-#include "kernels/int8/lanes_avx512.hpp"
+#include "kernels/narrow/lanes_avx512.hpp"
 #elif defined(__AVX2__)
-#include "kernels/int8/lanes_avx2.hpp"
+#include "kernels/narrow/lanes_avx2.hpp"
 #elif defined(__SSE4_1__)
-#include "kernels/int8/lanes_sse.hpp"
+#include "kernels/narrow/lanes_sse.hpp"
 #elif defined(__aarch64__)
-#include "kernels/int8/lanes_neon.hpp"
+#include "kernels/narrow/lanes_neon.hpp"
 #endif

@@ -1,0 +1,67 @@
+// Everything on bfloat16, compiled for the sets' extensions that multiply it: AVX512_BF16 and AMX.
+#include "kernels.hpp"
+#include "kernels/families.hpp"
+#include "kernels/narrow/bfloat16_depthwise.hpp"
+#include "kernels/narrow/bfloat16_format.hpp"
+#include "kernels/narrow/bfloat16_layers.hpp"
+#include "kernels/narrow/conv.hpp"
+#include "kernels/narrow/tiles.hpp"
+
+#ifdef __AMX_BF16__
+namespace cnnlib::avx512bf16 {
+BfloatKernels bfloat_kernels();
+}
+#endif
+
+namespace cnnlib::CNNLIB_ISA {
+namespace {
+
+// A method and the convolutions that it computes.
+struct BfloatRow {
+  bool (*fits)(const BfloatConv&);
+  BfloatMethod method;
+};
+
+// The first that fits is taken, by the shape alone: methods differ in bits.
+#ifdef __AMX_BF16__
+constexpr BfloatRow bfloat_rows[] = {
+    {&tiles_fit,
+     {"bfloat16 amx", &packed_bytes<TilePanels<BfloatFormat>, BfloatConv>, &pack_tiles<BfloatFormat>,
+      &conv_by_tiles<BfloatFormat>}},
+};
+BfloatMethod otherwise(const BfloatConv& c) { return avx512bf16::bfloat_kernels().method(c); }
+#else
+constexpr BfloatRow bfloat_rows[] = {
+    {&bfloat_depthwise_fits,
+     {"bfloat16 depthwise", &packed_bytes<BfloatDepthwisePanels, BfloatConv>, &pack_bfloat_depthwise,
+      &bfloat_depthwise}},
+    {&conv_fits,
+     {"bfloat16", &packed_bytes<ConvPanels<BfloatFormat>, BfloatConv>, &pack_conv<BfloatFormat>,
+      &conv<BfloatFormat>}},
+};
+BfloatMethod otherwise(const BfloatConv&) { return {}; }
+#endif
+
+BfloatMethod method_of(const BfloatConv& c) {
+  for (const BfloatRow& row : bfloat_rows)
+    if (row.fits(c)) return row.method;
+  return otherwise(c);
+}
+
+}  // namespace
+
+BfloatKernels bfloat_kernels() {
+  return {
+      .name = CNNLIB_ISA_NAME,
+      .method = &method_of,
+      .narrow = &narrow,
+      .widen = &widen,
+      .max_pool = &max_pool,
+      .avg_pool = &avg_pool,
+      .join = &join,
+      .activate = &activate,
+      .copy_channels = &copy_channels,
+  };
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

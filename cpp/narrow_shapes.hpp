@@ -1,0 +1,112 @@
+// Values narrower than a float, which are bytes or bfloat16, and layers on them: plain data that crosses the
+// border between the bindings and the kernels. cnnlib.naive (quantized.py, bfloat16.py) defines what the
+// kernels compute, to the bit.
+#pragma once
+
+#include "epilogue.hpp"
+#include "shapes.hpp"
+
+namespace cnnlib {
+
+// A bfloat16: the upper half of the bits of a float.
+struct Bfloat16 {
+  std::uint16_t bits;
+};
+
+// One instruction multiplies and adds kr values of k. They fill the four bytes of a sum's lane.
+constexpr Index group_bytes = 4;
+template <class Value>
+constexpr Index kr = group_bytes / sizeof(Value);
+
+// The epilogue of 32-bit sums of products of bytes, whose numbers for each filter are FilterNumbers:
+//   v = sum * 2^shift + bias[f] + other * factor[f] if it is to `add`
+//   out = clamp(round(float(v) * multiplier[f]) + zero), a byte, or as `scores` float(v) * multiplier[f]
+// The bias contains what the zero points contribute.
+template <>
+struct Epilogue<std::uint8_t> {
+  int zero, shift = 0;
+  bool add = false, scores = false;
+  Clamp<int> activation{0, 255};
+};
+
+// The epilogue of float sums of products of bfloat16:
+//   out = clamp(sum + bias[f] + other if it is to `add`), rounded to nearest even, or as `scores` a float
+template <>
+struct Epilogue<Bfloat16> {
+  bool add = false, scores = false;
+  Clamp<float> activation{};
+};
+
+// How the values of one image lie: channels last, padded to a multiple of kr; around the pixels a border that
+// holds zero (of bytes the zero point), so that convolutions need no edge cases. `C` channels; the last
+// padding channels count for nothing, whatever they hold. All offsets count bytes.
+template <class Value>
+struct NarrowImage {
+  Index C, H, W;
+  Index top, bottom, left, right;  // pixels of border
+
+  Index channels() const { return round_up(C, kr<Value>); }
+  Index pixel() const { return channels() * Index{sizeof(Value)}; }
+  Index row() const { return (left + W + right) * pixel(); }
+  Index first() const { return top * row() + left * pixel(); }  // pixel (0, 0)
+  // Row h of image n.
+  Index row_of(Index n, Index h) const { return n * bytes() + first() + h * row(); }
+  // Whole vectors may be read where an image's last channels are.
+  Index bytes() const { return round_up((top + H + bottom) * row() + 64, 64); }
+};
+using ByteImage = NarrowImage<std::uint8_t>;
+using BfloatImage = NarrowImage<Bfloat16>;
+
+// y = x correlated with w, in the numbers of ConvShape; images of x have the border that the windows reach.
+template <class Value>
+struct NarrowConv {
+  NarrowImage<Value> x, y, other;
+  ConvShape shape;  // of one image
+  Epilogue<Value> epilogue;
+
+  // Where the windows of row h of the outputs of image n begin.
+  Index window_row(Index n, Index h) const {
+    return x.row_of(n, h * shape.stride_h - shape.pad_top) - shape.pad_left * x.pixel();
+  }
+};
+using ByteConv = NarrowConv<std::uint8_t>;
+using BfloatConv = NarrowConv<Bfloat16>;
+
+// What the epilogue of a format reads for each filter.
+template <class Value>
+struct FilterNumbers;
+// What is added to its sum, the multiplier of the rounding, and the factor of the other term, or null.
+template <>
+struct FilterNumbers<std::uint8_t> {
+  const std::int32_t* bias;
+  const float* multiplier;
+  const std::int32_t* factor;
+};
+template <>
+struct FilterNumbers<Bfloat16> {
+  const float* bias;  // or null
+};
+
+// y = requantised a * factors[0] + b * factors[1] + constant
+struct ByteSum {
+  ByteImage a, b, y;
+  int factors[2], constant;
+  float multiplier;
+  Epilogue<std::uint8_t> epilogue;
+};
+
+// Two values joined by a function; b may have one value for each channel.
+struct BfloatJoin {
+  BfloatImage a, b, y;
+  Join kind;
+};
+
+template <class Value>
+struct NarrowPool {
+  NarrowImage<Value> x, y;
+  PoolShape shape;  // of one image
+};
+using BytePool = NarrowPool<std::uint8_t>;
+using BfloatPool = NarrowPool<Bfloat16>;
+
+}  // namespace cnnlib
