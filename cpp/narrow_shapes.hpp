@@ -63,6 +63,7 @@ struct NarrowConv {
   NarrowImage<Value> x, y, other;
   ConvShape shape;  // of one image
   Epilogue<Value> epilogue;
+  Method wish = Method::automatic;  // or `direct`; bytes have the same bits by every method
 
   // Where the windows of row h of the outputs of image n begin.
   Index window_row(Index n, Index h) const {

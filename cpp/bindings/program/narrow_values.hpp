@@ -44,9 +44,10 @@ NarrowConv<Value> narrow_conv(const BoundProgram& p, int input, int other, int o
                               const py::object& conv_param) {
   const NarrowImage<Value> in = narrow_image<Value>(x);
   const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
-  ConvShape s = conv_request("prepare", like, w, conv_param).shape;
+  const ConvRequest request = conv_request("prepare", like, w, conv_param);
+  ConvShape s = request.shape;
   s.N = 1;
-  NarrowConv<Value> c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}};
+  NarrowConv<Value> c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}, request.wish};
   c.epilogue.add = other >= 0;
   c.epilogue.scores = !y;
   // Windows may reach as far as the border.

@@ -4,6 +4,7 @@
 #include "kernels/narrow/bfloat16_depthwise.hpp"
 #include "kernels/narrow/bfloat16_format.hpp"
 #include "kernels/narrow/bfloat16_layers.hpp"
+#include "kernels/narrow/bfloat16_winograd.hpp"
 #include "kernels/narrow/conv.hpp"
 #include "kernels/narrow/tiles.hpp"
 
@@ -35,6 +36,9 @@ constexpr BfloatRow bfloat_rows[] = {
     {&bfloat_depthwise_fits,
      {"bfloat16 depthwise", &packed_bytes<BfloatDepthwisePanels, BfloatConv>, &pack_bfloat_depthwise,
       &bfloat_depthwise}},
+    {&bfloat_winograd_fits,
+     {"bfloat16 winograd", &packed_bytes<BfloatWinogradPanels, BfloatConv>, &pack_bfloat_winograd,
+      &bfloat_winograd}},
     {&conv_fits,
      {"bfloat16", &packed_bytes<ConvPanels<BfloatFormat>, BfloatConv>, &pack_conv<BfloatFormat>,
       &conv<BfloatFormat>}},
