@@ -47,11 +47,18 @@ inline void widen(const std::uint8_t* x, const BfloatImage& s, float* y, Index i
   });
 }
 
-// The larger of each pair; NaN wins, as in NumPy's maximum.
-inline BfloatLanes::Sums larger(BfloatLanes::Sums a, BfloatLanes::Sums b) {
-  const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-  return _mm512_mask_mov_ps(_mm512_max_ps(a, b), nan, a);  // max_ps is b where one of them is NaN
-}
+// 32 values as integers of their order, in which NaN is the largest: magnitudes of negative ones are
+// complemented. And back.
+struct BfloatOrder {
+  static __m512i of(const std::uint8_t* p) {
+    const __m512i v = _mm512_loadu_si512(p), magnitude = _mm512_set1_epi16(0x7FFF);
+    const __mmask32 nan = _mm512_cmpgt_epi16_mask(_mm512_and_si512(v, magnitude), _mm512_set1_epi16(0x7F80));
+    return _mm512_mask_mov_epi16(flipped(v), nan, magnitude);
+  }
+  static __m512i flipped(__m512i v) {
+    return _mm512_xor_si512(v, _mm512_srli_epi16(_mm512_srai_epi16(v, 15), 1));
+  }
+};
 
 // The channels of a pixel, a vector of them at a time: body(offset in bytes, how many).
 template <class Body>
@@ -66,13 +73,18 @@ inline void max_pool(const BfloatPool& p, const std::uint8_t* x, std::uint8_t* y
     const Index dh = s.dilation_h, dw = s.dilation_w;
     const Index top = oh * s.stride_h - s.pad_top, bottom = std::min(top + dh * (s.PH - 1) + 1, s.H);
     const Index left = ow * s.stride_w - s.pad_left, right = std::min(left + dw * (s.PW - 1) + 1, s.W);
-    each_vector(p.x, [&](Index at, Index count) {
-      BfloatLanes::Sums most = _mm512_set1_ps(-Clamp<float>::infinity);
-      for (Index h = first_inside(top, dh); h < bottom; h += dh)
-        for (Index w = first_inside(left, dw); w < right; w += dw)
-          most = larger(most, BfloatLanes::widened(x + from + h * p.x.row() + w * p.x.pixel() + at));
-      BfloatLanes::store(y + to + at, most, count);
-    });
+    const Index first_h = first_inside(top, dh), first_w = first_inside(left, dw), bytes = p.x.pixel();
+    for (Index at = 0; at < bytes; at += 64) {
+      __m512i most = _mm512_set1_epi16(-0x8000);
+      for (Index h = first_h; h < bottom; h += dh)
+        for (Index w = first_w; w < right; w += dw)
+          most = _mm512_max_epi16(most, BfloatOrder::of(x + from + h * p.x.row() + w * bytes + at));
+      most = BfloatOrder::flipped(most);
+      if (bytes - at >= 64)
+        _mm512_storeu_si512(y + to + at, most);
+      else
+        _mm512_mask_storeu_epi16(y + to + at, (__mmask32{1} << ((bytes - at) / 2)) - 1, most);
+    }
   });
 }
 

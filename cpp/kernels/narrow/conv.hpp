@@ -165,15 +165,18 @@ template <int R = 0, class Format, class SumsOf>
   if (c.epilogue.scores)
     for (Index r = 0; r < count; ++r)
       epilogue.store_scores(sums(r), n, static_cast<float*>(d.y) + y[r] + at, left);
-  else if (c.epilogue.add)
-    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, d.other + other[r] + to, values + y[r], left);
+  else if (R > 0 && left >= size && c.epilogue.add)
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) epilogue.store(sums(r), n, d.other + other[r] + to, values + y[r], size);
   else if (R > 0 && left >= size)
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) epilogue.store(sums(r), n, values + y[r], size);
-  else if (left >= size)
-    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, values + y[r], size);
+  else if (c.epilogue.add)
+    for (Index r = 0; r < count; ++r)
+      epilogue.store(sums(r), n, d.other + other[r] + to, values + y[r], std::min<Index>(left, size));
   else
-    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, values + y[r], left);
+    for (Index r = 0; r < count; ++r)
+      epilogue.store(sums(r), n, values + y[r], std::min<Index>(left, size));
 }
 
 // Where the terms of a block's positions lie.

@@ -7,19 +7,22 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The border of some images holds zero bytes, or the zero point of bytes.
+// The border of some images holds zero bytes, or the zero point of bytes. What is right of a row lies before
+// what is left of the next one.
 template <class Value>
 void fill_border(const NarrowImage<Value>& s, int zero, std::uint8_t* y, Index images) {
-  if (s.top + s.bottom + s.left + s.right == 0) return;
-  const Index row = s.row(), left = s.left * s.pixel(), right = s.right * s.pixel();
-  for (Index n = 0; n < images; ++n, y += s.bytes()) {
-    std::memset(y, zero, std::size_t(s.top * row));
-    std::memset(y + (s.top + s.H) * row, zero, std::size_t(s.bottom * row));
-    for (Index h = s.top; h < s.top + s.H; ++h) {
-      std::memset(y + h * row, zero, std::size_t(left));
-      std::memset(y + (h + 1) * row - right, zero, std::size_t(right));
-    }
-  }
+  const Index sides = (s.left + s.right) * s.pixel();
+  if (s.top + s.bottom + sides == 0) return;
+  const Index row = s.row(), pixels = s.W * s.pixel(), before = s.first();
+  const Index after = s.right * s.pixel() + s.bottom * row;
+  const double work = double(images * (before + after + s.H * sides)) / 64;
+  parallel_for(images, threads_for(work), [=](Index n, int) {
+    std::uint8_t* at = y + n * s.bytes();
+    std::memset(at, zero, std::size_t(before));
+    at += before + pixels;
+    for (Index h = 1; h < s.H; ++h, at += row) std::memset(at, zero, std::size_t(sides));
+    std::memset(at, zero, std::size_t(after));
+  });
 }
 
 // row(values of a, values of b, values of y, how many bytes) for each row of pixels; b may be null.
