@@ -85,7 +85,8 @@ class ExtensionLimit {
  public:
   ExtensionLimit(const char* variable, std::vector<const char*> names)
       : names_(std::move(names)),
-        limit_(from_environment(variable, names_.back(), [this](const std::string& n) { return number(n); })) {}
+        limit_(
+            from_environment(variable, names_.back(), [this](const std::string& n) { return number(n); })) {}
 
   std::string name() const { return names_[limit_]; }
   void set(const std::string& name) { limit_ = number(name); }

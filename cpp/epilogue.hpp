@@ -1,5 +1,5 @@
-// Epilogues: how a layer finishes its sums. Those of narrow values stand in narrow_shapes.hpp. Plain data that crosses the border between
-// the bindings and the kernels.
+// Epilogues: how a layer finishes its sums. Those of narrow values stand in narrow_shapes.hpp. Plain data
+// that crosses the border between the bindings and the kernels.
 #pragma once
 
 #include <cstddef>

@@ -24,6 +24,9 @@ def available_isas() -> list[str]: ...
 def active_products() -> str: ...
 def int8_limit() -> str: ...
 def limit_int8(name: str) -> None: ...
+def active_bfloat16() -> str | None: ...
+def bfloat16_limit() -> str: ...
+def limit_bfloat16(name: str) -> None: ...
 def use_isa(name: str) -> None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
@@ -76,13 +79,15 @@ class PreparedConv(metaclass=_Bound):
     ) -> NDArray[_T]: ...
     def packed(self) -> list[tuple[str, int]]: ...
 
-_ByteImage = tuple[int, int, int, int, int, int, int]
+_NarrowImage = tuple[int, int, int, int, int, int, int]
 _Bytes = NDArray[np.uint8]
 
 class Weights(metaclass=_Bound):
     """What a live program reads during a call."""
 
     def __init__(self, *args: object, **kwargs: object) -> None: ...
+
+def bfloat_conv_fits(x: _NarrowImage, w: NDArray[np.float32], conv_param: object) -> bool: ...
 
 class Program(metaclass=_Bound):
     """values: the place (0 the input, 1 the output, 2 the arena), size and offset of each, for one sample.
@@ -223,10 +228,10 @@ class Program(metaclass=_Bound):
 
     # Of eight-bit networks, programs in float32.
     def quantize(
-        self, name: str, input: int, output: int, y: _ByteImage, scale: float, zero: int
+        self, name: str, input: int, output: int, y: _NarrowImage, scale: float, zero: int
     ) -> None: ...
     def dequantize(
-        self, name: str, input: int, output: int, x: _ByteImage, scale: float, zero: int
+        self, name: str, input: int, output: int, x: _NarrowImage, scale: float, zero: int
     ) -> None: ...
     def byte_conv(
         self,
@@ -234,9 +239,9 @@ class Program(metaclass=_Bound):
         input: int,
         other: int,
         output: int,
-        x: _ByteImage,
-        other_image: _ByteImage,
-        y: _ByteImage | None,
+        x: _NarrowImage,
+        other_image: _NarrowImage,
+        y: _NarrowImage | None,
         w: NDArray[np.int8],
         bias: NDArray[np.int32],
         multiplier: NDArray[np.float32],
@@ -249,8 +254,8 @@ class Program(metaclass=_Bound):
         name: str,
         input: int,
         output: int,
-        x: _ByteImage,
-        y: _ByteImage,
+        x: _NarrowImage,
+        y: _NarrowImage,
         zero: int,
         geometry: _PoolGeometry,
         ceil_mode: bool,
@@ -260,8 +265,8 @@ class Program(metaclass=_Bound):
         name: str,
         input: int,
         output: int,
-        x: _ByteImage,
-        y: _ByteImage,
+        x: _NarrowImage,
+        y: _NarrowImage,
         x_zero: int,
         ratio: float,
         zero: int,
@@ -275,18 +280,79 @@ class Program(metaclass=_Bound):
         a: int,
         b: int,
         output: int,
-        a_image: _ByteImage,
-        b_image: _ByteImage,
-        y: _ByteImage,
+        a_image: _NarrowImage,
+        b_image: _NarrowImage,
+        y: _NarrowImage,
         factors: tuple[int, int, int],
         multiplier: float,
         numbers: tuple[int, int, int],
     ) -> None: ...
     def byte_table(
-        self, name: str, input: int, output: int, x: _ByteImage, y: _ByteImage, table: _Bytes, zero: int
+        self, name: str, input: int, output: int, x: _NarrowImage, y: _NarrowImage, table: _Bytes, zero: int
     ) -> None: ...
     def byte_concat(
-        self, name: str, inputs: list[int], output: int, images: list[_ByteImage], y: _ByteImage, zero: int
+        self,
+        name: str,
+        inputs: list[int],
+        output: int,
+        images: list[_NarrowImage],
+        y: _NarrowImage,
+        zero: int,
+    ) -> None: ...
+    def narrow(self, name: str, input: int, output: int, y: _NarrowImage) -> None: ...
+    def widen(self, name: str, input: int, output: int, x: _NarrowImage) -> None: ...
+    def bfloat_conv(
+        self,
+        name: str,
+        input: int,
+        other: int,
+        output: int,
+        x: _NarrowImage,
+        other_image: _NarrowImage,
+        y: _NarrowImage | None,
+        w: NDArray[np.float32],
+        b: NDArray[np.float32] | None,
+        conv_param: object,
+        bound: float | None,
+    ) -> None: ...
+    def bfloat_pool(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        x: _NarrowImage,
+        y: _NarrowImage,
+        mean: bool,
+        geometry: _PoolGeometry,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> None: ...
+    def bfloat_sum(
+        self,
+        name: str,
+        a: int,
+        b: int,
+        output: int,
+        a_image: _NarrowImage,
+        b_image: _NarrowImage,
+        y: _NarrowImage,
+        relu: bool,
+    ) -> None: ...
+    def bfloat_product(
+        self,
+        name: str,
+        a: int,
+        b: int,
+        output: int,
+        a_image: _NarrowImage,
+        b_image: _NarrowImage,
+        y: _NarrowImage,
+    ) -> None: ...
+    def bfloat_activation(
+        self, name: str, input: int, output: int, x: _NarrowImage, y: _NarrowImage, kind: str, alpha: float
+    ) -> None: ...
+    def bfloat_concat(
+        self, name: str, inputs: list[int], output: int, images: list[_NarrowImage], y: _NarrowImage
     ) -> None: ...
 
 class Batch(metaclass=_Bound):

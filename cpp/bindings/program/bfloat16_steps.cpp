@@ -75,8 +75,9 @@ bool bfloat_conv_fits(const ImageSizes& x, const Floats& w, const py::object& co
   return bfloat_kernels().method({in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}}).run != nullptr;
 }
 
-void bfloat_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, const ImageSizes& y,
-                      bool mean, const PoolGeometry& geometry, bool ceil_mode, bool count_include_pad) {
+void bfloat_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x,
+                      const ImageSizes& y, bool mean, const PoolGeometry& geometry, bool ceil_mode,
+                      bool count_include_pad) {
   const BfloatPool s = narrow_pool<Bfloat16>(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
   const auto kernel = mean ? bfloat_kernels().avg_pool : bfloat_kernels().max_pool;
   bfloat_step(p, named(name), elements(s.y) * double(s.shape.PH * s.shape.PW) / 8,

@@ -49,10 +49,10 @@ void dequantize_step(P& p, const std::string& name, int input, int output, const
 // numbers: zero, low, high, shift. `other` is a value to add, or -1; y is bytes, or empty where scores are
 // wanted.
 void byte_conv_step(P& p, const std::string& name, int input, int other, int output, const ImageSizes& x,
-                    const ImageSizes& other_image, const std::optional<ImageSizes>& y, const Array<std::int8_t>& w,
-                    const Array<std::int32_t>& bias, const Array<float>& multiplier,
-                    const MaybeArray<std::int32_t>& factor, const std::array<int, 4>& numbers,
-                    const py::object& conv_param) {
+                    const ImageSizes& other_image, const std::optional<ImageSizes>& y,
+                    const Array<std::int8_t>& w, const Array<std::int32_t>& bias,
+                    const Array<float>& multiplier, const MaybeArray<std::int32_t>& factor,
+                    const std::array<int, 4>& numbers, const py::object& conv_param) {
   require_that(w.ndim() == 4, "w must have four axes");
   const Floats w_like = new_array("prepare", w, true);
   ByteConv c = narrow_conv<std::uint8_t>(p, input, other, output, x, other_image, y, w_like, conv_param);
@@ -80,8 +80,8 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
       size);
 }
 
-void byte_max_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, const ImageSizes& y,
-                        int zero, const PoolGeometry& geometry, bool ceil_mode) {
+void byte_max_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x,
+                        const ImageSizes& y, int zero, const PoolGeometry& geometry, bool ceil_mode) {
   const BytePool s = narrow_pool<std::uint8_t>(p, input, output, x, y, geometry, ceil_mode, false);
   epilogue_of(zero, 0, 255);
   const auto kernel = active_isa().bytes.max_pool;
@@ -89,10 +89,11 @@ void byte_max_pool_step(P& p, const std::string& name, int input, int output, co
            [=](const F& f) { kernel(s, zero, f.read(input), f.write(output), f.images); });
 }
 
-void byte_avg_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, const ImageSizes& y,
-                        int x_zero, float ratio, int zero, const PoolGeometry& geometry, bool ceil_mode,
-                        bool count_include_pad) {
-  const BytePool s = narrow_pool<std::uint8_t>(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
+void byte_avg_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x,
+                        const ImageSizes& y, int x_zero, float ratio, int zero, const PoolGeometry& geometry,
+                        bool ceil_mode, bool count_include_pad) {
+  const BytePool s =
+      narrow_pool<std::uint8_t>(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
   const double bytes = double(std::min(s.shape.PH, s.shape.H)) * double(std::min(s.shape.PW, s.shape.W));
   require_that(255 * bytes <= INT32_MAX, "a mean of more bytes than 32 bits can sum");
   const Epilogue<std::uint8_t> e = epilogue_of(zero, 0, 255);
@@ -103,8 +104,8 @@ void byte_avg_pool_step(P& p, const std::string& name, int input, int output, co
 }
 
 void byte_add_step(P& p, const std::string& name, int a, int b, int output, const ImageSizes& a_image,
-                   const ImageSizes& b_image, const ImageSizes& y, const std::array<int, 3>& factors, float multiplier,
-                   const std::array<int, 3>& numbers) {
+                   const ImageSizes& b_image, const ImageSizes& y, const std::array<int, 3>& factors,
+                   float multiplier, const std::array<int, 3>& numbers) {
   const ByteSum s{image_of(a_image),
                   image_of(b_image),
                   image_of(y),
@@ -121,8 +122,8 @@ void byte_add_step(P& p, const std::string& name, int a, int b, int output, cons
            [=](const F& f) { kernel(s, f.read(a), f.read(b), f.write(output), f.images); });
 }
 
-void byte_table_step(P& p, const std::string& name, int input, int output, const ImageSizes& x, const ImageSizes& y,
-                     const Array<std::uint8_t>& table, int zero) {
+void byte_table_step(P& p, const std::string& name, int input, int output, const ImageSizes& x,
+                     const ImageSizes& y, const Array<std::uint8_t>& table, int zero) {
   const ByteImage in = image_of(x), out = image_of(y);
   require_shape("prepare", "table", table, {256});
   require_that(same_size(in, out), "a table keeps the shape");

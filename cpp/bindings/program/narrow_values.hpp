@@ -1,4 +1,5 @@
-// Checks of steps on narrow values: how their images lie, and that convolutions and pools stay inside of them.
+// Checks of steps on narrow values: how their images lie, and that convolutions and pools stay inside of
+// them.
 #pragma once
 
 #include <array>
@@ -36,12 +37,12 @@ double elements(const NarrowImage<Value>& s) {
   return double(s.bytes()) / sizeof(Value);
 }
 
-// A convolution of value `input`, but for its epilogue. `other` is a value to add, or -1; y is narrow, or empty
-// where scores are wanted.
+// A convolution of value `input`, but for its epilogue. `other` is a value to add, or -1; y is narrow, or
+// empty where scores are wanted.
 template <class Value>
 NarrowConv<Value> narrow_conv(const BoundProgram& p, int input, int other, int output, const ImageSizes& x,
-                              const ImageSizes& other_image, const std::optional<ImageSizes>& y, const Floats& w,
-                              const py::object& conv_param) {
+                              const ImageSizes& other_image, const std::optional<ImageSizes>& y,
+                              const Floats& w, const py::object& conv_param) {
   const NarrowImage<Value> in = narrow_image<Value>(x);
   const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
   const ConvRequest request = conv_request("prepare", like, w, conv_param);
@@ -74,8 +75,9 @@ NarrowConv<Value> narrow_conv(const BoundProgram& p, int input, int other, int o
 }
 
 template <class Value>
-NarrowPool<Value> narrow_pool(const BoundProgram& p, int input, int output, const ImageSizes& x, const ImageSizes& y,
-                              const PoolGeometry& geometry, bool ceil_mode, bool count_include_pad) {
+NarrowPool<Value> narrow_pool(const BoundProgram& p, int input, int output, const ImageSizes& x,
+                              const ImageSizes& y, const PoolGeometry& geometry, bool ceil_mode,
+                              bool count_include_pad) {
   const NarrowImage<Value> in = narrow_image<Value>(x), out = narrow_image<Value>(y);
   const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
   PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);

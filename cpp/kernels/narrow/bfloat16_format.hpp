@@ -1,5 +1,5 @@
-// bfloat16 as a format of the narrow convolutions, for AVX-512 with AVX512_BF16: how values are multiplied and
-// read, and how sums become values.
+// bfloat16 as a format of the narrow convolutions, for AVX-512 with AVX512_BF16: how values are multiplied
+// and read, and how sums become values.
 #pragma once
 
 #include <immintrin.h>

@@ -19,10 +19,8 @@ inline void narrow(const float* x, const BfloatImage& s, std::uint8_t* y, Index 
         const float* const low = from + c * s.H * s.W + w;
         const __m512 a = _mm512_maskz_loadu_ps(pixels, low);
         const __m512 b = c + 1 < s.C ? _mm512_maskz_loadu_ps(pixels, low + s.H * s.W) : BfloatLanes::zero();
-        const __m512i lower =
-            _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a)));
-        const __m512i upper =
-            _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(b)));
+        const __m512i lower = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a)));
+        const __m512i upper = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(b)));
         alignas(64) std::uint32_t pairs[L];
         _mm512_store_si512(pairs, _mm512_or_si512(lower, _mm512_slli_epi32(upper, 16)));
         for (Index i = 0; i < std::min(L, s.W - w); ++i)

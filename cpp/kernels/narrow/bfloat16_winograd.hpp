@@ -1,5 +1,5 @@
-// 3x3 convolution of bfloat16 at stride 1 by Winograd's F(2x2, 3x3): 16 products for four outputs instead of 36
-// (Lavin and Gray 2015, arXiv:1509.09308).
+// 3x3 convolution of bfloat16 at stride 1 by Winograd's F(2x2, 3x3): 16 products for four outputs instead of
+// 36 (Lavin and Gray 2015, arXiv:1509.09308).
 //
 //   y = A' [ (G w G') * (B' x B) ] A
 //   B' = [1  0 -1  0]   G = [1    0   0 ]   A' = [1  1  1  0]

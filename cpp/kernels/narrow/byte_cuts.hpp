@@ -43,7 +43,8 @@ struct DepthwisePanels {
   Index weights() const { return vectors * steps * IntLanes::weight_bytes; }
   Index numbers() const { return vectors * IntLanes::size; }
   Index filter_of(Index vector, Index lane) const {
-    const Index channel = vector < blocks ? by_fours<IntLanes::size>(4, vector, lane) : vector * IntLanes::size + lane;
+    const Index channel =
+        vector < blocks ? by_fours<IntLanes::size>(4, vector, lane) : vector * IntLanes::size + lane;
     return channel < channels ? channel : -1;
   }
 };

@@ -8,8 +8,8 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // w (C, 1, KH, KW)
-inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers<std::uint8_t>& numbers,
-                           void* packed) {
+inline void pack_depthwise(const ByteConv& c, const std::int8_t* w,
+                           const FilterNumbers<std::uint8_t>& numbers, void* packed) {
   const Index taps = c.shape.KH * c.shape.KW;
   const DepthwisePanels p{c};
   begin_packing(numbers, packed, p);
@@ -86,8 +86,9 @@ inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const
 
 // The same of a block of four vectors, from `vector` on.
 template <int rows, int stride, class L = IntLanes>
-inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const FilterNumbers<std::uint8_t>& numbers,
-                       Index vector, const std::uint8_t* x, std::uint8_t* y) {
+inline void block_rows(const ByteConv& c, const std::uint8_t* weights,
+                       const FilterNumbers<std::uint8_t>& numbers, Index vector, const std::uint8_t* x,
+                       std::uint8_t* y) {
   if constexpr (L::has_blocks) {
     const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
     const Index y_pixel = c.y.channels(), y_row = c.y.row();

@@ -1,7 +1,7 @@
 // The table's entries for eight-bit values, but for products.
+#include "kernels/narrow/byte_layers.hpp"
 #include "kernels.hpp"
 #include "kernels/families.hpp"
-#include "kernels/narrow/byte_layers.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -37,12 +37,13 @@ void pack_conv(const NarrowConv<typename Format::Value>& c, const typename Forma
   using Lanes = typename Format::Lanes;
   const ConvPanels<Format> p(c);
   begin_packing(numbers, packed, p);
-  each_step(p, [=](Index i) { return Format::weight(w[i]); },
-            [&](Index group, Index vector, Index step, const typename Format::Weight* groups) {
-              const Index at = step * p.width_of(vector) + vector % 2;
-              Lanes::pack_weights(groups, static_cast<std::uint8_t*>(packed) +
-                                              p.offset(group, vector / 2 * 2) + at * Lanes::weight_bytes);
-            });
+  each_step(
+      p, [=](Index i) { return Format::weight(w[i]); },
+      [&](Index group, Index vector, Index step, const typename Format::Weight* groups) {
+        const Index at = step * p.width_of(vector) + vector % 2;
+        Lanes::pack_weights(groups, static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
+                                        at * Lanes::weight_bytes);
+      });
 }
 
 // The terms of a position one after the other, widened for sets that multiply 16-bit numbers: of each four
@@ -69,8 +70,7 @@ template <class Lanes, int steps, int V, int R>
 #pragma GCC unroll 4
   for (int i = 0; i < steps; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v)
-      weights[i][v] = Lanes::load_weights(w + (i * V + v) * Lanes::weight_bytes);
+    for (int v = 0; v < V; ++v) weights[i][v] = Lanes::load_weights(w + (i * V + v) * Lanes::weight_bytes);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -175,8 +175,7 @@ template <int R = 0, class Format, class SumsOf>
     for (Index r = 0; r < count; ++r)
       epilogue.store(sums(r), n, d.other + other[r] + to, values + y[r], std::min<Index>(left, size));
   else
-    for (Index r = 0; r < count; ++r)
-      epilogue.store(sums(r), n, values + y[r], std::min<Index>(left, size));
+    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, values + y[r], std::min<Index>(left, size));
 }
 
 // Where the terms of a block's positions lie.

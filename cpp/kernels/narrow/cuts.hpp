@@ -7,8 +7,8 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A method packs its weights, then the numbers of whole vectors of filters. `Panels` says of which format, how
-// many bytes and numbers these are, and which filter a vector's lane has, -1 for none.
+// A method packs its weights, then the numbers of whole vectors of filters. `Panels` says of which format,
+// how many bytes and numbers these are, and which filter a vector's lane has, -1 for none.
 template <class Panels, class Conv>
 Index packed_bytes(const Conv& c) {
   const Panels p(c);
@@ -113,9 +113,8 @@ struct TilePanels : ConvPanels<NarrowFormat> {
       : Base(conv),
         tiles_of_run(ceil_div(group_bytes * this->terms.steps, amx_row_bytes)),
         tiles(this->terms.rows * this->terms.runs * tiles_of_run),
-        paired(NarrowFormat::stores_pairs && !conv.epilogue.scores
-                   ? this->filters / (2 * Lanes::size) * 2
-                   : 0) {}
+        paired(NarrowFormat::stores_pairs && !conv.epilogue.scores ? this->filters / (2 * Lanes::size) * 2
+                                                                   : 0) {}
   Index filter(Index vector, Index lane) const {
     return vector < paired ? by_fours<Lanes::size>(2, vector, lane) : Base::filter(vector, lane);
   }

@@ -43,8 +43,7 @@ void each_window(const NarrowPool<Value>& p, Index images, const Body& body) {
   const PoolShape& s = p.shape;
   const double work = double(images * s.OH * s.OW * s.PH * s.PW) * double(p.x.pixel()) / 4;
   parallel_grid({images, s.OH}, threads_for(work), [&](Index n, Index oh, int) {
-    for (Index ow = 0; ow < s.OW; ++ow)
-      body(p.x.row_of(n, 0), oh, ow, p.y.row_of(n, oh) + ow * p.y.pixel());
+    for (Index ow = 0; ow < s.OW; ++ow) body(p.x.row_of(n, 0), oh, ow, p.y.row_of(n, oh) + ow * p.y.pixel());
   });
 }
 

@@ -1,7 +1,7 @@
 // Convolution of narrow values with AMX: a tile of 16 positions by 64 bytes of x, times a tile of 16 filters
-// by 64 bytes, is one instruction. Rows of a tile are a constant distance apart, so they are positions of one line of y,
-// read where they lie. Terms of a sum are those of conv.hpp, in runs of whole tiles: what a run lacks meets
-// weights of 0.
+// by 64 bytes, is one instruction. Rows of a tile are a constant distance apart, so they are positions of one
+// line of y, read where they lie. Terms of a sum are those of conv.hpp, in runs of whole tiles: what a run
+// lacks meets weights of 0.
 #pragma once
 
 #include "kernels/narrow/conv.hpp"
@@ -16,14 +16,15 @@ void pack_tiles(const NarrowConv<typename Format::Value>& c, const typename Form
   const TilePanels<Format> p(c);
   const Index steps = p.terms.steps, rows = p.tiles_of_run * amx_rows;  // of a run
   begin_packing(numbers, packed, p);
-  each_step(p, [=](Index i) { return Format::weight(w[i]); },
-            [&](Index group, Index vector, Index step, const typename Format::Weight* groups) {
-              const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
-              const Index tile = row / amx_rows * pair + vector % 2;
-              std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
-                              tile * amx_tile_bytes + row % amx_rows * amx_row_bytes,
-                          groups, amx_row_bytes);
-            });
+  each_step(
+      p, [=](Index i) { return Format::weight(w[i]); },
+      [&](Index group, Index vector, Index step, const typename Format::Weight* groups) {
+        const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
+        const Index tile = row / amx_rows * pair + vector % 2;
+        std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
+                        tile * amx_tile_bytes + row % amx_rows * amx_row_bytes,
+                    groups, amx_row_bytes);
+      });
 }
 
 // Lines of positions that are a constant distance apart in x, and the tiles that each is cut into, of `rows`
@@ -134,10 +135,12 @@ class PanelProduct {
   void two_tiles(Index first) {
     const std::uint8_t* x[T];
     for (int t = 0; t < T; ++t)
-      x[t] = block_.d.x + block_.x[at(first + t)] + group_ * (p_.c.shape.C / p_.groups) * Index{sizeof(typename Format::Value)} -
+      x[t] = block_.d.x + block_.x[at(first + t)] +
+             group_ * (p_.c.shape.C / p_.groups) * Index{sizeof(typename Format::Value)} -
              lines_.repeated(first + t) * lines_.distance;
-    tile_sums<Format, T, V>(p_.terms, p_.tiles_of_run, x, lines_.distance, block_.d.weights + p_.offset(group_, v0_));
-    Sum (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
+    tile_sums<Format, T, V>(p_.terms, p_.tiles_of_run, x, lines_.distance,
+                            block_.d.weights + p_.offset(group_, v0_));
+    Sum(*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
     store(0);
     _tile_stored(0, sums[0], amx_row_bytes);
     store(1);
@@ -177,8 +180,10 @@ class PanelProduct {
     const Index filter = (group_ * p_.vectors + v0_) * Lanes::size,
                 to = group_ * p_.filters + v0_ * Lanes::size;
     using NumberVector = typename Format::NumberVector;
-    const NumberVector n[2] = {NumberVector(d.numbers, filter), NumberVector(d.numbers, filter + Lanes::size)};
-    const typename Lanes::Rounding rounding(c.epilogue.zero, c.epilogue.activation.low, c.epilogue.activation.high);
+    const NumberVector n[2] = {NumberVector(d.numbers, filter),
+                               NumberVector(d.numbers, filter + Lanes::size)};
+    const typename Lanes::Rounding rounding(c.epilogue.zero, c.epilogue.activation.low,
+                                            c.epilogue.activation.high);
     const typename Format::Finish epilogue = block_.epilogue;
     auto* const y = static_cast<std::uint8_t*>(d.y) + to;
     const auto rows = [&](const auto& values) {

@@ -187,6 +187,7 @@ def current_config() -> dict[str, Any]:
         "available": ", ".join(_core.available_isas()),
         "left out of the build": _core.isas_left_out or "none",
         "products of bytes": _products_of_bytes(),
+        "bfloat16": _bfloat16(),
         "threads": get_num_threads(),
         "threads set by": thread_rule(),
         "threads are": "OpenMP's" if _core.has_openmp else "cnnlib's own",
@@ -205,6 +206,13 @@ def _products_of_bytes() -> str:
     """Name the instructions of eight-bit networks, and the variable where it allows fewer than there are."""
     limit = os.environ.get("CNNLIB_INT8")
     return _core.active_products() + (f", at most {limit} by CNNLIB_INT8" if limit else "")
+
+
+def _bfloat16() -> str:
+    """Name the instructions for bfloat16, and the variable where it allows fewer than there are."""
+    limit = os.environ.get("CNNLIB_BFLOAT16")
+    found = _core.active_bfloat16() or "no instructions: computed in float32"
+    return found + (f", at most {limit} by CNNLIB_BFLOAT16" if limit else "")
 
 
 def _size(n: int) -> str:

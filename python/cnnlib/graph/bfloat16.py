@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cnnlib._typing import Array
@@ -22,6 +22,11 @@ class NarrowPart:
 
     operations: set[str] = field(default_factory=set)
     images: dict[str, NarrowImage] = field(default_factory=dict)
+
+
+def multiplied(nodes: Iterable[Node]) -> set[str]:
+    """The names of the weights that values are multiplied by: they are bfloat16 where their layers are."""
+    return {str(node.params[0]) for node in nodes if node.op.narrow is not None and node.op.narrow.multiplies}
 
 
 def narrow_operations(
@@ -88,7 +93,9 @@ def with_conversions(
             new = fresh(f"{name} ({'bfloat16' if layer == 'narrow' else 'float32'})", taken)
             taken.add(new)
             shapes[new] = shapes[name]
-            result.append(Node(layer, (name,), new, label=f"{name} to {'bfloat16' if layer == 'narrow' else 'float32'}"))
+            result.append(
+                Node(layer, (name,), new, label=f"{name} to {'bfloat16' if layer == 'narrow' else 'float32'}")
+            )
             converted[key] = new
         return converted[key]
 

@@ -25,7 +25,6 @@ from cnnlib.graph.run import Run
 from cnnlib.layers.dense import dropout_mask
 from cnnlib.layers.norm.batch import batch_options, running_statistics
 
-
 _BYTES_OF_BFLOAT16 = 2
 
 
@@ -220,7 +219,9 @@ class InferenceTarget(Target):
         reads = (*self.reads(node), -1)[:2]
         self.call(node, "bfloat_conv", *images, w, b, conv_param, bound, reads=reads)
 
-    def narrow_pool(self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False) -> None:
+    def narrow_pool(
+        self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False
+    ) -> None:
         """A pool on bfloat16: means, over windows that count padding if they are `padded`, or maxima."""
         self.narrow(node, "bfloat_pool", mean, geometry, ceil_mode, padded)
 

@@ -7,7 +7,7 @@ import mmap
 import os
 import weakref
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -45,9 +45,13 @@ def is_predictor(path: str | os.PathLike[str]) -> bool:
 
 
 def write_file(
-    path: str | os.PathLike[str], about: Mapping[str, Any], graph: Graph, params: Mapping[str, Array]
+    path: str | os.PathLike[str],
+    about: Mapping[str, Any],
+    graph: Graph,
+    params: Mapping[str, Array],
+    narrow: Collection[str] = (),
 ) -> None:
-    """Write a predictor, all or nothing."""
+    """Write a predictor, all or nothing; arrays in `narrow`, of numbers that bfloat16 has, take half the bytes."""
     arrays, described = dict(params), describe(graph)
     norms = batch_norms(graph).values()
     for place, (settings, norm) in enumerate(zip(described["bn_params"], norms, strict=True)):
@@ -57,7 +61,7 @@ def write_file(
                 arrays[name] = norm.args[0][key]
     sums = {name: _checksum(name, array) for name, array in arrays.items()}
     text = json.dumps({"version": _VERSION, "about": about, "graph": described, "sums": sums})
-    safetensors.write(path, arrays, {_ENTRY: text, _CHECKSUM: str(zlib.crc32(text.encode()))})
+    safetensors.write(path, arrays, {_ENTRY: text, _CHECKSUM: str(zlib.crc32(text.encode()))}, narrow)
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Graph, Params, Callable[[], None]]:
@@ -138,6 +142,9 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
     about["detection"] = DetectionHead.of("about", about.get("detection"))
     if about["dtype"] not in ("float32", "float64"):
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
+    about["bfloat16"] = about.get("bfloat16", False)
+    if about["bfloat16"] not in ((False, True) if about["dtype"] == "float32" else (False,)):
+        raise ValueError(f"bfloat16 is {about['bfloat16']!r} in a network of {about['dtype']}")
     if about["quantization"] is not None:
         about["quantization"] = [row_of(row) for row in about["quantization"]]
     graph.check("graph", eight_bits=True)

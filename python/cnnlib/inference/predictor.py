@@ -17,6 +17,7 @@ from cnnlib._system.text import shape_text, size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization, of_bytes, preprocessed
 from cnnlib.detection.head import DetectionHead, checked_head
+from cnnlib.graph.bfloat16 import multiplied
 from cnnlib.graph.compile import CompiledGraph
 from cnnlib.graph.fusion import operations
 from cnnlib.graph.graph import Graph, Node
@@ -31,6 +32,9 @@ from cnnlib.models.spec.reading import HEADS
 from cnnlib.models.summary import aligned
 
 _BYTE = np.dtype(np.uint8)
+_WITHOUT_BFLOAT16 = (
+    "this processor has no instructions for bfloat16: float32 computes, with weights rounded to bfloat16"
+)
 _MOST_SIZES = 8  # sizes of images whose weights stay packed
 
 
@@ -48,7 +52,7 @@ class Predictor(Predicts):
     input_dim : tuple of int
         The shape of a sample. Images may have another height and width where the network allows it.
     dtype : np.dtype
-        Of weights, computation and scores: float32 or float64.
+        Of scores, and of weights and computation unless `precision` says otherwise: float32 or float64.
     preprocess : Normalization, function or None
         What uint8 images go through first.
     classes : tuple of str or None
@@ -87,7 +91,9 @@ class Predictor(Predicts):
         head: str = "classes",
         loss_name: LossName = None,
         detection: DetectionHead | None = None,
+        bfloat16: bool = False,
     ) -> None:
+        self._bfloat16 = bfloat16
         self.input_dim, self.dtype = input_dim, dtype
         self._quantization = quantization
         self.preprocess, self.classes, self.head = preprocess, classes, head
@@ -153,7 +159,11 @@ class Predictor(Predicts):
             rows.append((node.label, shape_text(network.shapes[node.output]), f"{count:,}"))
         lines = aligned(rows, "<<>")
         arena, packed = size_text(network.arena_bytes), size_text(network.packed_bytes)
-        return "\n".join([*lines, f"arena: {arena} a sample; packed weights: {packed}"])
+        lines.append(f"arena: {arena} a sample; packed weights: {packed}")
+        if self._bfloat16:
+            extension = _core.active_bfloat16()
+            lines.append(f"bfloat16: {extension}" if extension else _WITHOUT_BFLOAT16)
+        return "\n".join(lines)
 
     def memory(self) -> MemoryUse:
         """Say what the network holds in memory between calls, and what the process keeps for all."""
@@ -181,8 +191,10 @@ class Predictor(Predicts):
 
     @property
     def precision(self) -> str:
-        """'int8', or the name of `dtype`."""
-        return self.dtype.name if self._quantization is None else "int8"
+        """'int8', 'bfloat16', or the name of `dtype`."""
+        if self._quantization is not None:
+            return "int8"
+        return "bfloat16" if self._bfloat16 else self.dtype.name
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -237,13 +249,15 @@ class Predictor(Predicts):
             "classes": self.classes,
             "head": choice("Predictor.save", "head", self.head, HEADS),
             "loss_name": checked_loss_name("Predictor.save", self.loss_name, self.outputs),
+            "bfloat16": self._bfloat16,
             "quantization": None if self._quantization is None else [vars(row) for row in self._quantization],
         }
         head = checked_head("Predictor.save", self.detection)
         if head is not None:
             about["detection"] = head.described()
         self._check_weights()
-        write_file(path, about, self._graph, self._params)
+        narrow = multiplied(self._graph) if self._bfloat16 else ()
+        write_file(path, about, self._graph, self._params, narrow)
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """
@@ -290,7 +304,7 @@ class Predictor(Predicts):
         self._check_weights()
         params = {name: np.array(array) for name, array in self._params.items()}
         described = self.input_dim, self.dtype, self.preprocess, self.classes, None, self._quantization
-        ends = self.head, self.loss_name, self.detection
+        ends = self.head, self.loss_name, self.detection, self._bfloat16
         return Predictor, (self._graph, params, *described, *ends)
 
     def __repr__(self) -> str:
@@ -339,12 +353,17 @@ class Predictor(Predicts):
 
     def _network(self, shape: tuple[int, ...]) -> CompiledGraph:
         """The network compiled for samples of a shape. Two threads may both compile it; one result stays."""
-        products = _core.active_products() if self._quantization is not None else None
-        key = (shape, _core.active_isa(), products)
+        extension = None
+        if self._quantization is not None:
+            extension = _core.active_products()
+        elif self._bfloat16:
+            extension = _core.active_bfloat16()
+        key = (shape, _core.active_isa(), extension)
         self._check_weights()
         network = self._compiled.get(key)
         if network is None:
-            network = CompiledGraph(self._graph, self._params, shape, self.dtype)
+            bfloat16 = self._bfloat16 and extension is not None
+            network = CompiledGraph(self._graph, self._params, shape, self.dtype, bfloat16=bfloat16)
             for old in list(self._compiled)[::-1][_MOST_SIZES - 1 :]:  # other threads change it, too
                 self._compiled.pop(old, None)
             self._compiled[key] = network

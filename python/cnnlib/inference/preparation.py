@@ -1,4 +1,4 @@
-"""Predictors of models, in floats or eight bits, and of their files."""
+"""Predictors of models, in floats, bfloat16 or eight bits, and of their files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import DTypeLike
 from cnnlib import _core
 from cnnlib._params import choice, real_dtype, type_name
 from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.graph.bfloat16 import multiplied
+from cnnlib.graph.ops.bfloat16 import rounded
 from cnnlib.inference.file import read_file
 from cnnlib.inference.fold import fold
 from cnnlib.inference.predictor import Predictor
@@ -36,6 +38,11 @@ def prepare(
     Prepare a model for inference, as it is now. The predictor is a copy: training the model on, or changing
     its arrays and parameter dicts, does not change it.
 
+    With ``precision='bfloat16'`` weights and values are bfloat16, rounded to nearest even; sums, biases, norms
+    and scores are float32. :mod:`cnnlib.naive.bfloat16` defines them. A processor without instructions for
+    bfloat16 computes in float32 with the same weights, which `Predictor.summary` says. Bits depend on the
+    instructions, not on threads or batches.
+
     With ``precision='int8'`` weights and values are bytes and sums exact integers: scores are the same bits
     on every instruction set, number of threads and batch, where all layers are of eight bits.
     :mod:`cnnlib.naive.quantized` defines them.
@@ -47,8 +54,8 @@ def prepare(
         None: the model's.
     algorithm : str
         Of the convolutions that do not name their own, as in `conv_param`.
-    precision : 'int8', 'float32', 'float64' or None
-        The floating-point ones are another way to give `dtype`.
+    precision : 'int8', 'bfloat16', 'float32', 'float64' or None
+        The last two are another way to give `dtype`.
     calibration : array (N, C, H, W) or (N, D), iterable of such batches, or path of a folder of images
         For int8, a few hundred samples like those to come, uint8 or as the network takes them: they show
         which range each value needs. Without a `preprocess` uint8 images count as values of 0 to 255, which a
@@ -97,8 +104,8 @@ def prepare(
         )
     refuse_uninitialized("prepare", model)
     if precision is not None:
-        choice("prepare", "precision", precision, ("int8", "float32", "float64"))
-        computed = "float32" if precision == "int8" else precision
+        choice("prepare", "precision", precision, ("int8", "bfloat16", "float32", "float64"))
+        computed = precision if precision == "float64" else "float32"
         if dtype is not None and real_dtype("prepare", dtype, TypeError) != computed:
             raise ValueError(f"prepare: precision {precision!r} contradicts dtype {np.dtype(dtype)}")
         dtype = np.dtype(computed)
@@ -108,6 +115,8 @@ def prepare(
     choice("prepare", "algorithm", algorithm, _core.conv_methods)
     input_dim = input_dim_of(model)
     graph, params = fold(model.graph(), model.params, input_dim, own, algorithm)
+    if precision == "bfloat16":
+        params |= {name: rounded(params[name]) for name in multiplied(graph)}
     classes = getattr(model, "classes", None)
     predictor = Predictor(
         graph,
@@ -119,6 +128,7 @@ def prepare(
         head=model.head if isinstance(model, Model) else "classes",
         loss_name=model.loss_name if isinstance(model, Model) else None,
         detection=model.detection if isinstance(model, Model) else None,
+        bfloat16=precision == "bfloat16",
     )
     if precision == "int8":
         predictor = _of_eight_bits(predictor, calibration, float32, ranges)
@@ -179,4 +189,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         about["head"],
         about["loss_name"],
         about["detection"],
+        about["bfloat16"],
     )

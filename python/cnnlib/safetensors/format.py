@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -81,18 +81,24 @@ def write(
     path: str | os.PathLike[str],
     arrays: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, str] | None = None,
+    narrow: Collection[str] = (),
 ) -> None:
-    """Write arrays of dtypes that the format has, and texts beside them."""
+    """Write arrays of dtypes that the format has, and texts beside them.
+
+    Arrays of float32 whose names are in `narrow` hold numbers that bfloat16 has, and are written as that.
+    """
     if _METADATA in arrays:
         raise ValueError(f"save: {os.fspath(path)}: the name {_METADATA!r} is the format's own")
     # The widest first: then each array lies at a multiple of its item size.
+    arrays = {name: _upper_halves(array) if name in narrow else array for name, array in arrays.items()}
     order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
     header: dict[str, Any] = {} if metadata is None else {_METADATA: metadata}
     end = 0
     for name in order:
         begin, end = end, end + arrays[name].nbytes
         array = arrays[name]
-        header[name] = {"dtype": _NAMES[array.dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
+        dtype = "BF16" if name in narrow else _NAMES[array.dtype.name]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     with written_whole(path) as file:
@@ -101,6 +107,11 @@ def write(
             array = arrays[name]
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             file.write(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+
+
+def _upper_halves(array: NDArray[Any]) -> NDArray[Any]:
+    """The bits of float32 that bfloat16 has."""
+    return (array.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
 
 
 def _checked(path, name, array):

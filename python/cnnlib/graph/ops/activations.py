@@ -95,9 +95,7 @@ def _build_dropout(builder: Builder, where: str, p: Any, options: dict[str, Any]
     return builder.layer("dropout", f"dropout {p:g}", (), {"p": p})
 
 
-def _activation(
-    name: str, function: Callable[[Node], tuple[str, float]] = _function, **known: Any
-) -> Op:
+def _activation(name: str, function: Callable[[Node], tuple[str, float]] = _function, **known: Any) -> Op:
     """An activation: without arguments unless `known` says otherwise."""
     usual: dict[str, Any] = {
         "shape": same,

@@ -83,7 +83,7 @@ def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> No
 
 def _fits_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None]) -> bool:
     """Any convolution but one by a method of float32, or in groups of an odd number of channels."""
-    conv_param, w = plain(node.args[0]), arrays[0]
+    conv_param, w = plain(node.args[0]), np.asarray(arrays[0], np.float32)
     free = conv_param.get("algorithm", "auto") in ("auto", "direct")
     return free and bool(_core.bfloat_conv_fits(image_of(inputs[0], NO_BORDER), w, conv_param))
 

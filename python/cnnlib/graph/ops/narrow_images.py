@@ -43,8 +43,8 @@ def makes_bytes(node: Node) -> bool:
 
 def image_of(shape: tuple[int, ...], border: Border) -> NarrowImage:
     """An image of a value's shape; numbers are the channels of one pixel."""
-    size = shape if len(shape) == 3 else (math.prod(shape), 1, 1)
-    return cast(NarrowImage, (*size, *border))
+    C, H, W = shape if len(shape) == 3 else (math.prod(shape), 1, 1)
+    return (C, H, W, *border)
 
 
 def wider(a: Border, b: Border) -> Border:
