@@ -38,8 +38,8 @@ def prepare(
     Prepare a model for inference, as it is now. The predictor is a copy: training the model on, or changing
     its arrays and parameter dicts, does not change it.
 
-    With ``precision='bfloat16'`` weights and values are bfloat16, rounded to nearest even; sums, biases, norms
-    and scores are float32. :mod:`cnnlib.naive.bfloat16` defines them. A processor without instructions for
+    With ``precision='bfloat16'`` weights and values are bfloat16, rounded to nearest even; sums, biases,
+    norms and scores are float32. :mod:`cnnlib.naive.bfloat16` defines them. A processor without instructions for
     bfloat16 computes in float32 with the same weights, which `Predictor.summary` says. Bits depend on the
     instructions, not on threads or batches.
 
