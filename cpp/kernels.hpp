@@ -195,6 +195,8 @@ struct ByteLayers {
 
 // A function of n floats, as ElementwiseKernels have it.
 using BfloatFunction = void (*)(Activation, const float* x, float* out, float* copy, float alpha, Index n);
+using BfloatFunctionGradient = void (*)(Activation, const float* dout, const float* kept, float* dx,
+                                        float alpha, Index n);
 
 // Everything on bfloat16. Only extensions that multiply it have kernels: other processors compute in float32.
 struct BfloatKernels {
@@ -210,6 +212,30 @@ struct BfloatKernels {
                    const std::uint8_t* from, std::uint8_t* to, Index images);
   // The channels of x become those of y from `first` on.
   void (*copy_channels)(const BfloatImage& x, const BfloatImage& y, Index first, const std::uint8_t* from,
+                        std::uint8_t* to, Index images);
+
+  // Training: weights are packed at each call. Gradients of values are images like the values.
+  bool (*gradients_fit)(const BfloatConv&);
+  void (*conv_forward)(const BfloatConv&, const float* w, const float* b, const std::uint8_t* x,
+                       std::uint8_t* y, Index images);
+  void (*conv_backward)(const BfloatConv&, const BfloatConvGradients&, Index images);
+  void (*norm_train)(const BfloatNorm&, const std::uint8_t* x, const float* gamma, const float* beta,
+                     double eps, std::uint8_t* y, double* mean, double* var, double* inv_std, Index images);
+  void (*norm_backward)(const BfloatNorm&, const BfloatNormGradients&, Index images);
+  // places (images, OH, OW, channels) of maxima in their windows
+  void (*max_pool_with_places)(const BfloatPool&, const std::uint8_t* x, std::uint8_t* y,
+                               std::uint16_t* places, Index images);
+  void (*max_pool_backward)(const BfloatPool&, const std::uint8_t* dout, const std::uint16_t* places,
+                            std::uint8_t* dx, Index images);
+  void (*avg_pool_backward)(const BfloatPool&, const std::uint8_t* dout, std::uint8_t* dx, Index images);
+  void (*relu_backward)(const BfloatImage&, const std::uint8_t* dout, const std::uint8_t* y,
+                        std::uint8_t* dx, Index images);
+  // `kept` is how the values lie that the function's gradient takes: those of x or of y.
+  void (*activate_backward)(const BfloatImage& kept, const BfloatImage& y, const BfloatImage& x, Activation,
+                            float alpha, BfloatFunctionGradient, const std::uint8_t* dout,
+                            const std::uint8_t* values, std::uint8_t* dx, Index images);
+  // The channels of x from `first` on become those of y.
+  void (*take_channels)(const BfloatImage& x, Index first, const BfloatImage& y, const std::uint8_t* from,
                         std::uint8_t* to, Index images);
 };
 

@@ -57,6 +57,11 @@ struct NarrowImage {
 using ByteImage = NarrowImage<std::uint8_t>;
 using BfloatImage = NarrowImage<Bfloat16>;
 
+// Which pixels of an image outputs are: those of every stride-th row and column from a first one on.
+struct Placement {
+  Index stride_h = 1, stride_w = 1, h = 0, w = 0;
+};
+
 // y = x correlated with w, in the numbers of ConvShape; images of x have the border that the windows reach.
 template <class Value>
 struct NarrowConv {
@@ -64,11 +69,19 @@ struct NarrowConv {
   ConvShape shape;  // of one image
   Epilogue<Value> epilogue;
   Method wish = Method::automatic;  // or `direct`; bytes have the same bits by every method
+  Placement placed{};               // of the outputs in y
 
   // Where the windows of row h of the outputs of image n begin.
   Index window_row(Index n, Index h) const {
     return x.row_of(n, h * shape.stride_h - shape.pad_top) - shape.pad_left * x.pixel();
   }
+  // Where row h of the outputs of image n begins in y, and how far apart they are.
+  Index y_row(Index n, Index h) const {
+    return y.row_of(n, h * placed.stride_h + placed.h) + placed.w * y.pixel();
+  }
+  Index y_step() const { return placed.stride_w * y.pixel(); }
+  // Whether these outputs are the first of an image, whose border they write too.
+  bool begins_image() const { return placed.h == 0 && placed.w == 0; }
 };
 using ByteConv = NarrowConv<std::uint8_t>;
 using BfloatConv = NarrowConv<Bfloat16>;
@@ -86,6 +99,41 @@ struct FilterNumbers<std::uint8_t> {
 template <>
 struct FilterNumbers<Bfloat16> {
   const float* bias;  // or null
+};
+
+// The gradient of x along an axis falls apart into `stride` phases: positions phase, phase + stride, ... are the
+// `outputs` of a correlation of dout with some of the taps, from the last of them to the first.
+struct GradientPhase {
+  Index taps, first_tap, pad, outputs;
+
+  GradientPhase(Index phase, Index size, Index K, Index stride, Index dilation, Index pad_before)
+      : taps(0), first_tap((phase + pad_before) % stride), pad(0), outputs(ceil_div(size - phase, stride)) {
+    if (first_tap < K) taps = (K - 1 - first_tap) / stride + 1;
+    pad = (taps - 1) * dilation - (phase + pad_before - first_tap) / stride;
+  }
+};
+
+// Of a convolution the gradients that are wanted: dx, dw and db may be null.
+struct BfloatConvGradients {
+  const std::uint8_t *x, *dout;
+  const float* w;
+  std::uint8_t* dx;
+  float *dw, *db;
+};
+
+// A batch norm over images of x, with the ReLU behind it or without; y is like x but for its border.
+struct BfloatNorm {
+  BfloatImage x, y;
+  bool relu;
+};
+
+// What its backward pass takes, and leaves: dx is like x, dout like y.
+struct BfloatNormGradients {
+  const std::uint8_t *dout, *x;
+  const double *mean, *inv_std;
+  const float *gamma, *beta;
+  std::uint8_t* dx;
+  float *dgamma, *dbeta;
 };
 
 // y = requantised a * factors[0] + b * factors[1] + constant

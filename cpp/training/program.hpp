@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -35,21 +36,25 @@ struct LayerSeconds {
   double forward = 0, backward = 0;
 };
 
+// What an image of a value consists of: numbers, or bfloat16 that lie in another way.
+struct ValueForm {
+  Index elements;
+  std::optional<BfloatImage> image;
+
+  Index bytes(Index item) const { return image ? image->bytes() : elements * item; }
+};
+
 // A batch on its way through the network and back.
 struct Batch {
   using Backward = std::function<void(Batch&)>;
   using Layer = std::function<Backward(Batch&)>;
 
-  Batch(bool single, Index images, std::vector<Index> sizes_of_values)
-      : kernels(single),
-        N(images),
-        sizes(std::move(sizes_of_values)),
-        values(sizes.size()),
-        gradients(sizes.size()) {}
+  Batch(bool single, Index images, const std::vector<ValueForm>& forms_of_values)
+      : kernels(single), N(images), forms(forms_of_values), values(forms.size()), gradients(forms.size()) {}
 
   AnyKernels kernels;
   Index N;
-  std::vector<Index> sizes;  // of the values, in elements of an image
+  const std::vector<ValueForm>& forms;  // of the values
   std::vector<In> params;
   std::vector<Out> param_gradients;
   std::vector<In> masks;                        // of dropout layers
@@ -59,14 +64,15 @@ struct Batch {
   std::vector<Backward> backward;               // of the layers so far
   std::vector<LayerSeconds> seconds;            // of all layers; empty where nobody asked
 
-  Index elements(int value) const { return N * sizes[static_cast<std::size_t>(value)]; }
+  const ValueForm& form(int value) const { return forms[static_cast<std::size_t>(value)]; }
+  Index elements(int value) const { return N * form(value).elements; }
   Memory<void>& value(int i) { return values[static_cast<std::size_t>(i)]; }
   In param(int i) const { return i < 0 ? In() : params[static_cast<std::size_t>(i)]; }
   Out param_gradient(int i) const { return i < 0 ? Out() : param_gradients[static_cast<std::size_t>(i)]; }
 
   // Memory for a value that a layer is about to compute, or for the gradient of one.
   Out make(int i) { return value(i) = like(i); }
-  Memory<void> like(int i) const { return new_memory<char>(elements(i) * kernels.item()); }
+  Memory<void> like(int i) const { return new_memory<char>(N * form(i).bytes(kernels.item())); }
 
   // The gradient of a layer's output, for the layer to use up.
   Memory<void> take_gradient(int i) {
@@ -96,7 +102,10 @@ struct Batch {
     }
     // Into that of the two that nobody else holds: a sum hands one gradient to both of its terms.
     Memory<void> sum = total.use_count() == 1 ? total : gradient.use_count() == 1 ? gradient : like(i);
-    kernels([&](const auto& k) { k.join(Join::add, In(total), In(gradient), Out(sum), elements(i)); });
+    if (const auto& image = form(i).image)
+      active_bfloat16()->join({*image, *image, *image, Join::add}, In(total), In(gradient), Out(sum), N);
+    else
+      kernels([&](const auto& k) { k.join(Join::add, In(total), In(gradient), Out(sum), elements(i)); });
     total = std::move(sum);
   }
 

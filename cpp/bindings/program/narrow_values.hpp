@@ -37,6 +37,15 @@ double elements(const NarrowImage<Value>& s) {
   return double(s.bytes()) / sizeof(Value);
 }
 
+// Whether the windows of a convolution end at the border of its input.
+template <class Value>
+bool reaches_inside(const NarrowConv<Value>& c) {
+  const ConvShape& s = c.shape;
+  const Index below = (s.OH - 1) * s.stride_h + (s.KH - 1) * s.dilation_h - s.pad_top - (s.H - 1);
+  const Index beside = (s.OW - 1) * s.stride_w + (s.KW - 1) * s.dilation_w - s.pad_left - (s.W - 1);
+  return s.pad_top <= c.x.top && s.pad_left <= c.x.left && below <= c.x.bottom && beside <= c.x.right;
+}
+
 // A convolution of value `input`, but for its epilogue. `other` is a value to add, or -1; y is narrow, or
 // empty where scores are wanted.
 template <class Value>
@@ -51,11 +60,7 @@ NarrowConv<Value> narrow_conv(const BoundProgram& p, int input, int other, int o
   NarrowConv<Value> c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}, request.wish};
   c.epilogue.add = other >= 0;
   c.epilogue.scores = !y;
-  // Windows may reach as far as the border.
-  const Index below = (s.OH - 1) * s.stride_h + (s.KH - 1) * s.dilation_h - s.pad_top - (s.H - 1);
-  const Index beside = (s.OW - 1) * s.stride_w + (s.KW - 1) * s.dilation_w - s.pad_left - (s.W - 1);
-  require_that(s.pad_top <= in.top && s.pad_left <= in.left && below <= in.bottom && beside <= in.right,
-               "a convolution that reaches beyond the border of its input");
+  require_that(reaches_inside(c), "a convolution that reaches beyond the border of its input");
   p.reads_image(input, in);
   if (y) {
     const NarrowImage<Value> out = narrow_image<Value>(*y);

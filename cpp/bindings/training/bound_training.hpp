@@ -5,6 +5,7 @@
 
 #include "../../training/program.hpp"
 #include "../program/checks.hpp"
+#include "../program/narrow_values.hpp"
 
 namespace cnnlib {
 
@@ -25,16 +26,20 @@ class BoundTraining {
  public:
   friend Index float_size(const BoundTraining& p) { return AnyKernels(p.single_).item(); }
 
-  // Sizes of values in elements of an image, the input's first, and whose gradients are wanted; of the
-  // parameters their shapes, and which are trained; what no layer after each one reads.
-  BoundTraining(const py::dtype& dtype, std::vector<Index> sizes, std::vector<bool> wanted,
+  // Sizes of values in elements of an image, the input's first, how those of bfloat16 lie, and whose gradients
+  // are wanted; of the parameters their shapes, and which are trained; what no layer after each one reads.
+  BoundTraining(const py::dtype& dtype, const std::vector<Index>& sizes,
+                const std::vector<std::optional<ImageSizes>>& images, std::vector<bool> wanted,
                 std::vector<std::vector<Index>> params, std::vector<bool> trained,
                 std::vector<std::vector<int>> done);
 
   Index size_of(int value) const;
   // The layer that is being added reads and makes values of which an image has these shapes.
-  void reads(int value, const ShapeView& shape) const;
-  void makes(int value, const ShapeView& shape);
+  void reads(int value, const ShapeView& shape) const { reads(value, shape, false); }
+  void makes(int value, const ShapeView& shape) { makes(value, shape, false); }
+  // The same of images of bfloat16, which are returned.
+  const BfloatImage& reads_image(int value) const;
+  const BfloatImage& makes_image(int value, const ShapeView& shape);
   // Whether the gradient of a value is wanted.
   bool wants(int value) const { return wanted_[static_cast<std::size_t>(value)]; }
   // Its parameters (-1: none); its batch norm of C channels and its mask, of which it returns the number.
@@ -65,7 +70,7 @@ class BoundTraining {
                     const std::vector<NormState>& norms, const std::vector<Floats>& masks,
                     const std::vector<std::pair<int, std::vector<Index>>>& outputs, bool timed) const {
     check_call(x, params, norms, masks, outputs);
-    std::unique_ptr<BoundBatch> bound(new BoundBatch{this, {single_, x.shape(0), sizes_}, {x}, {false}});
+    std::unique_ptr<BoundBatch> bound(new BoundBatch{this, {single_, x.shape(0), forms_}, {x}, {false}});
     Batch& batch = bound->batch;
     for (const py::object& array : params) {
       bound->kept.push_back(py::reinterpret_borrow<Floats>(array));
@@ -139,8 +144,12 @@ class BoundTraining {
             capsule};
   }
 
+  void reads(int value, const ShapeView& shape, bool narrow) const;
+  void makes(int value, const ShapeView& shape, bool narrow);
+  const ValueForm& form(int value) const;
+
   bool single_;
-  std::vector<Index> sizes_;
+  std::vector<ValueForm> forms_;
   std::vector<bool> wanted_, alive_;  // of the values; the latter so far
   std::vector<std::vector<Index>> params_;
   std::vector<bool> trained_;           // of the parameters
@@ -185,6 +194,7 @@ struct KeptRelu {
 // The layers by family.
 [[gnu::cold]] void bind_weighted_layers(py::class_<BoundTraining>& program);
 [[gnu::cold]] void bind_elementwise_layers(py::class_<BoundTraining>& program);
+[[gnu::cold]] void bind_bfloat16_layers(py::class_<BoundTraining>& program);
 [[gnu::cold]] void bind_attention_layer(py::class_<BoundTraining>& program);
 
 }  // namespace cnnlib

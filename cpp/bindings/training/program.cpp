@@ -4,37 +4,61 @@
 
 namespace cnnlib {
 
-BoundTraining::BoundTraining(const py::dtype& dtype, std::vector<Index> sizes, std::vector<bool> wanted,
+BoundTraining::BoundTraining(const py::dtype& dtype, const std::vector<Index>& sizes,
+                             const std::vector<std::optional<ImageSizes>>& images, std::vector<bool> wanted,
                              std::vector<std::vector<Index>> params, std::vector<bool> trained,
                              std::vector<std::vector<int>> done)
     : single_(is_single("loss", dtype)),
-      sizes_(std::move(sizes)),
       wanted_(std::move(wanted)),
-      alive_(sizes_.size()),
+      alive_(sizes.size()),
       params_(std::move(params)),
       trained_(std::move(trained)),
       done_(std::move(done)) {
   require(trained_.size() == params_.size(), "loss: which parameters are trained?");
-  require(!sizes_.empty() && wanted_.size() == sizes_.size(), "loss: values missing");
-  for (const Index size : sizes_) require(size >= 0, "loss: a value of ", size, " elements");
+  require(!sizes.empty() && wanted_.size() == sizes.size(), "loss: values missing");
+  require(images.size() == sizes.size() && !images[0], "loss: how do values lie?");
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    require(sizes[i] >= 0, "loss: a value of ", sizes[i], " elements");
+    ValueForm form{sizes[i], std::nullopt};
+    if (images[i]) form.image = narrow_image<Bfloat16>(*images[i]);
+    require(!form.image || (single_ && elements_of(shape_of(*form.image)) == sizes[i]),
+            "loss: a value of bfloat16 of other elements");
+    forms_.push_back(form);
+  }
   for (const std::vector<int>& values : done_)
     for (const int value : values) size_of(value);
   alive_[0] = true;
 }
 
-Index BoundTraining::size_of(int value) const {
-  require(value >= 0 && static_cast<std::size_t>(value) < sizes_.size(), "loss: there is no value ", value);
-  return sizes_[static_cast<std::size_t>(value)];
+const ValueForm& BoundTraining::form(int value) const {
+  require(value >= 0 && static_cast<std::size_t>(value) < forms_.size(), "loss: there is no value ", value);
+  return forms_[static_cast<std::size_t>(value)];
 }
 
-void BoundTraining::reads(int value, const ShapeView& shape) const {
+Index BoundTraining::size_of(int value) const { return form(value).elements; }
+
+const BfloatImage& BoundTraining::reads_image(int value) const {
+  require(form(value).image.has_value(), "loss: a layer takes value ", value, " for one of bfloat16");
+  reads(value, shape_of(*form(value).image), true);
+  return *form(value).image;
+}
+
+const BfloatImage& BoundTraining::makes_image(int value, const ShapeView& shape) {
+  require(form(value).image.has_value(), "loss: a layer makes value ", value, " of bfloat16");
+  makes(value, shape, true);
+  return *form(value).image;
+}
+
+void BoundTraining::reads(int value, const ShapeView& shape, bool narrow) const {
   const Index elements = size_of(value);
+  require(form(value).image.has_value() == narrow, "loss: value ", value, " lies in another way");
   require(elements == elements_of(shape) && alive_[static_cast<std::size_t>(value)],
           "loss: a layer takes a value of ", elements, " elements, or none yet, for one of ", shape);
 }
 
-void BoundTraining::makes(int value, const ShapeView& shape) {
+void BoundTraining::makes(int value, const ShapeView& shape, bool narrow) {
   const Index elements = size_of(value);
+  require(form(value).image.has_value() == narrow, "loss: value ", value, " lies in another way");
   require(elements == elements_of(shape) && !alive_[static_cast<std::size_t>(value)],
           "loss: a layer makes a value of ", elements, " elements, or again, of shape ", shape);
   alive_[static_cast<std::size_t>(value)] = true;
@@ -64,8 +88,8 @@ void BoundTraining::check_call(const Floats& x, const std::vector<py::object>& p
   require(layers_.size() == done_.size(), "loss: layers are missing");
   const Index N = x.ndim() > 0 ? x.shape(0) : 0;
   require(N > 0 && x.size() / N == size_of(0) && x.size() % N == 0, "loss: samples of another size");
-  for (const Index size : sizes_)
-    require(elements_of({std::max<Index>(1, size), N}) > 0, "loss: a result that is too large");
+  for (const ValueForm& form : forms_)
+    require(elements_of({std::max<Index>(1, form.bytes(1)), N}) > 0, "loss: a result that is too large");
   require(norms.size() == norms_.size() && masks.size() == masks_.size(), "loss: other norms or masks");
   for (std::size_t i = 0; i < norms.size(); ++i)
     require(std::get<2>(norms[i]).size() == norms_[i] && std::get<3>(norms[i]).size() == norms_[i],
@@ -87,9 +111,10 @@ void bind_training(py::module_& m) {
       });
   py::class_<P> program(m, "Training");
   program
-      .def(py::init<const py::dtype&, std::vector<Index>, std::vector<bool>, std::vector<std::vector<Index>>,
-                    std::vector<bool>, std::vector<std::vector<int>>>(),
-           Signature("(dtype, sizes, wanted, params, trained, done)"))
+      .def(py::init<const py::dtype&, const std::vector<Index>&,
+                    const std::vector<std::optional<ImageSizes>>&, std::vector<bool>,
+                    std::vector<std::vector<Index>>, std::vector<bool>, std::vector<std::vector<int>>>(),
+           Signature("(dtype, sizes, images, wanted, params, trained, done)"))
       .def("fits", &P::fits, Signature("(params)"))
       .def("forward", &P::forward, Signature("(x, params, norms, masks, outputs, timed=False)"))
       .def("backward", &P::backward, Signature("(batch, douts)"));
@@ -97,6 +122,7 @@ void bind_training(py::module_& m) {
   bind_image_layers(program);
   bind_attention_layer(program);
   bind_elementwise_layers(program);
+  bind_bfloat16_layers(program);
 }
 
 }  // namespace cnnlib

@@ -3,7 +3,10 @@
 #include "kernels/families.hpp"
 #include "kernels/narrow/bfloat16_depthwise.hpp"
 #include "kernels/narrow/bfloat16_format.hpp"
+#include "kernels/narrow/bfloat16_gradients.hpp"
+#include "kernels/narrow/bfloat16_layer_gradients.hpp"
 #include "kernels/narrow/bfloat16_layers.hpp"
+#include "kernels/narrow/bfloat16_norm.hpp"
 #include "kernels/narrow/bfloat16_winograd.hpp"
 #include "kernels/narrow/conv.hpp"
 #include "kernels/narrow/tiles.hpp"
@@ -52,6 +55,18 @@ BfloatMethod method_of(const BfloatConv& c) {
   return otherwise(c);
 }
 
+void conv_forward(const BfloatConv& c, const float* w, const float* b, const std::uint8_t* x, std::uint8_t* y,
+                  Index images) {
+  const BfloatMethod method = method_of(c);
+  const Scratch packed{std::size_t(method.packed_bytes(c))};
+  method.pack(c, w, {b}, packed.data());
+  method.run(c, x, nullptr, packed.data(), y, images);
+}
+
+void conv_backward(const BfloatConv& c, const BfloatConvGradients& gradients, Index images) {
+  bfloat_conv_backward(c, gradients, images, &method_of);
+}
+
 }  // namespace
 
 BfloatKernels bfloat_kernels() {
@@ -65,6 +80,17 @@ BfloatKernels bfloat_kernels() {
       .join = &join,
       .activate = &activate,
       .copy_channels = &copy_channels,
+      .gradients_fit = &bfloat_gradients_fit,
+      .conv_forward = &conv_forward,
+      .conv_backward = &conv_backward,
+      .norm_train = &bfloat_norm_train,
+      .norm_backward = &bfloat_norm_backward,
+      .max_pool_with_places = &max_pool_with_places,
+      .max_pool_backward = &max_pool_backward,
+      .avg_pool_backward = &avg_pool_backward,
+      .relu_backward = &relu_backward,
+      .activate_backward = &activate_backward,
+      .take_channels = &take_channels,
   };
 }
 

@@ -34,11 +34,11 @@ inline void pack_bfloat_depthwise(const BfloatConv& c, const float* w, const Fil
                                   void* packed) {
   const BfloatDepthwisePanels p(c);
   begin_packing(numbers, packed, p);
-  auto* const to = static_cast<std::uint32_t*>(packed);
+  auto* const to = static_cast<float*>(packed);
   for (Index channel = 0; channel < c.shape.C; ++channel)
     for (Index t = 0; t < p.taps; ++t)
       to[(channel / BfloatLanes::size * p.taps + t) * BfloatLanes::size + channel % BfloatLanes::size] =
-          std::uint32_t(rounded(w[channel * p.taps + t]).bits) << 16;
+          w[channel * p.taps + t];
 }
 
 // R neighbouring outputs of a vector of channels: sums over the taps in their order.
@@ -66,13 +66,13 @@ inline void bfloat_depthwise(const BfloatConv& c, const std::uint8_t* x, const s
   const auto* const weights = static_cast<const float*>(packed);
   const FilterNumbers<Bfloat16> numbers = numbers_in(packed, p);
   auto* const out = static_cast<std::uint8_t*>(y);
-  fill_border(c.y, 0, out, images);
+  if (c.begins_image()) fill_border(c.y, 0, out, images);
   const double work = double(images * s.OH * s.OW) * double(p.numbers() * p.taps) / 8;
   parallel_grid({images, s.OH}, threads_for(work), [&](Index image, Index h, int) {
     const BfloatFinish finish(c.epilogue);
     const std::uint8_t* const window = x + c.window_row(image, h);
     const std::uint8_t* const term = c.epilogue.add ? other + c.other.row_of(image, h) : nullptr;
-    std::uint8_t* const row = out + c.y.row_of(image, h);
+    std::uint8_t* const row = out + c.y_row(image, h);
     const Index step = s.stride_w * c.x.pixel();
     for (Index v = 0; v < p.vectors; ++v) {
       constexpr Index L = BfloatLanes::size;
@@ -80,7 +80,7 @@ inline void bfloat_depthwise(const BfloatConv& c, const std::uint8_t* x, const s
       const BfloatFinish::NumberVector n(numbers, v * L);
       const float* const w = weights + v * L * p.taps;
       const auto store = [&](BfloatLanes::Sums sums, Index i) {
-        std::uint8_t* const to = row + at + i * c.y.pixel();
+        std::uint8_t* const to = row + at + i * c.y_step();
         if (term == nullptr)
           finish.store(sums, n, to, left);
         else

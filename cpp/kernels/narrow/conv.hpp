@@ -129,12 +129,12 @@ struct ConvBlock {
             Index last)
       : c(conv), d(data), p(panels), epilogue(c.epilogue), count(last - first) {
     const ConvShape& s = c.shape;
-    const Index x_step = s.stride_w * c.x.pixel(), y_step = c.epilogue.scores ? 0 : c.y.pixel();
+    const Index x_step = s.stride_w * c.x.pixel(), y_step = c.epilogue.scores ? 0 : c.y_step();
     const Index other_step = c.epilogue.add ? c.other.pixel() : 0;
     for (Index i = 0; i < count;) {  // a row, or what of it is left
       const Index at = first + i, n = at / (s.OH * s.OW), h = at / s.OW % s.OH, w = at % s.OW;
       const Index x_first = c.window_row(n, h) + w * x_step;
-      const Index y_first = c.epilogue.scores ? n * s.F : c.y.row_of(n, h) + w * y_step;
+      const Index y_first = c.epilogue.scores ? n * s.F : c.y_row(n, h) + w * y_step;
       const Index other_first = c.epilogue.add ? c.other.row_of(n, h) + w * other_step : 0;
       const Index row = std::min(count - i, s.OW - w);
       for (Index k = 0; k < row; ++k, ++i) {
@@ -267,7 +267,8 @@ void conv(const NarrowConv<typename Format::Value>& c, const std::uint8_t* x, co
           const void* packed, void* y, Index images) {
   const ConvPanels<Format> p(c);
   const ConvData<Format> d{x, other, y, static_cast<const std::uint8_t*>(packed), numbers_in(packed, p)};
-  if (!c.epilogue.scores) fill_border(c.y, Format::border(c), static_cast<std::uint8_t*>(y), images);
+  if (!c.epilogue.scores && c.begins_image())
+    fill_border(c.y, Format::border(c), static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 8);
   constexpr Index R = Format::Lanes::tile_rows, least = 4 * R;

@@ -227,7 +227,8 @@ void conv_by_tiles(const NarrowConv<typename Format::Value>& c, const std::uint8
   const TilePanels<Format> p(c);
   const TileLines lines(c, images);
   const ConvData<Format> d{x, other, y, static_cast<const std::uint8_t*>(packed), numbers_in(packed, p)};
-  if (!c.epilogue.scores) fill_border(c.y, Format::border(c), static_cast<std::uint8_t*>(y), images);
+  if (!c.epilogue.scores && c.begins_image())
+    fill_border(c.y, Format::border(c), static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const Index tiles = positions / lines.length * lines.of_line;
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 32);
