@@ -87,7 +87,9 @@ class Weights(metaclass=_Bound):
 
     def __init__(self, *args: object, **kwargs: object) -> None: ...
 
-def bfloat_conv_fits(x: _NarrowImage, w: NDArray[np.float32], conv_param: object) -> bool: ...
+def bfloat_conv_fits(
+    x: _NarrowImage, w: NDArray[np.float32], conv_param: object, trained: bool
+) -> bool: ...
 
 class Program(metaclass=_Bound):
     """values: the place (0 the input, 1 the output, 2 the arena), size and offset of each, for one sample.

@@ -66,13 +66,15 @@ void bfloat_conv_step(P& p, const std::string& name, int input, int other, int o
       size);
 }
 
-// Whether a convolution has a method: its groups may be too narrow.
-bool bfloat_conv_fits(const ImageSizes& x, const Floats& w, const py::object& conv_param) {
+// Whether a convolution has a method, and one that is `trained` gradients: its groups may be too narrow.
+bool bfloat_conv_fits(const ImageSizes& x, const Floats& w, const py::object& conv_param, bool trained) {
   const Image in = bfloat_image(x);
   const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
   ConvShape s = conv_request("prepare", like, w, conv_param).shape;
   s.N = 1;
-  return bfloat_kernels().method({in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}}).run != nullptr;
+  const BfloatConv c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}};
+  const BfloatKernels& kernels = bfloat_kernels();
+  return kernels.method(c).run != nullptr && (!trained || kernels.gradients_fit(c));
 }
 
 void bfloat_pool_step(P& p, const std::string& name, int input, int output, const ImageSizes& x,
@@ -138,7 +140,7 @@ void bfloat_concat_step(P& p, const std::string& name, const std::vector<int>& i
 }  // namespace
 
 void bind_bfloat16_steps(py::module_& m, py::class_<BoundProgram>& program) {
-  def(m, "bfloat_conv_fits(x, w, conv_param)", &bfloat_conv_fits);
+  def(m, "bfloat_conv_fits(x, w, conv_param, trained)", &bfloat_conv_fits);
   def(program, "narrow(name, input, output, y)", &narrow_step);
   def(program, "widen(name, input, output, x)", &widen_step);
   def(program, "bfloat_conv(name, input, other, output, x, other_image, y, w, b, conv_param, bound)",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from cnnlib._typing import Array
 from cnnlib.graph.fusion import rectified
 from cnnlib.graph.graph import Node, fresh
-from cnnlib.graph.ops.narrow_images import NO_BORDER, Border, NarrowImage, border_of, image_of, wider
+from cnnlib.graph.ops.narrow_images import NO_BORDER, Border, NarrowImage, border_of, gradient_border_of, image_of, wider
 from cnnlib.graph.ops.sizes import Shape
 
 
@@ -30,12 +30,11 @@ def multiplied(nodes: Iterable[Node]) -> set[str]:
 
 
 def narrow_operations(
-    nodes: Sequence[Node], shapes: Mapping[str, Shape], arrays: Mapping[str, Array]
+    nodes: Sequence[Node], shapes: Mapping[str, Shape], arrays: Mapping[str, Array], trained: bool = False
 ) -> set[str]:
-    """The outputs of the operations that are computed on bfloat16.
+    """The outputs of the operations that are computed on bfloat16, in a network that is `trained` or prepared.
 
-    Those are layers with weights that have such a form, what they feed as far as it has one, and what has one
-    and reads that.
+    Those are layers with weights that have such a form, and others that have one and read what is bfloat16.
     """
     made: set[str] = set()
     readers: dict[str, list[Node]] = {}
@@ -45,12 +44,14 @@ def narrow_operations(
     for node in nodes:
         form, inputs = node.op.narrow, [shapes[name] for name in node.inputs]
         if node.op.view:
-            if node.inputs[0] in made and _keeps_order(node, shapes, readers.get(node.output, [])):
+            behind = readers.get(node.output, [])
+            if not trained and node.inputs[0] in made and _keeps_order(node, shapes, behind):
                 made.add(node.output)
             continue
         own = [None if name is None else arrays[name] for name in node.params]
         ranks = {len(shape) for shape in (*inputs, shapes[node.output])}
-        if form is None or not ranks <= {1, 3} or not form.fits(node, inputs, own):
+        fits = None if form is None else form.trains if trained else form.fits
+        if form is None or fits is None or not ranks <= {1, 3} or not fits(node, inputs, own):
             continue
         if form.multiplies or any(name in made for name in node.inputs):
             made.add(node.output)
@@ -72,49 +73,54 @@ def with_conversions(
     nodes: Sequence[Node],
     made: set[str],
     input: str,
+    results: Sequence[str],
     shapes: dict[str, Shape],
     arrays: Mapping[str, Array],
 ) -> tuple[list[Node], NarrowPart]:
     """The operations with values converted where one side is float32, and how those of bfloat16 lie.
 
-    Adds the shapes of converted values to `shapes`.
+    The `results` of the network stay floats. Adds the shapes of converted values to `shapes`.
     """
-    output = nodes[-1].output
     reads_narrow = {name for node in nodes if node.output in made for name in node.inputs}
     floats = {node.output for node in nodes if node.output in made and _writes_floats(node, reads_narrow)}
-    narrow = made - floats
-    taken = {input, *(node.output for node in nodes)}
+    narrow, taken = made - floats, {input, *(node.output for node in nodes)}
     result: list[Node] = []
-    converted: dict[tuple[str, str], str] = {}
+    converted: dict[tuple[str, str], str] = {}  # by the name of a value and the conversion
+    renamed: dict[str, str] = {}  # results, as bfloat16
+
+    def named(name: str, kind: str) -> str:
+        new = fresh(f"{name} ({kind})", taken)
+        taken.add(new)
+        shapes[new] = shapes[name]
+        return new
 
     def as_kind(name: str, layer: str) -> str:
         key = name, layer
         if key not in converted:
-            new = fresh(f"{name} ({'bfloat16' if layer == 'narrow' else 'float32'})", taken)
-            taken.add(new)
-            shapes[new] = shapes[name]
-            result.append(
-                Node(layer, (name,), new, label=f"{name} to {'bfloat16' if layer == 'narrow' else 'float32'}")
-            )
-            converted[key] = new
+            kind = "bfloat16" if layer == "narrow" else "float32"
+            converted[key] = new = named(name, kind)
+            result.append(Node(layer, (name,), new, label=f"{name} to {kind}"))
         return converted[key]
 
     for node in nodes:
         on_narrow = node.output in made
+        own = [renamed.get(name, name) if on_narrow else name for name in node.inputs]
         inputs = tuple(
-            name if (name in narrow) == on_narrow else as_kind(name, "narrow" if on_narrow else "widen")
-            for name in node.inputs
+            name
+            if name in renamed.values() or name in renamed or (name in narrow) == on_narrow
+            else as_kind(name, "narrow" if on_narrow else "widen")
+            for name in own
         )
-        result.append(replace(node, inputs=inputs))
-    if output in narrow:  # the network gives floats
-        *_, last = result
-        new = fresh(f"{output} (bfloat16)", taken)
-        shapes[new] = shapes[output]
-        result = [replace(n, inputs=tuple(new if i == output else i for i in n.inputs)) for n in result[:-1]]
-        result += [replace(last, output=new), Node("widen", (new,), output, label=f"{output} to float32")]
-        made, narrow = made - {output} | {new}, narrow - {output} | {new}
-    narrow |= {new for (_, layer), new in converted.items() if layer == "narrow"}
-    return result, NarrowPart(made, _images(result, narrow, shapes, arrays))
+        if node.output in narrow and node.output in results:
+            renamed[node.output] = new = named(node.output, "bfloat16")
+            result.append(replace(node, inputs=inputs, output=new))
+            result.append(Node("widen", (new,), node.output, label=f"{node.output} to float32"))
+        else:
+            result.append(replace(node, inputs=inputs))
+    operations = {renamed.get(name, name) for name in made}
+    values = {renamed.get(name, name) for name in narrow}
+    values |= {new for (_, layer), new in converted.items() if layer == "narrow"}
+    return result, NarrowPart(operations, _images(result, values, shapes, arrays))
 
 
 def _writes_floats(node: Node, reads_narrow: set[str]) -> bool:
@@ -125,13 +131,21 @@ def _writes_floats(node: Node, reads_narrow: set[str]) -> bool:
 def _images(
     nodes: Sequence[Node], narrow: set[str], shapes: Mapping[str, Shape], arrays: Mapping[str, Array]
 ) -> dict[str, NarrowImage]:
-    """Of each value of bfloat16, with the border that the convolutions that read it need; views share it."""
+    """Of each value of bfloat16, with the border that convolutions need; views share it.
+
+    A convolution reads over the border of its input, and its gradient over that of its output, whose gradient
+    lies as it does.
+    """
     borders: dict[str, Border] = dict.fromkeys(narrow, NO_BORDER)
     for node in nodes:
-        own = node.inputs[0]
-        if own in narrow and rectified(node)[0] == "conv":
-            border = border_of(node.args[0], arrays[str(node.params[0])], shapes[own])
-            borders[own] = wider(borders[own], border)
+        x, y = node.inputs[0], node.output
+        if "conv" not in (node.layer, *node.op.parts[:1]) or not narrow & {x, y}:
+            continue
+        w = arrays[str(node.params[0])]
+        if x in narrow:
+            borders[x] = wider(borders[x], border_of(node.args[0], w, shapes[x]))
+        if y in narrow:
+            borders[y] = wider(borders[y], gradient_border_of(node.args[0], w, shapes[x]))
     images = {name: image_of(shapes[name], border) for name, border in borders.items()}
     for node in nodes:
         if node.op.view and node.output in narrow:

@@ -80,8 +80,12 @@ class CompiledGraph:
         self.outputs = {name: self.shapes[name] for name in graph.outputs}
         self.output_shape = self.shapes.get(graph.output, ())
         if train:
-            nodes = fused(graph, "training")
-            self._target = TrainingTarget(where, graph, nodes, self.shapes, params, dtype, frozen)
+            nodes, narrow = fused(graph, "training"), None
+            if bfloat16:
+                made = narrow_operations(nodes, self.shapes, params, trained=True)
+                results = graph.results()
+                nodes, narrow = with_conversions(nodes, made, graph.input, results, self.shapes, params)
+            self._target = TrainingTarget(where, graph, nodes, self.shapes, params, dtype, frozen, narrow)
         else:
             graph = without_identities(graph)
             nodes, narrow = self._operations(graph, params, dtype, live, bfloat16)
@@ -108,7 +112,7 @@ class CompiledGraph:
         made = narrow_operations(nodes, self.shapes, params) if bfloat16 else set()
         nodes = fuse_sums(nodes, self.shapes, params, dtype, made)
         if bfloat16:
-            return with_conversions(nodes, made, graph.input, self.shapes, params)
+            return with_conversions(nodes, made, graph.input, [nodes[-1].output], self.shapes, params)
         return fuse_inverted_residuals(nodes, params), None
 
     # Of a prepared network.

@@ -206,6 +206,25 @@ class InferenceTarget(Target):
         """Whether an operation is computed on bfloat16."""
         return node.output in self._narrow.operations and node.op.narrow is not None
 
+    def convert(self, node: Node) -> None:
+        """A value to bfloat16 ('narrow'), or from it ('widen')."""
+        image = self.images[node.output if node.layer == "narrow" else node.inputs[0]]
+        self.call(node, node.layer, image)
+
+    def narrow_norm(self, node: Node, bound: float | None) -> None:
+        """A batch norm as a depthwise 1x1 convolution, whose weights stay floats."""
+        C = self.before(node)[0]
+        gamma, beta = (self.array(name).reshape(-1).astype(np.float64) for name in node.params)
+        mean, inv_std = statistics(node.args[0], C)
+        scale = gamma * inv_std
+        w, b = (array.astype(np.float32) for array in (scale.reshape(C, 1, 1, 1), beta - mean * scale))
+        self.narrow_conv(node, w, b, {"groups": C}, bound)
+
+    def narrow_concat(self, node: Node) -> None:
+        """Values of bfloat16 one behind the other."""
+        images = [self.images[name] for name in node.inputs]
+        self.call(node, "bfloat_concat", images, self.images[node.output], reads=(self.reads(node),))
+
     def narrow(self, node: Node, method: str, *arguments: Any) -> None:
         """An operation on bfloat16 without weights."""
         images = [self.images[name] for name in (*node.inputs, node.output)]
@@ -278,7 +297,7 @@ class TrainingTarget(Target):
     """A network in training, for arrays of the shapes and dtype of `arrays`.
 
     Parameters that are `frozen` get no gradient. Messages about the options of norms and dropout layers begin
-    with `model`.
+    with `model`. `narrow` is what it computes on bfloat16.
     """
 
     where = "loss"
@@ -292,8 +311,10 @@ class TrainingTarget(Target):
         arrays: Mapping[str, Array],
         dtype: np.dtype[Any],
         frozen: Collection[str],
+        narrow: NarrowPart | None = None,
     ) -> None:
         super().__init__(shapes, arrays, dtype)
+        self._narrow = narrow or NarrowPart()
         self._names = _names(nodes)
         self._trained_names = [name for name in self._names if name not in frozen]
         trained = trained_values(nodes, graph.input, frozen)
@@ -311,11 +332,16 @@ class TrainingTarget(Target):
         self.core = _core.Training(
             dtype,
             [math.prod(shapes[name]) for name in self._values],
+            [self._narrow.images.get(name) for name in self._values],
             list(trained.values()),
             [arrays[name].shape for name in self._names],
             [name not in frozen for name in self._names],
             [[self._values[name] for name in names] for names in last_reads(nodes, graph.results())],
         )
+
+    def is_narrow(self, node: Node) -> bool:
+        """Whether an operation is computed on bfloat16."""
+        return node.output in self._narrow.operations and node.op.narrow is not None
 
     def finish(self) -> None:
         """Drop what only telling takes."""
@@ -400,6 +426,36 @@ class TrainingTarget(Target):
 
     def flatten(self, node: Node) -> None:
         self.call(node, "flatten")
+
+    def convert(self, node: Node) -> None:
+        """A value to bfloat16 ('narrow'), or from it ('widen')."""
+        self.call(node, node.layer)
+
+    def narrow(self, node: Node, method: str, *arguments: Any) -> None:
+        """An operation on bfloat16 without parameters."""
+        reads = self.reads(node)
+        self.call(node, method, *arguments, reads=(reads if len(reads) > 1 else reads[0],))
+
+    def narrow_conv(self, node: Node, w: Array, b: Any, conv_param: Any, bound: float | None) -> None:
+        """A convolution on bfloat16."""
+        self.call(node, "bfloat_conv", w, *self._numbers(*node.params), conv_param, bound)
+
+    def narrow_conv_bn_relu(self, node: Node) -> None:
+        """A convolution, a batch norm and a ReLU on bfloat16."""
+        w, numbers = self.array(node.params[0]), self._numbers(*node.params)
+        self.call(node, "bfloat_conv_bn_relu", w, *numbers, plain(node.args[0]))
+
+    def narrow_norm(self, node: Node, bound: float | None) -> None:
+        """A batch norm on bfloat16."""
+        self.call(node, "bfloat_norm", *self._numbers(*node.params), bound is not None)
+
+    def narrow_pool(self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False) -> None:
+        """A pool on bfloat16: means, over windows that count padding if they are `padded`, or maxima."""
+        self.narrow(node, "bfloat_pool", mean, geometry, ceil_mode, padded)
+
+    def narrow_concat(self, node: Node) -> None:
+        """Values of bfloat16 one behind the other."""
+        self.call(node, "bfloat_concat", reads=(self.reads(node),))
 
 
 def _names(nodes: Sequence[Node]) -> list[str]:

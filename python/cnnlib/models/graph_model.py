@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import inspect
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, cast, overload
 import numpy as np
 
 from cnnlib import _core
+from cnnlib._params import choice
 from cnnlib._params.arrays import as_array, reals
 from cnnlib._params.elsewhere import missing
 from cnnlib._params.random import new_mask_seed
@@ -40,6 +42,8 @@ _P = ParamSpec("_P")
 _BYTE = np.dtype(np.uint8)
 Criterion: TypeAlias = Callable[[Any, Any], tuple[float, Any]]
 LossLike: TypeAlias = Criterion | str | Mapping[str, Any]
+
+_LOG = logging.getLogger("cnnlib")
 
 
 # What models of other libraries have.
@@ -287,6 +291,7 @@ class GraphModel(Model):
     bn_params: list[BatchNormParam]
     reg: float
     seed: int | None
+    _bfloat16 = False  # see `precision`
     _first_mask = 0  # of the numbers by which dropout layers draw different masks
 
     def _build(self, graph: Graph, frozen: Collection[str] = ()) -> None:
@@ -321,7 +326,29 @@ class GraphModel(Model):
     @functools.cached_property
     def _program(self) -> Program:
         """The steps, made when they first run: a model that is read only to be prepared has none."""
-        return Program(type(self).__name__, self._graph, self._frozen)
+        return Program(type(self).__name__, self._graph, self._frozen, bfloat16=self._bfloat16)
+
+    @property
+    def precision(self) -> str:
+        """What training steps compute in: the name of `dtype`, or 'bfloat16', to which it may be set.
+
+        Then values, their gradients and the weights that they are multiplied by are bfloat16, rounded to nearest
+        even; `params`, their gradients, sums, norms' statistics and losses stay float32. A processor without
+        instructions for bfloat16 computes in float32, which the logger 'cnnlib' says.
+        """
+        return "bfloat16" if self._bfloat16 else self.dtype.name
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        name = choice(f"{type(self).__name__}: precision", "precision", name, ("bfloat16", self.dtype.name))
+        if name == "bfloat16" and self.dtype != np.float32:
+            raise ValueError(f"{type(self).__name__}: precision 'bfloat16' is for models of float32, not {self.dtype}")
+        if name == "bfloat16" and _core.active_bfloat16() is None:
+            _LOG.warning(
+                "%s: this processor has no instructions for bfloat16: float32 computes", type(self).__name__
+            )
+        self._bfloat16 = name == "bfloat16"
+        self.__dict__.pop("_program", None)
 
     def memory(self) -> MemoryUse:
         """Say what the network holds in memory between calls, and what the process keeps for all."""

@@ -136,8 +136,10 @@ class Program:
         graph: Graph,
         frozen: Collection[str] = (),
         special: Mapping[str, Callable[[Node, Collection[str]], Step]] | None = None,
+        bfloat16: bool = False,
     ) -> None:
         special = special or {}
+        self._bfloat16 = bfloat16
         self.where, self.input, self._named = where, graph.input, bool(graph.outputs)
         self.outputs = graph.results()
         self._graph, self.in_core, self._has_special = graph, True, bool(special)
@@ -281,16 +283,19 @@ class Program:
 
     def _form(self, forms, params, x):
         """One of `forms`, which are those for training or those for scores, or why there is none."""
-        key = x.shape[1:], x.dtype, _core.get_conv_algorithm(), _core.active_isa()
+        train = forms is self._trained
+        extension = _core.active_bfloat16() if train and self._bfloat16 else None
+        key = x.shape[1:], x.dtype, _core.get_conv_algorithm(), _core.active_isa(), extension
         form = forms.get(key)
         if form is None or not (isinstance(form, str) or form.fits(params)):
-            train = forms is self._trained
             found = shapes(self._graph, params, x.shape[1:], self.where)
             form = why_interpreted(self._graph, found, self._frozen) if train else why_not_scored(self._graph)
             if not form:
                 if why := why_not_ready(self._graph, params, x.dtype):
                     return why
-                how = {"train": True, "frozen": self._frozen} if train else {"live": True}
+                bfloat16 = extension is not None and x.dtype == np.float32
+                trained = {"train": True, "frozen": self._frozen, "bfloat16": bfloat16}
+                how = trained if train else {"live": True}
                 form = CompiledGraph(self._graph, params, *key[:2], where=self.where, **how)
             if len(forms) >= _MOST_SIZES:
                 forms.pop(next(iter(forms)), None)

@@ -12,7 +12,7 @@ from cnnlib.graph.ops.sizes import Shape, same
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import InferenceTarget
+    from cnnlib.graph.targets import InferenceTarget, TrainingTarget
 
 
 def rounded(array: Array) -> Array:
@@ -23,26 +23,22 @@ def rounded(array: Array) -> Array:
     return kept.view(np.float32)
 
 
-def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> None:
-    target.call(node, "narrow", target.images[node.output])
-
-
-def _emit_widen(target: InferenceTarget, node: Node, bound: float | None) -> None:
-    target.call(node, "widen", target.images[node.inputs[0]])
+def _emit(target: InferenceTarget | TrainingTarget, node: Node, bound: float | None) -> None:
+    target.convert(node)
 
 
 def _shape(function: str, x: Shape, *args: Any) -> Shape:
     return same(function, x)
 
 
-def _conversion(name: str, emit: Any) -> Op:
+def _conversion(name: str) -> Op:
     return Op(
         name=name,
         shape=_shape,
-        runs_in=("inference",),
-        emit=emit,
+        runs_in=("training", "inference"),
+        emit=_emit,
         no_naive="cnnlib.naive.bfloat16 rounds",
     )
 
 
-OPS = (_conversion("narrow", _emit_narrow), _conversion("widen", _emit_widen))
+OPS = (_conversion("narrow"), _conversion("widen"))

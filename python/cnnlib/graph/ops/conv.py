@@ -81,14 +81,21 @@ def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> No
     target.narrow_conv(node, w, b, plain(node.args[0]), bound)
 
 
-def _fits_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None]) -> bool:
-    """Any convolution but one by a method of float32, or in groups of an odd number of channels."""
+def _fits_narrow(
+    node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None], trained: bool = False
+) -> bool:
+    """Any convolution but one by a method of float32, or in groups that the core has no method for."""
     conv_param, w = plain(node.args[0]), np.asarray(arrays[0], np.float32)
     free = conv_param.get("algorithm", "auto") in ("auto", "direct")
-    return free and bool(_core.bfloat_conv_fits(image_of(inputs[0], NO_BORDER), w, conv_param))
+    return free and bool(_core.bfloat_conv_fits(image_of(inputs[0], NO_BORDER), w, conv_param, trained))
 
 
-_NARROW = NarrowForm(_emit_narrow, _fits_narrow, multiplies=True)
+def _emit_narrow_normed(target: TrainingTarget, node: Node, bound: float | None) -> None:
+    target.narrow_conv_bn_relu(node)
+
+
+_TRAINS = partial(_fits_narrow, trained=True)
+_NARROW = NarrowForm(_emit_narrow, _fits_narrow, _TRAINS, multiplies=True)
 
 
 def _emit_transposed(target: Target, node: Node, bound: float | None) -> None:
@@ -281,6 +288,7 @@ OPS = (
         "relu",
         runs_in=("layers", "training"),
         emit=_emit_normed,
+        narrow=NarrowForm(_emit_narrow_normed, _fits_narrow, _TRAINS, multiplies=True),
         scoring=conv_bn_relu,
     ),
     _fused("conv_relu_pool", "relu", "max_pool", runs_in=("layers",), scoring=conv_relu_pool),

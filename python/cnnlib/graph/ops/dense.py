@@ -48,7 +48,7 @@ def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> No
     target.narrow_conv(node, np.ascontiguousarray(w.T).reshape(-1, C, H, W), b, {}, bound)
 
 
-_NARROW = NarrowForm(_emit_narrow, multiplies=True)
+_NARROW = NarrowForm(_emit_narrow, trains=None, multiplies=True)
 
 
 def _write(writer: Writer, node: Node, inputs: list[str], output: str) -> None:

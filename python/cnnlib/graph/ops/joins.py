@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +72,15 @@ def _emit_narrow_multiply(target: InferenceTarget, node: Node, bound: float | No
 
 
 def _emit_narrow_concat(target: InferenceTarget, node: Node, bound: float | None) -> None:
-    images = [target.images[name] for name in node.inputs]
-    target.call(node, "bfloat_concat", images, target.images[node.output], reads=(target.reads(node),))
+    target.narrow_concat(node)
 
 
-_NARROW_SUM = NarrowForm(_emit_narrow_add)
+def _alike_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Any]) -> bool:
+    """Whether no value is spread over images, which has no gradient on bfloat16."""
+    return inputs[0] == inputs[1]
+
+
+_NARROW_SUM = NarrowForm(_emit_narrow_add, trains=_alike_narrow)
 
 
 def _write_joined(kind: str, writer: Writer, node: Node, inputs: list[str], output: str) -> None:
@@ -132,7 +137,7 @@ OPS = (
         inputs=2,
         in_place=True,
         emit=_emit_multiply,
-        narrow=NarrowForm(_emit_narrow_multiply),
+        narrow=NarrowForm(_emit_narrow_multiply, trains=None),
         not_trained="the core has no gradient of products",
         onnx=partial(_write_joined, "Mul"),
         onnx_kinds=("Mul",),

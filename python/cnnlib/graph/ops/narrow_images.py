@@ -58,6 +58,29 @@ def border_of(conv_param: Any, w: Array, shape: tuple[int, ...]) -> Border:
     return cast(Border, tuple(side for axis in axes for side in (axis.before, max(0, axis.reach))))
 
 
+def gradient_border_of(conv_param: Any, w: Array, shape: tuple[int, ...]) -> Border:
+    """How far the windows of the gradient of its input reach beyond a convolution's output.
+
+    At stride s the gradient falls apart into s phases, each a correlation with every s-th tap, as the core's
+    GradientPhase has it.
+    """
+    axes, _ = conv_axes("prepare", conv_param, samples_like(shape), w, None, 2)
+    sides: list[int] = []
+    for axis in axes:
+        before = after = 0
+        for phase in range(min(axis.stride, axis.size)):
+            first = (phase + axis.before) % axis.stride
+            taps = len(range(first, axis.taps, axis.stride))
+            if not taps:
+                continue
+            pad = (taps - 1) * axis.dilation - (phase + axis.before - first) // axis.stride
+            outputs = -(-(axis.size - phase) // axis.stride)
+            reach = outputs - 1 - pad + (taps - 1) * axis.dilation - (axis.outputs - 1)
+            before, after = max(before, pad), max(after, reach)
+        sides += [before, after]
+    return cast(Border, tuple(sides))
+
+
 def bytes_of(image: NarrowImage, item: int) -> int:
     """Return the room of an image of values of `item` bytes, as the core's NarrowImage::bytes."""
     C, H, W, top, bottom, left, right = image

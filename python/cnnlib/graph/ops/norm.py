@@ -19,7 +19,7 @@ from cnnlib.layers.norm.rows import KEYS
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import InferenceTarget, Target
+    from cnnlib.graph.targets import InferenceTarget, Target, TrainingTarget
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
@@ -66,14 +66,8 @@ def _emit_batch(target: Target, node: Node, bound: float | None) -> None:
     target.batchnorm(node, bound)
 
 
-def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> None:
-    """As a depthwise 1x1 convolution, whose weights stay floats."""
-    C = target.before(node)[0]
-    gamma, beta = (target.array(name).reshape(-1).astype(np.float64) for name in node.params)
-    mean, inv_std = statistics(node.args[0], C)
-    scale = gamma * inv_std
-    w, b = (array.astype(np.float32) for array in (scale.reshape(C, 1, 1, 1), beta - mean * scale))
-    target.narrow_conv(node, w, b, {"groups": C}, bound)
+def _emit_narrow(target: InferenceTarget | TrainingTarget, node: Node, bound: float | None) -> None:
+    target.narrow_norm(node, bound)
 
 
 def _fits_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None]) -> bool:

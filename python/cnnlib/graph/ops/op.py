@@ -96,21 +96,26 @@ class Option:
     annotation: str
 
 
+Fits: TypeAlias = Callable[["Node", Sequence[Shape], Sequence[Array | None]], bool]
+
+
 def _always(node: Node, inputs: Sequence[Shape], arrays: Sequence[Array | None]) -> bool:
     return True
 
 
 @dataclass(frozen=True)
 class NarrowForm:
-    """How a prepared network computes a layer on values of bfloat16.
+    """How the core computes a layer on values of bfloat16.
 
-    ``emit(target, node, bound)`` tells the core. ``fits(node, inputs, arrays)``: whether it can, by the
-    shapes of one sample of its inputs and its arrays. `multiplies`: it is worth converting values for;
-    another layer is computed on bfloat16 where one of its inputs has become that anyway.
+    ``emit(target, node, bound)`` tells the core. ``fits(node, inputs, arrays)``: whether a prepared network
+    can, by the shapes of one sample of its inputs and its arrays; `trains`, whether one in training can, None
+    for never. `multiplies`: it is worth converting values for; another layer is computed on bfloat16 where
+    one of its inputs has become that anyway.
     """
 
     emit: Callable[[Any, Node, float | None], None]
-    fits: Callable[[Node, Sequence[Shape], Sequence[Array | None]], bool] = _always
+    fits: Fits = _always
+    trains: Fits | None = _always
     multiplies: bool = False
 
 

@@ -70,6 +70,10 @@ def _fits_narrow(kind: str, node: Node, inputs: Sequence[Shape], arrays: Sequenc
     return kind == "max" or node.args[0].get("dilation", 1) in (1, (1, 1))
 
 
+def _trains_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Any]) -> bool:
+    return node.args[0].get("dilation", 1) in (1, (1, 1))
+
+
 def _emit_narrow_global(target: InferenceTarget, node: Node, bound: float | None) -> None:
     H, W = target.before(node)[1:]
     target.narrow_pool(node, True, (H, W, H, W, 0, 0, 0, 0, 1, 1), False, True)
@@ -231,7 +235,9 @@ def _pools(kind: Any, options: tuple[str, ...]) -> list[Op]:
             name=name,
             shape=partial(_shape, 2, kind),
             emit=partial(_emit, kind),
-            narrow=NarrowForm(partial(_emit_narrow, kind), partial(_fits_narrow, kind)),
+            narrow=NarrowForm(
+                partial(_emit_narrow, kind), partial(_fits_narrow, kind), _trains_narrow
+            ),
             aten=aten,
             stages=(
                 Stage(name, (*_OPTIONS, *options), images=True, by_axis=True, build=partial(_build, name)),
@@ -263,7 +269,7 @@ OPS = (
         shape=_adaptive_shape,
         own_size=True,
         emit=_emit_adaptive,
-        narrow=NarrowForm(_emit_narrow_global, _fits_narrow_adaptive),
+        narrow=NarrowForm(_emit_narrow_global, _fits_narrow_adaptive, _fits_narrow_adaptive),
         onnx=_write_adaptive_avg,
         onnx_kinds=("GlobalAveragePool", "AveragePool"),
         aten=("adaptive_avg_pool2d",),
