@@ -158,19 +158,19 @@ struct ElementwiseKernels {
   double (*sum_of_squares)(const T* x, Index n);
 };
 
-// How a convolution of narrow values is computed, of weights that are given as `Given`.
+// How a convolution of narrow values is computed, of weights as they are `Given`.
 template <class Value, class Given>
 struct NarrowMethod {
   const char* name;
   // Weights, and the numbers of each filter, packed for `run`.
   Index (*packed_bytes)(const NarrowConv<Value>&);
-  void (*pack)(const NarrowConv<Value>&, const Given* w, const FilterNumbers<Value>&, void* packed);
+  void (*pack)(const NarrowConv<Value>&, Given w, const FilterNumbers<Value>&, void* packed);
   // `other` is the term that the epilogue adds, or null; y is narrow values, or scores.
   void (*run)(const NarrowConv<Value>&, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
               void* y, Index images);
 };
-using ByteMethod = NarrowMethod<std::uint8_t, std::int8_t>;
-using BfloatMethod = NarrowMethod<Bfloat16, float>;
+using ByteMethod = NarrowMethod<std::uint8_t, const std::int8_t*>;
+using BfloatMethod = NarrowMethod<Bfloat16, WeightView>;
 
 // Of eight-bit networks, the products: apart from the rest, since a processor with VNNI or AMX has its own.
 struct ByteProducts {
@@ -228,8 +228,8 @@ struct BfloatKernels {
   void (*max_pool_backward)(const BfloatPool&, const std::uint8_t* dout, const std::uint16_t* places,
                             std::uint8_t* dx, Index images);
   void (*avg_pool_backward)(const BfloatPool&, const std::uint8_t* dout, std::uint8_t* dx, Index images);
-  void (*relu_backward)(const BfloatImage&, const std::uint8_t* dout, const std::uint8_t* y,
-                        std::uint8_t* dx, Index images);
+  void (*relu_backward)(const BfloatImage&, const std::uint8_t* dout, const std::uint8_t* y, std::uint8_t* dx,
+                        Index images);
   // `kept` is how the values lie that the function's gradient takes: those of x or of y.
   void (*activate_backward)(const BfloatImage& kept, const BfloatImage& y, const BfloatImage& x, Activation,
                             float alpha, BfloatFunctionGradient, const std::uint8_t* dout,

@@ -3,6 +3,8 @@
 // kernels compute, to the bit.
 #pragma once
 
+#include <utility>
+
 #include "epilogue.hpp"
 #include "shapes.hpp"
 
@@ -101,8 +103,8 @@ struct FilterNumbers<Bfloat16> {
   const float* bias;  // or null
 };
 
-// The gradient of x along an axis falls apart into `stride` phases: positions phase, phase + stride, ... are the
-// `outputs` of a correlation of dout with some of the taps, from the last of them to the first.
+// The gradient of x along an axis falls apart into `stride` phases: positions phase, phase + stride, ... are
+// the `outputs` of a correlation of dout with some of the taps, from the last of them to the first.
 struct GradientPhase {
   Index taps, first_tap, pad, outputs;
 
@@ -111,6 +113,38 @@ struct GradientPhase {
     if (first_tap < K) taps = (K - 1 - first_tap) / stride + 1;
     pad = (taps - 1) * dilation - (phase + pad_before - first_tap) / stride;
   }
+};
+
+// Where the weights of a convolution lie: of filter f, channel c of its group, row i and column j at
+// w[first + f * filter + c * channel + i * row + j * column].
+struct WeightView {
+  const float* w;
+  Index first, filter, channel, row, column;
+
+  // w (F, C / groups, KH, KW)
+  WeightView(const float* weights, const ConvShape& s)
+      : w(weights),
+        first(0),
+        filter(s.C / s.groups * s.KH * s.KW),
+        channel(s.KH * s.KW),
+        row(s.KW),
+        column(1) {}
+  // Those of the same weights that a phase of the gradient of x takes: filters are channels of x, and
+  // channels the filters that see them.
+  WeightView(const float* weights, const ConvShape& s, const GradientPhase& rows,
+             const GradientPhase& columns)
+      : WeightView(weights, s) {
+    std::swap(filter, channel);
+    first = (rows.first_tap + (rows.taps - 1) * s.stride_h) * row +
+            (columns.first_tap + (columns.taps - 1) * s.stride_w) * column;
+    row *= -s.stride_h;
+    column *= -s.stride_w;
+  }
+  const float* at(Index f, Index c, Index i, Index j) const {
+    return w + first + f * filter + c * channel + i * row + j * column;
+  }
+  // Of a depthwise convolution, whose filters have one channel each: the two steps are alike.
+  const float* of_channel(Index c, Index i, Index j) const { return at(c, 0, i, j); }
 };
 
 // Of a convolution the gradients that are wanted: dx, dw and db may be null.

@@ -56,7 +56,7 @@ void bfloat_conv_step(P& p, const std::string& name, int input, int other, int o
   require_that(method.run != nullptr, "groups of channels must be of twos");
   const auto size = static_cast<std::size_t>(method.packed_bytes(c));
   void* const packed = p.new_weights(size);
-  method.pack(c, w, {b}, packed);
+  method.pack(c, WeightView(w, c.shape), {b}, packed);
   bfloat_step(
       p, named(name, method.name), products(c.shape) / 16,
       [=](const F& f) {

@@ -46,7 +46,8 @@ void bfloat_widen_layer(BoundTraining& p, int x, int out) {
 }
 
 // A convolution from x to a value like out, whose gradient reaches over dout's border.
-BfloatConv checked_bfloat_conv(BoundTraining& p, int x, int out, const Floats& weights, int w, int b, const py::object& conv_param) {
+BfloatConv checked_bfloat_conv(BoundTraining& p, int x, int out, const Floats& weights, int w, int b,
+                               const py::object& conv_param) {
   const BfloatImage in = p.reads_image(x);
   const Floats like = new_array("loss", {0, in.C, in.H, in.W}, true);
   const ConvRequest request = conv_request("loss", like, weights, conv_param);
@@ -62,11 +63,15 @@ BfloatConv checked_bfloat_conv(BoundTraining& p, int x, int out, const Floats& w
   if (p.wants(x)) {
     for (Index i = 0; i < std::min(s.stride_h, s.H); ++i) {
       const GradientPhase g(i, s.H, s.KH, s.stride_h, s.dilation_h, s.pad_top);
-      require_border(g.taps == 0 || (g.pad <= y.top && g.outputs - 1 - g.pad + (g.taps - 1) * s.dilation_h - (s.OH - 1) <= y.bottom));
+      require_border(
+          g.taps == 0 ||
+          (g.pad <= y.top && g.outputs - 1 - g.pad + (g.taps - 1) * s.dilation_h - (s.OH - 1) <= y.bottom));
     }
     for (Index j = 0; j < std::min(s.stride_w, s.W); ++j) {
       const GradientPhase g(j, s.W, s.KW, s.stride_w, s.dilation_w, s.pad_left);
-      require_border(g.taps == 0 || (g.pad <= y.left && g.outputs - 1 - g.pad + (g.taps - 1) * s.dilation_w - (s.OW - 1) <= y.right));
+      require_border(
+          g.taps == 0 ||
+          (g.pad <= y.left && g.outputs - 1 - g.pad + (g.taps - 1) * s.dilation_w - (s.OW - 1) <= y.right));
     }
   }
   return c;
@@ -84,13 +89,14 @@ Memory<void> before_relu(const BfloatKernels& k, Batch& batch, int out, const Me
 void pass_back_conv(const BfloatKernels& k, Batch& batch, const BfloatConv& c, int x, bool need_dx,
                     const Memory<void>& input, const Memory<void>& dout, int w, int b) {
   batch.pass_to(x, need_dx, [&](Out dx) {
-    k.conv_backward(c, {In(input), In(dout), batch.param(w), dx, batch.param_gradient(w), batch.param_gradient(b)},
-                    batch.N);
+    k.conv_backward(
+        c, {In(input), In(dout), batch.param(w), dx, batch.param_gradient(w), batch.param_gradient(b)},
+        batch.N);
   });
 }
 
-void bfloat_conv_layer(BoundTraining& p, int x, int out, const Floats& weights, int w, int b, const py::object& conv_param,
-                const std::optional<double>& bound) {
+void bfloat_conv_layer(BoundTraining& p, int x, int out, const Floats& weights, int w, int b,
+                       const py::object& conv_param, const std::optional<double>& bound) {
   const BfloatKernels* const k = training_kernels();
   BfloatConv c = checked_bfloat_conv(p, x, out, weights, w, b, conv_param);
   if (bound) c.epilogue.activation = {0, static_cast<float>(*bound)};
@@ -123,7 +129,8 @@ struct NormParams {
   int gamma, beta;
   std::size_t number;
 
-  NormParams(BoundTraining& p, int of_gamma, int of_beta, Index C) : gamma(of_gamma), beta(of_beta), number(p.new_norm(C)) {
+  NormParams(BoundTraining& p, int of_gamma, int of_beta, Index C)
+      : gamma(of_gamma), beta(of_beta), number(p.new_norm(C)) {
     for (const int param : {gamma, beta}) {
       p.takes(param, C);
       require(p.trains(param), "loss: a norm that is frozen");
@@ -144,8 +151,8 @@ struct NormParams {
   }
 };
 
-void bfloat_conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& weights, int w, int b, int gamma, int beta,
-                        const py::object& conv_param) {
+void bfloat_conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& weights, int w, int b,
+                               int gamma, int beta, const py::object& conv_param) {
   const BfloatKernels* const k = training_kernels();
   const BfloatConv c = checked_bfloat_conv(p, x, out, weights, w, b, conv_param);
   const NormParams norm(p, gamma, beta, c.shape.F);
@@ -172,13 +179,14 @@ void bfloat_norm_layer(BoundTraining& p, int x, int out, int gamma, int beta, bo
     const Memory<void> input = batch.value(x);
     const NormStatistics own = norm.forward(*k, batch, s, In(input), batch.make(out));
     return [=](Batch& taken) {
-      taken.pass_back(x, out, [&](In dout, Out dx) { norm.backward(*k, taken, s, own, dout, In(input), dx); });
+      taken.pass_back(x, out,
+                      [&](In dout, Out dx) { norm.backward(*k, taken, s, own, dout, In(input), dx); });
     };
   });
 }
 
-void bfloat_pool_layer(BoundTraining& p, int x, int out, bool mean, const PoolGeometry& geometry, bool ceil_mode,
-                bool count_include_pad) {
+void bfloat_pool_layer(BoundTraining& p, int x, int out, bool mean, const PoolGeometry& geometry,
+                       bool ceil_mode, bool count_include_pad) {
   const BfloatKernels* const k = training_kernels();
   const BfloatImage in = p.reads_image(x);
   const Floats like = new_array("loss", {0, in.C, in.H, in.W}, true);
@@ -273,7 +281,8 @@ void bfloat_concat_layer(BoundTraining& p, const std::vector<int>& xs, int out) 
       Index at = 0;
       for (std::size_t i = 0; i < xs.size(); at += images[i++].C)
         if (wanted[i])
-          taken.pass_to(xs[i], true, [&](Out dx) { k->take_channels(y, at, images[i], In(dout), dx, taken.N); });
+          taken.pass_to(xs[i], true,
+                        [&](Out dx) { k->take_channels(y, at, images[i], In(dout), dx, taken.N); });
     };
   });
 }
@@ -284,7 +293,8 @@ void bind_bfloat16_layers(py::class_<BoundTraining>& program) {
   def(program, "narrow(x, out)", &bfloat_narrow_layer);
   def(program, "widen(x, out)", &bfloat_widen_layer);
   def(program, "bfloat_conv(x, out, weights, w, b, conv_param, bound)", &bfloat_conv_layer);
-  def(program, "bfloat_conv_bn_relu(x, out, weights, w, b, gamma, beta, conv_param)", &bfloat_conv_bn_relu_layer);
+  def(program, "bfloat_conv_bn_relu(x, out, weights, w, b, gamma, beta, conv_param)",
+      &bfloat_conv_bn_relu_layer);
   def(program, "bfloat_norm(x, out, gamma, beta, relu)", &bfloat_norm_layer);
   def(program, "bfloat_pool(x, out, mean, geometry, ceil_mode, count_include_pad)", &bfloat_pool_layer);
   def(program, "bfloat_sum(terms, out, relu)", &bfloat_sum_layer);

@@ -26,8 +26,9 @@ class BoundTraining {
  public:
   friend Index float_size(const BoundTraining& p) { return AnyKernels(p.single_).item(); }
 
-  // Sizes of values in elements of an image, the input's first, how those of bfloat16 lie, and whose gradients
-  // are wanted; of the parameters their shapes, and which are trained; what no layer after each one reads.
+  // Sizes of values in elements of an image, the input's first, how those of bfloat16 lie, and whose
+  // gradients are wanted; of the parameters their shapes, and which are trained; what no layer after each one
+  // reads.
   BoundTraining(const py::dtype& dtype, const std::vector<Index>& sizes,
                 const std::vector<std::optional<ImageSizes>>& images, std::vector<bool> wanted,
                 std::vector<std::vector<Index>> params, std::vector<bool> trained,

@@ -59,7 +59,7 @@ void conv_forward(const BfloatConv& c, const float* w, const float* b, const std
                   Index images) {
   const BfloatMethod method = method_of(c);
   const Scratch packed{std::size_t(method.packed_bytes(c))};
-  method.pack(c, w, {b}, packed.data());
+  method.pack(c, WeightView(w, c.shape), {b}, packed.data());
   method.run(c, x, nullptr, packed.data(), y, images);
 }
 

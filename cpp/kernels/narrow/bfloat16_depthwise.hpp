@@ -29,8 +29,7 @@ struct BfloatDepthwisePanels {
   }
 };
 
-// w (C, 1, KH, KW)
-inline void pack_bfloat_depthwise(const BfloatConv& c, const float* w, const FilterNumbers<Bfloat16>& numbers,
+inline void pack_bfloat_depthwise(const BfloatConv& c, WeightView w, const FilterNumbers<Bfloat16>& numbers,
                                   void* packed) {
   const BfloatDepthwisePanels p(c);
   begin_packing(numbers, packed, p);
@@ -38,7 +37,7 @@ inline void pack_bfloat_depthwise(const BfloatConv& c, const float* w, const Fil
   for (Index channel = 0; channel < c.shape.C; ++channel)
     for (Index t = 0; t < p.taps; ++t)
       to[(channel / BfloatLanes::size * p.taps + t) * BfloatLanes::size + channel % BfloatLanes::size] =
-          w[channel * p.taps + t];
+          *w.of_channel(channel, t / c.shape.KW, t % c.shape.KW);
 }
 
 // R neighbouring outputs of a vector of channels: sums over the taps in their order.

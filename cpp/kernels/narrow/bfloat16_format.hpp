@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/narrow/cuts.hpp"
 #include "narrow_shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -18,10 +19,7 @@ struct BfloatLanes {
   static Sums zero() { return _mm512_setzero_ps(); }
   static Sums load(const void* p) { return _mm512_loadu_ps(p); }
   static Weights load_weights(const void* p) { return _mm512_loadu_si512(p); }
-  // weights (size, 2)
-  static void pack_weights(const Bfloat16* weights, void* packed) {
-    std::memcpy(packed, weights, weight_bytes);
-  }
+  static void pack_weights(const Weights* weights, void* packed) { _mm512_storeu_si512(packed, *weights); }
   // The group at offset k of the terms at x, for every lane.
   static Values values_at(const std::uint8_t* x, Index k) {
     std::int32_t group;
@@ -32,14 +30,59 @@ struct BfloatLanes {
     return _mm512_dpbf16_ps(sums, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
   }
 
+  // Groups of two values that are rounded.
+  static Values pairs(Sums a, Sums b) {
+    const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a));
+    return zipped(both);
+  }
+  // Groups of the values in the lower half and in the upper one.
+  static Values zipped(__m512i halves) {
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, halves);
+  }
+  // Floats that lie a step apart, as many as there are lanes or `left`; the others are 0.
+  class Gather {
+   public:
+    Gather(Index step, Index left)
+        : offsets_(
+              _mm512_mullo_epi32(_mm512_set1_epi32(int(step)),
+                                 _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0))),
+          lanes_(first(left)) {}
+    Sums operator()(const float* from) const {
+      return _mm512_mask_i32gather_ps(zero(), lanes_, offsets_, from, sizeof(float));
+    }
+
+   private:
+    __m512i offsets_;
+    __mmask16 lanes_;
+  };
+
   // The first `count` lanes.
   static __mmask16 first(Index count) {
     return count >= size ? __mmask16(0xFFFF) : __mmask16((1u << count) - 1);
   }
-  // The `size` values at p, as floats.
-  static Sums widened(const std::uint8_t* p) {
-    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+  // The `size` values at p, or the first `count` and zeros.
+  static __m256i half(const std::uint8_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static __m256i half(const std::uint8_t* p, Index count) {
+    return _mm256_maskz_loadu_epi16(first(count), p);
+  }
+  static __m512i joined(__m256i lower, __m256i upper) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
+  }
+  // The same as floats.
+  static Sums widened(const std::uint8_t* p) { return widened(half(p)); }
+  static Sums widened(const std::uint8_t* p, Index count) { return widened(half(p, count)); }
+  static Sums widened(__m256i values) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+  }
+  // Stores the first `count` lanes a step apart.
+  static void scatter(float* to, Index step, Index count, Sums v) {
+    alignas(64) float lanes[size];
+    _mm512_store_ps(lanes, v);
+    for (Index i = 0; i < std::min<Index>(size, count); ++i) to[i * step] = lanes[i];
   }
   // Rounds and stores the first `count` lanes at p.
   static void store(std::uint8_t* p, Sums v, Index count = size) {
@@ -50,16 +93,6 @@ struct BfloatLanes {
       _mm256_mask_storeu_epi16(p, first(count), rounded);
   }
 };
-
-// A float rounded to nearest even; NaN stays NaN. Weights keep their subnormal numbers, which instructions
-// then take for 0.
-inline Bfloat16 rounded(float v) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  constexpr std::uint32_t half = 0x7FFF, quiet = 0x400000;
-  if (v != v) return {static_cast<std::uint16_t>((bits | quiet) >> 16)};
-  return {static_cast<std::uint16_t>((bits + half + (bits >> 16 & 1)) >> 16)};
-}
 
 // Clamps a vector; NaN stays NaN.
 class BfloatClamp {
@@ -106,8 +139,8 @@ class BfloatFinish {
 
 struct BfloatFormat {
   using Value = Bfloat16;
-  using Weight = Bfloat16;
-  using Given = float;  // a weight that is to be packed
+  using Given = WeightView;
+  using Packed = BfloatLanes::Weights;
   using Sum = float;
   using Lanes = BfloatLanes;
   using Numbers = FilterNumbers<Value>;
@@ -121,7 +154,14 @@ struct BfloatFormat {
     static_cast<float*>(packed)[at] = from.bias == nullptr ? 0 : from.bias[f];
   }
 
-  static Weight weight(Given w) { return rounded(w); }
+  // The weights of a vector of filters of group g.
+  template <class Panels>
+  static Packed packed(const Given& w, const Panels& p, Index g, Index v, const Taps& t) {
+    const BfloatLanes::Gather gather(w.filter, p.filters - p.filter(v, 0));
+    const float* const from = w.at(g * p.filters + p.filter(v, 0), t.c, t.i, t.j);
+    return BfloatLanes::pairs(t.count > 0 ? gather(from) : BfloatLanes::zero(),
+                              t.count > 1 ? gather(from + w.channel) : BfloatLanes::zero());
+  }
 
   static int border(const BfloatConv&) { return 0; }
 

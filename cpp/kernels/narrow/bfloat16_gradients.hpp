@@ -6,8 +6,7 @@
 
 #include "kernels/narrow/bfloat16_depthwise.hpp"
 #include "kernels/narrow/bfloat16_format.hpp"
-#include "kernels/narrow/conv.hpp"
-#include "kernels/simd/transpose.hpp"
+#include "kernels/narrow/bfloat16_winograd.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -18,21 +17,6 @@ inline bool bfloat_gradients_fit(const BfloatConv& c) {
   return by_axis && (s.groups == 1 || bfloat_depthwise_fits(c));
 }
 
-// The weights of a phase of dx: (C, F / groups, taps of rows, taps of columns).
-inline void phase_weights(const ConvShape& s, const float* w, const GradientPhase& rows,
-                          const GradientPhase& columns, float* to, int threads) {
-  const Index F = s.F / s.groups, C = s.C / s.groups;
-  parallel_for(s.C, threads, [=](Index c, int) {
-    const float* const from = w + (c / C * F * C + c % C) * s.KH * s.KW;
-    float* out = to + c * F * rows.taps * columns.taps;
-    for (Index f = 0; f < F; ++f)
-      for (Index i = rows.taps - 1; i >= 0; --i)
-        for (Index j = columns.taps - 1; j >= 0; --j)
-          *out++ = from[f * C * s.KH * s.KW + (rows.first_tap + i * s.stride_h) * s.KW +
-                        columns.first_tap + j * s.stride_w];
-  });
-}
-
 // dx of some images. `method_of` finds the method of a correlation.
 template <class MethodOf>
 void bfloat_input_gradient(const BfloatConv& c, const std::uint8_t* dout, const float* w, std::uint8_t* dx,
@@ -40,7 +24,6 @@ void bfloat_input_gradient(const BfloatConv& c, const std::uint8_t* dout, const 
   const ConvShape& s = c.shape;
   const Index least = std::min(s.KH / s.stride_h, s.KW / s.stride_w);
   if (least == 0) std::memset(dx, 0, std::size_t(images * c.x.bytes()));  // some pixels see no tap
-  const int threads = threads_for(double(s.C) * double(s.F / s.groups * s.KH * s.KW));
   for (Index i = 0; i < std::min(s.stride_h, s.H); ++i)
     for (Index j = 0; j < std::min(s.stride_w, s.W); ++j) {
       const GradientPhase rows(i, s.H, s.KH, s.stride_h, s.dilation_h, s.pad_top);
@@ -52,173 +35,363 @@ void bfloat_input_gradient(const BfloatConv& c, const std::uint8_t* dout, const 
       phase.stride_h = phase.stride_w = 1;
       phase.pad_top = rows.pad, phase.pad_left = columns.pad;
       BfloatConv g{c.y, c.x, {}, phase, {}, c.wish, {s.stride_h, s.stride_w, i, j}};
-      const Scratch turned(sizeof(float) * std::size_t(s.C * (s.F / s.groups) * rows.taps * columns.taps));
-      auto* const weights = static_cast<float*>(turned.data());
-      phase_weights(s, w, rows, columns, weights, threads);
       const BfloatMethod method = method_of(g);
       const Scratch packed{std::size_t(method.packed_bytes(g))};
-      method.pack(g, weights, {nullptr}, packed.data());
+      method.pack(g, WeightView(w, s, rows, columns), {nullptr}, packed.data());
       method.run(g, dout, nullptr, packed.data(), dx, images);
     }
 }
 
-// How dw is cut, by the shape alone: images at a time, whose operands stay in caches, and parts of those, which
-// are summed apart so that many cores have work.
+// Rows of a product whose k are pairs: `rows` x 2 vectors of sums, of groups at x[r] + k * x_step and vectors
+// of groups behind w.
+template <int R>
+[[gnu::always_inline]] inline void add_pairs(const std::uint8_t* const* x, Index x_step,
+                                             const std::uint8_t* w, Index pairs,
+                                             BfloatLanes::Sums (&sums)[R][2]) {
+  using L = BfloatLanes;
+  for (Index k = 0, at = 0; k < pairs; ++k, at += x_step, w += 2 * L::weight_bytes) {
+    const L::Weights a = L::load_weights(w), b = L::load_weights(w + L::weight_bytes);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const L::Values values = L::values_at(x[r], at);
+      sums[r][0] = L::dot(sums[r][0], values, a);
+      sums[r][1] = L::dot(sums[r][1], values, b);
+    }
+  }
+}
+
+// Adds sums to those in memory, rows so many floats apart.
+template <int R>
+[[gnu::always_inline]] inline void add_to(const BfloatLanes::Sums (&sums)[R][2], float* to, Index row) {
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      float* const at = to + r * row + v * BfloatLanes::size;
+      _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), sums[r][v]));
+    }
+}
+
+constexpr Index gradient_rows = BfloatLanes::tile_rows, gradient_width = 2 * BfloatLanes::size;  // of a tile
+
+// How dw is cut, by the shape alone: images at a time, whose operands stay in caches, and parts of those,
+// which are summed apart so that many cores have work. Rows of sums are taps of channels: of a tap all
+// channels.
 struct BfloatWeightCut {
-  static constexpr Index rows = BfloatLanes::tile_rows, width = 2 * BfloatLanes::size;  // of a tile
   const BfloatConv& c;
-  Index taps, all_rows;                            // rows of dw: a channel's taps, then the next channel's
-  Index row_tiles, panels;                         // tiles along rows, and of filters
-  Index pairs, steps;                              // of pixels in a row, and in an image
-  Index x_rows, x_row_bytes, plane_bytes, x_bytes;  // of x by planes: one for each channel and column phase
-  Index panel_bytes, dout_bytes;                   // of packed dout
+  Index taps, all_rows, row_tiles, panels;  // panels of filters
+  Index channels;                           // of x, whole vectors
+  Index pairs;                              // of pixels in a row of dout
+  Index copies;                             // of x, by where pairs begin: columns modulo two strides
+  Index x_rows, x_pairs, copy_bytes, x_bytes;
+  Index panel_bytes, dout_bytes;
   Index images, parts;
 
-  explicit BfloatWeightCut(const BfloatConv& conv, Index N) : c(conv) {
+  BfloatWeightCut(const BfloatConv& conv, Index N) : c(conv) {
     constexpr Index panel_room = 256 << 10, room = 4 << 20;  // bytes in the second and the third level
     constexpr Index enough_tasks = 64;
     const ConvShape& s = c.shape;
     taps = s.KH * s.KW;
     all_rows = s.C * taps;
-    row_tiles = ceil_div(all_rows, rows);
-    panels = ceil_div(s.F, width);
+    row_tiles = ceil_div(all_rows, gradient_rows);
+    panels = ceil_div(s.F, gradient_width);
+    channels = round_up(s.C, BfloatLanes::size);
     pairs = ceil_div(s.OW, 2);
-    steps = s.OH * pairs;
+    copies = 2 * s.stride_w;
     x_rows = (s.OH - 1) * s.stride_h + (s.KH - 1) * s.dilation_h + 1;
-    x_row_bytes = 2 * round_up(2 * pairs + (s.KW - 1) * s.dilation_w / s.stride_w, BfloatLanes::size);
-    plane_bytes = x_rows * x_row_bytes;
-    x_bytes = round_up(s.C, 2 * BfloatLanes::size) * s.stride_w * plane_bytes;
-    panel_bytes = steps * 2 * BfloatLanes::weight_bytes;
+    x_pairs = pairs + (s.KW - 1) * s.dilation_w / copies;
+    copy_bytes = x_rows * x_pairs * channels * group_bytes;
+    x_bytes = copies * copy_bytes;
+    panel_bytes = s.OH * pairs * 2 * BfloatLanes::weight_bytes;
     dout_bytes = panels * panel_bytes;
     images = std::clamp<Index>(std::min(panel_room / panel_bytes, room / (x_bytes + dout_bytes)), 1, N);
     parts = std::min(images, ceil_div(enough_tasks, row_tiles * panels));
   }
-  Index sums() const { return row_tiles * rows * panels * width; }  // of a part
+  bool has_copy(Index copy) const {
+    for (Index j = 0; j < c.shape.KW; ++j)
+      if (j * c.shape.dilation_w % copies == copy) return true;
+    return false;
+  }
+  Index sums() const { return row_tiles * gradient_rows * panels * gradient_width; }  // of a part
 };
 
-// Column `phase` + stride * i of the rows of an image's windows, by planes: see BfloatWeightCut.
-inline void split_planes(const BfloatWeightCut& cut, const std::uint8_t* x, Index n, Index row,
-                         std::uint8_t* to) {
-  constexpr int L = BfloatLanes::size;
+// Pairs of pixels of a row of an image's windows, a stride apart, of each channel both values.
+inline void pair_x_row(const BfloatWeightCut& cut, const std::uint8_t* x, Index n, Index row,
+                       std::uint8_t* to) {
+  using L = BfloatLanes;
   const BfloatConv& c = cut.c;
   const ConvShape& s = c.shape;
-  const std::uint8_t* const from =
-      x + c.x.row_of(n, row - s.pad_top) - s.pad_left * c.x.pixel();
-  const Index last = s.pad_left + s.W + c.x.right - 1;  // the last column that there is
-  for (Index phase = 0; phase < s.stride_w; ++phase)
-    for (Index w = 0; w < cut.x_row_bytes / 2; w += L)
-      for (Index ch = 0; ch < c.x.channels(); ch += 2 * L) {
-        Packet<float> pairs[L];
-#pragma GCC unroll 16
-        for (int i = 0; i < L; ++i) {
-          const Index column = std::min(phase + s.stride_w * (w + i), last);
-          pairs[i] = _mm512_loadu_ps(from + column * c.x.pixel() + 2 * ch);
-        }
-        transpose_packets(pairs);
-        std::uint8_t* out = to + (phase * round_up(s.C, 2 * L) + ch) * cut.plane_bytes +
-                            row * cut.x_row_bytes + 2 * w;
-#pragma GCC unroll 16
-        for (int i = 0; i < L; ++i, out += 2 * cut.plane_bytes) {
-          const __m512i v = _mm512_castps_si512(pairs[i]);
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(v));
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + cut.plane_bytes),
-                              _mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16)));
-        }
-      }
+  const std::uint8_t* const from = x + c.x.row_of(n, row - s.pad_top) - s.pad_left * c.x.pixel();
+  const Index last = s.pad_left + s.W + c.x.right - 1;  // beyond stands what meets pixels that are not there
+  for (Index copy = 0; copy < cut.copies; ++copy) {
+    if (!cut.has_copy(copy)) continue;
+    std::uint8_t* out = to + copy * cut.copy_bytes + row * cut.x_pairs * cut.channels * group_bytes;
+    for (Index k = 0; k < cut.x_pairs; ++k) {
+      const Index column = copy + k * cut.copies;
+      const std::uint8_t *const a = from + std::min(column, last) * c.x.pixel(),
+                                *const b = from + std::min(column + s.stride_w, last) * c.x.pixel();
+      for (Index channel = 0; channel < cut.channels; channel += L::size, out += L::weight_bytes)
+        _mm512_storeu_si512(out, L::zipped(L::joined(L::half(a + 2 * channel), L::half(b + 2 * channel))));
+    }
+  }
 }
 
 // A row of dout: of each panel, pairs of pixels, of each filter both values.
-inline void pack_dout_row(const BfloatWeightCut& cut, const std::uint8_t* dout, Index n, Index row,
+inline void pair_dout_row(const BfloatWeightCut& cut, const std::uint8_t* dout, Index n, Index row,
                           std::uint8_t* to) {
-  constexpr Index L = BfloatLanes::size;
+  using L = BfloatLanes;
   const BfloatConv& c = cut.c;
   const std::uint8_t* const from = dout + c.y.row_of(n, row);
-  const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
-                                       6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  for (Index f = 0; f < cut.panels * cut.width; f += L) {
-    const Index left = std::clamp<Index>(c.y.channels() - f, 0, L);
-    const __mmask16 filters = BfloatLanes::first(left);
-    std::uint8_t* out = to + f / cut.width * cut.panel_bytes + row * cut.pairs * 2 * BfloatLanes::weight_bytes +
-                        f % cut.width / L * BfloatLanes::weight_bytes;
-    for (Index w = 0; w < c.shape.OW; w += 2, out += 2 * BfloatLanes::weight_bytes) {
+  for (Index f = 0; f < cut.panels * gradient_width; f += L::size) {
+    const Index left = std::clamp<Index>(c.y.channels() - f, 0, L::size);
+    std::uint8_t* out = to + f / gradient_width * cut.panel_bytes + row * cut.pairs * 2 * L::weight_bytes +
+                        f % gradient_width / L::size * L::weight_bytes;
+    for (Index w = 0; w < c.shape.OW; w += 2, out += 2 * L::weight_bytes) {
       const std::uint8_t* const at = from + w * c.y.pixel() + 2 * f;
-      const __m256i a = _mm256_maskz_loadu_epi16(filters, at);
-      const __m256i b = w + 1 < c.shape.OW ? _mm256_maskz_loadu_epi16(filters, at + c.y.pixel())
-                                           : _mm256_setzero_si256();
-      const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-      _mm512_storeu_si512(out, _mm512_permutexvar_epi16(zip, both));
+      const bool two = w + 1 < c.shape.OW;
+      _mm512_storeu_si512(out,
+                          L::zipped(L::joined(L::half(at, left), L::half(at + c.y.pixel(), two ? left : 0))));
     }
   }
 }
 
-// Adds the products of some images to a tile of sums (rows, width).
-inline void add_weight_tile(const BfloatWeightCut& cut, const std::uint8_t* planes, const std::uint8_t* packed,
+// Adds the products of some images to a tile of sums.
+inline void add_weight_tile(const BfloatWeightCut& cut, const std::uint8_t* x, const std::uint8_t* dout,
                             Index tile, Range images, float* sums, Index sums_row) {
-  using L = BfloatLanes;
-  constexpr int R = L::tile_rows, V = 2, most = 2;
+  constexpr int R = gradient_rows;
   const ConvShape& s = cut.c.shape;
-  const std::uint8_t* x[R];
+  const Index step = cut.channels * group_bytes;
+  Index offsets[R];
   for (Index r = 0; r < R; ++r) {
-    const Index row = std::min(tile * R + r, cut.all_rows - 1), channel = row / cut.taps, tap = row % cut.taps;
-    const Index column = tap % s.KW * s.dilation_w, plane = column % s.stride_w * round_up(s.C, 2 * L::size);
-    x[r] = planes + images.first * cut.x_bytes + (plane + channel) * cut.plane_bytes +
-           tap / s.KW * s.dilation_h * cut.x_row_bytes + 2 * (column / s.stride_w);
+    const Index row = std::min(tile * R + r, cut.all_rows - 1), tap = row / s.C,
+                column = tap % s.KW * s.dilation_w;
+    const Index pair = tap / s.KW * s.dilation_h * cut.x_pairs + column / cut.copies;
+    offsets[r] = column % cut.copies * cut.copy_bytes + pair * step + row % s.C * group_bytes;
   }
-  L::Sums total[R][V];
-#pragma GCC unroll 12
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) total[r][v] = L::zero();
-  for (Index n = images.first; n < images.last; ++n) {
-    const std::uint8_t* w = packed + n * cut.dout_bytes;
+  BfloatLanes::Sums total[R][2] = {};
+  for (Index n = images.first; n < images.last; ++n)
     for (Index h = 0; h < s.OH; ++h) {
-      Index k = (n - images.first) * cut.x_bytes + h * s.stride_h * cut.x_row_bytes;
-      const Index end = k + group_bytes * cut.pairs;
-      for (; k + group_bytes * most <= end; k += group_bytes * most, w += most * V * L::weight_bytes)
-        product_steps<L, most, V, R>(x, k, w, total);
-      for (; k < end; k += group_bytes, w += V * L::weight_bytes) product_steps<L, 1, V, R>(x, k, w, total);
+      const std::uint8_t* from[R];
+      const Index at = n * cut.x_bytes + h * s.stride_h * cut.x_pairs * step;
+      for (int r = 0; r < R; ++r) from[r] = x + at + offsets[r];
+      add_pairs<R>(from, step, dout + n * cut.dout_bytes + h * cut.pairs * 2 * BfloatLanes::weight_bytes,
+                   cut.pairs, total);
     }
-  }
-#pragma GCC unroll 12
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) {
-      float* const to = sums + r * sums_row + v * L::size;
-      _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), total[r][v]));
-    }
+  add_to<R>(total, sums, sums_row);
 }
 
 inline void bfloat_weight_gradient(const BfloatConv& c, const std::uint8_t* x, const std::uint8_t* dout,
                                    float* dw, Index N) {
   const ConvShape& s = c.shape;
   const BfloatWeightCut cut(c, N);
-  const double products = double(N * cut.steps) * double(cut.all_rows) * double(s.F);
+  const double products = double(N * s.OH * cut.pairs) * double(cut.all_rows) * double(s.F);
   const int threads = threads_for(products / 8);
   const Scratch operands(std::size_t(cut.images * (cut.x_bytes + cut.dout_bytes)));
-  auto* const planes = static_cast<std::uint8_t*>(operands.data());
-  std::uint8_t* const packed = planes + cut.images * cut.x_bytes;
-  const Index columns = cut.panels * cut.width;
-  std::vector<float> sums(std::size_t(cut.parts * cut.sums()));
+  auto* const x_pairs = static_cast<std::uint8_t*>(operands.data());
+  std::uint8_t* const dout_pairs = x_pairs + cut.images * cut.x_bytes;
+  const Index columns = cut.panels * gradient_width;
+  const Scratch memory(sizeof(float) * std::size_t(cut.parts * cut.sums()));
+  auto* const sums = static_cast<float*>(memory.data());
+  parallel_for(cut.parts * cut.row_tiles, threads, [=](Index tile, int) {
+    std::fill_n(sums + tile * gradient_rows * columns, gradient_rows * columns, 0.0F);
+  });
   for (Index first = 0; first < N; first += cut.images) {
     const Index count = std::min(cut.images, N - first);
     parallel_grid({count, std::max(cut.x_rows, s.OH)}, threads, [&](Index n, Index row, int) {
-      if (row < cut.x_rows) split_planes(cut, x, first + n, row, planes + n * cut.x_bytes);
-      if (row < s.OH) pack_dout_row(cut, dout, first + n, row, packed + n * cut.dout_bytes);
+      if (row < cut.x_rows) pair_x_row(cut, x, first + n, row, x_pairs + n * cut.x_bytes);
+      if (row < s.OH) pair_dout_row(cut, dout, first + n, row, dout_pairs + n * cut.dout_bytes);
     });
-    parallel_grid({cut.parts, cut.panels, cut.row_tiles}, threads, [&](Index part, Index panel, Index tile, int) {
-      const Range own = range_of(count, part, cut.parts);
-      if (own.first < own.last)
-        add_weight_tile(cut, planes, packed + panel * cut.panel_bytes, tile, own,
-                        sums.data() + part * cut.sums() + tile * cut.rows * columns + panel * cut.width, columns);
-    });
+    parallel_grid(
+        {cut.parts, cut.panels, cut.row_tiles}, threads, [&](Index part, Index panel, Index tile, int) {
+          const Range own = range_of(count, part, cut.parts);
+          if (own.first < own.last)
+            add_weight_tile(
+                cut, x_pairs, dout_pairs + panel * cut.panel_bytes, tile, own,
+                sums + part * cut.sums() + tile * gradient_rows * columns + panel * gradient_width, columns);
+        });
   }
-  parallel_for(ceil_div(s.F, cut.width), threads, [&](Index panel, int) {
-    const Index f = panel * cut.width, filters = std::min(cut.width, s.F - f);
-    for (Index part = 1; part < cut.parts; ++part)
-      for (Index r = 0; r < cut.all_rows; ++r)
-        for (Index i = f; i < f + filters; ++i)
-          sums[std::size_t(r * columns + i)] += sums[std::size_t(part * cut.sums() + r * columns + i)];
-    transpose<float>(sums.data() + f, columns, cut.all_rows, filters, dw + f * cut.all_rows, cut.all_rows);
+  // dw (F, C, taps) of sums (parts, taps, C, F)
+  parallel_for(ceil_div(s.C, BfloatLanes::size), threads, [&](Index block, int) {
+    const Index begin = block * BfloatLanes::size, end = std::min(s.C, begin + BfloatLanes::size);
+    for (Index t = 0; t < cut.taps; ++t)
+      for (Index channel = begin; channel < end; ++channel)
+        for (Index f = 0; f < s.F; f += BfloatLanes::size) {
+          const float* const from = sums + (t * s.C + channel) * columns + f;
+          BfloatLanes::Sums total = BfloatLanes::load(from);
+          for (Index part = 1; part < cut.parts; ++part)
+            total = _mm512_add_ps(total, BfloatLanes::load(from + part * cut.sums()));
+          BfloatLanes::scatter(dw + (f * s.C + channel) * cut.taps + t, s.C * cut.taps, s.F - f, total);
+        }
+  });
+}
+
+// How dw is cut where Winograd's F(2x2, 3x3) computes y: its 16 points are products of the transforms of x
+// and of dout, whose k are pairs of neighbouring tiles.
+struct BfloatPointCut {
+  const BfloatConv& c;
+  Index high, pairs;                  // rows of tiles, and pairs in a row
+  Index channels, panels, row_tiles;  // whole vectors of x, panels of filters, tiles of sums along channels
+  Index x_bytes, dout_bytes;          // of a point of an image
+  Index images;
+
+  BfloatPointCut(const BfloatConv& conv, Index N) : c(conv) {
+    constexpr Index room = 8 << 20;  // bytes in the third level
+    const ConvShape& s = c.shape;
+    high = ceil_div(s.OH, 2);
+    pairs = ceil_div(ceil_div(s.OW, 2), 2);
+    channels = round_up(s.C, BfloatLanes::size);
+    panels = ceil_div(s.F, gradient_width);
+    row_tiles = ceil_div(s.C, gradient_rows);
+    x_bytes = high * pairs * channels * group_bytes;
+    dout_bytes = high * pairs * panels * 2 * BfloatLanes::weight_bytes;
+    images = std::clamp<Index>(room / (bfloat_points * (x_bytes + dout_bytes)), 1, N);
+  }
+};
+
+// The points of two neighbouring tiles of x, or of dout, of a vector of channels.
+using BfloatPoints = BfloatLanes::Sums[4][4];
+
+[[gnu::always_inline]] inline void x_points(const BfloatConv& c, const std::uint8_t* const (&rows)[4],
+                                            Index column, Index last, Index offset, BfloatPoints& points) {
+  BfloatColumn columns[4];
+#pragma GCC unroll 4
+  for (Index j = 0; j < 4; ++j) {
+    const Index at = std::min(column + j, last) * c.x.pixel() + offset;
+    transform_line(BfloatLanes::widened(rows[0] + at), BfloatLanes::widened(rows[1] + at),
+                   BfloatLanes::widened(rows[2] + at), BfloatLanes::widened(rows[3] + at), columns[j]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    transform_line(columns[0][i], columns[1][i], columns[2][i], columns[3][i], points[i]);
+}
+
+// A of two numbers.
+[[gnu::always_inline]] inline void spread_line(BfloatLanes::Sums a, BfloatLanes::Sums b, BfloatColumn& out) {
+  out[0] = a;
+  out[1] = _mm512_add_ps(a, b);
+  out[2] = _mm512_sub_ps(a, b);
+  out[3] = _mm512_sub_ps(BfloatLanes::zero(), b);
+}
+
+// `rows` and `columns` of the tile, 1 or 2, are there.
+[[gnu::always_inline]] inline void dout_points(const std::uint8_t* at, Index row, Index pixel, Index rows,
+                                               Index columns, Index channels, BfloatPoints& points) {
+  using L = BfloatLanes;
+  const auto value = [&](Index i, Index j) {
+    const bool there = i < rows && j < columns;
+    return L::widened(at + (there ? i * row + j * pixel : 0), there ? channels : 0);
+  };
+  BfloatColumn lines[2];
+  for (Index j = 0; j < 2; ++j) spread_line(value(0, j), value(1, j), lines[j]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) spread_line(lines[0][i], lines[1][i], points[i]);
+}
+
+// Stores both tiles' points, which lie `step` bytes apart.
+[[gnu::always_inline]] inline void store_points(const BfloatPoints (&two)[2], std::uint8_t* to, Index step) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j, to += step)
+      _mm512_storeu_si512(to, BfloatLanes::pairs(two[0][i][j], two[1][i][j]));
+}
+
+// A row of tiles of an image, transformed: the places of its first pair in the first point.
+inline void transform_tile_row(const BfloatPointCut& cut, const std::uint8_t* x, const std::uint8_t* dout,
+                               Index n, Index row, std::uint8_t* x_to, Index x_step, std::uint8_t* dout_to,
+                               Index dout_step) {
+  using L = BfloatLanes;
+  const BfloatConv& c = cut.c;
+  const ConvShape& s = c.shape;
+  const std::uint8_t* rows[4];
+  for (Index i = 0; i < 4; ++i) rows[i] = x + c.window_row(n, std::min(2 * row + i, s.OH + 1));
+  const Index last = s.OW + 1, of_rows = std::min<Index>(2, s.OH - 2 * row);
+  const std::uint8_t* const from = dout + c.y.row_of(n, 2 * row);
+  for (Index k = 0; k < cut.pairs; ++k) {
+    BfloatPoints two[2];
+    for (Index v = 0; v < cut.channels; v += L::size) {
+      for (Index t = 0; t < 2; ++t) x_points(c, rows, 4 * k + 2 * t, last, 2 * v, two[t]);
+      store_points(two, x_to + (k * cut.channels + v) * group_bytes, x_step);
+    }
+    for (Index f = 0; f < cut.panels * gradient_width; f += L::size) {
+      for (Index t = 0; t < 2; ++t) {
+        const Index column = 4 * k + 2 * t, columns = std::clamp<Index>(s.OW - column, 0, 2);
+        dout_points(from + (columns > 0 ? column * c.y.pixel() : 0) + 2 * f, c.y.row(), c.y.pixel(), of_rows,
+                    columns, std::clamp<Index>(c.y.channels() - f, 0, L::size), two[t]);
+      }
+      const Index panel = f / gradient_width, vector = f % gradient_width / L::size;
+      store_points(
+          two,
+          dout_to + panel * cut.high * cut.pairs * 2 * L::weight_bytes + (2 * k + vector) * L::weight_bytes,
+          dout_step);
+    }
+  }
+}
+
+// G' of four numbers.
+[[gnu::always_inline]] inline void gather_line(const BfloatLanes::Sums (&u)[4], BfloatLanes::Sums (&out)[3]) {
+  const BfloatLanes::Sums half = _mm512_set1_ps(0.5F);
+  const BfloatLanes::Sums even = _mm512_mul_ps(half, _mm512_add_ps(u[1], u[2]));
+  out[0] = _mm512_add_ps(u[0], even);
+  out[1] = _mm512_mul_ps(half, _mm512_sub_ps(u[1], u[2]));
+  out[2] = _mm512_add_ps(even, u[3]);
+}
+
+inline void bfloat_winograd_weight_gradient(const BfloatConv& c, const std::uint8_t* x,
+                                            const std::uint8_t* dout, float* dw, Index N) {
+  using L = BfloatLanes;
+  constexpr int R = gradient_rows;
+  const ConvShape& s = c.shape;
+  const BfloatPointCut cut(c, N);
+  const Index columns = cut.panels * gradient_width, point_sums = cut.row_tiles * R * columns;
+  const Index all_pairs = cut.high * cut.pairs, x_step = cut.images * cut.x_bytes,
+              dout_step = cut.images * cut.dout_bytes, panel_bytes = all_pairs * 2 * L::weight_bytes;
+  const int threads = threads_for(double(N * all_pairs) * double(bfloat_points * s.C) * double(s.F) / 8);
+  const Scratch operands(std::size_t(bfloat_points * (x_step + dout_step)));
+  auto* const x_points_at = static_cast<std::uint8_t*>(operands.data());
+  std::uint8_t* const dout_points_at = x_points_at + bfloat_points * x_step;
+  const Scratch memory(sizeof(float) * std::size_t(bfloat_points * point_sums));
+  auto* const sums = static_cast<float*>(memory.data());
+  parallel_for(bfloat_points * cut.row_tiles, threads,
+               [=](Index tile, int) { std::fill_n(sums + tile * R * columns, R * columns, 0.0F); });
+  for (Index first = 0; first < N; first += cut.images) {
+    const Index count = std::min(cut.images, N - first);
+    parallel_grid({count, cut.high}, threads, [&](Index n, Index row, int) {
+      transform_tile_row(cut, x, dout, first + n, row,
+                         x_points_at + n * cut.x_bytes + row * cut.pairs * cut.channels * group_bytes, x_step,
+                         dout_points_at + n * cut.dout_bytes + row * cut.pairs * 2 * L::weight_bytes,
+                         dout_step);
+    });
+    parallel_grid(
+        {bfloat_points, cut.panels, cut.row_tiles}, threads, [&](Index q, Index panel, Index tile, int) {
+          L::Sums total[R][2] = {};
+          const std::uint8_t* from[R];
+          for (Index n = 0; n < count; ++n) {
+            for (Index r = 0; r < R; ++r)
+              from[r] = x_points_at + q * x_step + n * cut.x_bytes +
+                        std::min(tile * R + r, cut.channels - 1) * group_bytes;
+            add_pairs<R>(from, cut.channels * group_bytes,
+                         dout_points_at + q * dout_step + n * cut.dout_bytes + panel * panel_bytes, all_pairs,
+                         total);
+          }
+          add_to<R>(total, sums + q * point_sums + tile * R * columns + panel * gradient_width, columns);
+        });
+  }
+  parallel_for(s.C, threads, [&](Index channel, int) {
+    for (Index f = 0; f < s.F; f += L::size) {
+      L::Sums rows[3][4], taps[3];
+      for (Index j = 0; j < 4; ++j) {
+        L::Sums u[4], column[3];
+        for (Index i = 0; i < 4; ++i) u[i] = L::load(sums + (4 * i + j) * point_sums + channel * columns + f);
+        gather_line(u, column);
+        for (Index i = 0; i < 3; ++i) rows[i][j] = column[i];
+      }
+      for (Index i = 0; i < 3; ++i) {
+        gather_line(rows[i], taps);
+        for (Index j = 0; j < 3; ++j)
+          L::scatter(dw + (f * s.C + channel) * 9 + 3 * i + j, s.C * 9, s.F - f, taps[j]);
+      }
+    }
   });
 }
 
@@ -263,7 +436,8 @@ inline void bfloat_depthwise_weight_gradient(const BfloatConv& c, const std::uin
   });
 }
 
-// The sums of each channel over the pixels of some images: rows in float32, the rest in float64, in one order.
+// The sums of each channel over the pixels of some images: rows in float32, the rest in float64, in one
+// order.
 inline void channel_sums(const BfloatImage& s, const std::uint8_t* x, double* to, Index N) {
   using L = BfloatLanes;
   const Index channels = round_up(s.C, L::size);
@@ -295,7 +469,9 @@ void bfloat_conv_backward(const BfloatConv& c, const BfloatConvGradients& g, Ind
     std::transform(sums.begin(), sums.end(), g.db, [](double sum) { return float(sum); });
   }
   if (g.dw != nullptr)
-    (c.shape.groups == 1 ? bfloat_weight_gradient : bfloat_depthwise_weight_gradient)(c, g.x, g.dout, g.dw, N);
+    (c.shape.groups > 1        ? bfloat_depthwise_weight_gradient
+     : bfloat_winograd_fits(c) ? bfloat_winograd_weight_gradient
+                               : bfloat_weight_gradient)(c, g.x, g.dout, g.dw, N);
   if (g.dx != nullptr) bfloat_input_gradient(c, g.dout, g.w, g.dx, N, method_of);
 }
 

@@ -5,8 +5,8 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Max pooling that keeps the place of each maximum in its window, the first of several: places like y, without
-// a border.
+// Max pooling that keeps the place of each maximum in its window, the first of several: places like y,
+// without a border.
 inline void max_pool_with_places(const BfloatPool& p, const std::uint8_t* x, std::uint8_t* y,
                                  std::uint16_t* places, Index images) {
   fill_border(p.y, 0, y, images);
@@ -66,24 +66,64 @@ void gather_pool_gradient(const BfloatPool& p, std::uint8_t* dx, Index images, c
                 });
 }
 
+// Of windows that do not overlap each pixel gets what the one window gives it that it is in.
+inline void spread_max_gradient(const BfloatPool& p, const std::uint8_t* dout, const std::uint16_t* places,
+                                std::uint8_t* dx, Index images) {
+  const PoolShape& s = p.shape;
+  const Index bytes = p.x.pixel();
+  const bool covered = s.stride_h == s.PH && s.stride_w == s.PW && s.pad_top == 0 && s.pad_left == 0 &&
+                       s.OH * s.PH >= s.H && s.OW * s.PW >= s.W;
+  if (covered)
+    fill_border(p.x, 0, dx, images);
+  else
+    std::memset(dx, 0, std::size_t(images * p.x.bytes()));
+  parallel_grid({images, s.OH}, threads_for(double(images * s.H * s.W) * double(bytes) / 16),
+                [&](Index n, Index oh, int) {
+                  for (Index ow = 0; ow < s.OW; ++ow) {
+                    const Index top = oh * s.stride_h - s.pad_top, left = ow * s.stride_w - s.pad_left;
+                    const std::uint8_t* const from = dout + p.y.row_of(n, oh) + ow * p.y.pixel();
+                    const std::uint16_t* const own = places + ((n * s.OH + oh) * s.OW + ow) * p.x.channels();
+                    for (Index at = 0; at < bytes; at += 64) {
+                      const __m512i gradient = _mm512_loadu_si512(from + at),
+                                    place = _mm512_loadu_si512(own + at / 2);
+                      const __mmask32 lanes =
+                          bytes - at >= 64 ? ~__mmask32{0} : (__mmask32{1} << ((bytes - at) / 2)) - 1;
+                      for (Index h = std::max<Index>(top, 0); h < std::min(top + s.PH, s.H); ++h)
+                        for (Index w = std::max<Index>(left, 0); w < std::min(left + s.PW, s.W); ++w) {
+                          const auto tap = short((h - top) * s.PW + w - left);
+                          const __mmask32 won = _mm512_cmpeq_epi16_mask(place, _mm512_set1_epi16(tap));
+                          _mm512_mask_storeu_epi16(dx + p.x.row_of(n, h) + w * bytes + at, lanes,
+                                                   _mm512_maskz_mov_epi16(won, gradient));
+                        }
+                    }
+                  }
+                });
+}
+
 inline void max_pool_backward(const BfloatPool& p, const std::uint8_t* dout, const std::uint16_t* places,
                               std::uint8_t* dx, Index images) {
   const PoolShape& s = p.shape;
-  gather_pool_gradient(p, dx, images, [&](BfloatLanes::Sums sum, Index n, Index oh, Index ow, Index tap, Index at) {
-    const std::uint16_t* const own = places + ((n * s.OH + oh) * s.OW + ow) * p.x.channels() + at / 2;
-    const __m256i place = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(own));
-    const __mmask16 won = _mm256_cmpeq_epi16_mask(place, _mm256_set1_epi16(short(tap)));
-    const BfloatLanes::Sums gradient = BfloatLanes::widened(dout + p.y.row_of(n, oh) + ow * p.y.pixel() + at);
-    return _mm512_mask_add_ps(sum, won, sum, gradient);
-  });
+  if (s.stride_h >= s.PH && s.stride_w >= s.PW) return spread_max_gradient(p, dout, places, dx, images);
+  gather_pool_gradient(
+      p, dx, images, [&](BfloatLanes::Sums sum, Index n, Index oh, Index ow, Index tap, Index at) {
+        const std::uint16_t* const own = places + ((n * s.OH + oh) * s.OW + ow) * p.x.channels() + at / 2;
+        const __m256i place = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(own));
+        const __mmask16 won = _mm256_cmpeq_epi16_mask(place, _mm256_set1_epi16(short(tap)));
+        const BfloatLanes::Sums gradient =
+            BfloatLanes::widened(dout + p.y.row_of(n, oh) + ow * p.y.pixel() + at);
+        return _mm512_mask_add_ps(sum, won, sum, gradient);
+      });
 }
 
 inline void avg_pool_backward(const BfloatPool& p, const std::uint8_t* dout, std::uint8_t* dx, Index images) {
   const SlidingWindows rows = row_windows(p.shape), columns = column_windows(p.shape);
-  gather_pool_gradient(p, dx, images, [&](BfloatLanes::Sums sum, Index n, Index oh, Index ow, Index, Index at) {
-    const BfloatLanes::Sums gradient = BfloatLanes::widened(dout + p.y.row_of(n, oh) + ow * p.y.pixel() + at);
-    return _mm512_add_ps(sum, _mm512_div_ps(gradient, _mm512_set1_ps(float(rows.averaged(oh) * columns.averaged(ow)))));
-  });
+  gather_pool_gradient(
+      p, dx, images, [&](BfloatLanes::Sums sum, Index n, Index oh, Index ow, Index, Index at) {
+        const BfloatLanes::Sums gradient =
+            BfloatLanes::widened(dout + p.y.row_of(n, oh) + ow * p.y.pixel() + at);
+        return _mm512_add_ps(
+            sum, _mm512_div_ps(gradient, _mm512_set1_ps(float(rows.averaged(oh) * columns.averaged(ow)))));
+      });
 }
 
 // dx = dout where y is not 0: y is the result of a ReLU.

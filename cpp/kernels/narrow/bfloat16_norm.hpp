@@ -9,7 +9,9 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-inline int norm_threads(const BfloatImage& s, Index N) { return threads_for(double(N * s.H * s.W) * double(s.C) / 4); }
+inline int norm_threads(const BfloatImage& s, Index N) {
+  return threads_for(double(N * s.H * s.W) * double(s.C) / 4);
+}
 
 // Mean and squared deviations of so many values of each lane's channel (Chan, Golub and LeVeque 1979).
 struct BfloatMoments {
@@ -46,10 +48,11 @@ inline void add_row_moments(const std::uint8_t* x, Index step, Index W, BfloatMo
   moments.add(double(W), of_mean, of_squares);
 }
 
-// out = clamp((x - mean) * inv_std * gamma + beta) of a batch, whose mean, variance and 1 / sqrt(variance + eps)
-// are left.
-inline void bfloat_norm_train(const BfloatNorm& s, const std::uint8_t* x, const float* gamma, const float* beta,
-                              double eps, std::uint8_t* y, double* mean, double* var, double* inv_std, Index N) {
+// out = clamp((x - mean) * inv_std * gamma + beta) of a batch, whose mean, variance and 1 / sqrt(variance +
+// eps) are left.
+inline void bfloat_norm_train(const BfloatNorm& s, const std::uint8_t* x, const float* gamma,
+                              const float* beta, double eps, std::uint8_t* y, double* mean, double* var,
+                              double* inv_std, Index N) {
   using L = BfloatLanes;
   const BfloatImage& in = s.x;
   const Index vectors = ceil_div(in.C, L::size);
@@ -57,7 +60,8 @@ inline void bfloat_norm_train(const BfloatNorm& s, const std::uint8_t* x, const 
   std::vector<BfloatMoments> moments(std::size_t(N * vectors));
   parallel_grid({N, vectors}, threads, [&](Index n, Index v, int) {
     for (Index h = 0; h < in.H; ++h)
-      add_row_moments(x + in.row_of(n, h) + 2 * v * L::size, in.pixel(), in.W, moments[std::size_t(n * vectors + v)]);
+      add_row_moments(x + in.row_of(n, h) + 2 * v * L::size, in.pixel(), in.W,
+                      moments[std::size_t(n * vectors + v)]);
   });
   std::vector<float> scale(std::size_t(vectors * L::size)), shift(scale.size());
   for (Index v = 0; v < vectors; ++v) {

@@ -44,30 +44,46 @@ struct BfloatWinogradPanels {
   }
 };
 
-// The four numbers of a line of a filter by G.
-inline void transform_filter(const float* w, Index step, float* out, Index out_step) {
-  const float ends = 0.5F * (w[0] + w[2 * step]), middle = 0.5F * w[step];
-  out[0] = w[0];
-  out[out_step] = ends + middle;
-  out[2 * out_step] = ends - middle;
-  out[3 * out_step] = w[2 * step];
+// The four numbers of a line of a filter by G, of a filter each lane.
+[[gnu::always_inline]] inline void transform_filter(BfloatLanes::Sums a, BfloatLanes::Sums b,
+                                                    BfloatLanes::Sums e, BfloatLanes::Sums (&out)[4]) {
+  const BfloatLanes::Sums half = _mm512_set1_ps(0.5F);
+  const BfloatLanes::Sums ends = _mm512_mul_ps(half, _mm512_add_ps(a, e)), middle = _mm512_mul_ps(half, b);
+  out[0] = a;
+  out[1] = _mm512_add_ps(ends, middle);
+  out[2] = _mm512_sub_ps(ends, middle);
+  out[3] = e;
 }
 
-// w (F, C, 3, 3)
-inline void pack_bfloat_winograd(const BfloatConv& c, const float* w, const FilterNumbers<Bfloat16>& numbers,
+inline void pack_bfloat_winograd(const BfloatConv& c, WeightView w, const FilterNumbers<Bfloat16>& numbers,
                                  void* packed) {
+  using L = BfloatLanes;
   const BfloatWinogradPanels p(c);
   begin_packing(numbers, packed, p);
-  for (Index f = 0; f < c.shape.F; ++f)
-    for (Index k = 0; k < c.shape.C; ++k, w += 9) {
-      float rows[12], points[bfloat_points];
-      for (int i = 0; i < 3; ++i) transform_filter(w + 3 * i, 1, rows + 4 * i, 1);
-      for (int j = 0; j < 4; ++j) transform_filter(rows + j, 4, points + j, 4);
-      auto* to = static_cast<Bfloat16*>(packed) +
-                 (f / p.width * bfloat_points * p.point() + k / 2 * 2 * BfloatLanes::weight_bytes) / 2 +
-                 f % p.width * 2 + k % 2;
-      for (Index q = 0; q < bfloat_points; ++q, to += p.point() / 2) *to = rounded(points[q]);
+  const int threads = threads_for(double(c.shape.F * c.shape.C) * bfloat_points);
+  parallel_for(ceil_div(c.shape.F, L::size), threads, [&](Index vector, int) {
+    const Index f = vector * L::size;
+    const L::Gather gather(w.filter, c.shape.F - f);
+    for (Index k = 0; k < p.groups; ++k) {
+      L::Sums points[2][4][4] = {};
+      for (Index i = 0; i < std::min<Index>(2, c.shape.C - 2 * k); ++i) {
+        L::Sums rows[3][4];
+        for (Index r = 0; r < 3; ++r) {
+          const auto at = [&](Index column) { return gather(w.at(f, 2 * k + i, r, column)); };
+          transform_filter(at(0), at(1), at(2), rows[r]);
+        }
+        for (Index j = 0; j < 4; ++j) {
+          L::Sums column[4];
+          transform_filter(rows[0][j], rows[1][j], rows[2][j], column);
+          for (Index r = 0; r < 4; ++r) points[i][r][j] = column[r];
+        }
+      }
+      auto* to = static_cast<std::uint8_t*>(packed) + vector / 2 * bfloat_points * p.point() +
+                 (2 * k + vector % 2) * L::weight_bytes;
+      for (Index q = 0; q < bfloat_points; ++q, to += p.point())
+        _mm512_storeu_si512(to, L::pairs(points[0][q / 4][q % 4], points[1][q / 4][q % 4]));
     }
+  });
 }
 
 // Tiles of 2x2 outputs of some images, in the order of rows, and where their transforms lie: of each block of

@@ -1,6 +1,7 @@
 // Bytes as a format of the narrow convolutions: how they are multiplied, and how their sums become bytes.
 #pragma once
 
+#include "kernels/narrow/cuts.hpp"
 #include "kernels/narrow/lanes.hpp"
 #include "narrow_shapes.hpp"
 
@@ -72,8 +73,10 @@ class Requantization {
 
 struct ByteFormat {
   using Value = std::uint8_t;
-  using Weight = std::int8_t;
-  using Given = std::int8_t;  // a weight that is to be packed
+  using Given = const std::int8_t*;  // weights (F, C / groups, KH, KW)
+  struct Packed {
+    std::int8_t weights[4 * IntLanes::size];
+  };
   using Sum = std::int32_t;
   using Lanes = IntLanes;
   using Numbers = FilterNumbers<Value>;
@@ -99,7 +102,19 @@ struct ByteFormat {
     if (from.factor != nullptr) reinterpret_cast<std::int32_t*>(multiplier + count)[at] = from.factor[f];
   }
 
-  static Weight weight(Given w) { return w; }
+  // The weights of a vector of filters of group g.
+  template <class Panels>
+  static Packed packed(Given w, const Panels& p, Index g, Index v, const Taps& t) {
+    const ConvShape& s = p.c.shape;
+    const Index C = s.C / s.groups;
+    Packed made = {};
+    for (Index i = 0; i < IntLanes::size && p.filter(v, i) < p.filters; ++i)
+      for (Index k = 0; k < t.count; ++k) {
+        const Index channel = (g * p.filters + p.filter(v, i)) * C + t.c + k;
+        made.weights[4 * i + k] = w[(channel * s.KH + t.i) * s.KW + t.j];
+      }
+    return made;
+  }
 
   static int border(const ByteConv& c) { return c.epilogue.zero; }
 

@@ -10,40 +10,35 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Calls with (group, vector, step, the kr weights of each filter of the vector) for each step of the sums, in
-// their order. weight(i) is number i of w (F, C / groups, KH, KW); weights that no filter or channel has are
-// 0.
-template <class Panels, class WeightAt, class Call>
-void each_step(const Panels& p, const WeightAt& weight, const Call& call) {
+// Calls with (group, vector, step, the weights of the vector's filters) for each step of the sums, all
+// vectors at once. What is packed of weights is Format::Packed; those that no filter or channel has are 0.
+template <class Panels, class Given, class Call>
+void each_step(const Panels& p, const Given& w, const Call& call) {
   using Format = typename Panels::Format;
   constexpr Index k = kr<typename Format::Value>, size = Format::Lanes::size;
   const ConvShape& s = p.c.shape;
   const Index C = s.C / s.groups, padded = s.groups == 1 ? p.c.x.channels() : round_up(C, k);
-  for (Index g = 0; g < p.groups; ++g)
-    for (Index v = 0; v < p.vectors; ++v)
-      for (Index t = 0, step = 0; t < s.KH * s.KW; ++t)
-        for (Index c0 = 0; c0 < padded; c0 += k, ++step) {
-          typename Format::Weight groups[k * size] = {};
-          for (Index i = 0; i < size && p.filter(v, i) < p.filters; ++i)
-            for (Index c = c0; c < std::min(c0 + k, C); ++c)
-              groups[k * i + c - c0] = weight(((g * p.filters + p.filter(v, i)) * C + c) * s.KH * s.KW + t);
-          call(g, v, step, groups);
-        }
+  const int threads = threads_for(double(p.groups * p.vectors * size) * double(s.KH * s.KW * padded));
+  parallel_grid({p.groups, p.vectors}, threads, [&](Index g, Index v, int) {
+    Index step = 0;
+    for (Index i = 0; i < s.KH; ++i)
+      for (Index j = 0; j < s.KW; ++j)
+        for (Index c = 0; c < padded; c += k, ++step)
+          call(g, v, step, Format::packed(w, p, g, v, {i, j, c, std::min(k, C - c)}));
+  });
 }
 
 template <class Format>
-void pack_conv(const NarrowConv<typename Format::Value>& c, const typename Format::Given* w,
+void pack_conv(const NarrowConv<typename Format::Value>& c, typename Format::Given w,
                const typename Format::Numbers& numbers, void* packed) {
   using Lanes = typename Format::Lanes;
   const ConvPanels<Format> p(c);
   begin_packing(numbers, packed, p);
-  each_step(
-      p, [=](Index i) { return Format::weight(w[i]); },
-      [&](Index group, Index vector, Index step, const typename Format::Weight* groups) {
-        const Index at = step * p.width_of(vector) + vector % 2;
-        Lanes::pack_weights(groups, static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
-                                        at * Lanes::weight_bytes);
-      });
+  each_step(p, w, [&](Index group, Index vector, Index step, const typename Format::Packed& weights) {
+    const Index at = step * p.width_of(vector) + vector % 2;
+    Lanes::pack_weights(&weights, static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
+                                      at * Lanes::weight_bytes);
+  });
 }
 
 // The terms of a position one after the other, widened for sets that multiply 16-bit numbers: of each four

@@ -50,6 +50,11 @@ bool conv_fits(const NarrowConv<Value>& c) {
   return c.shape.groups == 1 || c.shape.C / c.shape.groups % kr<Value> == 0;
 }
 
+// Row i, column j and channels [c, c + count) of the windows of a group; count may be 0 or less.
+struct Taps {
+  Index i, j, c, count;
+};
+
 // Panels of weights are two vectors of filters wide; the last of a group may be one.
 template <class NarrowFormat>
 struct ConvPanels {

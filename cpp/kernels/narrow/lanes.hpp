@@ -93,9 +93,7 @@ struct ByteLanes : Lane {
 
   static Weights load_weights(const void* p) { return Lane::load(p); }
   // weights (size, 4)
-  static void pack_weights(const std::int8_t* weights, void* packed) {
-    std::memcpy(packed, weights, weight_bytes);
-  }
+  static void pack_weights(const void* weights, void* packed) { std::memcpy(packed, weights, weight_bytes); }
   static Values values(Values bytes) { return bytes; }
   // The four bytes at offset k of the terms at x, for every lane.
   static Values values_at(const std::uint8_t* x, Index k) { return Lane::broadcast(x + k); }
@@ -115,7 +113,8 @@ struct PairLanes : Lane {
   static Weights load_weights(const std::uint8_t* p) {
     return {Lane::load(p), Lane::load(p + Lane::bytes_of_vector)};
   }
-  static void pack_weights(const std::int8_t* weights, void* packed) {
+  static void pack_weights(const void* of, void* packed) {
+    const auto* const weights = static_cast<const std::int8_t*>(of);
     auto* to = static_cast<std::int16_t*>(packed);
     for (int i = 0; i < Lane::size; ++i)
       for (int k = 0; k < 4; ++k) to[(k % 2) * 2 * Lane::size + 2 * i + k / 2] = weights[4 * i + k];

@@ -11,20 +11,18 @@
 namespace cnnlib::CNNLIB_ISA {
 
 template <class Format>
-void pack_tiles(const NarrowConv<typename Format::Value>& c, const typename Format::Given* w,
+void pack_tiles(const NarrowConv<typename Format::Value>& c, typename Format::Given w,
                 const typename Format::Numbers& numbers, void* packed) {
   const TilePanels<Format> p(c);
   const Index steps = p.terms.steps, rows = p.tiles_of_run * amx_rows;  // of a run
   begin_packing(numbers, packed, p);
-  each_step(
-      p, [=](Index i) { return Format::weight(w[i]); },
-      [&](Index group, Index vector, Index step, const typename Format::Weight* groups) {
-        const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
-        const Index tile = row / amx_rows * pair + vector % 2;
-        std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) +
-                        tile * amx_tile_bytes + row % amx_rows * amx_row_bytes,
-                    groups, amx_row_bytes);
-      });
+  each_step(p, w, [&](Index group, Index vector, Index step, const typename Format::Packed& weights) {
+    const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
+    const Index tile = row / amx_rows * pair + vector % 2;
+    std::memcpy(static_cast<std::uint8_t*>(packed) + p.offset(group, vector / 2 * 2) + tile * amx_tile_bytes +
+                    row % amx_rows * amx_row_bytes,
+                &weights, amx_row_bytes);
+  });
 }
 
 // Lines of positions that are a constant distance apart in x, and the tiles that each is cut into, of `rows`
