@@ -2,10 +2,9 @@
 // multiplies values of x and of dout at pairs of neighbouring pixels: its k are the pixels.
 #pragma once
 
-#include <vector>
-
 #include "kernels/narrow/bfloat16_depthwise.hpp"
 #include "kernels/narrow/bfloat16_format.hpp"
+#include "kernels/narrow/bfloat16_norm.hpp"
 #include "kernels/narrow/bfloat16_winograd.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -395,79 +394,97 @@ inline void bfloat_winograd_weight_gradient(const BfloatConv& c, const std::uint
   });
 }
 
+// Adds T taps' products of a row of outputs of a vector of channels to sums.
+template <int T>
+[[gnu::always_inline]] inline void add_tap_products(const std::uint8_t* x, Index step, const Index* offsets,
+                                                    const std::uint8_t* dout, Index pixel, Index W,
+                                                    float* sums, Index sums_row) {
+  using L = BfloatLanes;
+  L::Sums total[T];
+#pragma GCC unroll 9
+  for (int t = 0; t < T; ++t) total[t] = L::zero();
+  for (Index w = 0; w < W; ++w) {
+    const L::Sums by = L::widened(dout + w * pixel);
+#pragma GCC unroll 9
+    for (int t = 0; t < T; ++t)
+      total[t] = _mm512_fmadd_ps(L::widened(x + w * step + offsets[t]), by, total[t]);
+  }
+#pragma GCC unroll 9
+  for (int t = 0; t < T; ++t) {
+    float* const to = sums + t * sums_row;
+    _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), total[t]));
+  }
+}
+
 // Depthwise: of each image the sums of each tap and channel, then those of all images in their order.
 inline void bfloat_depthwise_weight_gradient(const BfloatConv& c, const std::uint8_t* x,
                                              const std::uint8_t* dout, float* dw, Index N) {
   using L = BfloatLanes;
   const ConvShape& s = c.shape;
-  const Index taps = s.KH * s.KW, channels = round_up(s.C, L::size), vectors = channels / L::size;
-  std::vector<float> sums(std::size_t(N * taps * channels));
-  const int threads = threads_for(double(N * s.OH * s.OW) * double(taps * channels) / 8);
-  parallel_grid({N, vectors}, threads, [&](Index n, Index v, int) {
-    const Index at = 2 * v * L::size, step = s.stride_w * c.x.pixel();
-    float* const own = sums.data() + n * taps * channels + v * L::size;
-    for (Index t = 0; t < taps; ++t) {
-      constexpr int chains = 4;  // of multiply-adds, which wait for each other
-      L::Sums total[chains] = {L::zero(), L::zero(), L::zero(), L::zero()};
-      const Index offset = t / s.KW * s.dilation_h * c.x.row() + t % s.KW * s.dilation_w * c.x.pixel() + at;
-      for (Index h = 0; h < s.OH; ++h) {
-        const std::uint8_t* from = x + c.window_row(n, h) + offset;
-        const std::uint8_t* by = dout + c.y.row_of(n, h) + at;
-        const auto add = [&](L::Sums& sum) {
-          sum = _mm512_fmadd_ps(L::widened(from), L::widened(by), sum);
-          from += step, by += c.y.pixel();
-        };
-        Index w = 0;
-        for (; w + chains <= s.OW; w += chains)
-#pragma GCC unroll 4
-          for (int k = 0; k < chains; ++k) add(total[k]);
-        for (; w < s.OW; ++w) add(total[0]);
+  const Index taps = s.KH * s.KW, channels = round_up(s.C, L::size), own = taps * channels;
+  Index offsets[most_bfloat_taps];
+  for (Index t = 0; t < taps; ++t)
+    offsets[t] = t / s.KW * s.dilation_h * c.x.row() + t % s.KW * s.dilation_w * c.x.pixel();
+  const Scratch memory(sizeof(float) * std::size_t(N * own));
+  auto* const sums = static_cast<float*>(memory.data());
+  const int threads = threads_for(double(N * s.OH * s.OW) * double(own) / 8);
+  const Index step = s.stride_w * c.x.pixel(), pixel = c.y.pixel();
+  parallel_for(N, threads, [&](Index n, int) {
+    float* const of_image = sums + n * own;
+    std::fill_n(of_image, own, 0.0F);
+    for (Index h = 0; h < s.OH; ++h)
+      for (Index v = 0; v < channels; v += L::size) {
+        const std::uint8_t *const from = x + c.window_row(n, h) + 2 * v, *const by =
+                                                                             dout + c.y.row_of(n, h) + 2 * v;
+        Index t = 0;
+        for (; t + 9 <= taps; t += 9)
+          add_tap_products<9>(from, step, offsets + t, by, pixel, s.OW, of_image + t * channels + v,
+                              channels);
+        for (; t + 4 <= taps; t += 4)
+          add_tap_products<4>(from, step, offsets + t, by, pixel, s.OW, of_image + t * channels + v,
+                              channels);
+        for (; t < taps; ++t)
+          add_tap_products<1>(from, step, offsets + t, by, pixel, s.OW, of_image + t * channels + v,
+                              channels);
       }
-      _mm512_storeu_ps(own + t * channels,
-                       _mm512_add_ps(_mm512_add_ps(total[0], total[1]), _mm512_add_ps(total[2], total[3])));
-    }
   });
-  parallel_for(s.C, 1, [&](Index channel, int) {
-    for (Index t = 0; t < taps; ++t) {
-      double total = 0;
-      for (Index n = 0; n < N; ++n) total += sums[std::size_t((n * taps + t) * channels + channel)];
-      dw[channel * taps + t] = float(total);
-    }
+  parallel_grid({channels / L::size, taps}, threads_for(double(N * own)), [&](Index v, Index t, int) {
+    L::Sums total = L::zero();
+    for (Index n = 0; n < N; ++n)
+      total = _mm512_add_ps(total, L::load(sums + n * own + t * channels + v * L::size));
+    L::scatter(dw + v * L::size * taps + t, taps, s.C - v * L::size, total);
   });
 }
 
 // The sums of each channel over the pixels of some images: rows in float32, the rest in float64, in one
 // order.
-inline void channel_sums(const BfloatImage& s, const std::uint8_t* x, double* to, Index N) {
+inline void channel_sums(const BfloatImage& s, const std::uint8_t* x, float* to, Index N) {
   using L = BfloatLanes;
-  const Index channels = round_up(s.C, L::size);
-  std::vector<double> sums(std::size_t(N * channels));
-  const int threads = threads_for(double(N * s.H * s.W) * double(channels) / 8);
-  parallel_grid({N, channels / L::size}, threads, [&](Index n, Index v, int) {
-    double* const own = sums.data() + n * channels + v * L::size;
-    for (Index h = 0; h < s.H; ++h) {
-      const std::uint8_t* const row = x + s.row_of(n, h) + 2 * v * L::size;
-      L::Sums total = L::zero();
-      for (Index w = 0; w < s.W; ++w) total = _mm512_add_ps(total, L::widened(row + w * s.pixel()));
-      alignas(64) float lanes[L::size];
-      _mm512_store_ps(lanes, total);
-      for (Index i = 0; i < L::size; ++i) own[i] += double(lanes[i]);
-    }
+  const BfloatBands bands(s);
+  const Scratch memory(sizeof(double) * std::size_t(N * bands.of_image * bands.channels));
+  auto* const sums = static_cast<double*>(memory.data());
+  bands.each(N, [&](Index n, Range rows, Index band) {
+    double* const own = sums + band * bands.channels;
+    std::fill_n(own, bands.channels, 0.0);
+    for (Index h = rows.first; h < rows.last; ++h)
+      for (Index v = 0; v < bands.vectors; ++v) {
+        const std::uint8_t* const row = x + s.row_of(n, h) + 2 * v * L::size;
+        L::Sums total = L::zero();
+        for (Index w = 0; w < s.W; ++w) total = _mm512_add_ps(total, L::widened(row + w * s.pixel()));
+        add_to_doubles(own + v * L::size, total);
+      }
   });
   for (Index channel = 0; channel < s.C; ++channel) {
-    to[channel] = 0;
-    for (Index n = 0; n < N; ++n) to[channel] += sums[std::size_t(n * channels + channel)];
+    double total = 0;
+    for (Index band = 0; band < N * bands.of_image; ++band) total += sums[band * bands.channels + channel];
+    to[channel] = float(total);
   }
 }
 
 template <class MethodOf>
 void bfloat_conv_backward(const BfloatConv& c, const BfloatConvGradients& g, Index N,
                           const MethodOf& method_of) {
-  if (g.db != nullptr) {
-    std::vector<double> sums(std::size_t(c.shape.F));
-    channel_sums(c.y, g.dout, sums.data(), N);
-    std::transform(sums.begin(), sums.end(), g.db, [](double sum) { return float(sum); });
-  }
+  if (g.db != nullptr) channel_sums(c.y, g.dout, g.db, N);
   if (g.dw != nullptr)
     (c.shape.groups > 1        ? bfloat_depthwise_weight_gradient
      : bfloat_winograd_fits(c) ? bfloat_winograd_weight_gradient

@@ -116,14 +116,28 @@ inline void max_pool_backward(const BfloatPool& p, const std::uint8_t* dout, con
 }
 
 inline void avg_pool_backward(const BfloatPool& p, const std::uint8_t* dout, std::uint8_t* dx, Index images) {
-  const SlidingWindows rows = row_windows(p.shape), columns = column_windows(p.shape);
-  gather_pool_gradient(
-      p, dx, images, [&](BfloatLanes::Sums sum, Index n, Index oh, Index ow, Index, Index at) {
-        const BfloatLanes::Sums gradient =
-            BfloatLanes::widened(dout + p.y.row_of(n, oh) + ow * p.y.pixel() + at);
-        return _mm512_add_ps(
-            sum, _mm512_div_ps(gradient, _mm512_set1_ps(float(rows.averaged(oh) * columns.averaged(ow)))));
-      });
+  const PoolShape& s = p.shape;
+  const SlidingWindows rows = row_windows(s), columns = column_windows(s);
+  const auto share = [&](Index n, Index oh, Index ow, Index at) {
+    const BfloatLanes::Sums gradient = BfloatLanes::widened(dout + p.y.row_of(n, oh) + ow * p.y.pixel() + at);
+    return _mm512_div_ps(gradient, _mm512_set1_ps(float(rows.averaged(oh) * columns.averaged(ow))));
+  };
+  if (s.OH == 1 && s.OW == 1 && rows.end(0) == s.H && columns.end(0) == s.W) {  // all pixels get the same
+    fill_border(p.x, 0, dx, images);
+    parallel_grid({images, s.H}, threads_for(double(images * s.H * s.W) * double(p.x.pixel()) / 16),
+                  [&](Index n, Index h, int) {
+                    each_vector(p.x, [&](Index at, Index count) {
+                      const BfloatLanes::Sums gradient = share(n, 0, 0, at);
+                      for (Index w = 0; w < s.W; ++w)
+                        BfloatLanes::store(dx + p.x.row_of(n, h) + w * p.x.pixel() + at, gradient, count);
+                    });
+                  });
+    return;
+  }
+  gather_pool_gradient(p, dx, images,
+                       [&](BfloatLanes::Sums sum, Index n, Index oh, Index ow, Index, Index at) {
+                         return _mm512_add_ps(sum, share(n, oh, ow, at));
+                       });
 }
 
 // dx = dout where y is not 0: y is the result of a ReLU.
