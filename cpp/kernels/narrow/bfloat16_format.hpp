@@ -31,10 +31,7 @@ struct BfloatLanes {
   }
 
   // Groups of two values that are rounded.
-  static Values pairs(Sums a, Sums b) {
-    const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a));
-    return zipped(both);
-  }
+  static Values pairs(Sums a, Sums b) { return zipped(reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a))); }
   // Groups of the values in the lower half and in the upper one.
   static Values zipped(__m512i halves) {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
@@ -93,6 +90,42 @@ struct BfloatLanes {
       _mm256_mask_storeu_epi16(p, first(count), rounded);
   }
 };
+
+// 32 values as two vectors of floats, those at even places and those at odd ones: half the instructions of
+// two vectors of neighbours.
+struct BfloatPair {
+  using Sums = BfloatLanes::Sums;
+  static constexpr Index size = 2 * BfloatLanes::size, bytes = 2 * size;
+  Sums even, odd;
+
+  static __mmask32 first(Index count) { return count >= size ? ~__mmask32{0} : (__mmask32{1} << count) - 1; }
+  static BfloatPair load(const std::uint8_t* p) {
+    const __m512i v = _mm512_loadu_si512(p);
+    const __m512i upper = _mm512_and_si512(v, _mm512_set1_epi32(int(0xFFFF0000)));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)), _mm512_castsi512_ps(upper)};
+  }
+  // Rounds and stores the first `count` values.
+  void store(std::uint8_t* p, Index count) const {
+    const __m512i values = BfloatLanes::pairs(even, odd);
+    if (count >= size)
+      _mm512_storeu_si512(p, values);
+    else
+      _mm512_mask_storeu_epi16(p, first(count), values);
+  }
+  // Floats that lie in the order of their channels.
+  static BfloatPair split(const float* p) {
+    const __m512i order = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const Sums low = _mm512_loadu_ps(p), high = _mm512_loadu_ps(p + BfloatLanes::size);
+    return {_mm512_permutex2var_ps(low, order, high),
+            _mm512_permutex2var_ps(low, _mm512_add_epi32(order, _mm512_set1_epi32(1)), high)};
+  }
+  static BfloatPair zero() { return {_mm512_setzero_ps(), _mm512_setzero_ps()}; }
+};
+// f(even), f(odd) of pairs.
+template <class F, class... Pairs>
+[[gnu::always_inline]] inline BfloatPair each_half(const F& f, const Pairs&... pairs) {
+  return {f(pairs.even...), f(pairs.odd...)};
+}
 
 // Clamps a vector; NaN stays NaN.
 class BfloatClamp {

@@ -73,6 +73,37 @@ template <int R>
 
 constexpr Index gradient_rows = BfloatLanes::tile_rows, gradient_width = 2 * BfloatLanes::size;  // of a tile
 
+// A block of dw (F, C, taps), written in whole rows: neighbouring filters lie far apart.
+class WeightBlock {
+ public:
+  WeightBlock(const ConvShape& s, Index f, Index channel)
+      : taps_(s.KH * s.KW),
+        row_(s.C * taps_),
+        at_(f * row_ + channel * taps_),
+        filters_(std::min<Index>(BfloatLanes::size, s.F - f)),
+        count_(std::min(channels(s), s.C - channel) * taps_),
+        memory_(sizeof(float) * std::size_t(BfloatLanes::size * count_)) {}
+  // Channels of a block.
+  static Index channels(const ConvShape& s) {
+    constexpr Index enough = 256;  // floats of a row
+    return std::clamp<Index>(enough / (s.KH * s.KW), 1, s.C);
+  }
+  static Index of_channels(const ConvShape& s) { return ceil_div(s.C, channels(s)); }
+  // A tap of the block's channel `c`, of a filter each lane.
+  void put(Index c, Index tap, BfloatLanes::Sums v) const {
+    BfloatLanes::scatter(values() + c * taps_ + tap, count_, BfloatLanes::size, v);
+  }
+  void write(float* dw) const {
+    for (Index f = 0; f < filters_; ++f) std::copy_n(values() + f * count_, count_, dw + at_ + f * row_);
+  }
+  Index size() const { return count_ / taps_; }  // channels
+
+ private:
+  float* values() const { return static_cast<float*>(memory_.data()); }
+  Index taps_, row_, at_, filters_, count_;
+  Scratch memory_;
+};
+
 // How dw is cut, by the shape alone: images at a time, whose operands stay in caches, and parts of those,
 // which are summed apart so that many cores have work. Rows of sums are taps of channels: of a tap all
 // channels.
@@ -209,19 +240,21 @@ inline void bfloat_weight_gradient(const BfloatConv& c, const std::uint8_t* x, c
                 sums + part * cut.sums() + tile * gradient_rows * columns + panel * gradient_width, columns);
         });
   }
-  // dw (F, C, taps) of sums (parts, taps, C, F)
-  parallel_for(ceil_div(s.C, BfloatLanes::size), threads, [&](Index block, int) {
-    const Index begin = block * BfloatLanes::size, end = std::min(s.C, begin + BfloatLanes::size);
-    for (Index t = 0; t < cut.taps; ++t)
-      for (Index channel = begin; channel < end; ++channel)
-        for (Index f = 0; f < s.F; f += BfloatLanes::size) {
-          const float* const from = sums + (t * s.C + channel) * columns + f;
-          BfloatLanes::Sums total = BfloatLanes::load(from);
-          for (Index part = 1; part < cut.parts; ++part)
-            total = _mm512_add_ps(total, BfloatLanes::load(from + part * cut.sums()));
-          BfloatLanes::scatter(dw + (f * s.C + channel) * cut.taps + t, s.C * cut.taps, s.F - f, total);
-        }
-  });
+  // Of sums (parts, taps, C, F).
+  parallel_grid({ceil_div(s.F, BfloatLanes::size), WeightBlock::of_channels(s)}, threads,
+                [&](Index vector, Index block, int) {
+                  const Index f = vector * BfloatLanes::size, channel = block * WeightBlock::channels(s);
+                  const WeightBlock made(s, f, channel);
+                  for (Index c = 0; c < made.size(); ++c)
+                    for (Index t = 0; t < cut.taps; ++t) {
+                      const float* const from = sums + (t * s.C + channel + c) * columns + f;
+                      BfloatLanes::Sums total = BfloatLanes::load(from);
+                      for (Index part = 1; part < cut.parts; ++part)
+                        total = _mm512_add_ps(total, BfloatLanes::load(from + part * cut.sums()));
+                      made.put(c, t, total);
+                    }
+                  made.write(dw);
+                });
 }
 
 // How dw is cut where Winograd's F(2x2, 3x3) computes y: its 16 points are products of the transforms of x
@@ -376,22 +409,26 @@ inline void bfloat_winograd_weight_gradient(const BfloatConv& c, const std::uint
           add_to<R>(total, sums + q * point_sums + tile * R * columns + panel * gradient_width, columns);
         });
   }
-  parallel_for(s.C, threads, [&](Index channel, int) {
-    for (Index f = 0; f < s.F; f += L::size) {
-      L::Sums rows[3][4], taps[3];
-      for (Index j = 0; j < 4; ++j) {
-        L::Sums u[4], column[3];
-        for (Index i = 0; i < 4; ++i) u[i] = L::load(sums + (4 * i + j) * point_sums + channel * columns + f);
-        gather_line(u, column);
-        for (Index i = 0; i < 3; ++i) rows[i][j] = column[i];
-      }
-      for (Index i = 0; i < 3; ++i) {
-        gather_line(rows[i], taps);
-        for (Index j = 0; j < 3; ++j)
-          L::scatter(dw + (f * s.C + channel) * 9 + 3 * i + j, s.C * 9, s.F - f, taps[j]);
-      }
-    }
-  });
+  parallel_grid({ceil_div(s.F, L::size), WeightBlock::of_channels(s)}, threads,
+                [&](Index vector, Index block, int) {
+                  const Index f = vector * L::size, channel = block * WeightBlock::channels(s);
+                  const WeightBlock made(s, f, channel);
+                  for (Index c = 0; c < made.size(); ++c) {
+                    L::Sums rows[3][4], taps[3];
+                    for (Index j = 0; j < 4; ++j) {
+                      L::Sums u[4], column[3];
+                      for (Index i = 0; i < 4; ++i)
+                        u[i] = L::load(sums + (4 * i + j) * point_sums + (channel + c) * columns + f);
+                      gather_line(u, column);
+                      for (Index i = 0; i < 3; ++i) rows[i][j] = column[i];
+                    }
+                    for (Index i = 0; i < 3; ++i) {
+                      gather_line(rows[i], taps);
+                      for (Index j = 0; j < 3; ++j) made.put(c, 3 * i + j, taps[j]);
+                    }
+                  }
+                  made.write(dw);
+                });
 }
 
 // Adds T taps' products of a row of outputs of a vector of channels to sums.
@@ -459,7 +496,6 @@ inline void bfloat_depthwise_weight_gradient(const BfloatConv& c, const std::uin
 // The sums of each channel over the pixels of some images: rows in float32, the rest in float64, in one
 // order.
 inline void channel_sums(const BfloatImage& s, const std::uint8_t* x, float* to, Index N) {
-  using L = BfloatLanes;
   const BfloatBands bands(s);
   const Scratch memory(sizeof(double) * std::size_t(N * bands.of_image * bands.channels));
   auto* const sums = static_cast<double*>(memory.data());
@@ -468,16 +504,17 @@ inline void channel_sums(const BfloatImage& s, const std::uint8_t* x, float* to,
     std::fill_n(own, bands.channels, 0.0);
     for (Index h = rows.first; h < rows.last; ++h)
       for (Index v = 0; v < bands.vectors; ++v) {
-        const std::uint8_t* const row = x + s.row_of(n, h) + 2 * v * L::size;
-        L::Sums total = L::zero();
-        for (Index w = 0; w < s.W; ++w) total = _mm512_add_ps(total, L::widened(row + w * s.pixel()));
-        add_to_doubles(own + v * L::size, total);
+        const std::uint8_t* const row = x + s.row_of(n, h) + v * BfloatPair::bytes;
+        BfloatPair sum = BfloatPair::zero();
+        for (Index w = 0; w < s.W; ++w) sum = each_half(&total, sum, BfloatPair::load(row + w * s.pixel()));
+        add_to_doubles(own + v * BfloatPair::size, sum);
       }
   });
   for (Index channel = 0; channel < s.C; ++channel) {
-    double total = 0;
-    for (Index band = 0; band < N * bands.of_image; ++band) total += sums[band * bands.channels + channel];
-    to[channel] = float(total);
+    double of_bands = 0;
+    for (Index band = 0; band < N * bands.of_image; ++band)
+      of_bands += sums[band * bands.channels + place_of_channel(channel)];
+    to[channel] = float(of_bands);
   }
 }
 

@@ -39,30 +39,29 @@ inline void max_pool_with_places(const BfloatPool& p, const std::uint8_t* x, std
                 });
 }
 
-// gather(oh, ow, tap) adds what window (oh, ow) gives pixel (h, w), which is its tap.
-template <class Gather>
-void each_window_of(const PoolShape& s, Index h, Index w, const Gather& gather) {
-  const SlidingWindows rows = row_windows(s), columns = column_windows(s);
-  for (Index oh = rows.first_reaching(h); oh < rows.last_reaching(h); ++oh)
-    for (Index ow = columns.first_reaching(w); ow < columns.last_reaching(w); ++ow)
-      gather(oh, ow, (h + s.pad_top - oh * s.stride_h) * s.PW + w + s.pad_left - ow * s.stride_w);
-}
-
-// dx of some images: of each pixel the sum over the windows that it is in.
+// dx of some images: of each pixel the sum over the windows that it is in. term(sum, image, oh, ow, tap,
+// offset in bytes) adds what window (oh, ow) gives to the pixel that is its tap.
 template <class Term>
 void gather_pool_gradient(const BfloatPool& p, std::uint8_t* dx, Index images, const Term& term) {
   const PoolShape& s = p.shape;
   fill_border(p.x, 0, dx, images);
+  const SlidingWindows rows = row_windows(s), columns = column_windows(s);
   parallel_grid({images, s.H}, threads_for(double(images * s.H * s.W) * double(p.x.pixel()) / 4),
                 [&](Index n, Index h, int) {
-                  for (Index w = 0; w < s.W; ++w)
+                  const Range in_rows{rows.first_reaching(h), rows.last_reaching(h)};
+                  for (Index w = 0; w < s.W; ++w) {
+                    const Range in_columns{columns.first_reaching(w), columns.last_reaching(w)};
                     each_vector(p.x, [&](Index at, Index count) {
                       BfloatLanes::Sums sum = BfloatLanes::zero();
-                      each_window_of(s, h, w, [&](Index oh, Index ow, Index tap) {
-                        sum = term(sum, n, oh, ow, tap, at);
-                      });
+                      for (Index oh = in_rows.first; oh < in_rows.last; ++oh)
+                        for (Index ow = in_columns.first; ow < in_columns.last; ++ow) {
+                          const Index tap =
+                              (h + s.pad_top - oh * s.stride_h) * s.PW + w + s.pad_left - ow * s.stride_w;
+                          sum = term(sum, n, oh, ow, tap, at);
+                        }
                       BfloatLanes::store(dx + p.x.row_of(n, h) + w * p.x.pixel() + at, sum, count);
                     });
+                  }
                 });
 }
 

@@ -14,13 +14,13 @@ struct BfloatBands {
   static constexpr Index values =
       1 << 16;  // of a band: a tenth of a millisecond, so that many cores have work
   const BfloatImage& s;
-  Index vectors, channels;  // of channels; these padded to whole vectors
+  Index vectors, channels;  // pairs of vectors of channels; channels that these have
   Index rows, of_image;     // of a band, and bands
 
   explicit BfloatBands(const BfloatImage& image)
       : s(image),
-        vectors(ceil_div(s.C, BfloatLanes::size)),
-        channels(vectors * BfloatLanes::size),
+        vectors(ceil_div(s.C, BfloatPair::size)),
+        channels(vectors * BfloatPair::size),
         rows(std::clamp<Index>(values / std::max<Index>(1, s.W * s.channels()), 1, s.H)),
         of_image(ceil_div(s.H, rows)) {}
   int threads(Index N) const { return threads_for(double(N * s.H * s.W) * double(s.C) / 4); }
@@ -33,36 +33,49 @@ struct BfloatBands {
   }
 };
 
-// Adds a vector of floats to doubles in memory.
-inline void add_to_doubles(double* to, BfloatLanes::Sums v) {
-  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
-  const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
-  _mm512_storeu_pd(to, _mm512_add_pd(_mm512_loadu_pd(to), low));
-  _mm512_storeu_pd(to + 8, _mm512_add_pd(_mm512_loadu_pd(to + 8), high));
+// Adds floats to doubles in memory, which lie as `even` and `odd`, one behind the other.
+inline void add_to_doubles(double* to, const BfloatPair& values) {
+  const auto add = [](double* at, BfloatLanes::Sums v) {
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    _mm512_storeu_pd(at, _mm512_add_pd(_mm512_loadu_pd(at), low));
+    _mm512_storeu_pd(at + 8, _mm512_add_pd(_mm512_loadu_pd(at + 8), high));
+  };
+  add(to, values.even);
+  add(to + BfloatLanes::size, values.odd);
+}
+// Where the sum of a channel lies among such doubles.
+inline Index place_of_channel(Index c) {
+  return c / BfloatPair::size * BfloatPair::size + c % 2 * BfloatLanes::size + c % BfloatPair::size / 2;
+}
+
+inline BfloatLanes::Sums total(BfloatLanes::Sums a, BfloatLanes::Sums b) { return _mm512_add_ps(a, b); }
+inline BfloatLanes::Sums difference(BfloatLanes::Sums a, BfloatLanes::Sums b) { return _mm512_sub_ps(a, b); }
+inline BfloatLanes::Sums product_sum(BfloatLanes::Sums a, BfloatLanes::Sums b, BfloatLanes::Sums sum) {
+  return _mm512_fmadd_ps(a, b, sum);
 }
 
 // Sums of a band, and of its squares, less the values of its first pixel: rows in float32, the rest in
 // float64.
 inline void band_sums(const BfloatBands& bands, const std::uint8_t* x, Index n, Range rows, double* sums,
                       double* squares) {
-  using L = BfloatLanes;
   const BfloatImage& s = bands.s;
   const std::uint8_t* const first = x + s.row_of(n, rows.first);
   std::fill_n(sums, bands.channels, 0.0);
   std::fill_n(squares, bands.channels, 0.0);
   for (Index h = rows.first; h < rows.last; ++h)
     for (Index v = 0; v < bands.vectors; ++v) {
-      const Index at = 2 * v * L::size;
+      const Index at = v * BfloatPair::bytes;
       const std::uint8_t* const row = x + s.row_of(n, h) + at;
-      const L::Sums shift = L::widened(first + at);
-      L::Sums sum = L::zero(), square = L::zero();
+      const BfloatPair shift = BfloatPair::load(first + at);
+      BfloatPair sum = BfloatPair::zero(), square = BfloatPair::zero();
       for (Index w = 0; w < s.W; ++w) {
-        const L::Sums d = _mm512_sub_ps(L::widened(row + w * s.pixel()), shift);
-        sum = _mm512_add_ps(sum, d);
-        square = _mm512_fmadd_ps(d, d, square);
+        const BfloatPair d = each_half(&difference, BfloatPair::load(row + w * s.pixel()), shift);
+        sum = each_half(&total, sum, d);
+        square = each_half(&product_sum, d, d, square);
       }
-      add_to_doubles(sums + v * L::size, sum);
-      add_to_doubles(squares + v * L::size, square);
+      add_to_doubles(sums + v * BfloatPair::size, sum);
+      add_to_doubles(squares + v * BfloatPair::size, square);
     }
 }
 
@@ -83,21 +96,21 @@ inline void batch_moments(const BfloatBands& bands, const std::uint8_t* x, doubl
   double count = 0;
   for (Index band = 0; band < all; ++band) {
     const Index n = band / bands.of_image, first = band % bands.of_image * bands.rows;
-    const double own = double((std::min(s.H, first + bands.rows) - first) * s.W), total = count + own;
+    const double own = double((std::min(s.H, first + bands.rows) - first) * s.W), all_values = count + own;
     const double *const sum = sums + 2 * band * bands.channels, *const square = sum + bands.channels;
     const std::uint8_t* const pixel = x + s.row_of(n, first);
-    for (Index v = 0; v < bands.vectors; ++v) {
-      alignas(64) float shift[BfloatLanes::size];
-      _mm512_store_ps(shift, BfloatLanes::widened(pixel + 2 * v * BfloatLanes::size));
-      const Index begin = v * BfloatLanes::size, end = std::min(s.C, begin + BfloatLanes::size);
-#pragma omp simd
-      for (Index c = begin; c < end; ++c) {
-        const double of_mean = sum[c] / own, delta = double(shift[c - begin]) + of_mean - mean[c];
-        mean[c] += delta * (own / total);
-        var[c] += square[c] - sum[c] * of_mean + delta * delta * (count * own / total);
-      }
+    for (Index c = 0; c < s.C; ++c) {
+      std::uint16_t bits;
+      std::memcpy(&bits, pixel + 2 * c, sizeof bits);
+      const std::uint32_t wide = std::uint32_t(bits) << 16;
+      float shift;
+      std::memcpy(&shift, &wide, sizeof shift);
+      const Index at = place_of_channel(c);
+      const double of_mean = sum[at] / own, delta = double(shift) + of_mean - mean[c];
+      mean[c] += delta * (own / all_values);
+      var[c] += square[at] - sum[at] * of_mean + delta * delta * (count * own / all_values);
     }
-    count = total;
+    count = all_values;
   }
   for (Index c = 0; c < s.C; ++c) var[c] = std::max(0.0, var[c] / count);
 }
@@ -111,9 +124,7 @@ class ChannelNumbers {
     std::fill_n(static_cast<float*>(memory_.data()), kinds * channels_, 0.0F);
   }
   float* of(int kind) const { return static_cast<float*>(memory_.data()) + kind * channels_; }
-  BfloatLanes::Sums vector(int kind, Index v) const {
-    return BfloatLanes::load(of(kind) + v * BfloatLanes::size);
-  }
+  BfloatPair pair(int kind, Index v) const { return BfloatPair::split(of(kind) + v * BfloatPair::size); }
 
  private:
   Index channels_;
@@ -125,7 +136,6 @@ class ChannelNumbers {
 inline void bfloat_norm_train(const BfloatNorm& s, const std::uint8_t* x, const float* gamma,
                               const float* beta, double eps, std::uint8_t* y, double* mean, double* var,
                               double* inv_std, Index N) {
-  using L = BfloatLanes;
   const BfloatImage& in = s.x;
   const BfloatBands bands(in);
   batch_moments(bands, x, mean, var, N);
@@ -140,13 +150,13 @@ inline void bfloat_norm_train(const BfloatNorm& s, const std::uint8_t* x, const 
   bands.each(N, [&](Index n, Range rows, Index) {
     for (Index h = rows.first; h < rows.last; ++h)
       for (Index v = 0; v < bands.vectors; ++v) {
-        const Index at = 2 * v * L::size, left = in.channels() - v * L::size;
+        const Index at = v * BfloatPair::bytes, left = in.channels() - v * BfloatPair::size;
         const std::uint8_t* const from = x + in.row_of(n, h) + at;
         std::uint8_t* const to = y + s.y.row_of(n, h) + at;
-        const L::Sums scale = numbers.vector(0, v), shift = numbers.vector(1, v);
+        const BfloatPair scale = numbers.pair(0, v), shift = numbers.pair(1, v);
         for (Index w = 0; w < in.W; ++w)
-          L::store(to + w * in.pixel(),
-                   clamp(_mm512_fmadd_ps(L::widened(from + w * in.pixel()), scale, shift)), left);
+          each_half(clamp, each_half(&product_sum, BfloatPair::load(from + w * in.pixel()), scale, shift))
+              .store(to + w * in.pixel(), left);
       }
   });
 }
@@ -164,19 +174,22 @@ inline void bfloat_norm_backward(const BfloatNorm& s, const BfloatNormGradients&
     numbers.of(shift)[c] = float(g.beta[c] - g.mean[c] * g.inv_std[c] * g.gamma[c]);
     numbers.of(centre)[c] = float(g.mean[c]);
   }
-  // body(pixel, gradient before the ReLU, value) for a vector of a row.
+  // body(pixel, gradient before the ReLU, value less the mean) for a pair of vectors of a row.
   const auto each_pixel = [&](Index n, Index h, Index v, const auto& body) {
-    const Index at = 2 * v * L::size;
+    const Index at = v * BfloatPair::bytes;
     const std::uint8_t *const from = g.x + in.row_of(n, h) + at, *const by = g.dout + s.y.row_of(n, h) + at;
-    const L::Sums a = numbers.vector(scale, v), b = numbers.vector(shift, v);
+    const BfloatPair a = numbers.pair(scale, v), b = numbers.pair(shift, v), m = numbers.pair(centre, v);
     for (Index w = 0; w < in.W; ++w) {
-      const L::Sums value = L::widened(from + w * in.pixel());
-      L::Sums dout = L::widened(by + w * in.pixel());
-      if (s.relu) {
-        const __mmask16 passes = _mm512_cmp_ps_mask(_mm512_fmadd_ps(value, a, b), L::zero(), _CMP_NLE_UQ);
-        dout = _mm512_maskz_mov_ps(passes, dout);
-      }
-      body(w, dout, value);
+      const BfloatPair value = BfloatPair::load(from + w * in.pixel());
+      BfloatPair dout = BfloatPair::load(by + w * in.pixel());
+      if (s.relu)
+        dout = each_half(
+            [](L::Sums gradient, L::Sums x, L::Sums of_x, L::Sums constant_of) {
+              const L::Sums y = _mm512_fmadd_ps(x, of_x, constant_of);
+              return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, L::zero(), _CMP_NLE_UQ), gradient);
+            },
+            dout, value, a, b);
+      body(w, dout, each_half(&difference, value, m));
     }
   };
   const Index all = N * bands.of_image;
@@ -187,22 +200,21 @@ inline void bfloat_norm_backward(const BfloatNorm& s, const BfloatNormGradients&
     std::fill_n(own, 2 * bands.channels, 0.0);
     for (Index h = rows.first; h < rows.last; ++h)
       for (Index v = 0; v < bands.vectors; ++v) {
-        const L::Sums m = numbers.vector(centre, v);
-        L::Sums of_dout = L::zero(), of_products = L::zero();
-        each_pixel(n, h, v, [&](Index, L::Sums dout, L::Sums value) {
-          of_dout = _mm512_add_ps(of_dout, dout);
-          of_products = _mm512_fmadd_ps(dout, _mm512_sub_ps(value, m), of_products);
+        BfloatPair of_dout = BfloatPair::zero(), of_products = BfloatPair::zero();
+        each_pixel(n, h, v, [&](Index, const BfloatPair& dout, const BfloatPair& centred) {
+          of_dout = each_half(&total, of_dout, dout);
+          of_products = each_half(&product_sum, dout, centred, of_products);
         });
-        add_to_doubles(own + v * L::size, of_dout);
-        add_to_doubles(own + bands.channels + v * L::size, of_products);
+        add_to_doubles(own + v * BfloatPair::size, of_dout);
+        add_to_doubles(own + bands.channels + v * BfloatPair::size, of_products);
       }
   });
   const double count = double(N * in.H * in.W);
   for (Index c = 0; c < in.C; ++c) {
     double dbeta = 0, products = 0;
     for (Index band = 0; band < all; ++band) {
-      dbeta += sums[2 * band * bands.channels + c];
-      products += sums[(2 * band + 1) * bands.channels + c];
+      dbeta += sums[2 * band * bands.channels + place_of_channel(c)];
+      products += sums[(2 * band + 1) * bands.channels + place_of_channel(c)];
     }
     const double inv_std = g.inv_std[c], dgamma = products * inv_std, factor = g.gamma[c] * inv_std;
     g.dbeta[c] = float(dbeta);
@@ -214,13 +226,12 @@ inline void bfloat_norm_backward(const BfloatNorm& s, const BfloatNormGradients&
   bands.each(N, [&](Index n, Range rows, Index) {
     for (Index h = rows.first; h < rows.last; ++h)
       for (Index v = 0; v < bands.vectors; ++v) {
-        std::uint8_t* const to = g.dx + in.row_of(n, h) + 2 * v * L::size;
-        const L::Sums a = numbers.vector(scale, v), b = numbers.vector(of_x, v),
-                      m = numbers.vector(centre, v), c = numbers.vector(constant, v);
-        const Index left = in.channels() - v * L::size;
-        each_pixel(n, h, v, [&](Index w, L::Sums dout, L::Sums value) {
-          const L::Sums of_value = _mm512_fmadd_ps(_mm512_sub_ps(value, m), b, c);
-          L::store(to + w * in.pixel(), _mm512_fmadd_ps(dout, a, of_value), left);
+        std::uint8_t* const to = g.dx + in.row_of(n, h) + v * BfloatPair::bytes;
+        const BfloatPair a = numbers.pair(scale, v), b = numbers.pair(of_x, v), c = numbers.pair(constant, v);
+        const Index left = in.channels() - v * BfloatPair::size;
+        each_pixel(n, h, v, [&](Index w, const BfloatPair& dout, const BfloatPair& centred) {
+          const BfloatPair of_value = each_half(&product_sum, centred, b, c);
+          each_half(&product_sum, dout, a, of_value).store(to + w * in.pixel(), left);
         });
       }
   });
