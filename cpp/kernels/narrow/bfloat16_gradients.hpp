@@ -59,15 +59,16 @@ template <int R>
   }
 }
 
-// Adds sums to those in memory, rows so many floats apart.
+// Stores sums, the `first` ones, or adds them to those in memory, rows so many floats apart.
 template <int R>
-[[gnu::always_inline]] inline void add_to(const BfloatLanes::Sums (&sums)[R][2], float* to, Index row) {
+[[gnu::always_inline]] inline void put_sums(const BfloatLanes::Sums (&sums)[R][2], bool first, float* to,
+                                            Index row) {
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < 2; ++v) {
       float* const at = to + r * row + v * BfloatLanes::size;
-      _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), sums[r][v]));
+      _mm512_storeu_ps(at, first ? sums[r][v] : _mm512_add_ps(_mm512_loadu_ps(at), sums[r][v]));
     }
 }
 
@@ -185,9 +186,9 @@ inline void pair_dout_row(const BfloatWeightCut& cut, const std::uint8_t* dout, 
   }
 }
 
-// Adds the products of some images to a tile of sums.
-inline void add_weight_tile(const BfloatWeightCut& cut, const std::uint8_t* x, const std::uint8_t* dout,
-                            Index tile, Range images, float* sums, Index sums_row) {
+// The products of some images, of a tile of sums.
+inline void weight_tile(const BfloatWeightCut& cut, const std::uint8_t* x, const std::uint8_t* dout,
+                        Index tile, Range images, bool first, float* sums, Index sums_row) {
   constexpr int R = gradient_rows;
   const ConvShape& s = cut.c.shape;
   const Index step = cut.channels * group_bytes;
@@ -207,7 +208,7 @@ inline void add_weight_tile(const BfloatWeightCut& cut, const std::uint8_t* x, c
       add_pairs<R>(from, step, dout + n * cut.dout_bytes + h * cut.pairs * 2 * BfloatLanes::weight_bytes,
                    cut.pairs, total);
     }
-  add_to<R>(total, sums, sums_row);
+  put_sums<R>(total, first, sums, sums_row);
 }
 
 inline void bfloat_weight_gradient(const BfloatConv& c, const std::uint8_t* x, const std::uint8_t* dout,
@@ -222,9 +223,6 @@ inline void bfloat_weight_gradient(const BfloatConv& c, const std::uint8_t* x, c
   const Index columns = cut.panels * gradient_width;
   const Scratch memory(sizeof(float) * std::size_t(cut.parts * cut.sums()));
   auto* const sums = static_cast<float*>(memory.data());
-  parallel_for(cut.parts * cut.row_tiles, threads, [=](Index tile, int) {
-    std::fill_n(sums + tile * gradient_rows * columns, gradient_rows * columns, 0.0F);
-  });
   for (Index first = 0; first < N; first += cut.images) {
     const Index count = std::min(cut.images, N - first);
     parallel_grid({count, std::max(cut.x_rows, s.OH)}, threads, [&](Index n, Index row, int) {
@@ -234,10 +232,10 @@ inline void bfloat_weight_gradient(const BfloatConv& c, const std::uint8_t* x, c
     parallel_grid(
         {cut.parts, cut.panels, cut.row_tiles}, threads, [&](Index part, Index panel, Index tile, int) {
           const Range own = range_of(count, part, cut.parts);
-          if (own.first < own.last)
-            add_weight_tile(
-                cut, x_pairs, dout_pairs + panel * cut.panel_bytes, tile, own,
-                sums + part * cut.sums() + tile * gradient_rows * columns + panel * gradient_width, columns);
+          if (own.first < own.last || first == 0)
+            weight_tile(cut, x_pairs, dout_pairs + panel * cut.panel_bytes, tile, own, first == 0,
+                        sums + part * cut.sums() + tile * gradient_rows * columns + panel * gradient_width,
+                        columns);
         });
   }
   // Of sums (parts, taps, C, F).
@@ -257,7 +255,15 @@ inline void bfloat_weight_gradient(const BfloatConv& c, const std::uint8_t* x, c
                 });
 }
 
-// How dw is cut where Winograd's F(2x2, 3x3) computes y: its 16 points are products of the transforms of x
+// Whether dw is computed by the points of Winograd's F(2x2, 3x3): few channels, or short sums, cost more than
+// they save (bench/NOTES.md).
+inline bool bfloat_point_gradient_fits(const BfloatConv& c, Index N) {
+  constexpr Index least = 64, least_tiles = 1024;
+  const Index tiles = N * ceil_div(c.shape.OH, 2) * ceil_div(c.shape.OW, 2);
+  return bfloat_winograd_fits(c) && c.shape.C >= least && c.shape.F >= least && tiles >= least_tiles;
+}
+
+// How dw is cut by the points of Winograd's F(2x2, 3x3): its 16 points are products of the transforms of x
 // and of dout, whose k are pairs of neighbouring tiles.
 struct BfloatPointCut {
   const BfloatConv& c;
@@ -384,8 +390,6 @@ inline void bfloat_winograd_weight_gradient(const BfloatConv& c, const std::uint
   std::uint8_t* const dout_points_at = x_points_at + bfloat_points * x_step;
   const Scratch memory(sizeof(float) * std::size_t(bfloat_points * point_sums));
   auto* const sums = static_cast<float*>(memory.data());
-  parallel_for(bfloat_points * cut.row_tiles, threads,
-               [=](Index tile, int) { std::fill_n(sums + tile * R * columns, R * columns, 0.0F); });
   for (Index first = 0; first < N; first += cut.images) {
     const Index count = std::min(cut.images, N - first);
     parallel_grid({count, cut.high}, threads, [&](Index n, Index row, int) {
@@ -394,20 +398,21 @@ inline void bfloat_winograd_weight_gradient(const BfloatConv& c, const std::uint
                          dout_points_at + n * cut.dout_bytes + row * cut.pairs * 2 * L::weight_bytes,
                          dout_step);
     });
-    parallel_grid(
-        {bfloat_points, cut.panels, cut.row_tiles}, threads, [&](Index q, Index panel, Index tile, int) {
-          L::Sums total[R][2] = {};
-          const std::uint8_t* from[R];
-          for (Index n = 0; n < count; ++n) {
-            for (Index r = 0; r < R; ++r)
-              from[r] = x_points_at + q * x_step + n * cut.x_bytes +
-                        std::min(tile * R + r, cut.channels - 1) * group_bytes;
-            add_pairs<R>(from, cut.channels * group_bytes,
-                         dout_points_at + q * dout_step + n * cut.dout_bytes + panel * panel_bytes, all_pairs,
-                         total);
-          }
-          add_to<R>(total, sums + q * point_sums + tile * R * columns + panel * gradient_width, columns);
-        });
+    parallel_grid({bfloat_points, cut.panels, cut.row_tiles}, threads,
+                  [&](Index q, Index panel, Index tile, int) {
+                    L::Sums total[R][2] = {};
+                    const std::uint8_t* from[R];
+                    for (Index n = 0; n < count; ++n) {
+                      for (Index r = 0; r < R; ++r)
+                        from[r] = x_points_at + q * x_step + n * cut.x_bytes +
+                                  std::min(tile * R + r, cut.channels - 1) * group_bytes;
+                      add_pairs<R>(from, cut.channels * group_bytes,
+                                   dout_points_at + q * dout_step + n * cut.dout_bytes + panel * panel_bytes,
+                                   all_pairs, total);
+                    }
+                    put_sums<R>(total, first == 0,
+                                sums + q * point_sums + tile * R * columns + panel * gradient_width, columns);
+                  });
   }
   parallel_grid({ceil_div(s.F, L::size), WeightBlock::of_channels(s)}, threads,
                 [&](Index vector, Index block, int) {
@@ -522,10 +527,12 @@ template <class MethodOf>
 void bfloat_conv_backward(const BfloatConv& c, const BfloatConvGradients& g, Index N,
                           const MethodOf& method_of) {
   if (g.db != nullptr) channel_sums(c.y, g.dout, g.db, N);
-  if (g.dw != nullptr)
-    (c.shape.groups > 1        ? bfloat_depthwise_weight_gradient
-     : bfloat_winograd_fits(c) ? bfloat_winograd_weight_gradient
-                               : bfloat_weight_gradient)(c, g.x, g.dout, g.dw, N);
+  if (g.dw != nullptr) {
+    const auto gradient = c.shape.groups > 1                 ? &bfloat_depthwise_weight_gradient
+                          : bfloat_point_gradient_fits(c, N) ? &bfloat_winograd_weight_gradient
+                                                             : &bfloat_weight_gradient;
+    gradient(c, g.x, g.dout, g.dw, N);
+  }
   if (g.dx != nullptr) bfloat_input_gradient(c, g.dout, g.w, g.dx, N, method_of);
 }
 
