@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import logging
 import inspect
+import logging
 import os
 import sys
 import time
@@ -342,7 +342,9 @@ class GraphModel(Model):
     def precision(self, name: str) -> None:
         name = choice(f"{type(self).__name__}: precision", "precision", name, ("bfloat16", self.dtype.name))
         if name == "bfloat16" and self.dtype != np.float32:
-            raise ValueError(f"{type(self).__name__}: precision 'bfloat16' is for models of float32, not {self.dtype}")
+            raise ValueError(
+                f"{type(self).__name__}: precision 'bfloat16' is for models of float32, not {self.dtype}"
+            )
         if name == "bfloat16" and _core.active_bfloat16() is None:
             _LOG.warning(
                 "%s: this processor has no instructions for bfloat16: float32 computes", type(self).__name__
