@@ -198,10 +198,12 @@ using BfloatFunction = void (*)(Activation, const float* x, float* out, float* c
 using BfloatFunctionGradient = void (*)(Activation, const float* dout, const float* kept, float* dx,
                                         float alpha, Index n);
 
+using BfloatMethodOf = BfloatMethod (*)(const BfloatConv&);
+
 // Everything on bfloat16. Only extensions that multiply it have kernels: other processors compute in float32.
 struct BfloatKernels {
   const char* name;
-  BfloatMethod (*method)(const BfloatConv&);  // null pointers where none serves
+  BfloatMethodOf method;  // of null pointers where none serves
   void (*narrow)(const float* x, const BfloatImage&, std::uint8_t* y, Index images);
   void (*widen)(const std::uint8_t* x, const BfloatImage&, float* y, Index images);
   void (*max_pool)(const BfloatPool&, const std::uint8_t* x, std::uint8_t* y, Index images);
@@ -216,9 +218,10 @@ struct BfloatKernels {
 
   // Training: weights are packed at each call. Gradients of values are images like the values.
   bool (*gradients_fit)(const BfloatConv&);
-  void (*conv_forward)(const BfloatConv&, const float* w, const float* b, const std::uint8_t* x,
-                       std::uint8_t* y, Index images);
-  void (*conv_backward)(const BfloatConv&, const BfloatConvGradients&, Index images);
+  // They take the method of a convolution, since an extension has some of its own.
+  void (*conv_forward)(BfloatMethodOf, const BfloatConv&, const float* w, const float* b,
+                       const std::uint8_t* x, std::uint8_t* y, Index images);
+  void (*conv_backward)(BfloatMethodOf, const BfloatConv&, const BfloatConvGradients&, Index images);
   void (*norm_train)(const BfloatNorm&, const std::uint8_t* x, const float* gamma, const float* beta,
                      double eps, std::uint8_t* y, double* mean, double* var, double* inv_std, Index images);
   void (*norm_backward)(const BfloatNorm&, const BfloatNormGradients&, Index images);

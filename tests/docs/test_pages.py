@@ -28,6 +28,7 @@ PAGES = {
     "how-to/threads": 2,
     "how-to/inference": 3,
     "how-to/eight-bits": 2,
+    "how-to/bfloat16": 2,
     "how-to/scikit-learn": 3,
     "how-to/serving": 1,
     "how-to/teaching": 1,

@@ -46,6 +46,8 @@ bool reaches_inside(const NarrowConv<Value>& c) {
   return s.pad_top <= c.x.top && s.pad_left <= c.x.left && below <= c.x.bottom && beside <= c.x.right;
 }
 
+constexpr Index most_filter = Index{1} << 26;  // weights of a filter: 16 filters' offsets fit 32 bits
+
 // A convolution of value `input`, but for its epilogue. `other` is a value to add, or -1; y is narrow, or
 // empty where scores are wanted.
 template <class Value>
@@ -61,6 +63,7 @@ NarrowConv<Value> narrow_conv(const BoundProgram& p, int input, int other, int o
   c.epilogue.add = other >= 0;
   c.epilogue.scores = !y;
   require_that(reaches_inside(c), "a convolution that reaches beyond the border of its input");
+  require_that(s.C / s.groups * s.KH * s.KW <= most_filter, "filters with too many weights");
   p.reads_image(input, in);
   if (y) {
     const NarrowImage<Value> out = narrow_image<Value>(*y);

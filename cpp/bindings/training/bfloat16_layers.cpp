@@ -90,8 +90,8 @@ void pass_back_conv(const BfloatKernels& k, Batch& batch, const BfloatConv& c, i
                     const Memory<void>& input, const Memory<void>& dout, int w, int b) {
   batch.pass_to(x, need_dx, [&](Out dx) {
     k.conv_backward(
-        c, {In(input), In(dout), batch.param(w), dx, batch.param_gradient(w), batch.param_gradient(b)},
-        batch.N);
+        k.method, c,
+        {In(input), In(dout), batch.param(w), dx, batch.param_gradient(w), batch.param_gradient(b)}, batch.N);
   });
 }
 
@@ -106,7 +106,7 @@ void bfloat_conv_layer(BoundTraining& p, int x, int out, const Floats& weights, 
   plain.epilogue = {};
   p.add(out, [=](Batch& batch) -> Batch::Backward {
     const Memory<void> input = batch.value(x);
-    k->conv_forward(c, batch.param(w), batch.param(b), In(input), batch.make(out), batch.N);
+    k->conv_forward(k->method, c, batch.param(w), batch.param(b), In(input), batch.make(out), batch.N);
     const Memory<void> y = relu ? batch.value(out) : Memory<void>();
     return [=](Batch& taken) {
       const Memory<void> of_out = taken.take_gradient(out);
@@ -160,7 +160,7 @@ void bfloat_conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& w
   const bool need_dx = p.wants(x);
   p.add(out, [=](Batch& batch) -> Batch::Backward {
     const Memory<void> input = batch.value(x), a = batch.like(out);
-    k->conv_forward(c, batch.param(w), batch.param(b), In(input), Out(a), batch.N);
+    k->conv_forward(k->method, c, batch.param(w), batch.param(b), In(input), Out(a), batch.N);
     const NormStatistics own = norm.forward(*k, batch, s, In(a), batch.make(out));
     return [=](Batch& taken) {
       const Memory<void> dout = taken.take_gradient(out), da = taken.like(out);

@@ -2,6 +2,7 @@
 // multiplies values of x and of dout at pairs of neighbouring pixels: its k are the pixels.
 #pragma once
 
+#include "kernels.hpp"
 #include "kernels/narrow/bfloat16_depthwise.hpp"
 #include "kernels/narrow/bfloat16_format.hpp"
 #include "kernels/narrow/bfloat16_norm.hpp"
@@ -17,9 +18,8 @@ inline bool bfloat_gradients_fit(const BfloatConv& c) {
 }
 
 // dx of some images. `method_of` finds the method of a correlation.
-template <class MethodOf>
-void bfloat_input_gradient(const BfloatConv& c, const std::uint8_t* dout, const float* w, std::uint8_t* dx,
-                           Index images, const MethodOf& method_of) {
+inline void bfloat_input_gradient(BfloatMethodOf method_of, const BfloatConv& c, const std::uint8_t* dout,
+                                  const float* w, std::uint8_t* dx, Index images) {
   const ConvShape& s = c.shape;
   const Index least = std::min(s.KH / s.stride_h, s.KW / s.stride_w);
   if (least == 0) std::memset(dx, 0, std::size_t(images * c.x.bytes()));  // some pixels see no tap
@@ -523,9 +523,8 @@ inline void channel_sums(const BfloatImage& s, const std::uint8_t* x, float* to,
   }
 }
 
-template <class MethodOf>
-void bfloat_conv_backward(const BfloatConv& c, const BfloatConvGradients& g, Index N,
-                          const MethodOf& method_of) {
+inline void bfloat_conv_backward(BfloatMethodOf method_of, const BfloatConv& c, const BfloatConvGradients& g,
+                                 Index N) {
   if (g.db != nullptr) channel_sums(c.y, g.dout, g.db, N);
   if (g.dw != nullptr) {
     const auto gradient = c.shape.groups > 1                 ? &bfloat_depthwise_weight_gradient
@@ -533,7 +532,7 @@ void bfloat_conv_backward(const BfloatConv& c, const BfloatConvGradients& g, Ind
                                                              : &bfloat_weight_gradient;
     gradient(c, g.x, g.dout, g.dw, N);
   }
-  if (g.dx != nullptr) bfloat_input_gradient(c, g.dout, g.w, g.dx, N, method_of);
+  if (g.dx != nullptr) bfloat_input_gradient(method_of, c, g.dout, g.w, g.dx, N);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
