@@ -87,9 +87,7 @@ class Weights(metaclass=_Bound):
 
     def __init__(self, *args: object, **kwargs: object) -> None: ...
 
-def bfloat_conv_fits(
-    x: _NarrowImage, w: NDArray[np.float32], conv_param: object, trained: bool
-) -> bool: ...
+def bfloat_conv_fits(x: _NarrowImage, w: NDArray[np.float32], conv_param: object, trained: bool) -> bool: ...
 
 class Program(metaclass=_Bound):
     """values: the place (0 the input, 1 the output, 2 the arena), size and offset of each, for one sample.
@@ -369,11 +367,48 @@ class Training(metaclass=_Bound):
         self,
         dtype: np.dtype[_T],
         sizes: list[int],
+        images: list[_NarrowImage | None],
         wanted: list[bool],
         params: list[tuple[int, ...]],
         trained: list[bool],
         done: list[list[int]],
     ) -> None: ...
+    def narrow(self, x: int, out: int) -> None: ...
+    def widen(self, x: int, out: int) -> None: ...
+    def bfloat_conv(
+        self,
+        x: int,
+        out: int,
+        weights: NDArray[np.float32],
+        w: int,
+        b: int,
+        conv_param: object,
+        bound: float | None,
+    ) -> None: ...
+    def bfloat_conv_bn_relu(
+        self,
+        x: int,
+        out: int,
+        weights: NDArray[np.float32],
+        w: int,
+        b: int,
+        gamma: int,
+        beta: int,
+        conv_param: object,
+    ) -> None: ...
+    def bfloat_norm(self, x: int, out: int, gamma: int, beta: int, relu: bool) -> None: ...
+    def bfloat_pool(
+        self,
+        x: int,
+        out: int,
+        mean: bool,
+        geometry: _PoolGeometry,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> None: ...
+    def bfloat_sum(self, terms: Sequence[int], out: int, relu: bool) -> None: ...
+    def bfloat_activation(self, x: int, out: int, kind: str, alpha: float) -> None: ...
+    def bfloat_concat(self, xs: list[int], out: int) -> None: ...
     def conv(
         self,
         x: int,

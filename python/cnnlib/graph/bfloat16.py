@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, replace
 from cnnlib._typing import Array
 from cnnlib.graph.fusion import rectified
 from cnnlib.graph.graph import Node, fresh
-from cnnlib.graph.ops.narrow_images import NO_BORDER, Border, NarrowImage, border_of, gradient_border_of, image_of, wider
+from cnnlib.graph.ops.narrow_images import (
+    NO_BORDER,
+    Border,
+    NarrowImage,
+    border_of,
+    gradient_border_of,
+    image_of,
+    wider,
+)
 from cnnlib.graph.ops.sizes import Shape
 
 
@@ -32,7 +40,7 @@ def multiplied(nodes: Iterable[Node]) -> set[str]:
 def narrow_operations(
     nodes: Sequence[Node], shapes: Mapping[str, Shape], arrays: Mapping[str, Array], trained: bool = False
 ) -> set[str]:
-    """The outputs of the operations that are computed on bfloat16, in a network that is `trained` or prepared.
+    """The outputs of the operations on bfloat16 of a network that is `trained`, or prepared.
 
     Those are layers with weights that have such a form, and others that have one and read what is bfloat16.
     """

@@ -449,7 +449,9 @@ class TrainingTarget(Target):
         """A batch norm on bfloat16."""
         self.call(node, "bfloat_norm", *self._numbers(*node.params), bound is not None)
 
-    def narrow_pool(self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False) -> None:
+    def narrow_pool(
+        self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False
+    ) -> None:
         """A pool on bfloat16: means, over windows that count padding if they are `padded`, or maxima."""
         self.narrow(node, "bfloat_pool", mean, geometry, ceil_mode, padded)
 

@@ -51,7 +51,7 @@ def write_file(
     params: Mapping[str, Array],
     narrow: Collection[str] = (),
 ) -> None:
-    """Write a predictor, all or nothing; the arrays in `narrow` hold numbers of bfloat16, and are stored as it."""
+    """Write a predictor, all or nothing; arrays in `narrow` hold numbers of bfloat16, and are stored so."""
     arrays, described = dict(params), describe(graph)
     norms = batch_norms(graph).values()
     for place, (settings, norm) in enumerate(zip(described["bn_params"], norms, strict=True)):

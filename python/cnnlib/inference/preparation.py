@@ -39,9 +39,8 @@ def prepare(
     its arrays and parameter dicts, does not change it.
 
     With ``precision='bfloat16'`` weights and values are bfloat16, rounded to nearest even; sums, biases,
-    norms and scores are float32. :mod:`cnnlib.naive.bfloat16` defines them. A processor without instructions for
-    bfloat16 computes in float32 with the same weights, which `Predictor.summary` says. Bits depend on the
-    instructions, not on threads or batches.
+    norms and scores are float32. A processor without instructions for bfloat16 computes in float32 with the
+    same weights, which `Predictor.summary` says. Bits depend on the instructions, not on threads or batches.
 
     With ``precision='int8'`` weights and values are bytes and sums exact integers: scores are the same bits
     on every instruction set, number of threads and batch, where all layers are of eight bits.

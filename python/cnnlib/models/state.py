@@ -181,8 +181,8 @@ def set_precision(model: Any, precision: str | None) -> str | None:
         if precision is None:
             return None
         raise ValueError(
-            f"Solver: precision={precision!r} is for the library's models, and this {type(model).__name__} is "
-            "none: it computes as its own loss does"
+            f"Solver: precision={precision!r} is for the library's models, and this {type(model).__name__} "
+            "is none: it computes as its own loss does"
         )
     if precision is not None and precision != model.precision:
         model.precision = precision

@@ -235,9 +235,7 @@ def _pools(kind: Any, options: tuple[str, ...]) -> list[Op]:
             name=name,
             shape=partial(_shape, 2, kind),
             emit=partial(_emit, kind),
-            narrow=NarrowForm(
-                partial(_emit_narrow, kind), partial(_fits_narrow, kind), _trains_narrow
-            ),
+            narrow=NarrowForm(partial(_emit_narrow, kind), partial(_fits_narrow, kind), _trains_narrow),
             aten=aten,
             stages=(
                 Stage(name, (*_OPTIONS, *options), images=True, by_axis=True, build=partial(_build, name)),
