@@ -13,6 +13,7 @@
 #include "kernels/conv/winograd_rows/cuts.hpp"
 #include "kernels/gemm/cuts.hpp"
 #include "kernels/narrow/byte_cuts.hpp"
+#include "kernels/narrow/cuts.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -333,8 +333,9 @@ class GraphModel(Model):
         """What training steps compute in: the name of `dtype`, or 'bfloat16', to which it may be set.
 
         Then values, their gradients and the weights that they are multiplied by are bfloat16, rounded to
-        nearest even; `params`, their gradients, sums, norms' statistics and losses stay float32. A processor
-        without instructions for bfloat16 computes in float32, which the logger 'cnnlib' says.
+        nearest even; `params`, their gradients, sums, norms' statistics and losses stay float32. So do layers
+        that have no form in bfloat16, fully connected ones among them. A processor without instructions for
+        bfloat16 computes in float32, which the logger 'cnnlib' says.
         """
         return "bfloat16" if self._bfloat16 else self.dtype.name
 
