@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -320,6 +321,16 @@ def cnnlib_command(*arguments, start=("-m", "cnnlib")):
     """Run the command line in a process of its own."""
     command = [sys.executable, *start, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@contextlib.contextmanager
+def without_bfloat16():
+    """Within the block, a processor without instructions for bfloat16."""
+    _core.limit_bfloat16("none")
+    try:
+        yield
+    finally:
+        _core.limit_bfloat16(os.environ.get("CNNLIB_BFLOAT16", "amx"))  # the most that there is
 
 
 def lines(capsys, *command):

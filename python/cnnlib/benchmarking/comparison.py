@@ -28,10 +28,11 @@ from cnnlib.models import GraphNet
 from cnnlib.models.graph_model import input_dim_of
 from cnnlib.solver.update import Updater
 
-PRECISIONS = ("float32", "float64", "int8")
+PRECISIONS = ("float32", "float64", "bfloat16", "int8")
 # Largest difference of scores from the model's own, relative to the largest score. Engines differ in the
-# order of their sums and in their Winograd tiles; eight bits differ by the ranges of the calibration.
-TOLERANCES = {"float32": 2e-4, "float64": 1e-10, "int8": 0.5}
+# order of their sums and in their Winograd tiles; values of bfloat16 are rounded to 8 bits; eight bits
+# differ by the ranges of the calibration.
+TOLERANCES = {"float32": 2e-4, "float64": 1e-10, "bfloat16": 0.05, "int8": 0.5}
 _LOSS_TOLERANCE = 1e-4  # of the losses of the first steps, relative (bench/step.py)
 _CHECKED_STEPS = 3
 _RATE, _MOMENTUM = 1e-3, 0.9  # of a timed training step, on both sides

@@ -4,10 +4,20 @@ import numpy as np
 
 from cnnlib._system.text import display_width, padded, printable
 from cnnlib.augment import TTA
-from cnnlib.cli.options.arguments import add, add_data, add_run, add_threads, add_unsaid, add_which
-from cnnlib.cli.run.trained import CALIBRATION, open_model
+from cnnlib.cli.options.arguments import (
+    add,
+    add_data,
+    add_precision,
+    add_run,
+    add_threads,
+    add_unsaid,
+    add_which,
+)
+from cnnlib.cli.run.trained import CALIBRATION, open_model, precision_of
 from cnnlib.runs.tasks import values_of
 from cnnlib.solver.metrics import likeliest
+
+_WORDS = {"float32": "float32", "bfloat16": "bfloat16", "int8": "eight bits"}
 
 
 def add_to(commands):
@@ -21,18 +31,18 @@ def add_to(commands):
     about = "average the scores over views; default: as the run did"
     add(evaluate, "--tta", about, choices=("none", *TTA))
     calibrated = f"calibrated by {CALIBRATION} images of the training split"
-    add(evaluate, "--int8", f"the accuracy in eight bits too, {calibrated}")
+    add_precision(evaluate, f"the accuracy in eight bits too, {calibrated}")
     add_threads(evaluate)
 
 
 def run(options):
     trained = open_model(options)
-    for name in ("tta", "int8"):
-        if getattr(options, name) and trained.task != "classes":
+    precision, twin = precision_of(options), None
+    for name, wanted in (("tta", options.tta), ("int8", precision == "int8")):
+        if wanted and trained.task != "classes":
             raise ValueError(f"--{name} means nothing to a model of {trained.task}")
-    twin = None
-    if options.int8:
-        twin = trained.eight_bits(options.data, "all" if options.split == "all" else "train")
+    if precision is not None:
+        twin = trained.prepared(precision, options.data, "all" if options.split == "all" else "train")
     pairs, white = trained.load(options.data, options.split)
     if not pairs:
         raise ValueError(f"--split {options.split}: the run holds no images out for it")
@@ -45,7 +55,12 @@ def run(options):
     for name, value in values.items():
         print(f"{options.split}_{name}: {value:.4f}")
     if twin is not None:
-        _report_eight_bits(twin, options.split, pairs, white, tta, values["accuracy"])
+        own = values_of(trained.task, np.concatenate([twin.scores(X, white, tta) for X, _ in pairs]), y)
+        for name, value in own.items():
+            difference = value - values[name]
+            print(f"{options.split}_{name} in {_WORDS[precision]}: {value:.4f} ({difference:+.4f})")
+        if precision == "int8":
+            _report_floats(twin)
     return 0
 
 
@@ -58,11 +73,8 @@ def _print_classes(classes, y, right):
         print(f"{padded(name, width)}  {of_class.sum():5d} of {len(of_class):5d}  {share:.4f}")
 
 
-def _report_eight_bits(twin, split, pairs, white, tta, float_accuracy):
-    """Print the accuracy of the model in eight bits, `twin`."""
-    right = np.concatenate([likeliest(twin.scores(X, white, tta)) == y for X, y in pairs])
-    difference = right.mean() - float_accuracy
+def _report_floats(twin):
+    """Print which layers of a model of eight bits, `twin`, are none."""
     kept = [row.layer for row in twin.model.quantization() if row.precision == "float32"]
-    print(f"{split}_accuracy in eight bits: {right.mean():.4f} ({difference:+.4f})")
     if kept:
         print(f"in float32: {', '.join(kept)}")

@@ -6,6 +6,7 @@ from cnnlib import onnx
 from cnnlib.cli.options.arguments import (
     add,
     add_data,
+    add_precision,
     add_run,
     add_threads,
     add_unsaid,
@@ -13,7 +14,15 @@ from cnnlib.cli.options.arguments import (
     positive_int,
 )
 from cnnlib.cli.output import say
-from cnnlib.cli.run.trained import CALIBRATION, network_options, open_model, read_arrays, refuse_network
+from cnnlib.cli.run.trained import (
+    CALIBRATION,
+    network_options,
+    open_model,
+    open_prepared,
+    precision_of,
+    read_arrays,
+    refuse_network,
+)
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.saving import OPSET
 from cnnlib.saved_model import load
@@ -34,24 +43,21 @@ def add_to(commands):
     add_which(export)
     add(export, "--batch N", "fix the number of images of ONNX; by default it stays open", type=positive_int)
     calibrated = f"calibrated by {CALIBRATION} images of the training split"
-    add(export, "--int8", f"with QuantizeLinear, {calibrated}")
+    add_precision(export, f"with QuantizeLinear, {calibrated}")
     add_data(export, "the images of --int8, where the run's data set has moved or for a saved model")
     add_unsaid(export)
     add_threads(export)
 
 
 def run(options):
+    if options.data is not None and precision_of(options) != "int8":
+        raise ValueError("--data is for --int8")
     to_onnx = checked_suffix("cnnlib export", options.file) == ".onnx"
     if to_onnx:
         require_onnx("cnnlib export")
     elif options.batch is not None:
         raise ValueError("--batch is for .onnx")
-    if options.data is not None and not options.int8:
-        raise ValueError("--data is for --int8")
-    if options.int8:
-        model = open_model(options).eight_bits(options.data).model
-    else:
-        model = _model(options)
+    model = _model(options) if precision_of(options) is None else open_prepared(options).model
     if to_onnx:
         onnx.save(model, options.file, batch=options.batch or "N")
     else:

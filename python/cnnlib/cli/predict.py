@@ -13,8 +13,8 @@ from cnnlib._system.packages import required
 from cnnlib._system.text import csv_text, display_width, padded, printable
 from cnnlib.cli.options.arguments import (
     add,
-    add_int8,
     add_model,
+    add_prepared,
     add_setting,
     add_skip_unreadable,
     add_threads,
@@ -42,7 +42,7 @@ def add_to(commands):
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
     add_model(predict)
-    add_int8(predict)
+    add_prepared(predict)
     add(predict, "images FILE|DIR", "PNG, JPEG or what else Pillow reads; folders of these", nargs="+")
     add_setting(predict, "top", "count", "print the N likeliest classes", 1)
     about = "where images of pixels, or photos with their objects, are written; default: predictions"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnlib._system.packages import required
 from cnnlib._system.text import shape_text
-from cnnlib.cli.options.arguments import FORMS, add, add_int8, add_model, add_setting, add_threads, port
+from cnnlib.cli.options.arguments import FORMS, add, add_model, add_prepared, add_setting, add_threads, port
 from cnnlib.cli.options.objects import add_limits, limits_of, refuse_meaningless
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_prepared
@@ -25,7 +25,7 @@ def add_to(commands):
         "Ctrl-C and SIGTERM stop the server when it has answered what it has begun.",
     )
     add_model(serve)
-    add_int8(serve)
+    add_prepared(serve)
     add(serve, "--host HOST", "default: 127.0.0.1, this machine alone", "127.0.0.1")
     add(serve, "--port N", "default: 8000; 0 for one that is free", 8000, type=port)
     for name, form, value, what in (

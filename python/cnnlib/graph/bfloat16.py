@@ -121,7 +121,8 @@ def with_conversions(
         )
         if node.output in narrow and node.output in results:
             renamed[node.output] = new = named(node.output, "bfloat16")
-            result.append(replace(node, inputs=inputs, output=new))
+            # Running statistics are called by what the layer wrote.
+            result.append(replace(node, inputs=inputs, output=new, statistics=node.statistics_of))
             result.append(Node("widen", (new,), node.output, label=f"{node.output} to float32"))
         else:
             result.append(replace(node, inputs=inputs))

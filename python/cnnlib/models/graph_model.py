@@ -341,15 +341,13 @@ class GraphModel(Model):
 
     @precision.setter
     def precision(self, name: str) -> None:
-        name = choice(f"{type(self).__name__}: precision", "precision", name, ("bfloat16", self.dtype.name))
+        where = type(self).__name__
         if name == "bfloat16" and self.dtype != np.float32:
-            raise ValueError(
-                f"{type(self).__name__}: precision 'bfloat16' is for models of float32, not {self.dtype}"
-            )
+            raise ValueError(f"{where}: precision 'bfloat16' is for models of float32, not {self.dtype}")
+        allowed = ("bfloat16", "float32") if self.dtype == np.float32 else (self.dtype.name,)
+        name = choice(where, "precision", name, allowed)
         if name == "bfloat16" and _core.active_bfloat16() is None:
-            _LOG.warning(
-                "%s: this processor has no instructions for bfloat16: float32 computes", type(self).__name__
-            )
+            _LOG.warning("%s: this processor has no instructions for bfloat16: float32 computes", where)
         self._bfloat16 = name == "bfloat16"
         self.__dict__.pop("_program", None)
 

@@ -306,7 +306,8 @@ class Program:
         """Say, once for each reason, why the core does not train the network as a whole."""
         if why not in self.why_interpreted:
             self.why_interpreted.append(why)
-            _LOG.warning("%s: its layers are trained one by one, not compiled into one: %s", self.where, why)
+            told = f"{why}; they compute in float32, not in bfloat16" if self._bfloat16 else why
+            _LOG.warning("%s: its layers are trained one by one, not compiled into one: %s", self.where, told)
 
     def _of(self, outputs: dict[str, Array]) -> Outputs:
         """The outputs as the caller gets them: one array, or a dict of the named ones."""

@@ -12,7 +12,7 @@ from cnnlib._params import hint, type_name
 from cnnlib._params.functions import is_of_torch
 from cnnlib._params.random import random_state, set_random_states
 from cnnlib.checkpoint import check_name
-from cnnlib.models.graph_model import Model
+from cnnlib.models.graph_model import GraphModel, Model
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -170,6 +170,23 @@ def set_label_smoothing(model: Any, label_smoothing: float | None, loss: Any) ->
     if label_smoothing and loss is not None and loss.name != "softmax":
         raise ValueError(f"Solver: label_smoothing is of labels; the targets are numbers, for {loss.name}")
     model.label_smoothing = label_smoothing
+
+
+def set_precision(model: Any, precision: str | None) -> str | None:
+    """Set the model's precision unless it is None; return the one it has, None of a user's own model.
+
+    ValueError if the model has none, or not this one.
+    """
+    if not isinstance(model, GraphModel):
+        if precision is None:
+            return None
+        raise ValueError(
+            f"Solver: precision={precision!r} is for the library's models, and this {type(model).__name__} "
+            "is none: it computes as its own loss does"
+        )
+    if precision is not None and precision != model.precision:
+        model.precision = precision
+    return model.precision
 
 
 def _bn_items(model):

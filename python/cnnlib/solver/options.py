@@ -215,6 +215,8 @@ def _callback(name: str, value: Any) -> Callable[..., Any]:
     return value
 
 
+_PRECISIONS = ("bfloat16", "float32", "float64")
+
 # The table ------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +271,13 @@ class Options:
     monitor: str | dict[str, str] | None = field(metadata=_row(_or_none(checked_monitor)))
     label_smoothing: float | None = field(
         metadata=_row(_or_none(_share), "number", "share of a label spread evenly")
+    )
+    precision: str | None = field(
+        metadata=_row(
+            _or_none(_one_of(*_PRECISIONS)),
+            _PRECISIONS,
+            "what training steps compute in; default: the model's dtype",
+        )
     )
     ema_decay: float | None = field(
         metadata=_row(_or_none(_share), "number", "average the weights over training")
@@ -342,6 +351,11 @@ class Options:
                 raise ValueError(f"Solver: {one} and {other} exclude each other")
         if self.micro_batches is not None and self.batchnorm_statistics == "global":
             raise ValueError("Solver: micro_batches and batchnorm_statistics='global' exclude each other")
+        if self.precision == "bfloat16" and self.batchnorm_statistics == "global":
+            raise ValueError(
+                "Solver: precision='bfloat16' and batchnorm_statistics='global' exclude each other: norms of "
+                "all ranks compute in float32"
+            )
         if self.schedule is not None and self.lr_decay != 1:
             raise ValueError("Solver: lr_decay and schedule exclude each other")
         if isinstance(self.schedule, Cosine) and self.schedule.warmup > self.num_epochs > 0:

@@ -36,6 +36,7 @@ from cnnlib.models.state import (
     checked_frozen,
     restore,
     set_label_smoothing,
+    set_precision,
     snapshot,
     undone_on_error,
 )
@@ -170,6 +171,10 @@ class Solver:
     label_smoothing : float or None
         Sets the model's ``label_smoothing``, in [0, 1), which counts where no `loss` is named; None leaves it
         alone.
+    precision : 'bfloat16', 'float32', 'float64' or None
+        Sets the `precision` of one of the library's models: what its training steps compute in. 'bfloat16' is
+        for models of float32, whose parameters stay float32; else it is the model's dtype. None leaves it
+        alone. Checkpoints keep the model's, and :meth:`resume` sets it.
     ema_decay : float or None
         Keep an exponential moving average of parameters and batch-norm statistics, ``average =
         d * average + (1 - d) * new`` after each iteration t = 1, 2, ... with ``d = min(ema_decay,
@@ -319,6 +324,7 @@ class Solver:
         metrics: Metrics | None = None,
         monitor: str | Mapping[str, str] | None = None,
         label_smoothing: float | None = None,
+        precision: str | None = None,
         ema_decay: float | None = None,
         lookahead: Mapping[str, float] | None = None,
         preprocess: Mapping[str, Any] | Callable[..., Any] | None = None,
@@ -358,6 +364,7 @@ class Solver:
             metrics=metrics,
             monitor=monitor,
             label_smoothing=label_smoothing,
+            precision=precision,
             ema_decay=ema_decay,
             lookahead=lookahead,
             preprocess=preprocess,
@@ -383,6 +390,7 @@ class Solver:
             batchnorm_statistics=batchnorm_statistics,
         )
         check_model("Solver", model)
+        options = options.changed(precision=set_precision(model, options.precision))
         labels = learns_labels(model, options.loss, options.metrics)
         sources = build_sources(data, outputs_of(model), _wanted(vars(options), options.comm.rank), labels)
         self.options = options

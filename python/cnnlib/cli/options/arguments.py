@@ -51,10 +51,20 @@ def add_model(parser):
     add_setting(parser, "ink", "flag", about)
 
 
-def add_int8(parser):
+def add_prepared(parser):
     """Add what :func:`cnnlib.cli.run.trained.open_prepared` reads beside `add_model`'s."""
-    add(parser, "--int8", "in eight bits, calibrated by images of the training split")
+    add_precision(parser, "in eight bits, calibrated by images of the training split")
     add_data(parser, "the images of --int8, where the run's data set has moved or for a saved model")
+
+
+def add_precision(parser, eight_bits):
+    """Add what :func:`cnnlib.cli.run.trained.precision_of` reads; `eight_bits` is the help of one of them."""
+    add(
+        parser,
+        "--precision float32|bfloat16|int8",
+        "what the network computes in; default: the model's dtype",
+    )
+    add(parser, "--int8", f"--precision int8: {eight_bits}")
 
 
 def add_unsaid(parser):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import cnnlib
-from cnnlib import inference
+from cnnlib import _core, inference
 from cnnlib.cli.options.settings import pixels
 from cnnlib.cli.output import complain
 from cnnlib.data import Normalization
@@ -82,13 +82,28 @@ class Trained:
         factor = np.float32(self.normalization.white / white)
         return self.normalization(X if factor == 1 else X * factor)
 
-    def eight_bits(self, data, split="train"):
-        """This model prepared in eight bits, calibrated by images of a split.
+    def prepared(self, precision, data, split="train"):
+        """This model prepared in a precision, for 'int8' calibrated by images of a split.
 
         `data` is what ``--data`` says, or None.
         """
         if isinstance(self.model, inference.Predictor):
-            raise ValueError("--int8: the file is a predictor, which is prepared already")
+            option = "--int8" if precision == "int8" else f"--precision {precision}"
+            raise ValueError(f"{option}: the file is a predictor, which is prepared already")
+        twin = self._eight_bits(data, split) if precision == "int8" else self._of_floats(precision)
+        twin.preprocess = self.normalization
+        if self.task != "objects":  # whose head has the names
+            twin.classes = self.classes
+        return replace(self, model=twin)
+
+    def _of_floats(self, precision):
+        """The Predictor of 'float32' or 'bfloat16'."""
+        if precision == "bfloat16" and _core.active_bfloat16() is None:
+            complain("this processor has no instructions for bfloat16: float32 computes, with its weights")
+        return inference.prepare(self.model, precision=precision)
+
+    def _eight_bits(self, data, split):
+        """The Predictor of eight bits."""
         if self.task == "objects":
             raise ValueError(
                 "--int8: data sets with boxes are not read here; cnnlib.prepare(net, precision='int8', "
@@ -98,9 +113,7 @@ class Trained:
         if not pairs:
             raise ValueError("--int8: there is no training split to calibrate with")
         images = self._normalized(white, calibration_images(pairs[0][0]))
-        twin = inference.prepare(self.model, precision="int8", calibration=images)
-        twin.preprocess, twin.classes = self.normalization, self.classes
-        return replace(self, model=twin)
+        return inference.prepare(self.model, precision="int8", calibration=images)
 
     def probabilities(self, X):
         """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""
@@ -138,12 +151,20 @@ def open_model(options):
     return replace(trained, normalization=Normalization(known.mean, known.std, known.white, options.ink))
 
 
+def precision_of(options):
+    """Return what ``--precision`` or ``--int8`` says; None for neither."""
+    if options.int8 and options.precision not in (None, "int8"):
+        raise ValueError(f"--int8 and --precision {options.precision} exclude each other")
+    return "int8" if options.int8 else options.precision
+
+
 def open_prepared(options):
-    """Open it like :func:`open_model`, in eight bits where the options say so."""
-    if options.data is not None and not options.int8:
+    """Open it like :func:`open_model`, prepared in the precision that the options name, if they do."""
+    precision = precision_of(options)
+    if options.data is not None and precision != "int8":
         raise ValueError("--data is for --int8")
     trained = open_model(options)
-    return trained.eight_bits(options.data) if options.int8 else trained
+    return trained if precision is None else trained.prepared(precision, options.data)
 
 
 def network_options(options):
