@@ -6,8 +6,8 @@ the other. These versions are slow on purpose, take NumPy arrays alone (no lists
 trust their input: use the compiled ones for work, and for error messages.
 
 The files are named as those of :mod:`cnnlib.layers`; ``windows.py`` works out where the windows of
-convolution and pooling stand. ``quantized.py`` defines eight-bit networks, ``detection.py`` has the loops of
-:mod:`cnnlib.detection`.
+convolution and pooling stand. ``quantized.py`` defines eight-bit networks, ``bfloat16.py`` those on
+bfloat16; ``detection.py`` has the loops of :mod:`cnnlib.detection`.
 
 Letters: ``N`` images, ``C`` channels, ``H, W`` height and width, ``F`` filters, ``KH, KW`` the window's
 size, ``OH, OW`` the output's. ``dout`` is the gradient of the loss with respect to ``out``, and likewise
@@ -16,6 +16,7 @@ size, ``OH, OW`` the output's. ``dout`` is the gradient of the loss with respect
 
 from typing import TYPE_CHECKING
 
+from cnnlib.naive import bfloat16 as bfloat16
 from cnnlib.naive import detection as detection
 from cnnlib.naive import quantized as quantized
 from cnnlib.naive.activations import *
