@@ -147,7 +147,7 @@ def test_layers_without_a_form_on_bfloat16_stand_between(rng):
 def net():
     """Direct and Winograd convolutions, a pool, a fully connected layer, odd channels."""
     layers = [{"conv": 24}, "relu", {"max_pool": 2}, {"conv": 40}, "relu", {"conv": 33}, "relu"]
-    return ConvNet([*layers, {"avg_pool": 2}, {"affine": 5}], (3, 23, 18), 5, seed=0)
+    return ConvNet([*layers, {"avg_pool": 2}, {"affine": 5}], (3, 45, 38), 5, seed=0)
 
 
 @needs_bfloat16
@@ -169,7 +169,7 @@ def test_threads_and_batches_change_no_bit(net, num_threads, thread_pool, rng):
 @every_conv
 def test_threads_and_batches_change_no_bit_of_a_convolution(conv, num_threads, rng):
     *numbers, conv_param = conv
-    predictor = conv_of(rng, *numbers, (31, 26), **conv_param)
+    predictor = conv_of(rng, *numbers, (61, 90), **conv_param)  # large enough for several threads
     x = images(rng, predictor, 4)
     num_threads(1)
     want = np.concatenate([predictor(image[None]) for image in x])
@@ -363,7 +363,7 @@ def test_layers_by_a_method_of_float32_stay_so(rng):
     ("options", "message"),
     [
         ({"dtype": np.float64}, "precision 'bfloat16' contradicts dtype float64"),
-        ({"calibration": np.zeros((2, 3, 23, 18))}, "are for precision='int8'"),
+        ({"calibration": np.zeros((2, 3, 45, 38))}, "are for precision='int8'"),
         ({"ranges": "max"}, "are for precision='int8'"),
         ({"float32": ["affine"]}, "are for precision='int8'"),
     ],
