@@ -402,7 +402,7 @@ class TestNetworks:
                 update_rule="adam",
                 optim_config={"learning_rate": 2e-3},
                 schedule="one-cycle",
-                num_epochs=2,
+                num_epochs=4,
                 batch_size=25,
                 num_train_samples=1,
                 seed=0,
