@@ -22,7 +22,7 @@ F32 = np.dtype(np.float32)
 
 # Largest errors. A value of bfloat16 is off by 2^-9 of itself, and by twice that where a sum of float32 and
 # one of float64 lie on both sides of a tie; tiles of Winograd are rounded to bfloat16, too. Gradients of
-# parameters are sums in float32 of exact products, but for those of wide 3x3 weights, which are made of tiles.
+# parameters are sums in float32 of exact products, but for wide 3x3 weights, where they are made of tiles.
 # These are shares of the largest value; of the gradients of values only projections are seen, whose errors
 # are summed up as independent ones are.
 VALUE, WINOGRAD, PARAMETER, WIDE_PARAMETER = 0.005, 0.012, 2e-5, 0.01
@@ -219,8 +219,12 @@ class TestNorm:
         "shape", [(2, 5, 7, 6), (4, 32, 5, 5), (3, 70, 9, 4), (8, 16, 1, 1), (1, 33, 8, 8)]
     )
     @pytest.mark.parametrize("rectified", [False, True])
-    def test_beside_the_loops(self, shape, rectified, rng):
-        nodes = [norm(), *([relu("n")] if rectified else [])]
+    @pytest.mark.parametrize("alone", [False, True])
+    def test_beside_the_loops(self, shape, rectified, alone, rng):
+        """Behind a convolution, which a norm and a ReLU join, and `alone` behind a pool of single values."""
+        source = "p" if alone else "x"
+        nodes = [("max_pool", ("x",), "p", (), ({"size": 1, "stride": 1},))] if alone else []
+        nodes += [norm(source), *([relu("n")] if rectified else [])]
         compare(nodes, scales(rng, shape[1]), random(rng, *shape), 1)
 
     def test_running_statistics(self, rng):
