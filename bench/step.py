@@ -2,8 +2,9 @@
 
 A step goes from a minibatch in NumPy arrays to updated weights and the loss as a number. Before timing, both
 sides make a few steps from the same weights (without dropout) and have to report the same losses. PyTorch
-runs eagerly with a fused optimizer; --compile adds torch.compile. GF/s suppose that forward, dx and dw take
-the same number of operations. README.md in this folder says more.
+runs eagerly with a fused optimizer; --compile adds torch.compile. --precision bfloat16 sets that of cnnlib's
+model, and lets PyTorch run under autocast to bfloat16, with channels last. GF/s suppose that forward, dx and
+dw take the same number of operations. README.md in this folder says more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from support import peers, report, runner
 from support.training import own
 
 _CHECKED_STEPS = 3
-_TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of the losses of so many steps, relative
+_TOLERANCE = {"float32": 1e-4, "float64": 1e-10, "bfloat16": 1e-2}  # of the losses of so many steps, relative
 
 
 def main():
@@ -26,6 +27,7 @@ def main():
     add("--network", nargs="+", choices=names, metavar="NAME", default=list(names), help="only these")
     add("--batch", type=int, default=100, help="images in a minibatch; a fifth for a U-Net")
     add("--rule", choices=own.RULES, default="sgd_nesterov_momentum", help="update rule")
+    add("--precision", choices=("bfloat16",), help="of the steps of float32, on both sides")
     add("--compile", action="store_true", help="also time torch.compile")
     add("--profile", action="store_true", help="print where the time of a step goes, on both sides")
     parser.set_defaults(seconds=3.0)
@@ -60,7 +62,8 @@ def _measure(options, condition, threads):
             if options.only and not options.only.search(f"{name} {dtype}"):
                 continue
             batch = options.batch // 5 if name in own.OF_PIXELS else options.batch
-            make = partial(sides.Pair, torch, name, dtype, batch, options.rule)
+            precision = options.precision if options.precision and dtype == "float32" else dtype
+            make = partial(sides.Pair, torch, name, dtype, batch, options.rule, precision=precision)
             difference = sides.loss_difference(make(dropout=False), _CHECKED_STEPS)
             pair = make()
             steps = {"torch": pair.torch_step}
@@ -68,7 +71,7 @@ def _measure(options, condition, threads):
                 steps["torch-compile"] = make(compiled=True).torch_step
             row = {
                 "group": "step",
-                "name": f"{name} N={batch}",
+                "name": f"{name} N={batch}" + (f" {precision}" if precision != dtype else ""),
                 "dtype": dtype,
                 "direction": "step",
                 "threads": threads,
@@ -76,7 +79,7 @@ def _measure(options, condition, threads):
                 "flops": 6 * batch * pair.multiply_adds,
                 "bytes": 0,
             }
-            agreed = difference <= _TOLERANCE[dtype]
+            agreed = difference <= _TOLERANCE[precision]
             timed = {name: (step, _nothing) for name, step in steps.items() if agreed}
             row |= runner.time_cell((pair.own_step, _nothing), timed, options.seconds, dtype)
             row |= {"difference": difference, "wrong": [] if agreed else list(steps)}

@@ -22,8 +22,9 @@ F32 = np.dtype(np.float32)
 
 # Largest errors. A value of bfloat16 is off by 2^-9 of itself, and by twice that where a sum of float32 and
 # one of float64 lie on both sides of a tie; tiles of Winograd are rounded to bfloat16, too. Gradients of
-# parameters are sums in float32 of exact products. FRACTION bounds each error by the largest value; of the
-# gradients of values only projections are seen, whose errors are summed up as independent ones are.
+# parameters are sums in float32 of exact products, but for wide 3x3 weights, where they are made of tiles.
+# These are shares of the largest value; of the gradients of values only projections are seen, whose errors
+# are summed up as independent ones are.
 VALUE, WINOGRAD, PARAMETER, WIDE_PARAMETER = 0.005, 0.012, 2e-5, 0.01
 PROJECTION, WINOGRAD_PROJECTION = 0.01, 0.03
 
@@ -74,12 +75,21 @@ def step(nodes, params, x, dout, **how):
     return out, grads, run.norms
 
 
+def functions_of(layer, loops):
+    """Forward and backward."""
+    op = Node(layer, ("input",), "out").op
+    return op.naive if loops else (op.forward, op.backward)
+
+
 def as_bfloat16(array):
     return rounded(array.astype(np.float32)).astype(np.float64)
 
 
-def reference(nodes, params, x, dout):
-    """The same by the loops in float64, with what each layer writes rounded; and the gradient of x."""
+def reference(nodes, params, x, dout, loops=True):
+    """The same in float64 by the loops or the layers' functions, with what each layer writes rounded.
+
+    The last one is the gradient of x.
+    """
     values, caches, grads = (
         {"x": x * params.get("one", np.ones(1)).reshape(1, -1, 1, 1).astype(np.float64)},
         [],
@@ -95,18 +105,20 @@ def reference(nodes, params, x, dout):
         else:
             if layer == "spatial_batchnorm":
                 args = ({**args[0], "mode": "train"},)
-            out, cache = Node(layer, inputs, output, names, args).op.naive[0](*xs, *own, *args)
+            forward, _ = functions_of(layer, loops)
+            out, cache = forward(*xs, *own, *args)
         values[output] = as_bfloat16(out)
         caches.append(cache)
     douts = {nodes[-1][2]: dout.astype(np.float64)}
-    for (layer, inputs, output, names, args), cache in zip(nodes[::-1], caches[::-1], strict=True):
+    for (layer, inputs, output, names, _), cache in zip(nodes[::-1], caches[::-1], strict=True):
         dy = as_bfloat16(douts.pop(output))
         if layer == "add":
             dxs = [dy, dy]
         elif layer == "concat":
             dxs = np.split(dy, cache, axis=1)
         else:
-            made = Node(layer, inputs, output, names, args).op.naive[1](dy, cache)
+            _, backward = functions_of(layer, loops)
+            made = backward(dy, cache)
             dx, *others = made if isinstance(made, tuple) else (made,)
             dxs = [dx]
             grads |= {name: grad for name, grad in zip(names, others, strict=True) if name is not None}
@@ -120,12 +132,12 @@ def error(got, want):
     return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-9))
 
 
-def compare(nodes, params, x, seed, value=VALUE, parameter=PARAMETER, projection=PROJECTION):
+def compare(nodes, params, x, seed, value=VALUE, parameter=PARAMETER, projection=PROJECTION, loops=True):
     """Compare a step with the loops."""
     shape = reference_shape(nodes, params, x)
     dout = random(np.random.default_rng(seed), *shape)
     out, grads, _ = step(nodes, params, x, dout)
-    want, want_grads, dx = reference(nodes, params, x, dout)
+    want, want_grads, dx = reference(nodes, params, x, dout, loops)
     assert out.shape == want.shape
     assert np.array_equal(out, rounded(out)), "the output is bfloat16"
     found = {"out": error(out, want) / value}
@@ -180,10 +192,13 @@ class TestConv:
         compare([conv({"pad": 1})], params, x, 1, **limits)
 
     def test_winograd_of_wide_weights(self, rng):
-        """Of 64 channels and filters and 1024 tiles and more, where dw is made of tiles, too."""
-        params, x = weights(rng, 64, 64, 3, 3), random(rng, 4, 64, 64, 32)
+        """Of 64 channels and filters and 1024 tiles of 2x2 and more, where dw is made of tiles, too.
+
+        The loops take too long; the functions of float64 stand in.
+        """
+        params, x = weights(rng, 64, 64, 3, 3), random(rng, 4, 64, 33, 31)
         limits = {"value": WINOGRAD, "projection": WINOGRAD_PROJECTION, "parameter": WIDE_PARAMETER}
-        compare([conv({"pad": 1})], params, x, 1, **limits)
+        compare([conv({"pad": 1})], params, x, 1, **limits, loops=False)
 
 
 def norm(source="x", output="n", gamma="gamma", beta="beta"):
@@ -204,8 +219,12 @@ class TestNorm:
         "shape", [(2, 5, 7, 6), (4, 32, 5, 5), (3, 70, 9, 4), (8, 16, 1, 1), (1, 33, 8, 8)]
     )
     @pytest.mark.parametrize("rectified", [False, True])
-    def test_beside_the_loops(self, shape, rectified, rng):
-        nodes = [norm(), *([relu("n")] if rectified else [])]
+    @pytest.mark.parametrize("alone", [False, True])
+    def test_beside_the_loops(self, shape, rectified, alone, rng):
+        """Behind a convolution, which a norm and a ReLU join, and `alone` behind a pool of single values."""
+        source = "p" if alone else "x"
+        nodes = [("max_pool", ("x",), "p", (), ({"size": 1, "stride": 1},))] if alone else []
+        nodes += [norm(source), *([relu("n")] if rectified else [])]
         compare(nodes, scales(rng, shape[1]), random(rng, *shape), 1)
 
     def test_running_statistics(self, rng):
@@ -402,7 +421,7 @@ class TestNetworks:
                 update_rule="adam",
                 optim_config={"learning_rate": 2e-3},
                 schedule="one-cycle",
-                num_epochs=2,
+                num_epochs=4,
                 batch_size=25,
                 num_train_samples=1,
                 seed=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import tempfile
@@ -30,6 +31,8 @@ class Pair:
         'adam', 'sgd_momentum' or 'sgd_nesterov_momentum'.
     dropout, compiled : bool
         Whether to keep the dropout stages; whether PyTorch compiles its network.
+    precision : str or None
+        'bfloat16', or `dtype`, which None stands for.
 
     Attributes
     ----------
@@ -39,21 +42,27 @@ class Pair:
         Of convolutions and affine layers for one image, forward.
     """
 
-    def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False):
+    def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False, precision=None):
         from cnnlib.benchmarking.torch_module import TorchNet
 
         model = own.model(name, dtype, dropout, even_padding)
+        model.precision = precision or dtype
         module = TorchNet(model).train()
         stages = node_stages(model.graph(), model.params, own.INPUT_DIM)
         self.multiply_adds = sum(stage.multiply_adds for stage in stages)
         X, y = own.minibatch(dtype, batch, name)
         self.own_step = own.OwnStep(model, X, y, rule)
-        self.torch_step = TorchStep(torch, module, X, y, rule, compiled)
+        self.torch_step = TorchStep(torch, module, X, y, rule, compiled, model.precision)
 
 
 class TorchStep:
-    def __init__(self, torch, module, X, y, rule, compiled):
+    def __init__(self, torch, module, X, y, rule, compiled, precision):
         self.X, self.y = torch.from_numpy(X), torch.from_numpy(y)
+        narrow = precision == "bfloat16"
+        self.autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16, enabled=narrow)
+        if narrow:  # the layout in which its products of bfloat16 are fastest
+            module = module.to(memory_format=torch.channels_last)
+            self.X = self.X.contiguous(memory_format=torch.channels_last)
         self.network = torch.compile(module) if compiled else module
         self.loss = torch.nn.functional.cross_entropy
         parameters = list(module.parameters())
@@ -67,7 +76,8 @@ class TorchStep:
 
     def __call__(self):
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.network(self.X), self.y)
+        with self.autocast():
+            loss = self.loss(self.network(self.X), self.y)
         loss.backward()
         self.optimizer.step()
         return loss.item()
