@@ -367,11 +367,11 @@ class Training(metaclass=_Bound):
         self,
         dtype: np.dtype[_T],
         sizes: list[int],
-        images: list[_NarrowImage | None],
         wanted: list[bool],
         params: list[tuple[int, ...]],
         trained: list[bool],
         done: list[list[int]],
+        images: Sequence[_NarrowImage | None] | None = None,
     ) -> None: ...
     def narrow(self, x: int, out: int) -> None: ...
     def widen(self, x: int, out: int) -> None: ...

@@ -22,7 +22,7 @@ pytestmark = [
 
 RECORDER = Path(__file__).parents[2] / "build" / "recorder"
 # A mangled name has each namespace behind its length; one that it had before is S_, S0_, ...
-SETS = ("avx512amx", "avx512vnni", "avx2vnni", "avx512", "avx2", "base")
+SETS = ("avx512amxbf16", "avx512bf16", "avx512amx", "avx512vnni", "avx2vnni", "avx512", "avx2", "base")
 OF_SET = re.compile("|".join(rf"(?:(?:6cnnlib|S[0-9A-Z]*_){len(s)}|{len(s) + 6}Eigen_){s}" for s in SETS))
 # What chooses among sets, and may have one in its template's arguments.
 CHOOSES = re.compile(r"_ZZ*N[rVK]*6cnnlib12_GLOBAL__N_1")
@@ -35,11 +35,13 @@ MAY = {
     "avx512": "vz",
     "avx512vnni": "vzn",
     "avx512amx": "vzna",
+    "avx512bf16": "vzb",
+    "avx512amxbf16": "vzba",
 }
 AVX512_MASKS = re.compile(r"k(mov|and|or|xor|not|unpck|shift|test|add|ortest|xnor)\w*[bwdq]\b")
 # Extensions that no set asks the processor for.
 NEVER = re.compile(
-    r"v?(perm[it]2b|permb|pmultishift|pcompress[bw]|pexpand[bw]|psh[lr]d|popcnt[bwdq]|pmadd52|cvtne|dpbf16|gf2p8|"
+    r"v?(perm[it]2b|permb|pmultishift|pcompress[bw]|pexpand[bw]|psh[lr]d|popcnt[bwdq]|pmadd52|gf2p8|"
     r"aes|pclmul|pconflict|plzcnt|exp2|rcp28|rsqrt28)|v\w+ph\b(?<!vcvtps2ph)(?<!vcvtph2ps)"
 )
 # x86-64-v2 has no BMI; `tzcnt` is what objdump calls the bsf that older processors run.
@@ -52,7 +54,7 @@ def kind(mnemonic, operands):
     """
     Return the kind of an instruction.
 
-    '' is the baseline, 'v' VEX, 'z' EVEX, 'n' VNNI, 'a' AMX, and '!' what no set asks the processor for.
+    '' is the baseline, 'v' VEX, 'z' EVEX, 'n' VNNI, 'b' AVX512_BF16, 'a' AMX, and '!' what no set asks the processor for.
     """
     if mnemonic.startswith(("tile", "tdp", "ldtilecfg", "sttilecfg")):
         return "a"
@@ -60,6 +62,8 @@ def kind(mnemonic, operands):
         return "!"
     if mnemonic.startswith("vpdp"):
         return "n"
+    if mnemonic.startswith(("vdpbf16", "vcvtne")):
+        return "b"
     if AVX512_MASKS.match(mnemonic) or re.search(r"%zmm|%[xy]mm(1[6-9]|[23]\d)|%k[0-7]|\{", operands):
         return "z"
     return "v" if mnemonic.startswith("v") and mnemonic not in ("verr", "verw") else ""

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 def families():
     """The families' structs of functions and the names of their fields, in their order."""
     header = (CPP / "kernels.hpp").read_text()
-    structs = re.findall(r"struct (\w+Kernels) \{\n(.*?)\n\};", header, re.DOTALL)
+    structs = re.findall(r"template <class T>\nstruct (\w+Kernels) \{\n(.*?)\n\};", header, re.DOTALL)
     return {name: re.findall(r"\(\*(\w+)\)\(", body) for name, body in structs}
 
 

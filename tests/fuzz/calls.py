@@ -239,6 +239,7 @@ def fitting_call(source, name):
         ),
         "conv_plans": (*conv, conv_param(source)),
         "conv_adds": (*conv, conv_param(source)),
+        "bfloat_conv_fits": ((C, H, W, 0, 0, 0, 0), conv[1], conv_param(source), flags[0]),
         "max_pool_forward": ("f", V(x), g, flags[0], None),
         "max_pool_backward": (
             "f",

@@ -17,6 +17,9 @@ struct BoundBatch {
   std::atomic<bool> used_up;  // by a backward pass, of which there may be several at once without a GIL
 };
 
+// Of each value how an image of bfloat16 lies, or none for floats; null where there are only those.
+using ValueImages = std::optional<std::vector<std::optional<ImageSizes>>>;
+
 // eps, and what a batch norm's statistics are to be mixed into: momentum, running mean and variance.
 using NormState = std::tuple<double, double, Floats, Floats>;
 
@@ -26,13 +29,12 @@ class BoundTraining {
  public:
   friend Index float_size(const BoundTraining& p) { return AnyKernels(p.single_).item(); }
 
-  // Sizes of values in elements of an image, the input's first, how those of bfloat16 lie, and whose
-  // gradients are wanted; of the parameters their shapes, and which are trained; what no layer after each one
-  // reads.
-  BoundTraining(const py::dtype& dtype, const std::vector<Index>& sizes,
-                const std::vector<std::optional<ImageSizes>>& images, std::vector<bool> wanted,
+  // Sizes of values in elements of an image, the input's first, and whose gradients are wanted; of the
+  // parameters their shapes, and which are trained; what no layer after each one reads; and, unless there are
+  // none of bfloat16, how the values lie.
+  BoundTraining(const py::dtype& dtype, const std::vector<Index>& sizes, std::vector<bool> wanted,
                 std::vector<std::vector<Index>> params, std::vector<bool> trained,
-                std::vector<std::vector<int>> done);
+                std::vector<std::vector<int>> done, const ValueImages& images);
 
   Index size_of(int value) const;
   // The layer that is being added reads and makes values of which an image has these shapes.

@@ -5,9 +5,9 @@
 namespace cnnlib {
 
 BoundTraining::BoundTraining(const py::dtype& dtype, const std::vector<Index>& sizes,
-                             const std::vector<std::optional<ImageSizes>>& images, std::vector<bool> wanted,
-                             std::vector<std::vector<Index>> params, std::vector<bool> trained,
-                             std::vector<std::vector<int>> done)
+                             std::vector<bool> wanted, std::vector<std::vector<Index>> params,
+                             std::vector<bool> trained, std::vector<std::vector<int>> done,
+                             const ValueImages& images)
     : single_(is_single("loss", dtype)),
       wanted_(std::move(wanted)),
       alive_(sizes.size()),
@@ -16,11 +16,11 @@ BoundTraining::BoundTraining(const py::dtype& dtype, const std::vector<Index>& s
       done_(std::move(done)) {
   require(trained_.size() == params_.size(), "loss: which parameters are trained?");
   require(!sizes.empty() && wanted_.size() == sizes.size(), "loss: values missing");
-  require(images.size() == sizes.size() && !images[0], "loss: how do values lie?");
+  require(!images || (images->size() == sizes.size() && !images->front()), "loss: how do values lie?");
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     require(sizes[i] >= 0, "loss: a value of ", sizes[i], " elements");
     ValueForm form{sizes[i], std::nullopt};
-    if (images[i]) form.image = narrow_image<Bfloat16>(*images[i]);
+    if (images && (*images)[i]) form.image = narrow_image<Bfloat16>(*(*images)[i]);
     require(!form.image || (single_ && elements_of(shape_of(*form.image)) == sizes[i]),
             "loss: a value of bfloat16 of other elements");
     forms_.push_back(form);
@@ -111,10 +111,10 @@ void bind_training(py::module_& m) {
       });
   py::class_<P> program(m, "Training");
   program
-      .def(py::init<const py::dtype&, const std::vector<Index>&,
-                    const std::vector<std::optional<ImageSizes>>&, std::vector<bool>,
-                    std::vector<std::vector<Index>>, std::vector<bool>, std::vector<std::vector<int>>>(),
-           Signature("(dtype, sizes, images, wanted, params, trained, done)"))
+      .def(py::init<const py::dtype&, const std::vector<Index>&, std::vector<bool>,
+                    std::vector<std::vector<Index>>, std::vector<bool>, std::vector<std::vector<int>>,
+                    const ValueImages&>(),
+           Signature("(dtype, sizes, wanted, params, trained, done, images=None)"))
       .def("fits", &P::fits, Signature("(params)"))
       .def("forward", &P::forward, Signature("(x, params, norms, masks, outputs, timed=False)"))
       .def("backward", &P::backward, Signature("(batch, douts)"));

@@ -332,11 +332,11 @@ class TrainingTarget(Target):
         self.core = _core.Training(
             dtype,
             [math.prod(shapes[name]) for name in self._values],
-            [self._narrow.images.get(name) for name in self._values],
             list(trained.values()),
             [arrays[name].shape for name in self._names],
             [name not in frozen for name in self._names],
             [[self._values[name] for name in names] for names in last_reads(nodes, graph.results())],
+            [self._narrow.images.get(name) for name in self._values],
         )
 
     def is_narrow(self, node: Node) -> bool:

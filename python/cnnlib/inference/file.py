@@ -143,7 +143,7 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
     if about["dtype"] not in ("float32", "float64"):
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
     about["bfloat16"] = about.get("bfloat16", False)
-    if about["bfloat16"] not in ((False, True) if about["dtype"] == "float32" else (False,)):
+    if type(about["bfloat16"]) is not bool or (about["bfloat16"] and about["dtype"] != "float32"):
         raise ValueError(f"bfloat16 is {about['bfloat16']!r} in a network of {about['dtype']}")
     if about["quantization"] is not None:
         about["quantization"] = [row_of(row) for row in about["quantization"]]
