@@ -111,7 +111,7 @@ ExtensionLimit& int8_extensions() {
   return limit;
 }
 ExtensionLimit& bfloat16_extensions() {
-  static ExtensionLimit limit("CNNLIB_BFLOAT16", {"none", "avx512_bf16", "amx"});
+  static ExtensionLimit limit("CNNLIB_BFLOAT16", {"none", "avx512bf16", "amx"});
   return limit;
 }
 enum { no_extension, vectors, amx };  // their numbers

@@ -22,7 +22,7 @@ void use_isa(const std::string& name);
 std::string int8_limit();
 void limit_int8(const std::string& name);
 
-// The same for active_bfloat16 and CNNLIB_BFLOAT16: none, avx512_bf16, or amx.
+// The same for active_bfloat16 and CNNLIB_BFLOAT16: none, avx512bf16, or amx.
 std::string bfloat16_limit();
 void limit_bfloat16(const std::string& name);
 

@@ -334,6 +334,7 @@ def fitting_call(source, name):
 SETTERS = set(
     """
     use_isa active_isa available_isas active_products int8_limit limit_int8
+    active_bfloat16 bfloat16_limit limit_bfloat16
     set_num_threads get_num_threads use_thread_pool notice_missing_cores MissingCores physical_cores
     system_cores conv_bn_relu_scratch restart_scratch_peak scratch_peak release_buffers buffer_counts
     buffer_bytes

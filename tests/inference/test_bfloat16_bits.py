@@ -21,7 +21,7 @@ pytestmark = [
 def vectors():
     """AMX adds in another order: its processors have these instructions, too."""
     limit = _core.bfloat16_limit()
-    _core.limit_bfloat16("avx512_bf16")
+    _core.limit_bfloat16("avx512bf16")
     yield
     _core.limit_bfloat16(limit)
 

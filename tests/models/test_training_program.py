@@ -736,7 +736,7 @@ def test_outputs_outlive_the_batch_and_are_nobody_elses(rng):
 
 
 def test_results_beyond_any_array_are_refused():
-    core = _core.Training(np.dtype("f8"), [4, 2**54], [None, None], [False, True], [], [], [()])
+    core = _core.Training(np.dtype("f8"), [4, 2**54], [False, True], [], [], [()])
     core.adaptive_avg_pool(0, 1, LIKE, (2**27, 2**27))
     with pytest.raises(ValueError, match="loss: a result that is too large"):
         core.forward(np.ones((512, 4)), [], [], [], [])
@@ -768,7 +768,7 @@ RELU = np.empty((0, 4)), "relu", 0.0
 def program(
     sizes=(4, 4, 4), params=((4, 4), (4,)), done=((0,), ()), trained=(True, True), wanted=(True,) * 3
 ):
-    return _core.Training(np.dtype("f8"), sizes, [None] * len(sizes), wanted, params, trained, done)
+    return _core.Training(np.dtype("f8"), sizes, wanted, params, trained, done)
 
 
 def run(core, x=X, params=PARAMS, norms=(), masks=(), outputs=((2, [4]),)):
