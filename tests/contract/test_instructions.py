@@ -54,7 +54,8 @@ def kind(mnemonic, operands):
     """
     Return the kind of an instruction.
 
-    '' is the baseline, 'v' VEX, 'z' EVEX, 'n' VNNI, 'b' AVX512_BF16, 'a' AMX, and '!' what no set asks the processor for.
+    '' is the baseline, 'v' VEX, 'z' EVEX, 'n' VNNI, 'b' AVX512_BF16, 'a' AMX, and '!' what no set asks the
+    processor for.
     """
     if mnemonic.startswith(("tile", "tdp", "ldtilecfg", "sttilecfg")):
         return "a"

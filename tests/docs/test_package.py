@@ -106,7 +106,7 @@ def test_wheel_holds_no_test_and_one_compiled_module():
 
 def test_package_stays_as_small_as_the_readme_says_compressed():
     files = [path.locate() for path in importlib.metadata.files("cnnlib") if path.suffix != ".pyc"]
-    assert sum(len(zlib.compress(Path(path).read_bytes())) for path in files) < 3.8e6  # "some 3.7 megabytes"
+    assert sum(len(zlib.compress(Path(path).read_bytes())) for path in files) < 3.95e6  # "some 3.8 megabytes"
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
