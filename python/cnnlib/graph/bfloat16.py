@@ -84,10 +84,12 @@ def with_conversions(
     results: Sequence[str],
     shapes: dict[str, Shape],
     arrays: Mapping[str, Array],
+    trained: bool = False,
 ) -> tuple[list[Node], NarrowPart]:
     """The operations with values converted where one side is float32, and how those of bfloat16 lie.
 
-    The `results` of the network stay floats. Adds the shapes of converted values to `shapes`.
+    The `results` of the network, which is `trained` or prepared, stay floats. Adds the shapes of converted
+    values to `shapes`.
     """
     reads_narrow = {name for node in nodes if node.output in made for name in node.inputs}
     floats = {node.output for node in nodes if node.output in made and _writes_floats(node, reads_narrow)}
@@ -114,22 +116,20 @@ def with_conversions(
         on_narrow = node.output in made
         own = [renamed.get(name, name) if on_narrow else name for name in node.inputs]
         inputs = tuple(
-            name
-            if name in renamed.values() or name in renamed or (name in narrow) == on_narrow
-            else as_kind(name, "narrow" if on_narrow else "widen")
+            name if (name in narrow) == on_narrow else as_kind(name, "narrow" if on_narrow else "widen")
             for name in own
         )
         if node.output in narrow and node.output in results:
             renamed[node.output] = new = named(node.output, "bfloat16")
+            narrow = narrow - {node.output} | {new}
             # Running statistics are called by what the layer wrote.
             result.append(replace(node, inputs=inputs, output=new, statistics=node.statistics_of))
             result.append(Node("widen", (new,), node.output, label=f"{node.output} to float32"))
         else:
             result.append(replace(node, inputs=inputs))
     operations = {renamed.get(name, name) for name in made}
-    values = {renamed.get(name, name) for name in narrow}
-    values |= {new for (_, layer), new in converted.items() if layer == "narrow"}
-    return result, NarrowPart(operations, _images(result, values, shapes, arrays))
+    values = narrow | {new for (_, layer), new in converted.items() if layer == "narrow"}
+    return result, NarrowPart(operations, _images(result, values, shapes, arrays, trained))
 
 
 def _writes_floats(node: Node, reads_narrow: set[str]) -> bool:
@@ -138,12 +138,16 @@ def _writes_floats(node: Node, reads_narrow: set[str]) -> bool:
 
 
 def _images(
-    nodes: Sequence[Node], narrow: set[str], shapes: Mapping[str, Shape], arrays: Mapping[str, Array]
+    nodes: Sequence[Node],
+    narrow: set[str],
+    shapes: Mapping[str, Shape],
+    arrays: Mapping[str, Array],
+    trained: bool,
 ) -> dict[str, NarrowImage]:
-    """Of each value of bfloat16, with the border that convolutions need; views share it.
+    """Say how each value of bfloat16 lies, with the border that convolutions need; views share it.
 
-    A convolution reads over the border of its input, and its gradient over that of its output, whose gradient
-    lies as it does.
+    A convolution reads over the border of its input. In training its gradient reads over the border of its
+    output's gradient, which lies as the output does.
     """
     borders: dict[str, Border] = dict.fromkeys(narrow, NO_BORDER)
     for node in nodes:
@@ -153,7 +157,7 @@ def _images(
         w = arrays[str(node.params[0])]
         if x in narrow:
             borders[x] = wider(borders[x], border_of(node.args[0], w, shapes[x]))
-        if y in narrow:
+        if trained and y in narrow:
             borders[y] = wider(borders[y], gradient_border_of(node.args[0], w, shapes[x]))
     images = {name: image_of(shapes[name], border) for name, border in borders.items()}
     for node in nodes:

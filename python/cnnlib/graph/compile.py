@@ -84,7 +84,7 @@ class CompiledGraph:
             if bfloat16:
                 made = narrow_operations(nodes, self.shapes, params, trained=True)
                 results = graph.results()
-                nodes, narrow = with_conversions(nodes, made, graph.input, results, self.shapes, params)
+                nodes, narrow = with_conversions(nodes, made, graph.input, results, self.shapes, params, True)
             self._target = TrainingTarget(where, graph, nodes, self.shapes, params, dtype, frozen, narrow)
         else:
             graph = without_identities(graph)

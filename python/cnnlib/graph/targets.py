@@ -33,15 +33,21 @@ class Target(ABC):
 
     `shapes` are those of one sample of each value, `arrays` those that the nodes name; messages about options
     begin with `where`. The methods take a node; `bound` is that of the ReLU that it ends with, None for none.
+    `narrow` is what it computes on bfloat16.
     """
 
     where: str
     core: Any
 
     def __init__(
-        self, shapes: Mapping[str, Shape], arrays: Mapping[str, Array], dtype: np.dtype[Any]
+        self,
+        shapes: Mapping[str, Shape],
+        arrays: Mapping[str, Array],
+        dtype: np.dtype[Any],
+        narrow: NarrowPart | None,
     ) -> None:
         self.shapes, self.arrays, self.dtype = shapes, arrays, dtype
+        self._narrow = narrow or NarrowPart()
 
     def before(self, node: Node) -> Shape:
         """The shape of one sample of its first input."""
@@ -61,7 +67,7 @@ class Target(ABC):
 
     def is_narrow(self, node: Node) -> bool:
         """Whether an operation is computed on bfloat16."""
-        return False
+        return node.output in self._narrow.operations and node.op.narrow is not None
 
     @abstractmethod
     def finish(self) -> None:
@@ -98,6 +104,34 @@ class Target(ABC):
     def scale(self, node: Node, factor: float) -> None:
         """A product with a number."""
 
+    @abstractmethod
+    def convert(self, node: Node) -> None:
+        """A value to bfloat16 ('narrow'), or from it ('widen')."""
+
+    @abstractmethod
+    def narrow(self, node: Node, method: str, *arguments: Any) -> None:
+        """An operation on bfloat16 without parameters."""
+
+    @abstractmethod
+    def narrow_conv(
+        self, node: Node, w: Array, b: Array | None, conv_param: Any, bound: float | None
+    ) -> None:
+        """A convolution on bfloat16."""
+
+    @abstractmethod
+    def narrow_norm(self, node: Node, bound: float | None) -> None:
+        """A batch norm on bfloat16."""
+
+    @abstractmethod
+    def narrow_concat(self, node: Node) -> None:
+        """Values of bfloat16 one behind the other."""
+
+    def narrow_pool(
+        self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False
+    ) -> None:
+        """A pool on bfloat16: means, over windows that count padding if they are `padded`, or maxima."""
+        self.narrow(node, "bfloat_pool", mean, geometry, ceil_mode, padded)
+
     def attention(
         self, node: Node, sizes: Sequence[int], bias: Array | None, scale: float, causal: bool
     ) -> None:
@@ -126,7 +160,7 @@ class InferenceTarget(Target):
     A prepared one keeps its arrays. A `live` one reads those of a model at each call, and messages about the
     options of its norms begin with `model`. `arena_bytes` is what the values take at a time, of one sample;
     `packed_bytes` what the packed weights take. `images` says how values of bytes, or of bfloat16, lie in
-    memory; `narrow` is what it computes on bfloat16.
+    memory.
     """
 
     where = "prepare"
@@ -142,9 +176,8 @@ class InferenceTarget(Target):
         model: str = "",
         narrow: NarrowPart | None = None,
     ) -> None:
-        super().__init__(shapes, arrays, dtype)
+        super().__init__(shapes, arrays, dtype, narrow)
         self._live = live
-        self._narrow = narrow or NarrowPart()
         self._names = _names(nodes)
         self._norms = _norms(model, graph, nodes, shapes) if live else []
         on_bytes = any(node.op.eight_bits for node in nodes)
@@ -202,17 +235,12 @@ class InferenceTarget(Target):
         """How a value of bytes or of bfloat16 lies in memory; None for one of floats."""
         return self.images.get(name)
 
-    def is_narrow(self, node: Node) -> bool:
-        """Whether an operation is computed on bfloat16."""
-        return node.output in self._narrow.operations and node.op.narrow is not None
-
     def convert(self, node: Node) -> None:
-        """A value to bfloat16 ('narrow'), or from it ('widen')."""
         image = self.images[node.output if node.layer == "narrow" else node.inputs[0]]
         self.call(node, node.layer, image)
 
     def narrow_norm(self, node: Node, bound: float | None) -> None:
-        """A batch norm as a depthwise 1x1 convolution, whose weights stay floats."""
+        """A depthwise 1x1 convolution, whose weights stay floats."""
         C = self.before(node)[0]
         gamma, beta = (self.array(name).reshape(-1).astype(np.float64) for name in node.params)
         mean, inv_std = statistics(node.args[0], C)
@@ -221,28 +249,20 @@ class InferenceTarget(Target):
         self.narrow_conv(node, w, b, {"groups": C}, bound)
 
     def narrow_concat(self, node: Node) -> None:
-        """Values of bfloat16 one behind the other."""
         images = [self.images[name] for name in node.inputs]
         self.call(node, "bfloat_concat", images, self.images[node.output], reads=(self.reads(node),))
 
     def narrow(self, node: Node, method: str, *arguments: Any) -> None:
-        """An operation on bfloat16 without weights."""
         images = [self.images[name] for name in (*node.inputs, node.output)]
         self.call(node, method, *images, *arguments, reads=self.reads(node))
 
     def narrow_conv(
         self, node: Node, w: Array, b: Array | None, conv_param: Any, bound: float | None
     ) -> None:
-        """A convolution on bfloat16; one with two inputs adds the second."""
+        """One with two inputs adds the second."""
         images = [self.image(name) for name in (node.inputs[0], node.inputs[-1], node.output)]
         reads = (*self.reads(node), -1)[:2]
         self.call(node, "bfloat_conv", *images, w, b, conv_param, bound, reads=reads)
-
-    def narrow_pool(
-        self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False
-    ) -> None:
-        """A pool on bfloat16: means, over windows that count padding if they are `padded`, or maxima."""
-        self.narrow(node, "bfloat_pool", mean, geometry, ceil_mode, padded)
 
     def call(self, node: Node, method: str, *arguments: Any, reads: Sequence[Any] | None = None) -> None:
         inputs = self.reads(node)[:1] if reads is None else reads
@@ -297,7 +317,7 @@ class TrainingTarget(Target):
     """A network in training, for arrays of the shapes and dtype of `arrays`.
 
     Parameters that are `frozen` get no gradient. Messages about the options of norms and dropout layers begin
-    with `model`. `narrow` is what it computes on bfloat16.
+    with `model`.
     """
 
     where = "loss"
@@ -313,8 +333,7 @@ class TrainingTarget(Target):
         frozen: Collection[str],
         narrow: NarrowPart | None = None,
     ) -> None:
-        super().__init__(shapes, arrays, dtype)
-        self._narrow = narrow or NarrowPart()
+        super().__init__(shapes, arrays, dtype, narrow)
         self._names = _names(nodes)
         self._trained_names = [name for name in self._names if name not in frozen]
         trained = trained_values(nodes, graph.input, frozen)
@@ -338,10 +357,6 @@ class TrainingTarget(Target):
             [[self._values[name] for name in names] for names in last_reads(nodes, graph.results())],
             [self._narrow.images.get(name) for name in self._values],
         )
-
-    def is_narrow(self, node: Node) -> bool:
-        """Whether an operation is computed on bfloat16."""
-        return node.output in self._narrow.operations and node.op.narrow is not None
 
     def finish(self) -> None:
         """Drop what only telling takes."""
@@ -428,16 +443,13 @@ class TrainingTarget(Target):
         self.call(node, "flatten")
 
     def convert(self, node: Node) -> None:
-        """A value to bfloat16 ('narrow'), or from it ('widen')."""
         self.call(node, node.layer)
 
     def narrow(self, node: Node, method: str, *arguments: Any) -> None:
-        """An operation on bfloat16 without parameters."""
         reads = self.reads(node)
         self.call(node, method, *arguments, reads=(reads if len(reads) > 1 else reads[0],))
 
     def narrow_conv(self, node: Node, w: Array, b: Any, conv_param: Any, bound: float | None) -> None:
-        """A convolution on bfloat16."""
         self.call(node, "bfloat_conv", w, *self._numbers(*node.params), conv_param, bound)
 
     def narrow_conv_bn_relu(self, node: Node) -> None:
@@ -446,17 +458,9 @@ class TrainingTarget(Target):
         self.call(node, "bfloat_conv_bn_relu", w, *numbers, plain(node.args[0]))
 
     def narrow_norm(self, node: Node, bound: float | None) -> None:
-        """A batch norm on bfloat16."""
         self.call(node, "bfloat_norm", *self._numbers(*node.params), bound is not None)
 
-    def narrow_pool(
-        self, node: Node, mean: bool, geometry: Any, ceil_mode: bool, padded: bool = False
-    ) -> None:
-        """A pool on bfloat16: means, over windows that count padding if they are `padded`, or maxima."""
-        self.narrow(node, "bfloat_pool", mean, geometry, ceil_mode, padded)
-
     def narrow_concat(self, node: Node) -> None:
-        """Values of bfloat16 one behind the other."""
         self.call(node, "bfloat_concat", reads=(self.reads(node),))
 
 

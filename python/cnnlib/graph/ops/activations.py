@@ -13,7 +13,7 @@ from cnnlib.layers.activations import _forward, softmax
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import InferenceTarget, Target, TrainingTarget
+    from cnnlib.graph.targets import Target, TrainingTarget
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
@@ -34,7 +34,7 @@ def _emit(
 
 
 def _emit_narrow(
-    function: Callable[[Node], tuple[str, float]], target: InferenceTarget, node: Node, bound: float | None
+    function: Callable[[Node], tuple[str, float]], target: Target, node: Node, bound: float | None
 ) -> None:
     target.narrow(node, "bfloat_activation", *function(node))
 

@@ -12,7 +12,7 @@ from cnnlib.graph.ops.sizes import Shape, same
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import InferenceTarget, TrainingTarget
+    from cnnlib.graph.targets import Target
 
 
 def rounded(array: Array) -> Array:
@@ -23,7 +23,7 @@ def rounded(array: Array) -> Array:
     return kept.view(np.float32)
 
 
-def _emit(target: InferenceTarget | TrainingTarget, node: Node, bound: float | None) -> None:
+def _emit(target: Target, node: Node, bound: float | None) -> None:
     target.convert(node)
 
 

@@ -76,7 +76,7 @@ def _emit(target: Target, node: Node, bound: float | None) -> None:
     target.conv(node, "conv", bound)
 
 
-def _emit_narrow(target: InferenceTarget, node: Node, bound: float | None) -> None:
+def _emit_narrow(target: Target, node: Node, bound: float | None) -> None:
     w, b = map(target.array, node.params)
     target.narrow_conv(node, w, b, plain(node.args[0]), bound)
 

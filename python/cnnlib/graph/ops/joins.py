@@ -63,7 +63,7 @@ def _emit_flatten(target: Target, node: Node, bound: float | None) -> None:
     target.flatten(node)
 
 
-def _emit_narrow_add(target: InferenceTarget, node: Node, bound: float | None) -> None:
+def _emit_narrow_add(target: Target, node: Node, bound: float | None) -> None:
     target.narrow(node, "bfloat_sum", bound is not None)
 
 
@@ -71,7 +71,7 @@ def _emit_narrow_multiply(target: InferenceTarget, node: Node, bound: float | No
     target.narrow(node, "bfloat_product")
 
 
-def _emit_narrow_concat(target: InferenceTarget, node: Node, bound: float | None) -> None:
+def _emit_narrow_concat(target: Target, node: Node, bound: float | None) -> None:
     target.narrow_concat(node)
 
 

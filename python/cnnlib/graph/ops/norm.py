@@ -19,7 +19,7 @@ from cnnlib.layers.norm.rows import KEYS
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import InferenceTarget, Target, TrainingTarget
+    from cnnlib.graph.targets import Target
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
@@ -66,7 +66,7 @@ def _emit_batch(target: Target, node: Node, bound: float | None) -> None:
     target.batchnorm(node, bound)
 
 
-def _emit_narrow(target: InferenceTarget | TrainingTarget, node: Node, bound: float | None) -> None:
+def _emit_narrow(target: Target, node: Node, bound: float | None) -> None:
     target.narrow_norm(node, bound)
 
 

@@ -19,7 +19,7 @@ from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 if TYPE_CHECKING:
     from cnnlib.graph.graph import Node
-    from cnnlib.graph.targets import InferenceTarget, Target
+    from cnnlib.graph.targets import Target
     from cnnlib.models.spec.builder import Builder
     from cnnlib.onnx.writing.writer import Writer
 
@@ -61,7 +61,7 @@ def _emit_adaptive(target: Target, node: Node, bound: float | None) -> None:
     target.call(node, node.layer, target.like(node), target.after(node)[1:])
 
 
-def _emit_narrow(kind: str, target: InferenceTarget, node: Node, bound: float | None) -> None:
+def _emit_narrow(kind: str, target: Target, node: Node, bound: float | None) -> None:
     windows = pool_arguments(target.where, kind, node.args[0], target.like(node))
     target.narrow_pool(node, kind == "avg", *windows)
 
@@ -74,7 +74,7 @@ def _trains_narrow(node: Node, inputs: Sequence[Shape], arrays: Sequence[Any]) -
     return node.args[0].get("dilation", 1) in (1, (1, 1))
 
 
-def _emit_narrow_global(target: InferenceTarget, node: Node, bound: float | None) -> None:
+def _emit_narrow_global(target: Target, node: Node, bound: float | None) -> None:
     H, W = target.before(node)[1:]
     target.narrow_pool(node, True, (H, W, H, W, 0, 0, 0, 0, 1, 1), False, True)
 
