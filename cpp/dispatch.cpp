@@ -80,7 +80,7 @@ auto from_environment(const std::string& variable, const std::string& usual, con
   }
 }
 
-// What a family of products may use beside its set: names from the least to the most.
+// Limits the extensions that a family of products may use. Its names go from the least to the most.
 class ExtensionLimit {
  public:
   ExtensionLimit(const char* variable, std::vector<const char*> names)

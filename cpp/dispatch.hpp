@@ -22,7 +22,8 @@ void use_isa(const std::string& name);
 std::string int8_limit();
 void limit_int8(const std::string& name);
 
-// The same for active_bfloat16 and CNNLIB_BFLOAT16: none, avx512bf16, or amx.
+// The most that active_bfloat16 may use: none, avx512bf16, or amx, which is the default where CNNLIB_BFLOAT16
+// names no other. std::invalid_argument for another name.
 std::string bfloat16_limit();
 void limit_bfloat16(const std::string& name);
 

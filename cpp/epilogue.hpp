@@ -1,5 +1,5 @@
-// Epilogues: how a layer finishes its sums. Those of narrow values stand in narrow_shapes.hpp. Plain data
-// that crosses the border between the bindings and the kernels.
+// Epilogues: plain data that says how a layer finishes its sums, and crosses the border between the bindings
+// and the kernels. narrow_shapes.hpp has those of bytes and of bfloat16.
 #pragma once
 
 #include <cstddef>

@@ -68,11 +68,7 @@ void bfloat_conv_step(P& p, const std::string& name, int input, int other, int o
 
 // Whether a convolution has a method, and one that is `trained` gradients: its groups may be too narrow.
 bool bfloat_conv_fits(const ImageSizes& x, const Floats& w, const py::object& conv_param, bool trained) {
-  const Image in = bfloat_image(x);
-  const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
-  ConvShape s = conv_request("prepare", like, w, conv_param).shape;
-  s.N = 1;
-  const BfloatConv c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}};
+  const BfloatConv c = conv_of_image("prepare", bfloat_image(x), w, conv_param);
   const BfloatKernels& kernels = bfloat_kernels();
   return kernels.method(c).run != nullptr && (!trained || kernels.gradients_fit(c));
 }

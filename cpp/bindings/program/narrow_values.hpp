@@ -32,6 +32,11 @@ template <class Value>
 bool same_size(const NarrowImage<Value>& a, const NarrowImage<Value>& b) {
   return shape_of(a) == shape_of(b);
 }
+// Whether one has the bytes of the other.
+template <class Value>
+bool lie_alike(const NarrowImage<Value>& a, const NarrowImage<Value>& b) {
+  return same_size(a, b) && a.top == b.top && a.bottom == b.bottom && a.left == b.left && a.right == b.right;
+}
 template <class Value>
 double elements(const NarrowImage<Value>& s) {
   return double(s.bytes()) / sizeof(Value);
@@ -46,6 +51,43 @@ bool reaches_inside(const NarrowConv<Value>& c) {
   return s.pad_top <= c.x.top && s.pad_left <= c.x.left && below <= c.x.bottom && beside <= c.x.right;
 }
 
+// The same of the correlations that make the gradient of x, whose windows lie over dout, an image like y.
+template <class Value>
+bool gradient_reaches_inside(const NarrowConv<Value>& c) {
+  const ConvShape& s = c.shape;
+  const auto axis = [](Index size, Index K, Index stride, Index dilation, Index pad, Index outputs,
+                       Index before, Index after) {
+    for (Index phase = 0; phase < std::min(stride, size); ++phase) {
+      const GradientPhase g(phase, size, K, stride, dilation, pad);
+      const Index beyond = g.outputs - 1 - g.pad + (g.taps - 1) * dilation - (outputs - 1);
+      if (g.taps > 0 && (g.pad > before || beyond > after)) return false;
+    }
+    return true;
+  };
+  return axis(s.H, s.KH, s.stride_h, s.dilation_h, s.pad_top, s.OH, c.y.top, c.y.bottom) &&
+         axis(s.W, s.KW, s.stride_w, s.dilation_w, s.pad_left, s.OW, c.y.left, c.y.right);
+}
+
+// A convolution of one image of x, with the wish of its conv_param; y has no border.
+template <class Value>
+NarrowConv<Value> conv_of_image(Text function, const NarrowImage<Value>& x, const Floats& w,
+                                const py::object& conv_param) {
+  const Floats like = new_array(function, {0, x.C, x.H, x.W}, true);
+  const ConvRequest request = conv_request(function, like, w, conv_param);
+  ConvShape s = request.shape;
+  s.N = 1;
+  return {x, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}, request.wish};
+}
+
+// A pool of one image.
+inline PoolShape pool_of_image(Text function, Index C, Index H, Index W, const PoolGeometry& geometry,
+                               bool ceil_mode, bool count_include_pad) {
+  const Floats like = new_array(function, {0, C, H, W}, true);
+  PoolShape s = pool_shape(function, like, geometry, ceil_mode, count_include_pad);
+  s.planes = 1;
+  return s;
+}
+
 constexpr Index most_filter = Index{1} << 26;  // weights of a filter: 16 filters' offsets fit 32 bits
 
 // A convolution of value `input`, but for its epilogue. `other` is a value to add, or -1; y is narrow, or
@@ -55,11 +97,8 @@ NarrowConv<Value> narrow_conv(const BoundProgram& p, int input, int other, int o
                               const ImageSizes& other_image, const std::optional<ImageSizes>& y,
                               const Floats& w, const py::object& conv_param) {
   const NarrowImage<Value> in = narrow_image<Value>(x);
-  const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
-  const ConvRequest request = conv_request("prepare", like, w, conv_param);
-  ConvShape s = request.shape;
-  s.N = 1;
-  NarrowConv<Value> c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, {}, request.wish};
+  NarrowConv<Value> c = conv_of_image("prepare", in, w, conv_param);
+  const ConvShape& s = c.shape;
   c.epilogue.add = other >= 0;
   c.epilogue.scores = !y;
   require_that(reaches_inside(c), "a convolution that reaches beyond the border of its input");
@@ -87,9 +126,7 @@ NarrowPool<Value> narrow_pool(const BoundProgram& p, int input, int output, cons
                               const ImageSizes& y, const PoolGeometry& geometry, bool ceil_mode,
                               bool count_include_pad) {
   const NarrowImage<Value> in = narrow_image<Value>(x), out = narrow_image<Value>(y);
-  const Floats like = new_array("prepare", {0, in.C, in.H, in.W}, true);
-  PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
-  s.planes = 1;
+  const PoolShape s = pool_of_image("prepare", in.C, in.H, in.W, geometry, ceil_mode, count_include_pad);
   require_that(same_size(out, {in.C, s.OH, s.OW, 0, 0, 0, 0}), "a pool's output has another shape");
   p.reads_image(input, in);
   p.writes_image(output, out);

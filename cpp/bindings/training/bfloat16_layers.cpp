@@ -14,10 +14,6 @@ const BfloatKernels* training_kernels() {
   return kernels;
 }
 
-void require_border(bool condition) {
-  require(condition, "loss: a convolution or its gradient reaches beyond the border of its input");
-}
-
 void bfloat_narrow_layer(BoundTraining& p, int x, int out) {
   const BfloatKernels* const k = training_kernels();
   const BfloatImage s = p.makes_image(out, {p.size_of(x)});
@@ -45,35 +41,17 @@ void bfloat_widen_layer(BoundTraining& p, int x, int out) {
   });
 }
 
-// A convolution from x to a value like out, whose gradient reaches over dout's border.
+// A convolution from x to out. Images have the borders that its windows reach, and those of its gradient.
 BfloatConv checked_bfloat_conv(BoundTraining& p, int x, int out, const Floats& weights, int w, int b,
                                const py::object& conv_param) {
-  const BfloatImage in = p.reads_image(x);
-  const Floats like = new_array("loss", {0, in.C, in.H, in.W}, true);
-  const ConvRequest request = conv_request("loss", like, weights, conv_param);
-  ConvShape s = request.shape;
-  s.N = 1;
-  const BfloatImage y = p.makes_image(out, {s.F, s.OH, s.OW});
-  const BfloatConv c{in, y, {}, s, {}, request.wish};
-  require_border(reaches_inside(c));
+  BfloatConv c = conv_of_image("loss", p.reads_image(x), weights, conv_param);
+  c.y = p.makes_image(out, shape_of(c.y));
+  require(reaches_inside(c) && (!p.wants(x) || gradient_reaches_inside(c)),
+          "loss: a convolution or its gradient reaches beyond the border of its input");
   p.takes(w, weights.size());
-  p.takes(b, s.F, true);
+  p.takes(b, c.shape.F, true);
   require(training_kernels()->gradients_fit(c) && training_kernels()->method(c).run != nullptr,
           "loss: a convolution without gradients in bfloat16");
-  if (p.wants(x)) {
-    for (Index i = 0; i < std::min(s.stride_h, s.H); ++i) {
-      const GradientPhase g(i, s.H, s.KH, s.stride_h, s.dilation_h, s.pad_top);
-      require_border(
-          g.taps == 0 ||
-          (g.pad <= y.top && g.outputs - 1 - g.pad + (g.taps - 1) * s.dilation_h - (s.OH - 1) <= y.bottom));
-    }
-    for (Index j = 0; j < std::min(s.stride_w, s.W); ++j) {
-      const GradientPhase g(j, s.W, s.KW, s.stride_w, s.dilation_w, s.pad_left);
-      require_border(
-          g.taps == 0 ||
-          (g.pad <= y.left && g.outputs - 1 - g.pad + (g.taps - 1) * s.dilation_w - (s.OW - 1) <= y.right));
-    }
-  }
   return c;
 }
 
@@ -102,28 +80,16 @@ void bfloat_conv_layer(BoundTraining& p, int x, int out, const Floats& weights, 
   if (bound) c.epilogue.activation = {0, static_cast<float>(*bound)};
   require(!bound || *bound == std::numeric_limits<double>::infinity(), "loss: a ReLU with a bound");
   const bool need_dx = p.wants(x), relu = bound.has_value();
-  BfloatConv plain = c;
-  plain.epilogue = {};
   p.add(out, [=](Batch& batch) -> Batch::Backward {
     const Memory<void> input = batch.value(x);
     k->conv_forward(k->method, c, batch.param(w), batch.param(b), In(input), batch.make(out), batch.N);
     const Memory<void> y = relu ? batch.value(out) : Memory<void>();
     return [=](Batch& taken) {
       const Memory<void> of_out = taken.take_gradient(out);
-      pass_back_conv(*k, taken, plain, x, need_dx, input, before_relu(*k, taken, out, of_out, y), w, b);
+      pass_back_conv(*k, taken, c, x, need_dx, input, before_relu(*k, taken, out, of_out, y), w, b);
     };
   });
 }
-
-// Mean and 1 / sqrt(variance + eps), and the variance, which are left in the batch.
-struct NormStatistics {
-  Memory<double> mean, var, inv_std;
-
-  NormStatistics(Batch& batch, std::size_t norm, Index C)
-      : mean(batch.mean[norm] = new_memory<double>(C)),
-        var(batch.var[norm] = new_memory<double>(C)),
-        inv_std(new_memory<double>(C)) {}
-};
 
 struct NormParams {
   int gamma, beta;
@@ -131,19 +97,16 @@ struct NormParams {
 
   NormParams(BoundTraining& p, int of_gamma, int of_beta, Index C)
       : gamma(of_gamma), beta(of_beta), number(p.new_norm(C)) {
-    for (const int param : {gamma, beta}) {
-      p.takes(param, C);
-      require(p.trains(param), "loss: a norm that is frozen");
-    }
+    check_norm(p, gamma, beta, C);
   }
-  NormStatistics forward(const BfloatKernels& k, Batch& batch, const BfloatNorm& s, In x, Out y) const {
-    const NormStatistics own(batch, number, s.x.C);
+  BatchStatistics forward(const BfloatKernels& k, Batch& batch, const BfloatNorm& s, In x, Out y) const {
+    const BatchStatistics own(batch, number, s.x.C);
     k.norm_train(s, x, batch.param(gamma), batch.param(beta), batch.eps[number], y, own.mean.get(),
                  own.var.get(), own.inv_std.get(), batch.N);
     return own;
   }
-  void backward(const BfloatKernels& k, Batch& batch, const BfloatNorm& s, const NormStatistics& own, In dout,
-                In x, Out dx) const {
+  void backward(const BfloatKernels& k, Batch& batch, const BfloatNorm& s, const BatchStatistics& own,
+                In dout, In x, Out dx) const {
     k.norm_backward(s,
                     {dout, x, own.mean.get(), own.inv_std.get(), batch.param(gamma), batch.param(beta), dx,
                      batch.param_gradient(gamma), batch.param_gradient(beta)},
@@ -161,7 +124,7 @@ void bfloat_conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& w
   p.add(out, [=](Batch& batch) -> Batch::Backward {
     const Memory<void> input = batch.value(x), a = batch.like(out);
     k->conv_forward(k->method, c, batch.param(w), batch.param(b), In(input), Out(a), batch.N);
-    const NormStatistics own = norm.forward(*k, batch, s, In(a), batch.make(out));
+    const BatchStatistics own = norm.forward(*k, batch, s, In(a), batch.make(out));
     return [=](Batch& taken) {
       const Memory<void> dout = taken.take_gradient(out), da = taken.like(out);
       norm.backward(*k, taken, s, own, In(dout), In(a), Out(da));
@@ -177,7 +140,7 @@ void bfloat_norm_layer(BoundTraining& p, int x, int out, int gamma, int beta, bo
   const NormParams norm(p, gamma, beta, in.C);
   p.add(out, [=](Batch& batch) -> Batch::Backward {
     const Memory<void> input = batch.value(x);
-    const NormStatistics own = norm.forward(*k, batch, s, In(input), batch.make(out));
+    const BatchStatistics own = norm.forward(*k, batch, s, In(input), batch.make(out));
     return [=](Batch& taken) {
       taken.pass_back(x, out,
                       [&](In dout, Out dx) { norm.backward(*k, taken, s, own, dout, In(input), dx); });
@@ -189,9 +152,7 @@ void bfloat_pool_layer(BoundTraining& p, int x, int out, bool mean, const PoolGe
                        bool ceil_mode, bool count_include_pad) {
   const BfloatKernels* const k = training_kernels();
   const BfloatImage in = p.reads_image(x);
-  const Floats like = new_array("loss", {0, in.C, in.H, in.W}, true);
-  PoolShape shape = pool_shape("loss", like, geometry, ceil_mode, count_include_pad);
-  shape.planes = 1;
+  const PoolShape shape = pool_of_image("loss", in.C, in.H, in.W, geometry, ceil_mode, count_include_pad);
   require(shape.dilation_h == 1 && shape.dilation_w == 1, "loss: a pool with dilation in bfloat16");
   require(shape.PH * shape.PW <= UINT16_MAX, "loss: windows of too many pixels in bfloat16");
   const BfloatPool s{in, p.makes_image(out, {in.C, shape.OH, shape.OW}), shape};
@@ -229,6 +190,10 @@ void bfloat_sum_layer(BoundTraining& p, const std::array<int, 2>& terms, int out
       const Memory<void> of_out = taken.take_gradient(out), dout = before_relu(*k, taken, out, of_out, kept);
       for (int i = 0; i < 2; ++i) {
         if (!wanted[i]) continue;
+        if (lie_alike(images[i], y)) {
+          taken.add_gradient(terms[i], dout);
+          continue;
+        }
         const Memory<void> dx = taken.like(terms[i]);
         k->take_channels(y, 0, images[i], In(dout), Out(dx), taken.N);
         taken.add_gradient(terms[i], dx);

@@ -17,7 +17,7 @@ struct BoundBatch {
   std::atomic<bool> used_up;  // by a backward pass, of which there may be several at once without a GIL
 };
 
-// Of each value how an image of bfloat16 lies, or none for floats; null where there are only those.
+// How an image of each value lies that is bfloat16; the other values, or all of them, have none.
 using ValueImages = std::optional<std::vector<std::optional<ImageSizes>>>;
 
 // eps, and what a batch norm's statistics are to be mixed into: momentum, running mean and variance.
@@ -40,7 +40,7 @@ class BoundTraining {
   // The layer that is being added reads and makes values of which an image has these shapes.
   void reads(int value, const ShapeView& shape) const { reads(value, shape, false); }
   void makes(int value, const ShapeView& shape) { makes(value, shape, false); }
-  // The same of images of bfloat16, which are returned.
+  // Checks a value of bfloat16 in the same way, and returns how its images lie.
   const BfloatImage& reads_image(int value) const;
   const BfloatImage& makes_image(int value, const ShapeView& shape);
   // Whether the gradient of a value is wanted.
@@ -193,6 +193,23 @@ struct KeptRelu {
     return result;
   }
 };
+
+// Mean, variance and 1 / sqrt(variance + eps) of a batch norm's C channels, the first two left in the batch.
+struct BatchStatistics {
+  Memory<double> mean, var, inv_std;
+
+  BatchStatistics(Batch& batch, std::size_t norm, Index C)
+      : mean(batch.mean[norm] = new_memory<double>(C)),
+        var(batch.var[norm] = new_memory<double>(C)),
+        inv_std(new_memory<double>(C)) {}
+};
+
+inline void check_norm(const BoundTraining& p, int gamma, int beta, Index C) {
+  for (const int param : {gamma, beta}) {
+    p.takes(param, C);
+    require(p.trains(param), "loss: a norm that is frozen");
+  }
+}
 
 // The layers by family.
 [[gnu::cold]] void bind_weighted_layers(py::class_<BoundTraining>& program);

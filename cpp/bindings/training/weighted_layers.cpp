@@ -40,13 +40,6 @@ ConvLayer<direction> checked_conv(BoundTraining& p, int x, int out, const Floats
   return layer;
 }
 
-void check_norm(const BoundTraining& p, int gamma, int beta, Index C) {
-  for (const int param : {gamma, beta}) {
-    p.takes(param, C);
-    require(p.trains(param), "loss: a norm that is frozen");
-  }
-}
-
 template <Direction direction>
 void conv_layer(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights, int w, int b,
                 const py::object& conv_param, bool relu, bool by_mask) {
@@ -67,16 +60,6 @@ void conv_layer(BoundTraining& p, int x, int out, const Floats& like, const Floa
       });
 }
 
-// Mean, variance and 1 / sqrt(variance + eps) of a batch norm's C channels, the first two left in the batch.
-struct Statistics {
-  Memory<double> mean, var, inv_std;
-
-  Statistics(Batch& batch, std::size_t norm, Index C)
-      : mean(batch.mean[norm] = new_memory<double>(C)),
-        var(batch.var[norm] = new_memory<double>(C)),
-        inv_std(new_memory<double>(C)) {}
-};
-
 void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, const Floats& weights, int w,
                         int b, int gamma, int beta, const py::object& conv_param) {
   const auto layer = checked_conv<Direction::forward>(p, x, out, like, weights, w, b, conv_param);
@@ -86,14 +69,14 @@ void conv_bn_relu_layer(BoundTraining& p, int x, int out, const Floats& like, co
   add_layer(
       p, x, out, Relu::none, p.wants(x),  // the kernels have their own
       [=](const auto& k, Batch& batch, In in, Out y) {
-        const Statistics own(batch, norm, s.F);
+        const BatchStatistics own(batch, norm, s.F);
         const Memory<void> a = batch.like(out);
         layer.of(batch.N).forward(k, in, batch.param(w), batch.param(b), Out(a));
         k.batchnorm_train(In(a), batch.param(gamma), batch.param(beta), batch.eps[norm], y, own.mean.get(),
                           own.var.get(), own.inv_std.get(), {batch.N, s.F, s.OH * s.OW}, relu_if(true));
         return std::pair(own, a);
       },
-      [=](const auto& k, Batch& batch, const std::pair<Statistics, Memory<void>>& kept, In in, In dout,
+      [=](const auto& k, Batch& batch, const std::pair<BatchStatistics, Memory<void>>& kept, In in, In dout,
           Out dx) {
         const auto& [own, a] = kept;
         k.conv_bn_relu_backward(
@@ -113,12 +96,12 @@ void batchnorm_layer(BoundTraining& p, int x, int out, Index C, Index S, int gam
   add_layer(
       p, x, out, Relu::none, true,  // the kernels have their own
       [=](const auto& k, Batch& batch, In in, Out y) {
-        const Statistics own(batch, norm, C);
+        const BatchStatistics own(batch, norm, C);
         k.batchnorm_train(in, batch.param(gamma), batch.param(beta), batch.eps[norm], y, own.mean.get(),
                           own.var.get(), own.inv_std.get(), {batch.N, C, S}, relu_if(relu));
         return own;
       },
-      [=](const auto& k, Batch& batch, const Statistics& own, In in, In dout, Out dx) {
+      [=](const auto& k, Batch& batch, const BatchStatistics& own, In in, In dout, Out dx) {
         k.batchnorm_backward(dout, in, own.mean.get(), own.inv_std.get(), batch.param(gamma),
                              relu ? batch.param(beta) : In(), dx, batch.param_gradient(gamma),
                              batch.param_gradient(beta), {batch.N, C, S}, true);

@@ -95,7 +95,7 @@ BfloatKernels bfloat_kernels() {
       .conv_backward = &bfloat_conv_backward,
       .norm_train = &bfloat_norm_train,
       .norm_backward = &bfloat_norm_backward,
-      .max_pool_with_places = &max_pool_with_places,
+      .max_pool_with_places = &pool_maxima<true>,
       .max_pool_backward = &max_pool_backward,
       .avg_pool_backward = &avg_pool_backward,
       .relu_backward = &relu_backward,

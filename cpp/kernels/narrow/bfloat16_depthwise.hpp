@@ -40,6 +40,13 @@ inline void pack_bfloat_depthwise(const BfloatConv& c, WeightView w, const Filte
           *w.of_channel(channel, t / c.shape.KW, t % c.shape.KW);
 }
 
+// Writes where the taps of a window lie behind its first pixel.
+inline void find_taps(const BfloatConv& c, Index* offsets) {
+  const ConvShape& s = c.shape;
+  for (Index t = 0; t < s.KH * s.KW; ++t)
+    offsets[t] = t / s.KW * s.dilation_h * c.x.row() + t % s.KW * s.dilation_w * c.x.pixel();
+}
+
 // R neighbouring outputs of a vector of channels: sums over the taps in their order.
 template <int R>
 [[gnu::always_inline]] inline void depthwise_sums(const std::uint8_t* x, Index step, const Index* offsets,
@@ -60,8 +67,7 @@ inline void bfloat_depthwise(const BfloatConv& c, const std::uint8_t* x, const s
   const ConvShape& s = c.shape;
   const BfloatDepthwisePanels p(c);
   Index offsets[most_bfloat_taps];
-  for (Index t = 0; t < p.taps; ++t)
-    offsets[t] = t / s.KW * s.dilation_h * c.x.row() + t % s.KW * s.dilation_w * c.x.pixel();
+  find_taps(c, offsets);
   const auto* const weights = static_cast<const float*>(packed);
   const FilterNumbers<Bfloat16> numbers = numbers_in(packed, p);
   auto* const out = static_cast<std::uint8_t*>(y);

@@ -69,11 +69,20 @@ struct BfloatLanes {
   static __m512i joined(__m256i lower, __m256i upper) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
   }
-  // The same as floats.
+  // The values at p as floats, or the first `count` and zeros.
   static Sums widened(const std::uint8_t* p) { return widened(half(p)); }
   static Sums widened(const std::uint8_t* p, Index count) { return widened(half(p, count)); }
   static Sums widened(__m256i values) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+  }
+  // The single value at p, as a float.
+  static float widened_one(const std::uint8_t* p) {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    const std::uint32_t wide = std::uint32_t(bits) << 16;
+    float value;
+    std::memcpy(&value, &wide, sizeof value);
+    return value;
   }
   // Stores the first `count` lanes a step apart.
   static void scatter(float* to, Index step, Index count, Sums v) {
@@ -104,14 +113,15 @@ struct BfloatPair {
     const __m512i upper = _mm512_and_si512(v, _mm512_set1_epi32(int(0xFFFF0000)));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)), _mm512_castsi512_ps(upper)};
   }
-  // Rounds and stores the first `count` values.
-  void store(std::uint8_t* p, Index count) const {
-    const __m512i values = BfloatLanes::pairs(even, odd);
+  // Stores the first `count` of 32 numbers of 16 bits.
+  static void store_numbers(void* p, __m512i numbers, Index count) {
     if (count >= size)
-      _mm512_storeu_si512(p, values);
+      _mm512_storeu_si512(p, numbers);
     else
-      _mm512_mask_storeu_epi16(p, first(count), values);
+      _mm512_mask_storeu_epi16(p, first(count), numbers);
   }
+  // Rounds and stores the first `count` values.
+  void store(std::uint8_t* p, Index count) const { store_numbers(p, BfloatLanes::pairs(even, odd), count); }
   // Floats that lie in the order of their channels.
   static BfloatPair split(const float* p) {
     const __m512i order = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
@@ -154,7 +164,7 @@ class BfloatFinish {
                                     Index count) const {
     BfloatLanes::store(y, clamp_(_mm512_add_ps(sums, n.bias)), count);
   }
-  // The same with the other term, values at `other`.
+  // Adds the other term, values at `other`, before the activation.
   [[gnu::always_inline]] void store(BfloatLanes::Sums sums, const NumberVector& n, const std::uint8_t* other,
                                     std::uint8_t* y, Index count) const {
     const BfloatLanes::Sums sum = _mm512_add_ps(sums, n.bias);

@@ -1,5 +1,5 @@
-// Gradients of convolutions of bfloat16. That of x is correlations of dout, by the forward methods. That of w
-// multiplies values of x and of dout at pairs of neighbouring pixels: its k are the pixels.
+// Gradients of convolutions of bfloat16. dx is made of correlations of dout, which the forward methods
+// compute. dw is a product of x and dout whose k are pairs of neighbouring pixels.
 #pragma once
 
 #include "kernels.hpp"
@@ -105,6 +105,18 @@ class WeightBlock {
   Scratch memory_;
 };
 
+// Writes dw: body(block, its first filter, its first channel) puts all taps of each block.
+template <class Body>
+void each_weight_block(const ConvShape& s, int threads, float* dw, const Body& body) {
+  parallel_grid({ceil_div(s.F, BfloatLanes::size), WeightBlock::of_channels(s)}, threads,
+                [&](Index vector, Index block, int) {
+                  const Index f = vector * BfloatLanes::size, channel = block * WeightBlock::channels(s);
+                  const WeightBlock made(s, f, channel);
+                  body(made, f, channel);
+                  made.write(dw);
+                });
+}
+
 // How dw is cut, by the shape alone: images at a time, whose operands stay in caches, and parts of those,
 // which are summed apart so that many cores have work. Rows of sums are taps of channels: of a tap all
 // channels.
@@ -186,7 +198,7 @@ inline void pair_dout_row(const BfloatWeightCut& cut, const std::uint8_t* dout, 
   }
 }
 
-// The products of some images, of a tile of sums.
+// Adds the products of some images to a tile of sums, or stores the `first` ones.
 inline void weight_tile(const BfloatWeightCut& cut, const std::uint8_t* x, const std::uint8_t* dout,
                         Index tile, Range images, bool first, float* sums, Index sums_row) {
   constexpr int R = gradient_rows;
@@ -238,21 +250,17 @@ inline void bfloat_weight_gradient(const BfloatConv& c, const std::uint8_t* x, c
                         columns);
         });
   }
-  // Of sums (parts, taps, C, F).
-  parallel_grid({ceil_div(s.F, BfloatLanes::size), WeightBlock::of_channels(s)}, threads,
-                [&](Index vector, Index block, int) {
-                  const Index f = vector * BfloatLanes::size, channel = block * WeightBlock::channels(s);
-                  const WeightBlock made(s, f, channel);
-                  for (Index c = 0; c < made.size(); ++c)
-                    for (Index t = 0; t < cut.taps; ++t) {
-                      const float* const from = sums + (t * s.C + channel + c) * columns + f;
-                      BfloatLanes::Sums total = BfloatLanes::load(from);
-                      for (Index part = 1; part < cut.parts; ++part)
-                        total = _mm512_add_ps(total, BfloatLanes::load(from + part * cut.sums()));
-                      made.put(c, t, total);
-                    }
-                  made.write(dw);
-                });
+  // The sums are (parts, taps, C, F).
+  each_weight_block(s, threads, dw, [&](const WeightBlock& made, Index f, Index channel) {
+    for (Index c = 0; c < made.size(); ++c)
+      for (Index t = 0; t < cut.taps; ++t) {
+        const float* const from = sums + (t * s.C + channel + c) * columns + f;
+        BfloatLanes::Sums total = BfloatLanes::load(from);
+        for (Index part = 1; part < cut.parts; ++part)
+          total = _mm512_add_ps(total, BfloatLanes::load(from + part * cut.sums()));
+        made.put(c, t, total);
+      }
+  });
 }
 
 // Whether dw is computed by the points of Winograd's F(2x2, 3x3): few channels, or short sums, cost more than
@@ -414,26 +422,22 @@ inline void bfloat_winograd_weight_gradient(const BfloatConv& c, const std::uint
                                 sums + q * point_sums + tile * R * columns + panel * gradient_width, columns);
                   });
   }
-  parallel_grid({ceil_div(s.F, L::size), WeightBlock::of_channels(s)}, threads,
-                [&](Index vector, Index block, int) {
-                  const Index f = vector * L::size, channel = block * WeightBlock::channels(s);
-                  const WeightBlock made(s, f, channel);
-                  for (Index c = 0; c < made.size(); ++c) {
-                    L::Sums rows[3][4], taps[3];
-                    for (Index j = 0; j < 4; ++j) {
-                      L::Sums u[4], column[3];
-                      for (Index i = 0; i < 4; ++i)
-                        u[i] = L::load(sums + (4 * i + j) * point_sums + (channel + c) * columns + f);
-                      gather_line(u, column);
-                      for (Index i = 0; i < 3; ++i) rows[i][j] = column[i];
-                    }
-                    for (Index i = 0; i < 3; ++i) {
-                      gather_line(rows[i], taps);
-                      for (Index j = 0; j < 3; ++j) made.put(c, 3 * i + j, taps[j]);
-                    }
-                  }
-                  made.write(dw);
-                });
+  each_weight_block(s, threads, dw, [&](const WeightBlock& made, Index f, Index channel) {
+    for (Index c = 0; c < made.size(); ++c) {
+      L::Sums rows[3][4], taps[3];
+      for (Index j = 0; j < 4; ++j) {
+        L::Sums u[4], column[3];
+        for (Index i = 0; i < 4; ++i)
+          u[i] = L::load(sums + (4 * i + j) * point_sums + (channel + c) * columns + f);
+        gather_line(u, column);
+        for (Index i = 0; i < 3; ++i) rows[i][j] = column[i];
+      }
+      for (Index i = 0; i < 3; ++i) {
+        gather_line(rows[i], taps);
+        for (Index j = 0; j < 3; ++j) made.put(c, 3 * i + j, taps[j]);
+      }
+    }
+  });
 }
 
 // Adds T taps' products of a row of outputs of a vector of channels to sums.
@@ -465,8 +469,7 @@ inline void bfloat_depthwise_weight_gradient(const BfloatConv& c, const std::uin
   const ConvShape& s = c.shape;
   const Index taps = s.KH * s.KW, channels = round_up(s.C, L::size), own = taps * channels;
   Index offsets[most_bfloat_taps];
-  for (Index t = 0; t < taps; ++t)
-    offsets[t] = t / s.KW * s.dilation_h * c.x.row() + t % s.KW * s.dilation_w * c.x.pixel();
+  find_taps(c, offsets);
   const Scratch memory(sizeof(float) * std::size_t(N * own));
   auto* const sums = static_cast<float*>(memory.data());
   const int threads = threads_for(double(N * s.OH * s.OW) * double(own) / 8);

@@ -5,40 +5,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Max pooling that keeps the place of each maximum in its window, the first of several: places like y,
-// without a border.
-inline void max_pool_with_places(const BfloatPool& p, const std::uint8_t* x, std::uint8_t* y,
-                                 std::uint16_t* places, Index images) {
-  fill_border(p.y, 0, y, images);
-  const PoolShape& s = p.shape;
-  const Index bytes = p.x.pixel();
-  parallel_grid({images, s.OH}, threads_for(double(images * s.OH * s.OW * s.PH * s.PW) * double(bytes) / 4),
-                [&](Index n, Index oh, int) {
-                  for (Index ow = 0; ow < s.OW; ++ow) {
-                    const Index top = oh * s.stride_h - s.pad_top, left = ow * s.stride_w - s.pad_left;
-                    std::uint8_t* const to = y + p.y.row_of(n, oh) + ow * bytes;
-                    std::uint16_t* const at = places + ((n * s.OH + oh) * s.OW + ow) * p.x.channels();
-                    for (Index i = 0; i < bytes; i += 64) {
-                      __m512i most = _mm512_set1_epi16(-0x8000), place = _mm512_setzero_si512();
-                      for (Index h = std::max<Index>(top, 0); h < std::min(top + s.PH, s.H); ++h)
-                        for (Index w = std::max<Index>(left, 0); w < std::min(left + s.PW, s.W); ++w) {
-                          const __m512i v = BfloatOrder::of(x + p.x.row_of(n, h) + w * bytes + i);
-                          const __mmask32 larger = _mm512_cmpgt_epi16_mask(v, most);
-                          most = _mm512_mask_mov_epi16(most, larger, v);
-                          const auto here = short((h - top) * s.PW + w - left);
-                          place = _mm512_mask_mov_epi16(place, larger, _mm512_set1_epi16(here));
-                        }
-                      most = BfloatOrder::flipped(most);
-                      const Index left_over = (bytes - i) / 2;
-                      const __mmask32 lanes =
-                          left_over >= 32 ? ~__mmask32{0} : (__mmask32{1} << left_over) - 1;
-                      _mm512_mask_storeu_epi16(to + i, lanes, most);
-                      _mm512_mask_storeu_epi16(at + i / 2, lanes, place);
-                    }
-                  }
-                });
-}
-
 // dx of some images: of each pixel the sum over the windows that it is in. term(sum, image, oh, ow, tap,
 // offset in bytes) adds what window (oh, ow) gives to the pixel that is its tap.
 template <class Term>
@@ -65,7 +31,7 @@ void gather_pool_gradient(const BfloatPool& p, std::uint8_t* dx, Index images, c
                 });
 }
 
-// Of windows that do not overlap each pixel gets what the one window gives it that it is in.
+// Windows that do not overlap: each pixel gets the gradient of its one window, or 0.
 inline void spread_max_gradient(const BfloatPool& p, const std::uint8_t* dout, const std::uint16_t* places,
                                 std::uint8_t* dx, Index images) {
   const PoolShape& s = p.shape;
@@ -82,17 +48,15 @@ inline void spread_max_gradient(const BfloatPool& p, const std::uint8_t* dout, c
                     const Index top = oh * s.stride_h - s.pad_top, left = ow * s.stride_w - s.pad_left;
                     const std::uint8_t* const from = dout + p.y.row_of(n, oh) + ow * p.y.pixel();
                     const std::uint16_t* const own = places + ((n * s.OH + oh) * s.OW + ow) * p.x.channels();
-                    for (Index at = 0; at < bytes; at += 64) {
+                    for (Index at = 0; at < bytes; at += BfloatPair::bytes) {
                       const __m512i gradient = _mm512_loadu_si512(from + at),
                                     place = _mm512_loadu_si512(own + at / 2);
-                      const __mmask32 lanes =
-                          bytes - at >= 64 ? ~__mmask32{0} : (__mmask32{1} << ((bytes - at) / 2)) - 1;
                       for (Index h = std::max<Index>(top, 0); h < std::min(top + s.PH, s.H); ++h)
                         for (Index w = std::max<Index>(left, 0); w < std::min(left + s.PW, s.W); ++w) {
                           const auto tap = short((h - top) * s.PW + w - left);
                           const __mmask32 won = _mm512_cmpeq_epi16_mask(place, _mm512_set1_epi16(tap));
-                          _mm512_mask_storeu_epi16(dx + p.x.row_of(n, h) + w * bytes + at, lanes,
-                                                   _mm512_maskz_mov_epi16(won, gradient));
+                          BfloatPair::store_numbers(dx + p.x.row_of(n, h) + w * bytes + at,
+                                                    _mm512_maskz_mov_epi16(won, gradient), (bytes - at) / 2);
                         }
                     }
                   }
@@ -145,13 +109,11 @@ inline void relu_backward(const BfloatImage& s, const std::uint8_t* dout, const 
   fill_border(s, 0, dx, images);
   each_row(s, s, s, dout, y, dx, images,
            [&](const std::uint8_t* p, const std::uint8_t* q, std::uint8_t* out, Index bytes) {
-             for (Index i = 0; i < bytes; i += 64) {
+             for (Index i = 0; i < bytes; i += BfloatPair::bytes) {
                const __m512i result = _mm512_loadu_si512(q + i);
                const __mmask32 passes = _mm512_test_epi16_mask(result, _mm512_set1_epi16(0x7FFF));
                const __m512i gradient = _mm512_maskz_mov_epi16(passes, _mm512_loadu_si512(p + i));
-               const Index left = (bytes - i) / 2;
-               const __mmask32 lanes = left >= 32 ? ~__mmask32{0} : (__mmask32{1} << left) - 1;
-               _mm512_mask_storeu_epi16(out + i, lanes, gradient);
+               BfloatPair::store_numbers(out + i, gradient, (bytes - i) / 2);
              }
            });
 }

@@ -36,12 +36,8 @@ inline void widen(const std::uint8_t* x, const BfloatImage& s, float* y, Index i
     const std::uint8_t* const from = x + s.row_of(n, h);
     float* const to = y + (n * s.C * s.H + h) * s.W;
     for (Index c = 0; c < s.C; ++c)
-      for (Index w = 0; w < s.W; ++w) {
-        std::uint16_t bits;
-        std::memcpy(&bits, from + w * s.pixel() + 2 * c, sizeof bits);
-        const std::uint32_t wide = std::uint32_t(bits) << 16;
-        std::memcpy(to + c * s.H * s.W + w, &wide, sizeof wide);
-      }
+      for (Index w = 0; w < s.W; ++w)
+        to[c * s.H * s.W + w] = BfloatLanes::widened_one(from + w * s.pixel() + 2 * c);
   });
 }
 
@@ -64,26 +60,46 @@ void each_vector(const BfloatImage& s, const Body& body) {
   for (Index c = 0; c < s.channels(); c += BfloatLanes::size) body(2 * c, s.channels() - c);
 }
 
-inline void max_pool(const BfloatPool& p, const std::uint8_t* x, std::uint8_t* y, Index images) {
+// Max pooling. Where it `keeps` them, the place of each maximum in its window, the first of several, goes to
+// `places`, which are like y without a border.
+template <bool keeps>
+void pool_maxima(const BfloatPool& p, const std::uint8_t* x, std::uint8_t* y, std::uint16_t* places,
+                 Index images) {
   fill_border(p.y, 0, y, images);
   const PoolShape& s = p.shape;
-  each_window(p, images, [&](Index from, Index oh, Index ow, Index to) {
-    const Index dh = s.dilation_h, dw = s.dilation_w;
-    const Index top = oh * s.stride_h - s.pad_top, bottom = std::min(top + dh * (s.PH - 1) + 1, s.H);
-    const Index left = ow * s.stride_w - s.pad_left, right = std::min(left + dw * (s.PW - 1) + 1, s.W);
-    const Index first_h = first_inside(top, dh), first_w = first_inside(left, dw), bytes = p.x.pixel();
-    for (Index at = 0; at < bytes; at += 64) {
-      __m512i most = _mm512_set1_epi16(-0x8000);
-      for (Index h = first_h; h < bottom; h += dh)
-        for (Index w = first_w; w < right; w += dw)
-          most = _mm512_max_epi16(most, BfloatOrder::of(x + from + h * p.x.row() + w * bytes + at));
-      most = BfloatOrder::flipped(most);
-      if (bytes - at >= 64)
-        _mm512_storeu_si512(y + to + at, most);
-      else
-        _mm512_mask_storeu_epi16(y + to + at, (__mmask32{1} << ((bytes - at) / 2)) - 1, most);
-    }
-  });
+  const Index bytes = p.x.pixel(), dh = s.dilation_h, dw = s.dilation_w;
+  parallel_grid({images, s.OH}, threads_for(double(images * s.OH * s.OW * s.PH * s.PW) * double(bytes) / 4),
+                [&](Index n, Index oh, int) {
+                  const Index top = oh * s.stride_h - s.pad_top, first_h = first_inside(top, dh);
+                  for (Index ow = 0; ow < s.OW; ++ow) {
+                    const Index left = ow * s.stride_w - s.pad_left, first_w = first_inside(left, dw);
+                    const Index bottom = std::min(top + dh * (s.PH - 1) + 1, s.H),
+                                right = std::min(left + dw * (s.PW - 1) + 1, s.W);
+                    const Index pixel = (n * s.OH + oh) * s.OW + ow;
+                    std::uint8_t* const to = y + p.y.row_of(n, oh) + ow * bytes;
+                    for (Index at = 0; at < bytes; at += BfloatPair::bytes) {
+                      const Index count = (bytes - at) / 2;
+                      __m512i most = _mm512_set1_epi16(-0x8000), place = _mm512_setzero_si512();
+                      for (Index h = first_h; h < bottom; h += dh)
+                        for (Index w = first_w; w < right; w += dw) {
+                          const __m512i v = BfloatOrder::of(x + p.x.row_of(n, h) + w * bytes + at);
+                          if constexpr (keeps) {
+                            const auto here = short((h - top) / dh * s.PW + (w - left) / dw);
+                            place = _mm512_mask_mov_epi16(place, _mm512_cmpgt_epi16_mask(v, most),
+                                                          _mm512_set1_epi16(here));
+                          }
+                          most = _mm512_max_epi16(most, v);
+                        }
+                      BfloatPair::store_numbers(to + at, BfloatOrder::flipped(most), count);
+                      if constexpr (keeps)
+                        BfloatPair::store_numbers(places + pixel * p.x.channels() + at / 2, place, count);
+                    }
+                  }
+                });
+}
+
+inline void max_pool(const BfloatPool& p, const std::uint8_t* x, std::uint8_t* y, Index images) {
+  pool_maxima<false>(p, x, y, nullptr, images);
 }
 
 // The sum of each window, row by row, over what its average divides by.

@@ -44,7 +44,7 @@ inline void add_to_doubles(double* to, const BfloatPair& values) {
   add(to, values.even);
   add(to + BfloatLanes::size, values.odd);
 }
-// Where the sum of a channel lies among such doubles.
+// Returns the place of a channel's sum among such doubles.
 inline Index place_of_channel(Index c) {
   return c / BfloatPair::size * BfloatPair::size + c % 2 * BfloatLanes::size + c % BfloatPair::size / 2;
 }
@@ -100,11 +100,7 @@ inline void batch_moments(const BfloatBands& bands, const std::uint8_t* x, doubl
     const double *const sum = sums + 2 * band * bands.channels, *const square = sum + bands.channels;
     const std::uint8_t* const pixel = x + s.row_of(n, first);
     for (Index c = 0; c < s.C; ++c) {
-      std::uint16_t bits;
-      std::memcpy(&bits, pixel + 2 * c, sizeof bits);
-      const std::uint32_t wide = std::uint32_t(bits) << 16;
-      float shift;
-      std::memcpy(&shift, &wide, sizeof shift);
+      const float shift = BfloatLanes::widened_one(pixel + 2 * c);
       const Index at = place_of_channel(c);
       const double of_mean = sum[at] / own, delta = double(shift) + of_mean - mean[c];
       mean[c] += delta * (own / all_values);

@@ -1,4 +1,4 @@
-// What the methods for bytes alone fit, and how each lays out its packed weights.
+// Says which convolutions the methods for bytes alone fit, and how each lays out its packed weights.
 #pragma once
 
 #include "kernels/narrow/byte_format.hpp"
