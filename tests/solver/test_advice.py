@@ -47,10 +47,11 @@ class TestOneNumber:
         assert loss == model.loss(data["X_val"], data["y_val"][:, None])[0]
 
     def test_and_masks_of_one_channel(self):
+        options = {"loss": "bce", "metrics": ["iou", "f1", "accuracy"], "seed": 0}
         masks = with_masks(lambda there: np.float32(there[:, 0]))
-        histories = quiet_solver(pixels(1), masks, loss="bce", metrics=["iou", "f1", "accuracy"]).train()
+        histories = quiet_solver(pixels(1), masks, **options).train()
         column = with_masks(np.float32)
-        again = quiet_solver(pixels(1), column, loss="bce", metrics=["iou", "f1", "accuracy"]).train()
+        again = quiet_solver(pixels(1), column, **options).train()
         assert histories["val_iou"] == again["val_iou"]
         assert histories["val_accuracy"] == again["val_accuracy"]
 
